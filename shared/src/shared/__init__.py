@@ -1,0 +1,1 @@
+"""What two or more EtlPay services share: contracts, models, messaging, batching, settings, runtime."""

@@ -1,0 +1,140 @@
+"""Group commit: whatever gathered while the last batch was being written becomes the next batch."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, PositiveInt
+
+from shared.contracts.errors import OverloadedError, UnavailableError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class BatchLimits(BaseModel):
+    """The bounds of a batcher. Batches are in flight side by side; what waits for one is the backlog."""
+
+    batch_events_max: PositiveInt = 1_000
+    batch_bytes_max: PositiveInt = 4 * 1024 * 1024
+    batches_in_flight_max: PositiveInt = 2
+    backlog_events_max: PositiveInt = 20_000
+    backlog_bytes_max: PositiveInt = 32 * 1024 * 1024
+
+
+class _Group(Generic[T, R]):
+    __slots__ = ("bytes", "items", "settled")
+
+    def __init__(self, items: Sequence[T], weight: int) -> None:
+        self.items = items
+        self.bytes = weight
+        self.settled: asyncio.Future[list[R]] = asyncio.get_running_loop().create_future()
+
+
+class Batcher(Generic[T, R]):
+    """Gathers groups of items into batches and writes each batch with one call.
+
+    Nothing waits on a timer: an idle writer takes at once whatever there is, so small load makes small batches and
+    large load large ones. A group is never split, and its items keep their order.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[list[T]], Awaitable[Sequence[R]]],
+        *,
+        limits: BatchLimits,
+        weigh: Callable[[T], int],
+    ) -> None:
+        """`write` answers one result per item, in order; what it raises is raised to every group of the batch."""
+        self._write = write
+        self._limits = limits
+        self._weigh = weigh
+        self._backlog: deque[_Group[T, R]] = deque()
+        self._backlog_events = 0
+        self._backlog_bytes = 0
+        self._pending = asyncio.Event()
+        self._closed = False
+
+    async def submit(self, items: Sequence[T]) -> list[R]:
+        """Wait until the items are written; return their results, in order.
+
+        A caller that is cancelled stops waiting; its items are written all the same.
+
+        Raises:
+            OverloadedError: the backlog is full; nothing was taken.
+            UnavailableError: the batcher is closed; nothing was taken.
+        """
+        if self._closed:
+            raise UnavailableError("draining")
+        if not items:
+            return []
+        weight = sum(map(self._weigh, items))
+        if self._backlog and (
+            self._backlog_events + len(items) > self._limits.backlog_events_max
+            or self._backlog_bytes + weight > self._limits.backlog_bytes_max
+        ):
+            raise OverloadedError("the backlog is full")
+        group: _Group[T, R] = _Group(items, weight)
+        self._backlog.append(group)
+        self._backlog_events += len(items)
+        self._backlog_bytes += weight
+        self._pending.set()
+        return await group.settled
+
+    async def run(self) -> None:
+        """Write batches until `close`, then return when all that was taken is settled."""
+        async with asyncio.TaskGroup() as writers:
+            for _ in range(self._limits.batches_in_flight_max):
+                writers.create_task(self._write_batches())
+
+    def close(self) -> None:
+        """Take nothing more; `run` returns once the backlog is written."""
+        self._closed = True
+        self._pending.set()
+
+    async def _write_batches(self) -> None:
+        while True:
+            await self._pending.wait()
+            groups = self._take()
+            if groups:
+                await self._settle(groups)
+            elif self._closed:
+                return
+
+    def _take(self) -> list[_Group[T, R]]:
+        """Take the oldest groups that fit into one batch; a group too large for any batch goes alone."""
+        groups: list[_Group[T, R]] = []
+        events = weight = 0
+        while self._backlog:
+            group = self._backlog[0]
+            if groups and (
+                events + len(group.items) > self._limits.batch_events_max
+                or weight + group.bytes > self._limits.batch_bytes_max
+            ):
+                break
+            self._backlog.popleft()
+            groups.append(group)
+            events += len(group.items)
+            weight += group.bytes
+        self._backlog_events -= events
+        self._backlog_bytes -= weight
+        if not self._backlog and not self._closed:
+            self._pending.clear()
+        return groups
+
+    async def _settle(self, groups: list[_Group[T, R]]) -> None:
+        try:
+            results = await self._write([item for group in groups for item in group.items])
+        # Whatever went wrong belongs to those who wait for this batch, and the writer goes on.
+        except Exception as error:  # noqa: BLE001 - the loop boundary
+            for group in groups:
+                if not group.settled.done():
+                    group.settled.set_exception(error)
+            return
+        position = 0
+        for group in groups:
+            end = position + len(group.items)
+            if not group.settled.done():
+                group.settled.set_result(list(results[position:end]))
+            position = end

@@ -1,0 +1,1 @@
+"""The words of EtlPay as types: pure, without transport, framework or driver."""

@@ -1,0 +1,42 @@
+"""Errors grouped by what is done about them."""
+
+from collections.abc import Sequence
+
+from shared.contracts.outcome import Problem
+
+
+class EtlPayError(Exception):
+    """The root of EtlPay's own errors. Messages never hold payloads, ids or secrets."""
+
+
+class RefusedError(EtlPayError):
+    """The input cannot be an event. Nothing of it was stored; `problems` name the places."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """Keep the problems; at least one."""
+        super().__init__("; ".join(f"{problem.pointer or '/'}: {problem.detail}" for problem in problems))
+        self.problems = tuple(problems)
+
+
+class RetryableError(EtlPayError):
+    """It may work later; back off and try again with the same event id."""
+
+
+class OverloadedError(RetryableError):
+    """A buffer is at its limit. Nothing was taken."""
+
+
+class UnavailableError(RetryableError):
+    """A dependency cannot be reached. Nothing was taken."""
+
+
+class OutcomeUnknownError(RetryableError):
+    """No confirmation came in time. It may or may not have been stored; repeating with the same id is safe."""
+
+
+class PermanentError(EtlPayError):
+    """Trying again cannot help."""
+
+
+class FatalError(EtlPayError):
+    """The process cannot do its work here and must stop."""

@@ -1,0 +1,88 @@
+"""An event, its identity and the limits of its attributes."""
+
+import enum
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+SOURCE_CHARS_MAX: Final = 200
+ID_CHARS_MAX: Final = 255
+TYPE_CHARS_MAX: Final = 255
+
+# Visible ASCII that is safe in URLs, folder names and metrics; CloudEvents allows any URI-reference here.
+_SOURCE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._~:/@+-]{{0,{SOURCE_CHARS_MAX - 1}}}")
+# Anything printable. Control characters (and with them the separator below) and lone surrogates are not.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_NAMESPACE: Final = uuid.UUID("6f1f0a52-6a0e-5d8f-9b6c-2f3f3c1d7e10")
+
+
+class Channel(enum.IntEnum):
+    """The way an event came in. The numbers are those of `etlpay.processing.v1.Channel` and of the ledger."""
+
+    HTTP = 1
+    GRPC = 2
+    FILE = 3
+    QUEUE = 4
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event's attributes plus its body.
+
+    `body` is what was received, byte for byte; `content_type` says how to read it. `idempotency_key` is the id that
+    the producer gave, or empty. `origin` names the place within the channel, such as a file and a row.
+    """
+
+    event_id: uuid.UUID
+    source: str
+    channel: Channel
+    received_at: datetime
+    body: bytes
+    idempotency_key: str = ""
+    type: str = ""
+    occurred_at: datetime | None = None
+    content_type: str = "application/json"
+    origin: str = ""
+
+
+def identify(source: str, idempotency_key: str) -> uuid.UUID:
+    """Return the event id: derived from `(source, idempotency_key)`, or a new UUIDv7 where there is no key.
+
+    The derived id is a UUIDv5 (RFC 9562, section 5.5) of `source`, a line feed and the key, so every service, and
+    every client, computes the same one without asking. A source holds no line feed: two pairs never share a name.
+    """
+    if not idempotency_key:
+        return uuid7()
+    return uuid.uuid5(_NAMESPACE, f"{source}\n{idempotency_key}")
+
+
+def source_problem(source: str) -> str | None:
+    """Return what is wrong with a source's name, or None. The name itself is not repeated."""
+    if _SOURCE.fullmatch(source):
+        return None
+    return f"must be 1 to {SOURCE_CHARS_MAX} characters of A-Z a-z 0-9 . _ ~ : / @ + - and begin with a letter or digit"
+
+
+def id_problem(idempotency_key: str) -> str | None:
+    """Return what is wrong with a producer's id, or None. An empty one is wrong: leave it out instead."""
+    return _text_problem(idempotency_key, ID_CHARS_MAX)
+
+
+def type_problem(event_type: str) -> str | None:
+    """Return what is wrong with an event's type, or None."""
+    return _text_problem(event_type, TYPE_CHARS_MAX)
+
+
+def _text_problem(text: str, chars_max: int) -> str | None:
+    if 0 < len(text) <= chars_max and not _UNPRINTABLE.search(text):
+        return None
+    return f"must be 1 to {chars_max} printable characters"
+
+
+def now() -> datetime:
+    """Return the present moment, in UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,42 @@
+"""The public view of a stored event and its record, as the gateway answers and the cache keeps it."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from shared.contracts.outcome import Problem
+
+ChannelName = Literal["http", "grpc", "file", "queue"]
+StatusName = Literal["SUCCESS", "FAILED"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A processed record with the attributes of its event.
+
+    `result_payload` is JSON as it is stored, null for a FAILED record; `errors` say why a FAILED one failed.
+    """
+
+    id: int
+    raw_event_id: int
+    event_id: UUID
+    source: str
+    channel: ChannelName
+    status: StatusName
+    attempt: int
+    result_payload: msgspec.Raw
+    errors: tuple[Problem, ...]
+    idempotency_key: str | None
+    type: str | None
+    occurred_at: datetime | None
+    received_at: datetime
+    processed_at: datetime
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Who produced events, and since when we know."""
+
+    id: int
+    name: str
+    created_at: datetime

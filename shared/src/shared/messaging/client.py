@@ -1,0 +1,90 @@
+"""The small client for those who publish events to EtlPay through RabbitMQ."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import aio_pika
+import msgspec
+from aio_pika import DeliveryMode, Message
+from yarl import URL
+
+from shared.messaging.publisher import publish_confirmed
+from shared.messaging.session import Session
+from shared.messaging.topology import EVENTS_EXCHANGE
+from shared.settings import AmqpSettings, ServiceSettings
+
+
+class ClientSettings(ServiceSettings, AmqpSettings):
+    """The settings that the client reads when it is given no URL."""
+
+
+class QueueClient:
+    """Publishes events to the exchange `etlpay.events`, each confirmed by the broker.
+
+    ```python
+    client = QueueClient()
+    await client.publish("etl-queue", {"value": 1})
+    ```
+
+    Each call connects anew; within `async with QueueClient() as client:` one connection serves them all.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        """`url` is `amqp://user:password@host:port/`; without it `ETLPAY_AMQP_URL` and `ETLPAY_AMQP_PASSWORD` count."""
+        settings = ClientSettings()
+        self._deadline_seconds = settings.publish_seconds_max
+        self._connect_seconds_max = settings.amqp_connect_seconds_max
+        self._url = URL(url) if url else URL(settings.amqp_url).with_password(settings.amqp_password.get_secret_value())
+        self._session: Session | None = None
+
+    async def publish(
+        self,
+        queue: str,
+        payload: Mapping[str, Any] | Sequence[Mapping[str, Any]] | bytes,
+        *,
+        source: str | None = None,
+        id: str | None = None,  # noqa: A002 - the producer's word for it
+        type: str | None = None,  # noqa: A002 - the producer's word for it
+    ) -> None:
+        """Return when the broker holds the message durably in `queue`.
+
+        `payload` is one event (an object), several (a list of objects) or JSON bytes that are sent as they are.
+        `id` makes repeating safe: the same `(source, id)` is stored once.
+
+        Raises:
+            UnavailableError: no consumer has declared the queue. OutcomeUnknownError: no confirmation in time.
+            OSError: the broker cannot be reached.
+        """
+        headers = {"ce-source": source, "ce-id": id, "ce-type": type}
+        message = Message(
+            payload if isinstance(payload, bytes) else msgspec.json.encode(payload),
+            content_type="application/json",
+            delivery_mode=DeliveryMode.PERSISTENT,
+            message_id=uuid.uuid4().hex,
+            headers={name: value for name, value in headers.items() if value is not None},
+        )
+        if self._session is not None:
+            await self._send(self._session, queue, message)
+            return
+        async with self:
+            await self.publish(queue, payload, source=source, id=id, type=type)
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        connection = await aio_pika.connect(self._url, timeout=self._connect_seconds_max)
+        self._session = Session(connection)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.connection.close()
+
+    async def _send(self, session: Session, queue: str, message: Message) -> None:
+        async with session.connection.channel(publisher_confirms=True, on_return_raises=True) as amqp_channel:
+            exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
+            deadline = asyncio.get_running_loop().time() + self._deadline_seconds
+            await publish_confirmed(session, exchange, message, routing_key=queue, deadline=deadline)

@@ -1,0 +1,118 @@
+"""Consuming: each delivery is handed to a coroutine that settles it; the ack is that coroutine's last line."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+
+from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session
+from shared.runtime.readiness import Readiness
+from shared.settings import AmqpSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """A message taken from a queue, with its handle."""
+
+    def __init__(self, message: AbstractIncomingMessage) -> None:
+        """Hold the message until it is settled."""
+        self._message = message
+
+    @property
+    def body(self) -> bytes:
+        """The received bytes."""
+        return self._message.body
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The AMQP headers, values of any AMQP type."""
+        return self._message.headers
+
+    @property
+    def content_type(self) -> str:
+        """The content type; empty where the publisher gave none."""
+        return self._message.content_type or ""
+
+    @property
+    def message_id(self) -> str:
+        """The `message_id` property; empty where the publisher gave none."""
+        return self._message.message_id or ""
+
+    async def ack(self) -> None:
+        """Give the message up for good. Where the session is over it comes back, so settling is idempotent."""
+        await self._settle(self._message.ack())
+
+    async def reject(self) -> None:
+        """Hand the message to the dead letter queue of its queue."""
+        await self._settle(self._message.reject(requeue=False))
+
+    async def _settle(self, frame: Awaitable[None]) -> None:
+        try:
+            await frame
+        except SESSION_ERRORS as error:
+            log.debug("not settled; the broker will deliver it again", error=type(error).__name__)
+
+
+class Consumer:
+    """Reads one queue, on a connection of its own, with at most `prefetch_count` deliveries in hand."""
+
+    def __init__(  # noqa: PLR0913 - each is a decision of the service that consumes
+        self,
+        settings: AmqpSettings,
+        *,
+        name: str,
+        queue: str,
+        prefetch_count: int,
+        declare: Callable[[AbstractConnection], Awaitable[None]],
+        settle: Callable[[Delivery], Coroutine[None, None, None]],
+        readiness: Readiness | None = None,
+    ) -> None:
+        """`declare` makes sure that the queue exists; `settle` must end with the delivery's ack or reject."""
+        self._settings = settings
+        self._name = name
+        self._queue = queue
+        self._prefetch_count = prefetch_count
+        self._declare = declare
+        self._settle = settle
+        self._readiness = readiness
+        self._closing = asyncio.Event()
+
+    async def run(self) -> None:
+        """Consume until `close`, then settle what is in hand and return."""
+        await keep_session(self._settings, name=f"{self._name} consumer", use=self._serve, closing=self._closing)
+
+    def close(self) -> None:
+        """Receive nothing more; deliveries in hand are settled before `run` returns."""
+        self._closing.set()
+
+    async def _serve(self, session: Session) -> None:
+        await self._declare(session.connection)
+        amqp_channel = await session.connection.channel(publisher_confirms=False)
+        amqp_channel.close_callbacks.add(lambda *_: session.abandon())
+        await amqp_channel.set_qos(prefetch_count=self._prefetch_count)
+        queue = await amqp_channel.get_queue(self._queue, ensure=False)
+        # The library cancels its callbacks when a channel closes, so they only hand over; prefetch bounds what waits.
+        inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        tag = await queue.consume(inbox.put, no_ack=False)
+        self._tell(present=True)
+        try:
+            async with asyncio.TaskGroup() as settling:
+                receiving = settling.create_task(self._receive(inbox, settling))
+                await first_of(session.lost, self._closing)
+                if not session.lost.is_set():
+                    await queue.cancel(tag)
+                receiving.cancel()
+        finally:
+            self._tell(present=False)
+
+    async def _receive(self, inbox: asyncio.Queue[AbstractIncomingMessage], settling: asyncio.TaskGroup) -> None:
+        while True:
+            message = await inbox.get()
+            settling.create_task(self._settle(Delivery(message)))
+
+    def _tell(self, *, present: bool) -> None:
+        if self._readiness is not None:
+            self._readiness.set(f"queue {self._queue}", present=present)

@@ -1,0 +1,140 @@
+"""Confirmed publishing: a publish that returns is in a quorum queue, anything else is told as what it is."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractExchange
+from aio_pika.exceptions import DeliveryError, PublishError
+from pamqp.commands import Basic
+
+from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
+from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session
+from shared.messaging.topology import INGEST_QUEUE, declare_lanes
+from shared.runtime.readiness import Readiness
+from shared.settings import AmqpSettings
+from shared.wire import CONTENT_TYPE
+
+READY: Final = "rabbitmq"
+
+
+class BatchPublisher(Protocol):
+    """Hands event batches to the processor by way of the broker."""
+
+    async def publish_batch(self, body: bytes) -> None:
+        """Return when the broker holds `body` (an encoded EventBatch) durably.
+
+        Raises:
+            UnavailableError, OverloadedError: it was not taken.
+            OutcomeUnknownError: it may have been taken.
+        """
+
+
+class Publisher:
+    """Publishes on one connection of its own with confirms, mandatory routing and a deadline.
+
+    Run `run` beside those who publish; `close` it when they are done.
+    """
+
+    def __init__(self, settings: AmqpSettings, *, name: str, readiness: Readiness | None = None) -> None:
+        """`name` shows in the broker's list of connections."""
+        self._settings = settings
+        self._name = f"{name} publisher"
+        self._readiness = readiness
+        self._places = asyncio.Semaphore(settings.publishes_in_flight_max)
+        self._connected = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._session: Session | None = None
+        self._direct: AbstractExchange | None = None
+
+    async def run(self) -> None:
+        """Keep a session open until `close`."""
+        await keep_session(self._settings, name=self._name, use=self._serve, closing=self._closing)
+
+    def close(self) -> None:
+        """Let `run` return. Publishes still in flight are unknown."""
+        self._closing.set()
+
+    async def publish_batch(self, body: bytes) -> None:
+        """Publish an encoded EventBatch to the ingest lane; see `BatchPublisher`."""
+        await self._publish(
+            Message(
+                body,
+                content_type=CONTENT_TYPE,
+                delivery_mode=DeliveryMode.PERSISTENT,
+                # New for every attempt: the client library matches returned messages by it.
+                message_id=uuid.uuid4().hex,
+            )
+        )
+
+    async def _serve(self, session: Session) -> None:
+        await declare_lanes(session.connection)
+        amqp_channel = await session.connection.channel(publisher_confirms=True, on_return_raises=True)
+        amqp_channel.close_callbacks.add(lambda *_: session.abandon())
+        self._session, self._direct = session, amqp_channel.default_exchange
+        self._connected.set()
+        self._tell(present=True)
+        try:
+            await first_of(session.lost, self._closing)
+        finally:
+            self._connected.clear()
+            self._session = self._direct = None
+            self._tell(present=False)
+
+    async def _publish(self, message: Message) -> None:
+        deadline = asyncio.get_running_loop().time() + self._settings.publish_seconds_max
+        async with self._place(deadline):
+            session, direct = self._session, self._direct
+            if session is None or direct is None:
+                raise UnavailableError("RabbitMQ is not connected")
+            await publish_confirmed(session, direct, message, routing_key=INGEST_QUEUE, deadline=deadline)
+
+    @asynccontextmanager
+    async def _place(self, deadline: float) -> AsyncIterator[None]:
+        """Hold one of the places in flight, with a connection, or raise UnavailableError at the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise UnavailableError("RabbitMQ is slow to confirm") from error
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._connected.wait()
+        except TimeoutError as error:
+            self._places.release()
+            raise UnavailableError("RabbitMQ is not connected") from error
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _tell(self, *, present: bool) -> None:
+        if self._readiness is not None:
+            self._readiness.set(READY, present=present)
+
+
+async def publish_confirmed(
+    session: Session, exchange: AbstractExchange, message: Message, *, routing_key: str, deadline: float
+) -> None:
+    """Publish and wait for the broker's confirmation until `deadline` (the event loop's time).
+
+    Raises:
+        UnavailableError: no queue takes messages under this routing key.
+        OverloadedError: the queue is at its limit and refused it.
+        OutcomeUnknownError: the session ended, or the deadline came, before the broker answered.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
+    except PublishError as error:
+        raise UnavailableError("no queue is bound under this routing key") from error
+    except DeliveryError as error:
+        raise OverloadedError("the queue is full") from error
+    except SESSION_ERRORS as error:
+        session.abandon()
+        raise OutcomeUnknownError("no confirmation in time") from error
+    if not isinstance(answer, Basic.Ack):
+        raise OverloadedError("the queue is full")

@@ -1,0 +1,75 @@
+"""Every exchange and queue of EtlPay, declared in this one place.
+
+`etlpay.ingest` is the fast lane. A message that keeps failing there (a crash while it is in hand counts) moves to
+`etlpay.ingest.slow`, which is read one message at a time so that innocent neighbours come home, and from there to
+`etlpay.parked`, which nobody reads: its depth is an alarm. All are quorum queues: only those fsync before they confirm.
+"""
+
+from typing import Final
+
+from aio_pika.abc import AbstractConnection, ExchangeType
+from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.common import FieldTable
+
+EVENTS_EXCHANGE: Final = "etlpay.events"
+PUBLIC_QUEUE: Final = "etl-queue"
+INGEST_QUEUE: Final = "etlpay.ingest"
+SLOW_QUEUE: Final = "etlpay.ingest.slow"
+PARKED_QUEUE: Final = "etlpay.parked"
+
+_QUORUM: Final[FieldTable] = {"x-queue-type": "quorum"}
+_LANE_BYTES_MAX: Final = 8 * 1024**3
+_LANE_DELIVERIES_MAX: Final = 20
+_PUBLIC_DELIVERIES_MAX: Final = 100
+
+
+def _dead_lettering(to: str, deliveries_max: int) -> FieldTable:
+    return {
+        "x-delivery-limit": deliveries_max,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": to,
+        # At least once needs reject-publish: the broker refuses rather than drops.
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-max-length-bytes": _LANE_BYTES_MAX,
+    }
+
+
+_ARGUMENTS: Final[dict[str, FieldTable]] = {
+    PARKED_QUEUE: {},
+    SLOW_QUEUE: _dead_lettering(PARKED_QUEUE, _LANE_DELIVERIES_MAX),
+    INGEST_QUEUE: _dead_lettering(SLOW_QUEUE, _LANE_DELIVERIES_MAX),
+}
+
+
+async def declare_lanes(connection: AbstractConnection) -> None:
+    """Declare the queues between the services. Idempotent.
+
+    Raises:
+        aiormq.exceptions.ChannelPreconditionFailed: one exists with other arguments.
+    """
+    async with connection.channel() as amqp_channel:
+        for name, arguments in _ARGUMENTS.items():
+            await amqp_channel.declare_queue(name, durable=True, arguments=_QUORUM | arguments)
+
+
+async def declare_public(connection: AbstractConnection, queue: str) -> None:
+    """Make sure that `queue` exists and is bound to the public exchange under its own name. Idempotent.
+
+    A queue that is there already is used as it is, whatever its arguments: it may belong to somebody else.
+    """
+    try:
+        await _bind_public(connection, queue, passive=True, arguments=None)
+    except ChannelNotFoundEntity:
+        # The broker closed that channel with its refusal; the second attempt has one of its own.
+        arguments = _QUORUM | _dead_lettering(PARKED_QUEUE, _PUBLIC_DELIVERIES_MAX)
+        await _bind_public(connection, queue, passive=False, arguments=arguments)
+
+
+async def _bind_public(
+    connection: AbstractConnection, queue: str, *, passive: bool, arguments: FieldTable | None
+) -> None:
+    async with connection.channel() as amqp_channel:
+        exchange = await amqp_channel.declare_exchange(EVENTS_EXCHANGE, ExchangeType.TOPIC, durable=True)
+        found = await amqp_channel.declare_queue(queue, durable=True, passive=passive, arguments=arguments)
+        await found.bind(exchange, routing_key=queue)

@@ -1,0 +1,103 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Channel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHANNEL_UNSPECIFIED: _ClassVar[Channel]
+    CHANNEL_HTTP: _ClassVar[Channel]
+    CHANNEL_GRPC: _ClassVar[Channel]
+    CHANNEL_FILE: _ClassVar[Channel]
+    CHANNEL_QUEUE: _ClassVar[Channel]
+
+class Disposition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DISPOSITION_UNSPECIFIED: _ClassVar[Disposition]
+    DISPOSITION_STORED: _ClassVar[Disposition]
+    DISPOSITION_DUPLICATE: _ClassVar[Disposition]
+    DISPOSITION_CONFLICT: _ClassVar[Disposition]
+
+class RecordStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RECORD_STATUS_UNSPECIFIED: _ClassVar[RecordStatus]
+    RECORD_STATUS_SUCCESS: _ClassVar[RecordStatus]
+    RECORD_STATUS_FAILED: _ClassVar[RecordStatus]
+CHANNEL_UNSPECIFIED: Channel
+CHANNEL_HTTP: Channel
+CHANNEL_GRPC: Channel
+CHANNEL_FILE: Channel
+CHANNEL_QUEUE: Channel
+DISPOSITION_UNSPECIFIED: Disposition
+DISPOSITION_STORED: Disposition
+DISPOSITION_DUPLICATE: Disposition
+DISPOSITION_CONFLICT: Disposition
+RECORD_STATUS_UNSPECIFIED: RecordStatus
+RECORD_STATUS_SUCCESS: RecordStatus
+RECORD_STATUS_FAILED: RecordStatus
+
+class Envelope(_message.Message):
+    __slots__ = ("event_id", "source", "idempotency_key", "channel", "type", "occurred_at_us", "received_at_us", "content_type", "body", "origin")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    event_id: bytes
+    source: str
+    idempotency_key: str
+    channel: Channel
+    type: str
+    occurred_at_us: int
+    received_at_us: int
+    content_type: str
+    body: bytes
+    origin: str
+    def __init__(self, event_id: _Optional[bytes] = ..., source: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., type: _Optional[str] = ..., occurred_at_us: _Optional[int] = ..., received_at_us: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class EventBatch(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Envelope]
+    def __init__(self, events: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+
+class Problem(_message.Message):
+    __slots__ = ("pointer", "detail")
+    POINTER_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    pointer: str
+    detail: str
+    def __init__(self, pointer: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("disposition", "raw_event_id", "record_id", "status", "errors", "processed_at_us", "result")
+    DISPOSITION_FIELD_NUMBER: _ClassVar[int]
+    RAW_EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    RECORD_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    disposition: Disposition
+    raw_event_id: int
+    record_id: int
+    status: RecordStatus
+    errors: _containers.RepeatedCompositeFieldContainer[Problem]
+    processed_at_us: int
+    result: bytes
+    def __init__(self, disposition: _Optional[_Union[Disposition, str]] = ..., raw_event_id: _Optional[int] = ..., record_id: _Optional[int] = ..., status: _Optional[_Union[RecordStatus, str]] = ..., errors: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., processed_at_us: _Optional[int] = ..., result: _Optional[bytes] = ...) -> None: ...
+
+class OutcomeBatch(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,38 @@
+"""A gRPC server with the limits that every EtlPay server has."""
+
+from typing import Final
+
+import grpc.aio
+from pydantic import NonNegativeInt, PositiveInt
+from pydantic_settings import BaseSettings
+
+MIB: Final = 1024 * 1024
+
+
+class RpcServerSettings(BaseSettings):
+    """The bounds of a gRPC server."""
+
+    rpc_message_bytes_max: PositiveInt = 8 * MIB
+    rpc_streams_per_connection_max: PositiveInt = 128
+    rpc_calls_max: PositiveInt = 1_000
+    rpc_connection_age_seconds_max: PositiveInt = 60
+    rpc_connection_grace_seconds: NonNegativeInt = 20
+
+
+def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
+    """Return a server without services or ports; calls beyond the limit get RESOURCE_EXHAUSTED."""
+    return grpc.aio.server(
+        maximum_concurrent_rpcs=settings.rpc_calls_max,
+        options=(
+            # Two processes on one port would share calls without knowing; a second start must fail instead.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", settings.rpc_message_bytes_max),
+            ("grpc.max_send_message_length", settings.rpc_message_bytes_max),
+            ("grpc.max_concurrent_streams", settings.rpc_streams_per_connection_max),
+            # Clients that balance by name only see new replicas when they connect anew.
+            ("grpc.max_connection_age_ms", settings.rpc_connection_age_seconds_max * 1000),
+            ("grpc.max_connection_age_grace_ms", settings.rpc_connection_grace_seconds * 1000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ),
+    )

@@ -1,0 +1,89 @@
+"""Submit: over gRPC while the processor answers, over RabbitMQ when it does not."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from shared.batching import Batcher, BatchLimits
+from shared.contracts.errors import OutcomeUnknownError, RetryableError, UnavailableError
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Accepted, Outcome
+from shared.messaging.publisher import BatchPublisher
+from shared.submission.processing import Processing
+from shared.wire import encode_batch, envelope_bytes
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_ACCEPTED = Accepted()
+
+
+class Submitter:
+    """Gathers what callers submit at the same time into batches and hands each batch over with one call.
+
+    The event ids are given before, so an event that travels both roads is still stored once.
+    """
+
+    def __init__(
+        self,
+        processing: Processing,
+        publisher: BatchPublisher,
+        *,
+        limits: BatchLimits,
+        fallback_to_queue: bool,
+    ) -> None:
+        """Run `run` beside those who submit; `close` when they are done."""
+        self._processing = processing
+        self._publisher = publisher
+        self._fallback_to_queue = fallback_to_queue
+        self._waiting: Batcher[Envelope, Outcome | Accepted] = Batcher(
+            self._process, limits=limits, weigh=envelope_bytes
+        )
+        self._queueing: Batcher[Envelope, Outcome | Accepted] = Batcher(
+            self._publish, limits=limits, weigh=envelope_bytes
+        )
+
+    async def submit(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
+        """Return one outcome per event, in order; `Accepted` where it went to the queue because the processor is away.
+
+        Raises:
+            OverloadedError, UnavailableError: nothing was taken.
+            OutcomeUnknownError: no confirmation in time; repeat with the same ids.
+        """
+        return await self._waiting.submit(events)
+
+    async def enqueue(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
+        """Hand the events to the queue without waiting for their outcome; raises as `submit` does."""
+        return await self._queueing.submit(events)
+
+    async def run(self) -> None:
+        """Hand batches over until `close`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._waiting.run())
+            group.create_task(self._queueing.run())
+
+    def close(self) -> None:
+        """Take nothing more; `run` returns when all that was taken is answered."""
+        self._waiting.close()
+        self._queueing.close()
+
+    async def _process(self, events: list[Envelope]) -> Sequence[Outcome | Accepted]:
+        try:
+            return await self._processing.process(events)
+        except RetryableError as error:
+            if not self._fallback_to_queue:
+                raise
+            return await self._fall_back(events, error)
+
+    async def _fall_back(self, events: list[Envelope], reason: RetryableError) -> Sequence[Outcome | Accepted]:
+        try:
+            return await self._publish(events)
+        except UnavailableError:
+            if isinstance(reason, OutcomeUnknownError):
+                # The processor may have stored it: "nothing was taken" would be a guess.
+                raise reason from None
+            raise
+
+    async def _publish(self, events: list[Envelope]) -> Sequence[Outcome | Accepted]:
+        await self._publisher.publish_batch(encode_batch(events))
+        return [_ACCEPTED] * len(events)

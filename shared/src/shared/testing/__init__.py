@@ -1,0 +1,1 @@
+"""In-memory twins of what the services talk to, held to the same behaviour suite as the real thing."""

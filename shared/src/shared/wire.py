@@ -1,0 +1,140 @@
+"""Envelopes and outcomes as the protobuf messages that travel between the services."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
+
+from google.protobuf.message import DecodeError
+
+from shared.contracts.errors import PermanentError
+from shared.contracts.event import Channel, Envelope
+from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
+from shared.rpc import processing_pb2 as pb
+
+CONTENT_TYPE: Final = "application/x-protobuf"
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
+    """Return the batch as its protobuf message, events in the order given."""
+    return pb.EventBatch(events=[_envelope_message(event) for event in events])
+
+
+def read_batch(message: pb.EventBatch) -> list[Envelope]:
+    """Return the envelopes of a batch.
+
+    Raises:
+        PermanentError: a field does not hold what the contract says (an id that is no UUID, an unknown channel).
+    """
+    try:
+        return [_read_envelope(event) for event in message.events]
+    except (ValueError, OverflowError) as error:
+        raise PermanentError("an event batch breaks the contract") from error
+
+
+def encode_batch(events: Iterable[Envelope]) -> bytes:
+    """Return the batch as the body of a message on `etlpay.ingest`."""
+    return batch_message(events).SerializeToString()
+
+
+def decode_batch(body: bytes) -> list[Envelope]:
+    """Read what `encode_batch` wrote.
+
+    Raises:
+        PermanentError: the bytes are not an event batch.
+    """
+    try:
+        message = pb.EventBatch.FromString(body)
+    except DecodeError as error:
+        raise PermanentError("not an event batch") from error
+    return read_batch(message)
+
+
+def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
+    """Return the outcomes as their protobuf message, in the order given."""
+    return pb.OutcomeBatch(outcomes=[_outcome_message(outcome) for outcome in outcomes])
+
+
+def read_outcomes(message: pb.OutcomeBatch) -> list[Outcome]:
+    """Return the outcomes of an answer."""
+    return [_read_outcome(outcome) for outcome in message.outcomes]
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return the whole microseconds from 1970-01-01T00:00Z to an aware `moment`; exact, never through a float."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return the moment, in UTC. Raises OverflowError beyond the years 1 to 9999."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _envelope_message(event: Envelope) -> pb.Envelope:
+    return pb.Envelope(
+        event_id=event.event_id.bytes,
+        source=event.source,
+        idempotency_key=event.idempotency_key,
+        channel=cast("pb.Channel", event.channel),
+        type=event.type,
+        occurred_at_us=None if event.occurred_at is None else to_microseconds(event.occurred_at),
+        received_at_us=to_microseconds(event.received_at),
+        content_type=event.content_type,
+        body=event.body,
+        origin=event.origin,
+    )
+
+
+def _read_envelope(message: pb.Envelope) -> Envelope:
+    return Envelope(
+        event_id=uuid.UUID(bytes=message.event_id),
+        source=message.source,
+        idempotency_key=message.idempotency_key,
+        channel=Channel(message.channel),
+        type=message.type,
+        occurred_at=from_microseconds(message.occurred_at_us) if message.HasField("occurred_at_us") else None,
+        received_at=from_microseconds(message.received_at_us),
+        content_type=message.content_type,
+        body=message.body,
+        origin=message.origin,
+    )
+
+
+def _outcome_message(outcome: Outcome) -> pb.Outcome:
+    return pb.Outcome(
+        disposition=cast("pb.Disposition", outcome.disposition),
+        raw_event_id=outcome.raw_event_id,
+        record_id=outcome.record_id,
+        status=cast("pb.RecordStatus", outcome.status),
+        errors=[pb.Problem(pointer=problem.pointer, detail=problem.detail) for problem in outcome.errors],
+        processed_at_us=to_microseconds(outcome.processed_at),
+        result=outcome.result,
+    )
+
+
+def _read_outcome(message: pb.Outcome) -> Outcome:
+    return Outcome(
+        disposition=Disposition(message.disposition),
+        raw_event_id=message.raw_event_id,
+        record_id=message.record_id,
+        status=RecordStatus(message.status),
+        errors=tuple(Problem(problem.pointer, problem.detail) for problem in message.errors),
+        processed_at=from_microseconds(message.processed_at_us),
+        result=message.result if message.HasField("result") else None,
+    )
+
+
+def batch_bytes(events: Sequence[Envelope]) -> int:
+    """Return about how many bytes the batch takes on the wire: the bodies and a constant for the attributes."""
+    return sum(envelope_bytes(event) for event in events)
+
+
+def envelope_bytes(event: Envelope) -> int:
+    """Return about how many bytes one event takes on the wire."""
+    return len(event.body) + _ATTRIBUTES_BYTES
+
+
+_ATTRIBUTES_BYTES: Final = 200

@@ -1,0 +1,63 @@
+# The only door to the commands of this repository. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := shared $(wildcard services/*) cli
+PROJECTS := $(PACKAGES:%=%/pyproject.toml)
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(VENV)/.complete ## lay the virtual environment with every locked package
+
+$(VENV)/.complete: requirements.lock $(PROJECTS) tools/venv.sh
+	@tools/venv.sh $(VENV) $(PACKAGES)
+	@touch $@
+
+.PHONY: up
+up: venv ## start everything and wait until it is ready (MODE=docker or MODE=local forces one)
+	@$(BIN)/etlpay up --mode $(or $(MODE),auto)
+
+.PHONY: status
+status: venv ## show what is ready, and the addresses
+	@$(BIN)/etlpay status
+
+.PHONY: demo
+demo: venv ## send one event through each channel and show what became of it
+	@$(BIN)/etlpay demo
+
+.PHONY: test
+test: venv ## run every test that this machine can run (ARGS="tests/unit -k name" narrows)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: venv ## formatter, linter, types, architecture, dependencies
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy $(PACKAGES:%=%/src) tools
+	@$(BIN)/lint-imports --no-cache
+	@for package in $(PACKAGES); do (cd $$package && $(abspath $(BIN))/deptry --no-ansi src) || exit 1; done
+
+.PHONY: fmt
+fmt: venv ## format the code and apply the linter's safe fixes
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+.PHONY: down
+down: venv ## stop everything; data stays
+	@$(BIN)/etlpay down
+
+.PHONY: clean
+clean: venv ## stop everything and delete its data
+	@$(BIN)/etlpay clean
+
+.PHONY: proto
+proto: venv ## generate the gRPC code from protos/
+	@$(BIN)/python tools/generate_proto.py
+
+.PHONY: lock
+lock: ## write requirements.lock anew (needs uv, which `make venv` lays)
+	@PATH="$(abspath $(BIN)):$$PATH" tools/lock.sh

@@ -1,0 +1,141 @@
+"""The `etlpay` command. Exit codes: 0 done, 1 error, 2 usage, 5 the stack is not up, 130 interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from etlpay_cli import screen, state
+from etlpay_cli.errors import INTERRUPTED, UNAVAILABLE, USAGE, StackError
+from etlpay_cli.layout import Layout
+from etlpay_cli.settings import CliSettings, RootNotFoundError, find_root
+from etlpay_cli.stack import all_stacks, choose_stack, running_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+_Result = TypeVar("_Result")
+
+app = typer.Typer(
+    name="etlpay",
+    help="Run EtlPay on this machine and look after it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class WantedMode(StrEnum):
+    """Where the stack shall run."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    DOCKER = "docker"
+
+
+_MODES: dict[WantedMode, state.Mode | None] = {
+    WantedMode.AUTO: None,
+    WantedMode.LOCAL: state.LOCAL,
+    WantedMode.DOCKER: state.DOCKER,
+}
+
+
+@app.command()
+def up(
+    mode: Annotated[
+        WantedMode, typer.Option(help="Containers, or processes on this machine; auto: containers where they work.")
+    ] = WantedMode.AUTO,
+    *,
+    servers: Annotated[
+        bool, typer.Option("--servers", help="Only PostgreSQL, Valkey and RabbitMQ, as processes.")
+    ] = False,
+) -> None:
+    """Start everything, wait until it is ready and print the addresses."""
+    layout, settings = _here()
+    if (running := running_stack(layout, settings)) is not None:
+        screen.talk.print(f"EtlPay is already up in {running.mode} mode. `etlpay status` shows it.")
+        return
+    wanted = state.LOCAL if servers else _MODES[mode]
+    stack = choose_stack(layout, settings, wanted)
+    with screen.progress(f"starting EtlPay in {stack.mode} mode") as progress:
+        _run(stack.up(servers_only=servers, progress=progress))
+    screen.show_addresses(stack.addresses())
+
+
+@app.command()
+def down() -> None:
+    """Stop everything; data stays."""
+    layout, settings = _here()
+    stack = running_stack(layout, settings)
+    with screen.progress("stopping EtlPay"):
+        if stack is not None:
+            _run(stack.down())
+    screen.talk.print("EtlPay is down." if stack is not None else "EtlPay was not up.")
+
+
+@app.command()
+def clean() -> None:
+    """Stop everything and delete all of its data, inbox and filed files included."""
+    layout, settings = _here()
+    stacks = all_stacks(layout, settings)
+    with screen.progress("stopping EtlPay and deleting its data"):
+        for stack in stacks:
+            _run(stack.clean())
+    screen.talk.print("EtlPay is down, its data is deleted.")
+
+
+@app.command()
+def status(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Addresses, with passwords, as JSON.")] = False
+) -> None:
+    """Show whether each part is ready and where it is reached. Exit code 5 when not all of it is."""
+    stack = running_stack(*_here())
+    if stack is None:
+        screen.talk.print("EtlPay is not up; start it with: make up")
+        raise typer.Exit(UNAVAILABLE)
+    ready = _run(stack.readiness())
+    if as_json:
+        screen.print_json(stack.addresses())
+    else:
+        screen.show_readiness(ready, stack.details())
+        screen.show_addresses(stack.addresses())
+    if not all(ready.values()):
+        missing = ", ".join(name for name, is_ready in ready.items() if not is_ready)
+        screen.complain(f"not ready: {missing}")
+        raise typer.Exit(UNAVAILABLE)
+
+
+def _here() -> tuple[Layout, CliSettings]:
+    try:
+        settings = CliSettings()
+        return Layout(find_root(settings)), settings
+    except RootNotFoundError:
+        screen.complain("this is not a checkout of EtlPay; change into one or set ETLPAY_ROOT")
+        raise typer.Exit(USAGE) from None
+    except ValidationError as error:
+        names = ", ".join(f"ETLPAY_{'.'.join(map(str, each['loc']))}".upper() for each in error.errors())
+        screen.complain(f"not a valid setting: {names}")
+        raise typer.Exit(USAGE) from None
+
+
+def _run(work: Coroutine[None, None, _Result]) -> _Result:
+    try:
+        return asyncio.run(work)
+    except StackError as error:
+        screen.complain(str(error), more=error.details)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""The stack in containers: `docker compose` with what a host has to prepare for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import struct
+import subprocess
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from etlpay_cli import state
+from etlpay_cli.addresses import Addresses, Credentials, addresses, write_stack_env
+from etlpay_cli.errors import StackError
+from etlpay_cli.settings import demanded_ports, inherited_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from etlpay_cli.layout import Layout
+    from etlpay_cli.settings import CliSettings
+
+_DEFAULT_PORTS: Final = {"http": 8000, "grpc": 50051, "amqp": 5672, "postgres": 5432, "redis": 6379}
+_ONE_SHOTS: Final = frozenset({"provision", "migrate"})
+_SERVICE_UID: Final = 10001
+_PROBE_SECONDS_MAX: Final = 10.0
+# A default access list that also lets the watcher's user in, and hands that on to every new folder: see acl(5).
+_ACL: Final = "system.posix_acl_default"
+_ACL_VERSION: Final = 2
+_ACL_NO_ID: Final = 0xFFFFFFFF
+_ACL_USER_OBJ, _ACL_USER, _ACL_GROUP_OBJ, _ACL_MASK, _ACL_OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+
+
+class DockerStack:
+    """The stack of one checkout in containers."""
+
+    mode: Final = state.DOCKER
+
+    def __init__(self, layout: Layout, settings: CliSettings) -> None:
+        """Look at the stack; nothing is started."""
+        self._layout = layout
+        demanded = demanded_ports(settings)
+        self._ports = {name: demanded[name] or port for name, port in _DEFAULT_PORTS.items()}
+
+    def is_up(self) -> bool:
+        """Tell whether any container of the stack runs. Where there is no engine, none does."""
+        return docker_works(self._layout) and bool(self._containers())
+
+    def addresses(self) -> Addresses:
+        """Return the doors of the stack."""
+        return addresses(self.mode, self._layout, self._published_ports(), self._credentials())
+
+    def details(self) -> dict[str, str]:
+        """Return what the engine says of each container."""
+        return {each["Service"]: each["Status"] for each in self._containers()}
+
+    async def up(self, *, servers_only: bool, progress: Callable[[str], None]) -> None:
+        """Build, start, and wait until every container is healthy."""
+        if servers_only:
+            raise StackError("the servers alone run only in local mode")
+        if not docker_works(self._layout):
+            raise StackError("there is no Docker engine with compose here; start it, or use: make up MODE=local")
+        self._layout.make_folders()
+        prepare_files(self._layout)
+        progress("docker compose up --build --wait")
+        await asyncio.to_thread(self._compose_loud, "up", "--build", "--wait", "--detach")
+        write_stack_env(self._layout, self._published_ports(), self._credentials())
+
+    async def down(self) -> None:
+        """Stop and remove the containers; volumes stay."""
+        await asyncio.to_thread(self._compose, "down", "--remove-orphans")
+        self._layout.stack_env.unlink(missing_ok=True)
+
+    async def clean(self) -> None:
+        """Stop the stack and delete its volumes and the files channel."""
+        await asyncio.to_thread(self._compose, "down", "--remove-orphans", "--volumes")
+        shutil.rmtree(self._layout.state_folder, ignore_errors=True)
+        for folder in self._layout.channel_folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def readiness(self) -> dict[str, bool]:
+        """Return which containers run and are healthy. One that is missing altogether is not ready."""
+        wanted = (await asyncio.to_thread(self._compose, "config", "--services")).split()
+        healthy = {each["Service"] for each in self._containers() if each.get("Health") in {"healthy", ""}}
+        return {name: name in healthy for name in sorted(wanted) if name not in _ONE_SHOTS}
+
+    def _containers(self) -> list[dict[str, Any]]:
+        """Return the containers that run. Compose writes one JSON object a line, or in older versions one array."""
+        output = self._compose("ps", "--format", "json").strip()
+        if output.startswith("["):
+            listed: list[dict[str, Any]] = msgspec.json.decode(output)
+            return listed
+        return [msgspec.json.decode(line) for line in output.splitlines()]
+
+    def _published_ports(self) -> dict[str, int]:
+        """Return the ports on this machine: those of the running containers, which may have been started by hand."""
+        inside = {8000: "http", 50051: "grpc", 5672: "amqp", 5432: "postgres", 6379: "redis"}
+        published = {
+            inside[each["TargetPort"]]: int(each["PublishedPort"])
+            for container in self._containers()
+            for each in container.get("Publishers") or ()
+            if each["TargetPort"] in inside and each["PublishedPort"]
+        }
+        return self._ports | published
+
+    def _credentials(self) -> Credentials:
+        """Read the generated passwords out of the volume in which they lie."""
+        printed = self._compose(
+            *("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "provision", "-c"),
+            "import pathlib\n"
+            "for p in sorted(pathlib.Path('/secrets/operator').iterdir()): print(p.name, p.read_text().strip())",
+        )
+        secrets = dict(line.split(maxsplit=1) for line in printed.splitlines())
+        return Credentials(
+            producer_password=secrets["producer_password"],
+            reader_password=secrets["reader_password"],
+            operator_password=secrets["amqp_password"],
+        )
+
+    def _compose(self, *arguments: str) -> str:
+        done = subprocess.run(
+            _compose_command(*arguments),
+            cwd=self._layout.root,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StackError(f"docker compose {arguments[0]} failed", details=done.stderr.strip())
+        return done.stdout
+
+    def _compose_loud(self, *arguments: str) -> None:
+        """Let compose show its own progress, on stderr, because building takes its time."""
+        done = subprocess.run(
+            _compose_command(*arguments),
+            cwd=self._layout.root,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            check=False,
+        )
+        if done.returncode != 0:
+            logs = self._compose("logs", "--no-color", "--tail", "20")
+            raise StackError("docker compose up failed", details=logs)
+
+    def _environment(self) -> dict[str, str]:
+        return inherited_environment(without=()) | compose_variables(self._layout.files)
+
+
+def docker_works(layout: Layout) -> bool:
+    """Tell whether there is an engine that answers, compose, and a compose file for them."""
+    return (layout.root / "compose.yaml").exists() and _succeeds("info") and _succeeds("compose", "version")
+
+
+def compose_variables(files: Path) -> dict[str, str]:
+    """Return what compose.yaml is told: the files channel is this checkout's folder, served under who can use it."""
+    variables = {"ETLPAY_FILES": str(files)}
+    if os.geteuid() != 0:
+        # The watcher must be able to claim what this user drops, and this user to take back what failed.
+        variables |= {"ETLPAY_UID": str(os.geteuid()), "ETLPAY_GID": str(os.getegid())}
+    return variables
+
+
+def prepare_files(layout: Layout) -> None:
+    """Make the folders of the files channel usable for the watcher's container."""
+    for folder in layout.channel_folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(folder, _SERVICE_UID, _SERVICE_UID)
+            for inner in (each for each in folder.rglob("*") if not each.is_symlink()):
+                os.chown(inner, _SERVICE_UID, _SERVICE_UID)
+    if os.geteuid() == 0:
+        os.chown(layout.files, _SERVICE_UID, _SERVICE_UID)
+        os.setxattr(layout.inbox, _ACL, default_acl(_SERVICE_UID))
+
+
+def default_acl(uid: int) -> bytes:
+    """Return the kernel's form of `d:u::rwx,d:u:<uid>:rwx,d:g::r-x,d:m::rwx,d:o::r-x`."""
+    entries = (
+        (_ACL_USER_OBJ, 7, _ACL_NO_ID),
+        (_ACL_USER, 7, uid),
+        (_ACL_GROUP_OBJ, 5, _ACL_NO_ID),
+        (_ACL_MASK, 7, _ACL_NO_ID),
+        (_ACL_OTHER, 5, _ACL_NO_ID),
+    )
+    return struct.pack("<I", _ACL_VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def _compose_command(*arguments: str) -> tuple[str, ...]:
+    return (shutil.which("docker") or "docker", "compose", *arguments)
+
+
+def _succeeds(*arguments: str) -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        done = subprocess.run((docker, *arguments), capture_output=True, check=False, timeout=_PROBE_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0

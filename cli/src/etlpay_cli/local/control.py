@@ -1,0 +1,184 @@
+"""Starts, stops and watches the local stack from outside: what `etlpay up`, `down`, `status` and `clean` do."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from etlpay_cli import probes, state
+from etlpay_cli.addresses import addresses, read_credentials
+from etlpay_cli.errors import UNAVAILABLE, StackError
+from etlpay_cli.local import rabbitmq, services
+from etlpay_cli.local.keeper import is_alive
+from etlpay_cli.settings import inherited_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from etlpay_cli.addresses import Addresses
+    from etlpay_cli.layout import Layout
+
+_POLL_SECONDS: Final = 0.1
+# Each stage of the stack may take its 30 seconds; only a hung program makes it that long.
+_DOWN_SECONDS_MAX: Final = 130.0
+_SWEEP_SECONDS_MAX: Final = 30.0
+_TAIL_BYTES: Final = 4000
+
+
+class LocalStack:
+    """The stack of one checkout as processes on this machine."""
+
+    mode: Final = state.LOCAL
+
+    def __init__(self, layout: Layout) -> None:
+        """Look at the stack; nothing is started."""
+        self._layout = layout
+
+    def is_up(self) -> bool:
+        """Tell whether a supervisor of this checkout lives."""
+        known = state.read_state(self._layout.state)
+        return known is not None and known.mode == self.mode and is_alive(known.supervisor)
+
+    def addresses(self) -> Addresses:
+        """Return the doors of the stack."""
+        return addresses(self.mode, self._layout, self._known().ports, read_credentials(self._layout))
+
+    def details(self) -> dict[str, str]:
+        """Return what else is known of each part."""
+        return {name: _describe(program) for name, program in self._known().programs.items()}
+
+    async def up(self, *, servers_only: bool, progress: Callable[[str], None]) -> None:
+        """Start the stack and wait until all of it is ready. When that fails nothing is left running."""
+        layout = self._layout
+        if not rabbitmq.is_installed():
+            progress("installing rabbitmq-server with the system's package manager")
+            try:
+                await asyncio.to_thread(rabbitmq.install)
+            except rabbitmq.NotInstalledError as error:
+                raise StackError(str(error)) from error
+        layout.make_folders()
+        await asyncio.to_thread(sweep, layout)
+        _turn_logs(layout)
+        supervisor = _spawn(layout, servers_only=servers_only)
+        try:
+            await _follow(layout, supervisor, progress)
+        except asyncio.CancelledError:
+            supervisor.send_signal(signal.SIGTERM)
+            supervisor.wait()
+            raise
+
+    async def down(self) -> None:
+        """Stop everything that the stack runs; data stays."""
+        if self.is_up():
+            await asyncio.to_thread(_stop, psutil.Process(_pid(self._known())))
+        await asyncio.to_thread(sweep, self._layout)
+
+    async def clean(self) -> None:
+        """Stop the stack and delete its data, what the watcher filed away included."""
+        await self.down()
+        if self._layout.state_folder.exists():
+            shutil.rmtree(self._layout.state_folder)
+        for folder in self._layout.channel_folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def readiness(self) -> dict[str, bool]:
+        """Ask every server and service of the stack whether it is ready."""
+        known = self._known()
+        ports = known.ports
+        questions: dict[str, Coroutine[None, None, bool]] = {
+            "postgres": probes.postgres_ready(ports["postgres"]),
+            "rabbitmq": probes.rabbitmq_ready(ports["amqp"]),
+            "valkey": probes.valkey_ready(ports["redis"]),
+        }
+        if not known.servers_only:
+            questions |= {name: probes.http_ready(services.ready_port(name, ports)) for name in services.NAMES}
+        return dict(zip(questions, await asyncio.gather(*questions.values()), strict=True))
+
+    def _known(self) -> state.State:
+        known = state.read_state(self._layout.state)
+        if known is None:
+            raise StackError("nothing is known of a stack here", exit_code=UNAVAILABLE)
+        return known
+
+
+def sweep(layout: Layout) -> None:
+    """Stop programs that outlived their supervisor, and only those."""
+    known = state.read_state(layout.state)
+    left = [program for program in (known.programs.values() if known else ()) if is_alive(program)]
+    processes = [psutil.Process(program.pid) for program in left]
+    for process in processes:
+        process.terminate()
+    _, stubborn = psutil.wait_procs(processes, timeout=_SWEEP_SECONDS_MAX)
+    for process in stubborn:
+        process.kill()
+    layout.stack_env.unlink(missing_ok=True)
+
+
+def _stop(supervisor: psutil.Process) -> None:
+    supervisor.terminate()
+    try:
+        supervisor.wait(_DOWN_SECONDS_MAX)
+    except psutil.TimeoutExpired:
+        supervisor.kill()
+
+
+def _pid(known: state.State | None) -> int | None:
+    return known.supervisor.pid if known is not None and known.supervisor is not None else None
+
+
+def _describe(program: state.Process) -> str:
+    again = f", started again {program.restarts} times" if program.restarts else ""
+    return f"pid {program.pid}{again}" if program.pid else "not running"
+
+
+def _spawn(layout: Layout, *, servers_only: bool) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "etlpay_cli.local.supervisor", str(layout.root)]
+    with layout.log("supervisor").open("ab") as log:
+        return subprocess.Popen(
+            command + ["--servers"] * servers_only,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=inherited_environment(without=()),
+            cwd=layout.root,
+            start_new_session=True,
+        )
+
+
+async def _follow(layout: Layout, supervisor: subprocess.Popen[bytes], progress: Callable[[str], None]) -> None:
+    """Wait until the supervisor says that all is ready. Raises StackError when it ends instead."""
+    while True:
+        ended = supervisor.poll() is not None
+        known = state.read_state(layout.state)
+        if known is not None and _pid(known) != supervisor.pid:
+            known = None  # what an earlier run left behind says nothing about this one
+        if known is not None and known.phase == "ready":
+            return
+        if ended:
+            failed, reason = (known.failed, known.reason) if known is not None else (None, None)
+            raise StackError(reason or "the supervisor ended", details=_tail(layout, failed or "supervisor"))
+        if known is not None:
+            waiting = [name for name, program in known.programs.items() if program.state != "ready"]
+            progress(f"waiting for {', '.join(waiting)}" if waiting else "preparing")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _tail(layout: Layout, program: str) -> str:
+    """Return the end of a program's log."""
+    try:
+        content = layout.log(program).read_bytes()
+    except FileNotFoundError:
+        return ""
+    return content[-_TAIL_BYTES:].decode(errors="replace").strip()
+
+
+def _turn_logs(layout: Layout) -> None:
+    """Begin every log anew, keeping the one of the run before."""
+    for log in layout.logs.glob("*.log"):
+        log.replace(log.with_suffix(".log.1"))

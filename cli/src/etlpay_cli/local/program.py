@@ -1,0 +1,36 @@
+"""What the supervisor has to know of a program in order to run it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Program:
+    """A child process that is started again when it ends."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+    ready: Callable[[], Awaitable[bool]]
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds_max: float = 30.0
+    ready_seconds_max: float = 60.0
+    # Options of setpriv(1) that take privileges away from the child.
+    privileges: tuple[str, ...] = field(default=())
+
+    def command_line(self) -> tuple[str, ...]:
+        """Return the command in the form in which it cannot outlive its supervisor, where the system has such a form."""
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            return self.command
+        leash = f"--pdeathsig={self.stop_signal.name.removeprefix('SIG')}"
+        return (setpriv, leash, *self.privileges, "--", *self.command)

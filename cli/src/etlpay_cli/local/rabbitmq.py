@@ -1,0 +1,155 @@
+"""The private RabbitMQ node of a local stack, run from the system's package and installed where that is possible.
+
+The node has a name, ports, an epmd, a cookie and folders of its own, so that it neither sees nor disturbs a node that
+the system runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from etlpay_cli import probes
+from etlpay_cli.local.program import Program
+from etlpay_cli.ports import HOST
+from etlpay_cli.provision import DEFINITIONS_PLACE
+from etlpay_cli.settings import inherited_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from etlpay_cli.layout import Layout
+
+# The server itself; the command on the PATH is a wrapper that switches to the system's user and node.
+_SERVER: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+_POLICY: Final = Path("/usr/sbin/policy-rc.d")
+_POLICY_DENIES: Final = (
+    "#!/bin/sh\n# Written by etlpay while it installs rabbitmq-server: start no service.\nexit 101\n"
+)
+_INSTALL_SECONDS_MAX: Final = 600
+
+
+class NotInstalledError(Exception):
+    """RabbitMQ is missing and cannot be installed from here."""
+
+    def __init__(self, why: str = "") -> None:
+        """Say how the operator installs it."""
+        super().__init__(f"RabbitMQ is missing; install it with: sudo apt-get install rabbitmq-server{why}")
+
+
+def is_installed() -> bool:
+    """Tell whether the server and its runtime are there."""
+    return _SERVER.exists() and shutil.which("erl") is not None and shutil.which("epmd") is not None
+
+
+def install() -> None:
+    """Install the system's package without starting the node that it would bring. Raises NotInstalledError."""
+    become_root = _become_root()
+    if become_root is None or shutil.which("apt-get") is None:
+        raise NotInstalledError
+    # One shell, so that the policy is taken back whatever happens to us meanwhile. A policy that was there stays.
+    script = f"""
+        set -e
+        if [ ! -e {_POLICY} ]; then
+          trap 'rm -f {_POLICY}' EXIT
+          printf '%s' "$1" > {_POLICY}
+          chmod 755 {_POLICY}
+        fi
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends rabbitmq-server
+        if [ -d /run/systemd/system ]; then systemctl disable --quiet rabbitmq-server.service || true; fi
+    """
+    done = subprocess.run(
+        (*become_root, "sh", "-c", script, "install", _POLICY_DENIES),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_INSTALL_SECONDS_MAX,
+    )
+    if done.returncode != 0 or not is_installed():
+        raise NotInstalledError(f" (apt-get said: {done.stderr.strip()[-500:]})")
+
+
+def prepare(layout: Layout, ports: Mapping[str, int]) -> None:
+    """Write the node's configuration."""
+    home = layout.rabbitmq / "home"
+    home.mkdir(mode=0o700, exist_ok=True)
+    (layout.rabbitmq / "enabled_plugins").write_text("[].\n")
+    (layout.rabbitmq / "env.conf").write_text("")
+    (layout.rabbitmq / "rabbitmq.conf").write_text(
+        "\n".join(
+            (
+                f"listeners.tcp.local = {HOST}:{ports['amqp']}",
+                f"load_definitions = {layout.secret(DEFINITIONS_PLACE)}",
+                "loopback_users.guest = true",
+                "vm_memory_high_watermark.absolute = 1GB",
+                "disk_free_limit.absolute = 200MB",
+                "log.console = true",
+                "log.console.level = warning",
+                "log.file = false",
+                "",
+            )
+        )  # fmt: skip
+    )
+
+
+def epmd_program(layout: Layout, ports: Mapping[str, int]) -> Program:
+    """Return how Erlang's name server is run. As our child it ends with us; a node would leave one behind."""
+    return Program(
+        name="epmd",
+        command=(shutil.which("epmd") or "epmd", "-port", str(ports["epmd"]), "-address", HOST),
+        environment=inherited_environment(without=("ETLPAY_", "RABBITMQ_", "ERL_")),
+        folder=layout.rabbitmq,
+        ready=functools.partial(probes.listens, ports["epmd"]),
+    )
+
+
+def program(layout: Layout, ports: Mapping[str, int]) -> Program:
+    """Return how the node is run."""
+    folder = layout.rabbitmq
+    own = {
+        "HOME": str(folder / "home"),
+        "RABBITMQ_NODENAME": "etlpay@localhost",
+        "RABBITMQ_DIST_PORT": str(ports["erlang"]),
+        "ERL_EPMD_PORT": str(ports["epmd"]),
+        "ERL_EPMD_ADDRESS": HOST,
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "env.conf"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_LOGS": "-",
+        # An idle node sleeps instead of spinning, and its distribution port is not offered to the network.
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+            "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+        ),
+        # The script becomes the node instead of waiting for it: the signal that we send reaches the node itself.
+        "RUNNING_UNDER_SYSTEMD": "true",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+    }
+    return Program(
+        name="rabbitmq",
+        command=(str(_SERVER),),
+        environment=inherited_environment(without=("ETLPAY_", "RABBITMQ_", "ERL_", "NOTIFY_SOCKET")) | own,
+        folder=folder,
+        ready=functools.partial(probes.rabbitmq_ready, ports["amqp"]),
+    )
+
+
+def _become_root() -> tuple[str, ...] | None:
+    """Return what to put before a command so that root runs it without asking anybody; None where that cannot be."""
+    if os.geteuid() == 0:
+        return ()
+    sudo = shutil.which("sudo")
+    if sudo is None:
+        return None
+    allowed = subprocess.run((sudo, "-n", "true"), capture_output=True, check=False)
+    return (sudo, "-n") if allowed.returncode == 0 else None

@@ -1,0 +1,83 @@
+"""Which TCP ports a local stack listens on: the same again, else the usual ones, else free ones."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOST = "127.0.0.1"
+# Doors keep their well-known numbers where they can. What has no number here is private and gets a free port.
+PREFERRED: dict[str, int | None] = {
+    "http": 8000,
+    "grpc": 50051,
+    "amqp": 5672,
+    "postgres": None,
+    "redis": None,
+    "epmd": None,
+    "erlang": None,
+    "processing": 50052,
+    "grpc-ingest-ops": 9101,
+    "file-watcher-ops": 9102,
+    "queue-consumer-ops": 9103,
+    "processor-ops": 9104,
+}
+# Below the range from which Linux takes the ports of outgoing connections, so that a server that is started again
+# finds its port free.
+_FREE_FIRST, _FREE_LAST = 20_000, 32_000
+_TRIES_MAX = 200
+
+
+class PortTakenError(Exception):
+    """A port that the operator asked for is in use by somebody else."""
+
+    def __init__(self, name: str, port: int) -> None:
+        """Keep which port was asked for."""
+        super().__init__(f"port {port}, asked for as {name}, is already in use on {HOST}")
+
+
+def choose_ports(demanded: Mapping[str, int | None], previous: Mapping[str, int]) -> dict[str, int]:
+    """Return a port for every name of PREFERRED, each free at this moment and none twice."""
+    ports: dict[str, int] = {}
+    with contextlib.ExitStack() as held:
+        # What was asked for first, so that nothing that we choose stands in its way.
+        for name in PREFERRED:
+            port = demanded.get(name)
+            if port is not None and not _hold(held, port):
+                raise PortTakenError(name, port)
+            if port is not None:
+                ports[name] = port
+        for name, preferred in PREFERRED.items():
+            if name not in ports:
+                ports[name] = _choose(held, name, (previous.get(name), preferred))
+    return ports
+
+
+def _choose(held: contextlib.ExitStack, name: str, wished: tuple[int | None, ...]) -> int:
+    for port in wished:
+        if port is not None and _hold(held, port):
+            return port
+    for _ in range(_TRIES_MAX):
+        port = random.randint(_FREE_FIRST, _FREE_LAST)  # noqa: S311 - nothing depends on it being unpredictable
+        if _hold(held, port):
+            return port
+    raise PortTakenError(name, _FREE_LAST)
+
+
+def _hold(held: contextlib.ExitStack, port: int) -> bool:
+    """Bind the port until every port is chosen, so that no other name gets it."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # A port in TIME_WAIT is free for a server; one that somebody listens on still refuses.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(1)  # two binds with SO_REUSEADDR succeed; only one of them can listen
+    except OSError:
+        listener.close()
+        return False
+    held.enter_context(listener)
+    return True

@@ -1,0 +1,170 @@
+"""Generates the secrets of one stack, one folder per service: `python -m etlpay_cli.provision DIR`.
+
+Idempotent: a secret that exists is kept, so a second run changes nothing; a secret that is missing in one of its
+places is copied from another. Only the standard library is imported, because this also runs as a one-shot container.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json  # noqa: TID251 - definitions.json is no payload, and this module may import only the standard library
+import os
+import secrets
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Every place of a secret, as folder/file. A folder is the only thing that its service is given.
+SECRET_PLACES: dict[str, tuple[str, ...]] = {
+    "owner": ("postgres/owner_password", "migrate/owner_password"),
+    "processor role": ("migrate/processor_password", "processor/postgres_password"),
+    "reader role": ("migrate/reader_password", "api-gateway/postgres_password", "operator/reader_password"),
+    "api-gateway": ("api-gateway/amqp_password",),
+    "grpc-ingest": ("grpc-ingest/amqp_password",),
+    "file-watcher": ("file-watcher/amqp_password",),
+    "queue-consumer": ("queue-consumer/amqp_password",),
+    "processor": ("processor/amqp_password",),
+    "producer": ("operator/producer_password",),
+    "operator": ("operator/amqp_password",),
+}
+DEFINITIONS_PLACE = "rabbitmq/definitions.json"
+FOLDERS = sorted({place.split("/")[0] for places in SECRET_PLACES.values() for place in places} | {"rabbitmq"})
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What a broker user may do, as RabbitMQ's regular expressions over names of queues and exchanges."""
+
+    configure: str
+    write: str
+    read: str
+
+
+# Writing to the default exchange is called `amq.default`. Reading comes with declaring: RabbitMQ demands it of whoever
+# declares a queue that has a dead-letter exchange.
+_OWN = Permission(configure=r"^etlpay\.", write=r"^(amq\.default$|etlpay\.)", read=r"^etlpay\.")
+BROKER_USERS: dict[str, Permission] = {
+    "api-gateway": _OWN,
+    "grpc-ingest": _OWN,
+    "file-watcher": _OWN,
+    "processor": _OWN,
+    # Foreign queues have foreign names. What is parked is nobody's to read but the operator's.
+    "queue-consumer": Permission(
+        configure=r"^(?!amq\.)", write=r"^(?!amq\.(?!default$))", read=r"^(?!amq\.|etlpay\.parked)"
+    ),
+    "producer": Permission(
+        configure=r"^etl-queue$", write=r"^(amq\.default|etlpay\.events|etl-queue)$", read=r"^etl-queue$"
+    ),
+    "operator": Permission(configure=".*", write=".*", read=".*"),
+}
+_SALT_BYTES = 4  # fixed by rabbit_password_hashing_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """The permissions of what is written: of folders and of files."""
+
+    folder: int
+    file: int
+
+
+PRIVATE = Modes(folder=0o700, file=0o600)
+# In a container the folder is a volume that only its service mounts, and the service runs under a user of its own.
+VOLUME = Modes(folder=0o755, file=0o444)
+
+
+def provision(root: Path, modes: Modes) -> None:
+    """Write the missing secrets below `root`, and the broker's definitions that follow from them."""
+    root.mkdir(parents=True, exist_ok=True)
+    for folder in FOLDERS:
+        _make_folder(root / folder, modes.folder)
+    passwords = {name: _settle_secret(root, places, modes) for name, places in SECRET_PLACES.items()}
+    path = root / DEFINITIONS_PLACE
+    known = _read_definitions(path)
+    wanted = definitions({user: passwords[user] for user in BROKER_USERS}, known)
+    if wanted != known:
+        _write(path, json.dumps(wanted, indent=2) + "\n", modes)
+
+
+def definitions(passwords: dict[str, str], known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what RabbitMQ loads at its start. A hash in `known` that still fits its password is kept."""
+    hashes = {user["name"]: user["password_hash"] for user in (known or {}).get("users", ())}
+    return {
+        "vhosts": [{"name": "/"}],
+        "users": [
+            {
+                "name": user,
+                "password_hash": _keep_or_hash(passwords[user], hashes.get(user)),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": ["administrator"] if user == "operator" else [],
+            }
+            for user in BROKER_USERS
+        ],
+        "permissions": [
+            {"user": user, "vhost": "/", "configure": may.configure, "write": may.write, "read": may.read}
+            for user, may in BROKER_USERS.items()
+        ],
+    }
+
+
+def hash_password(password: str, salt: bytes) -> str:
+    """Return RabbitMQ's salted SHA-256 of a password."""
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def _keep_or_hash(password: str, known: str | None) -> str:
+    if known is not None and hash_password(password, base64.b64decode(known)[:_SALT_BYTES]) == known:
+        return known
+    return hash_password(password, secrets.token_bytes(_SALT_BYTES))
+
+
+def _settle_secret(root: Path, places: tuple[str, ...], modes: Modes) -> str:
+    """Return the secret, written to each of its places where it was missing."""
+    present = [place for place in places if (root / place).exists()]
+    secret = (root / present[0]).read_text().strip() if present else secrets.token_urlsafe(32)
+    for place in places:
+        if place not in present:
+            _write(root / place, secret, modes)
+    return secret
+
+
+def _read_definitions(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    known: dict[str, Any] = json.loads(path.read_text())
+    return known
+
+
+def _make_folder(folder: Path, mode: int) -> None:
+    """Make a folder; one that exists, such as the mount point of a volume, keeps its mode."""
+    if not folder.exists():
+        folder.mkdir()
+        folder.chmod(mode)
+
+
+def _write(path: Path, text: str, modes: Modes) -> None:
+    """Put a file in place whole or not at all, with its final mode from the first byte that others could read."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary = Path(name)
+    temporary.chmod(modes.file)
+    temporary.replace(path)
+
+
+def main() -> int:
+    """Provision the folder named on the command line, readable by the service that mounts it."""
+    if len(sys.argv) != 2:  # noqa: PLR2004 - the program's name and one folder
+        sys.stderr.write("usage: python -m etlpay_cli.provision DIR\n")
+        return 2
+    provision(Path(sys.argv[1]), VOLUME)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

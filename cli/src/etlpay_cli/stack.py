@@ -1,0 +1,67 @@
+"""Chooses between the two ways to run EtlPay, and finds the one that is running."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from etlpay_cli import state
+from etlpay_cli.docker import DockerStack, docker_works
+from etlpay_cli.local.control import LocalStack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from etlpay_cli.addresses import Addresses
+    from etlpay_cli.layout import Layout
+    from etlpay_cli.settings import CliSettings
+
+
+class Stack(Protocol):
+    """A way to run EtlPay. Its methods raise StackError where they cannot do their work."""
+
+    @property
+    def mode(self) -> state.Mode:
+        """The name of this way."""
+
+    def is_up(self) -> bool:
+        """Tell whether it is running, ready or not."""
+
+    def addresses(self) -> Addresses:
+        """Return its doors."""
+
+    def details(self) -> dict[str, str]:
+        """Return what else is known of each part."""
+
+    async def up(self, *, servers_only: bool, progress: Callable[[str], None]) -> None:
+        """Start it and wait until it is ready."""
+
+    async def down(self) -> None:
+        """Stop it; data stays."""
+
+    async def clean(self) -> None:
+        """Stop it and delete its data."""
+
+    async def readiness(self) -> dict[str, bool]:
+        """Ask each part whether it is ready."""
+
+
+def choose_stack(layout: Layout, settings: CliSettings, wanted: state.Mode | None) -> Stack:
+    """Return the wanted way; when none is, containers where there is an engine, else processes."""
+    if wanted is None:
+        wanted = state.DOCKER if docker_works(layout) else state.LOCAL
+    return DockerStack(layout, settings) if wanted == state.DOCKER else LocalStack(layout)
+
+
+def running_stack(layout: Layout, settings: CliSettings) -> Stack | None:
+    """Return the stack that is up, if one is."""
+    local = LocalStack(layout)
+    if local.is_up():
+        return local
+    containers = DockerStack(layout, settings)
+    return containers if containers.is_up() else None
+
+
+def all_stacks(layout: Layout, settings: CliSettings) -> list[Stack]:
+    """Return every way that may have left data on this machine."""
+    local: list[Stack] = [LocalStack(layout)]
+    return [*local, DockerStack(layout, settings)] if docker_works(layout) else local

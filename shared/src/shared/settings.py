@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 import structlog
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -84,7 +84,7 @@ def unknown_variables(settings: type[ServiceSettings]) -> list[tuple[str, str | 
     return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in strange]
 
 
-class AmqpSettings(BaseSettings):
+class AmqpSettings(BaseModel):
     """How to reach RabbitMQ, and the bounds of what goes there."""
 
     amqp_url: str = Field("amqp://guest@127.0.0.1:5672/", description="RabbitMQ, without the password")
@@ -96,7 +96,7 @@ class AmqpSettings(BaseSettings):
     reconnect_seconds_max: PositiveFloat = Field(5.0, description="longest pause between two attempts to connect")
 
 
-class PostgresSettings(BaseSettings):
+class PostgresSettings(BaseModel):
     """How to reach PostgreSQL."""
 
     postgres_url: str = Field("postgresql://etlpay_reader@127.0.0.1:5432/etlpay", description="without the password")
@@ -105,7 +105,7 @@ class PostgresSettings(BaseSettings):
     postgres_seconds_max: PositiveFloat = Field(10.0, description="how long one statement may take")
 
 
-class RedisSettings(BaseSettings):
+class RedisSettings(BaseModel):
     """How to reach the cache, which is optional."""
 
     redis_url: str = Field("", description="redis://host:port/0; empty: no cache")
@@ -113,7 +113,7 @@ class RedisSettings(BaseSettings):
     cache_seconds: PositiveInt = Field(3600, description="how long the cache keeps a record")
 
 
-class SubmissionSettings(BaseSettings):
+class SubmissionSettings(BaseModel):
     """How the waiting channels reach the processor."""
 
     processor_target: str = Field("127.0.0.1:50052", description="gRPC target of the processor")

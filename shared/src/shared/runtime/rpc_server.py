@@ -3,13 +3,12 @@
 from typing import Final
 
 import grpc.aio
-from pydantic import NonNegativeInt, PositiveInt
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 MIB: Final = 1024 * 1024
 
 
-class RpcServerSettings(BaseSettings):
+class RpcServerSettings(BaseModel):
     """The bounds of a gRPC server."""
 
     rpc_message_bytes_max: PositiveInt = 8 * MIB

@@ -106,7 +106,11 @@ class Cache:
             await self._redis.aclose()
 
     async def _get(self, key: str) -> bytes | None:
-        return None if self._redis is None else await self._attempt(self._redis.get(key))
+        if self._redis is None:
+            return None
+        # Without decode_responses the client answers bytes; its types do not say so.
+        found = await self._attempt(self._redis.get(key))
+        return found if isinstance(found, bytes) else None
 
     async def _attempt(self, call: Awaitable[T]) -> T | None:
         try:

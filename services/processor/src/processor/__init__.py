@@ -1,0 +1,1 @@
+"""The processor: the only service that writes to PostgreSQL."""

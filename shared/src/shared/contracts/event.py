@@ -4,7 +4,7 @@ import enum
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from uuid_utils.compat import uuid7
@@ -21,6 +21,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NAMESPACE: Final = uuid.UUID("6f1f0a52-6a0e-5d8f-9b6c-2f3f3c1d7e10")
 
 
+ChannelName = Literal["http", "grpc", "file", "queue"]
+
+
 class Channel(enum.IntEnum):
     """The way an event came in. The numbers are those of `etlpay.processing.v1.Channel` and of the ledger."""
 
@@ -28,6 +31,19 @@ class Channel(enum.IntEnum):
     GRPC = 2
     FILE = 3
     QUEUE = 4
+
+    @property
+    def label(self) -> ChannelName:
+        """The channel's name in answers, such as `http`."""
+        return _CHANNEL_NAMES[self]
+
+
+_CHANNEL_NAMES: Final[dict[Channel, ChannelName]] = {
+    Channel.HTTP: "http",
+    Channel.GRPC: "grpc",
+    Channel.FILE: "file",
+    Channel.QUEUE: "queue",
+}
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import msgspec
 
+from shared.contracts.event import ChannelName
 from shared.contracts.outcome import Problem
 
-ChannelName = Literal["http", "grpc", "file", "queue"]
 StatusName = Literal["SUCCESS", "FAILED"]
 
 

@@ -1,0 +1,20 @@
+"""`python -m processor`: run the service until SIGTERM."""
+
+import sys
+from functools import partial
+
+from processor.bootstrap import serve
+from processor.settings import ProcessorSettings
+from shared.runtime.lifecycle import run
+from shared.telemetry import configure_logs
+
+
+def main() -> int:
+    """Return the exit code: 0 after a drain, 1 where the processor cannot work here."""
+    settings = ProcessorSettings.load()
+    configure_logs(service="processor", level=settings.log_level)
+    return run(partial(serve, settings), drain_seconds_max=settings.drain_seconds_max)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The composition root: everything the processor is made of, put together once."""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2_grpc
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from processor.cache import CacheFeeder
+from processor.consumer import settle_one_by_one, settle_together
+from processor.database import check, create_engine
+from processor.pipeline import Pipeline
+from processor.servicer import ProcessingDoor
+from processor.settings import ProcessorSettings
+from processor.store import Store
+from shared.batching import Batcher
+from shared.cache import Cache
+from shared.contracts.errors import RetryableError
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Outcome
+from shared.messaging.consumer import Consumer
+from shared.messaging.session import first_of
+from shared.messaging.topology import INGEST_QUEUE, SLOW_QUEUE, declare_lanes
+from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
+from shared.runtime.ops import serve_ops
+from shared.runtime.readiness import Readiness
+from shared.runtime.rpc_server import build_server
+from shared.wire import envelope_bytes
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_POSTGRES: Final = "postgres"
+_WATCH_SECONDS: Final = 2.0
+_GRPC_GRACE_SECONDS: Final = 10.0
+
+
+async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
+    """Run the processor until `stopping`; then take nothing more, finish, settle and close."""
+    readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}")
+    engine = create_engine(settings, name="etlpay-processor")
+    cache = Cache.connect(settings)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
+            if await _ledger_is_ready(engine, stopping):
+                watching = group.create_task(_watch(engine, cache, readiness, stopping))
+                await _process(settings, Store(engine), CacheFeeder(cache), readiness, stopping)
+                await watching
+    finally:
+        await cache.close()
+        await engine.dispose()
+
+
+async def _process(
+    settings: ProcessorSettings, store: Store, feeder: CacheFeeder, readiness: Readiness, stopping: asyncio.Event
+) -> None:
+    """Open both doors on one pipeline. Doors close first, then what they took is written, then the rest goes."""
+    pipeline = Pipeline(store, feeder)
+    batcher: Batcher[Envelope, Outcome] = Batcher(pipeline.write, limits=settings.batching, weigh=envelope_bytes)
+    open_consumer = partial(Consumer, settings, name="processor", declare=declare_lanes, readiness=readiness)
+    fast = open_consumer(
+        queue=INGEST_QUEUE,
+        prefetch_count=settings.ingest_prefetch,
+        settle=partial(settle_together, write=batcher.submit),
+    )
+    slow = open_consumer(queue=SLOW_QUEUE, prefetch_count=1, settle=partial(settle_one_by_one, write=pipeline.write))
+    server, health_servicer = _build_server(settings, ProcessingDoor(batcher.submit))
+    async with asyncio.TaskGroup() as group:
+        feeding = group.create_task(feeder.run())
+        writing = group.create_task(batcher.run())
+        consuming = [group.create_task(fast.run()), group.create_task(slow.run())]
+        await server.start()
+        log.info("ready", processing_port=settings.processing_port)
+        await stopping.wait()
+        readiness.draining = True
+        await health_servicer.enter_graceful_shutdown()
+        fast.close()
+        slow.close()
+        await server.stop(_GRPC_GRACE_SECONDS)
+        await asyncio.wait(consuming)
+        batcher.close()
+        await writing
+        await feeder.close()
+        await feeding
+
+
+def _build_server(
+    settings: ProcessorSettings, door: ProcessingDoor
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    server = build_server(settings)
+    add_ProcessingServicer_to_server(door, server)  # type: ignore[no-untyped-call] # generated
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    server.add_insecure_port(f"{settings.processing_host}:{settings.processing_port}")
+    return server, health_servicer
+
+
+async def _ledger_is_ready(engine: AsyncEngine, stopping: asyncio.Event) -> bool:
+    """Wait for a ledger that can be written before anything is taken; return False when asked to stop meanwhile."""
+    told = ""
+    while not stopping.is_set():
+        try:
+            await check(engine)
+        except RetryableError as error:
+            if str(error) != told:
+                log.warning("waiting for the ledger; nothing is taken yet", reason=str(error))
+                told = str(error)
+            await first_of(stopping, seconds_max=0.5)
+        else:
+            return True
+    return False
+
+
+async def _watch(engine: AsyncEngine, cache: Cache, readiness: Readiness, stopping: asyncio.Event) -> None:
+    """Keep /readyz true to the ledger."""
+    while not stopping.is_set():
+        try:
+            async with asyncio.timeout(_WATCH_SECONDS):
+                await check(engine)
+        except (RetryableError, TimeoutError):
+            readiness.set(_POSTGRES, present=False)
+        else:
+            readiness.set(_POSTGRES, present=True)
+        readiness.set_optional("redis", present=cache.present)
+        await first_of(stopping, seconds_max=_WATCH_SECONDS)

@@ -1,0 +1,73 @@
+"""Feeding the cache: beside the hot path, in bounded portions, and never in its way."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from processor.metrics import UNCACHED
+from shared.cache import Cache
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+from shared.contracts.record import Record
+
+_BATCHES_WAITING_MAX = 16
+_RECORDS_PER_BATCH_MAX = 200
+_NULL = msgspec.Raw(b"null")
+
+
+class CacheFeeder:
+    """Takes stored batches without waiting and writes their records to the cache; what does not fit is left out."""
+
+    def __init__(self, cache: Cache) -> None:
+        """Run `run` beside the pipeline."""
+        self._cache = cache
+        self._waiting: asyncio.Queue[tuple[list[Record], bool] | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
+        self._sources_known = 0
+
+    def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, sources_known: int) -> None:
+        """Note what a batch stored. A large batch is backfill that nobody is waiting to read: it is left out."""
+        new_source, self._sources_known = sources_known > self._sources_known, sources_known
+        stored = [
+            (event, outcome)
+            for event, outcome in zip(events, outcomes, strict=True)
+            if outcome.disposition is Disposition.STORED
+        ]
+        if self._waiting.full() or len(stored) > _RECORDS_PER_BATCH_MAX:
+            UNCACHED.inc(len(stored))
+            stored = []
+        if (stored or new_source) and not self._waiting.full():
+            self._waiting.put_nowait(([_record(event, outcome) for event, outcome in stored], new_source))
+
+    async def run(self) -> None:
+        """Write portions until `close`."""
+        while (portion := await self._waiting.get()) is not None:
+            records, new_source = portion
+            if new_source:
+                await self._cache.forget_sources()
+            if records:
+                await self._cache.put_records(records)
+
+    async def close(self) -> None:
+        """Let `run` return after what is waiting."""
+        await self._waiting.put(None)
+
+
+def _record(event: Envelope, outcome: Outcome) -> Record:
+    body = event.body if outcome.result is None else outcome.result
+    return Record(
+        id=outcome.record_id,
+        raw_event_id=outcome.raw_event_id,
+        event_id=event.event_id,
+        source=event.source,
+        channel=event.channel.label,
+        status="SUCCESS" if outcome.status is RecordStatus.SUCCESS else "FAILED",
+        attempt=1,
+        result_payload=msgspec.Raw(body) if outcome.status is RecordStatus.SUCCESS else _NULL,
+        errors=outcome.errors,
+        idempotency_key=event.idempotency_key or None,
+        type=event.type or None,
+        occurred_at=event.occurred_at,
+        received_at=event.received_at,
+        processed_at=outcome.processed_at,
+    )

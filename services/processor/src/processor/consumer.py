@@ -1,0 +1,53 @@
+"""The door where nobody waits: batches of events on the two lanes of RabbitMQ."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import stamina
+import structlog
+
+from shared.contracts.errors import PermanentError, RetryableError
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Outcome
+from shared.messaging.consumer import Delivery
+from shared.wire import decode_batch
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_RETRY_PAUSE_SECONDS_MAX = 5.0
+
+
+async def settle_together(delivery: Delivery, write: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]) -> None:
+    """Store a delivery of the fast lane as a whole, then ack it; see `_settle`."""
+    await _settle(delivery, lambda events: _persist(write, events))
+
+
+async def settle_one_by_one(
+    delivery: Delivery, write: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
+) -> None:
+    """Store a delivery of the slow lane event by event, so that one that breaks its batch breaks alone; then ack it."""
+
+    async def store(events: list[Envelope]) -> None:
+        for event in events:
+            await _persist(write, [event])
+
+    await _settle(delivery, store)
+
+
+async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitable[None]]) -> None:
+    """Ack after the commit, as the last line. What cannot ever be stored goes on to the next lane, bytes and all."""
+    try:
+        await store(decode_batch(delivery.body))
+    except PermanentError as error:
+        log.error("message moved to its dead letter queue", reason=str(error), message_id=delivery.message_id)  # noqa: TRY400 - the reason says it all
+        await delivery.reject()
+        return
+    await delivery.ack()
+
+
+async def _persist(write: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]], events: Sequence[Envelope]) -> None:
+    """Write until it is done. An outage holds the delivery here and so pauses the intake; it burns no redelivery."""
+    async for attempt in stamina.retry_context(
+        on=RetryableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=_RETRY_PAUSE_SECONDS_MAX
+    ):
+        with attempt:
+            await write(events)

@@ -1,0 +1,34 @@
+"""What the processor counts, per batch."""
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from prometheus_client import Counter, Histogram
+
+from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+
+_EVENTS = Counter("etlpay_processor_events_total", "Events settled, by what storing did", ["disposition"])
+_RECORDS = Counter("etlpay_processor_records_total", "Records stored, by status", ["status"])
+_SECONDS = Histogram(
+    "etlpay_processor_batch_seconds",
+    "From the first statement to the commit of a batch",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+_SIZES = Histogram(
+    "etlpay_processor_batch_events", "Events of a batch", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000)
+)
+FAILURES = Counter(
+    "etlpay_processor_batch_failures_total", "Batches that were not committed, by what is done", ["kind"]
+)
+UNCACHED = Counter("etlpay_processor_uncached_records_total", "Records that the cache did not get: it was slow or away")
+
+
+def count_batch(outcomes: Sequence[Outcome], *, seconds: float) -> None:
+    """Count a committed batch."""
+    _SECONDS.observe(seconds)
+    _SIZES.observe(len(outcomes))
+    for disposition, number in Tally(outcome.disposition for outcome in outcomes).items():
+        _EVENTS.labels(disposition.name.lower()).inc(number)
+    stored = (outcome.status for outcome in outcomes if outcome.disposition is Disposition.STORED)
+    for status, number in Tally(stored).items():
+        _RECORDS.labels(RecordStatus(status).name).inc(number)

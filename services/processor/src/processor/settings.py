@@ -1,0 +1,26 @@
+"""What the processor and its migrations can be told."""
+
+from pydantic import Field, PositiveInt, SecretStr
+
+from shared.batching import BatchLimits
+from shared.runtime.rpc_server import RpcServerSettings
+from shared.settings import AmqpSettings, PostgresSettings, RedisSettings, ServiceSettings
+
+
+class ProcessorSettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, RpcServerSettings):
+    """Settings of `python -m processor`."""
+
+    ops_port: int = Field(9104, description="port of /livez, /readyz and /metrics; 0: off")
+    postgres_url: str = Field("postgresql://etlpay_processor@127.0.0.1:5432/etlpay", description="without the password")
+    processing_host: str = Field("127.0.0.1", description="where Processing.Process listens")
+    processing_port: int = Field(50052, description="port of Processing.Process; 0: any free one")
+    ingest_prefetch: PositiveInt = Field(32, description="messages of the fast lane in hand at once")
+    batching: BatchLimits = Field(BatchLimits(), description="bounds of the batches that are stored")
+
+
+class MigrationSettings(ServiceSettings, PostgresSettings):
+    """Settings of `python -m processor.migrate`."""
+
+    postgres_url: str = Field("postgresql://etlpay_owner@127.0.0.1:5432/etlpay", description="without the password")
+    processor_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_processor; empty: none")
+    reader_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_reader; empty: none")

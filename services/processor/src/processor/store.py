@@ -1,0 +1,293 @@
+"""The store: one transaction holds the identity, the raw event and the record of every event of a batch."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from processor.database import PermanentDataError, classified
+from processor.transform import Draft, failed, same_payload
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
+
+_ADD_SOURCES: Final = text(
+    "INSERT INTO ingestion_sources (name) SELECT unnest(CAST(:names AS text[])) ON CONFLICT (name) DO NOTHING"
+)
+_FIND_SOURCES: Final = text("SELECT name, id FROM ingestion_sources WHERE name = ANY(CAST(:names AS text[]))")
+
+_ADD_RAW_EVENTS: Final = text(
+    """
+    INSERT INTO raw_events (event_id, source_id, idempotency_key, channel, type, occurred_at, received_at,
+                            content_type, origin, body)
+    SELECT * FROM unnest(
+        CAST(:event_id AS uuid[]), CAST(:source_id AS int[]), CAST(:idempotency_key AS text[]),
+        CAST(:channel AS smallint[]), CAST(:type AS text[]), CAST(:occurred_at AS timestamptz[]),
+        CAST(:received_at AS timestamptz[]), CAST(:content_type AS text[]), CAST(:origin AS text[]),
+        CAST(:body AS bytea[]))
+    ON CONFLICT (event_id) DO NOTHING
+    RETURNING event_id, id
+    """
+)
+_ADD_RECORDS: Final = text(
+    """
+    INSERT INTO processed_records (raw_event_id, source_id, channel, status, result_payload, errors, processed_at)
+    SELECT raw_event_id, source_id, channel, status, CAST(result AS jsonb), CAST(errors AS jsonb), :processed_at
+    FROM unnest(
+        CAST(:raw_event_id AS bigint[]), CAST(:source_id AS int[]), CAST(:channel AS smallint[]),
+        CAST(:status AS smallint[]), CAST(:result AS text[]), CAST(:errors AS text[])
+    ) AS drafts (raw_event_id, source_id, channel, status, result, errors)
+    RETURNING raw_event_id, id
+    """
+)
+_FIND_FIRST: Final = text(
+    """
+    SELECT raw.event_id, raw.id AS raw_event_id, raw.received_at, raw.content_type, raw.body, record.id AS record_id,
+           record.status, CAST(record.result_payload AS text) AS result, CAST(record.errors AS text) AS errors,
+           record.processed_at
+    FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
+    WHERE raw.event_id = ANY(CAST(:event_ids AS uuid[]))
+    """
+)
+_ADD_CONFLICTS: Final = text(
+    """
+    INSERT INTO conflicts (raw_event_id, channel, received_at, content_type, origin, body, body_sha256)
+    SELECT * FROM unnest(
+        CAST(:raw_event_id AS bigint[]), CAST(:channel AS smallint[]), CAST(:received_at AS timestamptz[]),
+        CAST(:content_type AS text[]), CAST(:origin AS text[]), CAST(:body AS bytea[]), CAST(:body_sha256 AS bytea[]))
+    ON CONFLICT (raw_event_id, body_sha256) DO NOTHING
+    """
+)
+
+_read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """An event with the record it becomes."""
+
+    event: Envelope
+    draft: Draft
+
+
+class _First(msgspec.Struct, frozen=True, gc=False):
+    """The entry that the ledger holds under an event id."""
+
+    content_type: str
+    body: bytes
+    received_at: datetime
+    outcome: Outcome
+
+
+class Store:
+    """Writes entries to the ledger, each event id once for ever."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """`engine` connects as etlpay_processor."""
+        self._engine = engine
+        self._source_ids: dict[str, int] = {}
+
+    async def write(self, entries: Sequence[Entry], *, processed_at: datetime) -> list[Outcome]:
+        """Commit all entries in one transaction; return one outcome each, in order.
+
+        An entry that PostgreSQL refuses is kept as a FAILED record, and its neighbours are stored as they are.
+        Idempotent: where a commit's answer was lost, writing the same entries again finds them stored.
+
+        Raises:
+            RetryableError: the ledger cannot be written now; whether it was is found out by writing again.
+            FatalError: it never will be by this process (privileges, schema).
+            PermanentError: an entry cannot be kept even as FAILED.
+        """
+        # Sorted, so that two batches with the same new keys wait for each other instead of deadlocking.
+        ordered = sorted({entry.event.event_id: entry for entry in reversed(entries)}.values(), key=_event_id)
+        try:
+            await self._learn_sources(ordered)
+            return await self._commit(entries, ordered, processed_at)
+        except (DBAPIError, OSError, TimeoutError) as error:
+            raise classified(error) from error
+
+    @property
+    def sources_known(self) -> int:
+        """How many sources this store has written for; it grows when a new one appears."""
+        return len(self._source_ids)
+
+    async def _commit(
+        self, entries: Sequence[Entry], ordered: Sequence[Entry], processed_at: datetime
+    ) -> list[Outcome]:
+        try:
+            async with self._engine.begin() as connection:
+                stored = await self._insert(connection, ordered, processed_at)
+                return await self._resolve(connection, entries, stored)
+        except DBAPIError as error:
+            if not isinstance(classified(error), PermanentDataError):
+                raise
+        async with self._engine.begin() as connection:
+            stored = await self._bisect(connection, ordered, processed_at)
+            return await self._resolve(connection, entries, stored)
+
+    async def _bisect(
+        self, connection: AsyncConnection, entries: Sequence[Entry], processed_at: datetime
+    ) -> dict[UUID, Outcome]:
+        """Insert in halves, down to the one entry that is refused; that one is kept as FAILED."""
+        try:
+            async with connection.begin_nested():
+                return await self._insert(connection, entries, processed_at)
+        except DBAPIError as error:
+            problem = classified(error)
+            if not isinstance(problem, PermanentDataError):
+                raise
+        if len(entries) > 1:
+            middle = len(entries) // 2
+            first_half = await self._bisect(connection, entries[:middle], processed_at)
+            return first_half | await self._bisect(connection, entries[middle:], processed_at)
+        refused = Entry(entries[0].event, failed(f"PostgreSQL refused it (SQLSTATE {problem.sqlstate})"))
+        return await self._insert(connection, [refused], processed_at)
+
+    async def _insert(
+        self, connection: AsyncConnection, entries: Sequence[Entry], processed_at: datetime
+    ) -> dict[UUID, Outcome]:
+        """Insert what is new; return its outcomes by event id."""
+        events = [entry.event for entry in entries]
+        rows = await connection.execute(_ADD_RAW_EVENTS, self._raw_event_columns(events))
+        raw_ids: dict[UUID, int] = {row.event_id: row.id for row in rows}
+        if not raw_ids:
+            return {}
+        new = [entry for entry in entries if entry.event.event_id in raw_ids]
+        new_ids = [raw_ids[entry.event.event_id] for entry in new]
+        rows = await connection.execute(_ADD_RECORDS, self._record_columns(new, new_ids, processed_at))
+        record_ids: dict[int, int] = {row.raw_event_id: row.id for row in rows}
+        return {
+            entry.event.event_id: Outcome(
+                disposition=Disposition.STORED,
+                raw_event_id=raw_id,
+                record_id=record_ids[raw_id],
+                status=entry.draft.status,
+                processed_at=processed_at,
+                errors=entry.draft.errors,
+                result=entry.draft.result,
+            )
+            for entry, raw_id in zip(new, new_ids, strict=True)
+        }
+
+    async def _resolve(
+        self, connection: AsyncConnection, entries: Sequence[Entry], stored: dict[UUID, Outcome]
+    ) -> list[Outcome]:
+        """Return the outcome of every entry: stored now, or a duplicate of, or in conflict with, the first."""
+        known = [entry for entry in entries if entry.event.event_id not in stored]
+        firsts = await self._find_firsts(connection, {entry.event.event_id for entry in known})
+        conflicts: list[tuple[Envelope, Outcome]] = []
+        outcomes: list[Outcome] = []
+        unanswered = dict(stored)
+        inserted: dict[UUID, Envelope] = {}
+        for entry in entries:
+            event = entry.event
+            outcome = unanswered.pop(event.event_id, None)
+            if outcome is None:
+                first = firsts.get(event.event_id) or _first_of(inserted[event.event_id], stored[event.event_id])
+                outcome = _compare(event, first)
+                if outcome.disposition is Disposition.CONFLICT:
+                    conflicts.append((event, outcome))
+            else:
+                inserted[event.event_id] = event
+            outcomes.append(outcome)
+        if conflicts:
+            await connection.execute(_ADD_CONFLICTS, _conflict_columns(conflicts))
+        return outcomes
+
+    async def _find_firsts(self, connection: AsyncConnection, event_ids: set[UUID]) -> dict[UUID, _First]:
+        if not event_ids:
+            return {}
+        rows = await connection.execute(_FIND_FIRST, {"event_ids": sorted(event_ids)})
+        return {row.event_id: _read_first(row) for row in rows}
+
+    async def _learn_sources(self, entries: Sequence[Entry]) -> None:
+        """Make sure that every source has a row, in a transaction of its own: sources never block one another."""
+        names = sorted({entry.event.source for entry in entries} - self._source_ids.keys())
+        if not names:
+            return
+        async with self._engine.begin() as connection:
+            await connection.execute(_ADD_SOURCES, {"names": names})
+            rows = (await connection.execute(_FIND_SOURCES, {"names": names})).all()
+        self._source_ids |= {row.name: row.id for row in rows}
+
+    def _raw_event_columns(self, events: Sequence[Envelope]) -> dict[str, Any]:
+        return {
+            "event_id": [event.event_id for event in events],
+            "source_id": [self._source_ids[event.source] for event in events],
+            "idempotency_key": [event.idempotency_key or None for event in events],
+            "channel": [event.channel for event in events],
+            "type": [event.type or None for event in events],
+            "occurred_at": [event.occurred_at for event in events],
+            "received_at": [event.received_at for event in events],
+            "content_type": [event.content_type for event in events],
+            "origin": [event.origin or None for event in events],
+            "body": [event.body for event in events],
+        }
+
+    def _record_columns(self, entries: Sequence[Entry], raw_ids: list[int], processed_at: datetime) -> dict[str, Any]:
+        return {
+            "raw_event_id": raw_ids,
+            "source_id": [self._source_ids[entry.event.source] for entry in entries],
+            "channel": [entry.event.channel for entry in entries],
+            "status": [entry.draft.status for entry in entries],
+            "result": [entry.draft.result and entry.draft.result.decode() for entry in entries],
+            "errors": [_problems_json(entry.draft.errors) for entry in entries],
+            "processed_at": processed_at,
+        }
+
+
+def _event_id(entry: Entry) -> UUID:
+    return entry.event.event_id
+
+
+def _problems_json(problems: tuple[Problem, ...]) -> str | None:
+    return msgspec.json.encode(problems).decode() if problems else None
+
+
+def _read_first(row: Any) -> _First:  # noqa: ANN401 - a row of _FIND_FIRST
+    return _First(
+        content_type=row.content_type,
+        body=row.body,
+        received_at=row.received_at,
+        outcome=Outcome(
+            disposition=Disposition.DUPLICATE,
+            raw_event_id=row.raw_event_id,
+            record_id=row.record_id,
+            status=RecordStatus(row.status),
+            processed_at=row.processed_at,
+            errors=_read_problems(row.errors) if row.errors else (),
+            result=row.result.encode() if row.result else None,
+        ),
+    )
+
+
+def _first_of(event: Envelope, outcome: Outcome) -> _First:
+    """Return what the ledger holds since this very batch."""
+    return _First(event.content_type, event.body, event.received_at, outcome)
+
+
+def _compare(event: Envelope, first: _First) -> Outcome:
+    """Return the first outcome again, as a duplicate or as a conflict."""
+    same = same_payload(event, first.content_type, first.body)
+    result = first.outcome.result
+    if result is None and first.outcome.status is RecordStatus.SUCCESS and first.body != event.body:
+        # Equal values in other bytes: the first answer again means the bytes of the first.
+        result = first.body
+    disposition = Disposition.DUPLICATE if same else Disposition.CONFLICT
+    return msgspec.structs.replace(first.outcome, disposition=disposition, result=result)
+
+
+def _conflict_columns(conflicts: Sequence[tuple[Envelope, Outcome]]) -> dict[str, Any]:
+    return {
+        "raw_event_id": [outcome.raw_event_id for _, outcome in conflicts],
+        "channel": [event.channel for event, _ in conflicts],
+        "received_at": [event.received_at for event, _ in conflicts],
+        "content_type": [event.content_type for event, _ in conflicts],
+        "origin": [event.origin or None for event, _ in conflicts],
+        "body": [event.body for event, _ in conflicts],
+        "body_sha256": [hashlib.sha256(event.body).digest() for event, _ in conflicts],
+    }

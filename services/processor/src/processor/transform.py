@@ -1,0 +1,119 @@
+"""Transform: what processing makes of one event. Pure, and the only place that parses a payload.
+
+This version is the identity with checks of validity: a payload that can be read is its own result.
+"""
+
+import csv
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Problem, RecordStatus
+
+CSV_ROW: Final = "text/csv; header=present"
+
+# An escaped U+0000: an odd number of backslashes, then u0000.
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+_read_values = msgspec.json.Decoder().decode
+_read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A record before it is stored. `result` is JSON; None: equal to the body, or there is none."""
+
+    status: RecordStatus
+    result: bytes | None = None
+    errors: tuple[Problem, ...] = ()
+
+
+class UnreadableError(ValueError):
+    """The body holds no payload that could be processed; the message says why, without a value."""
+
+
+_UNCHANGED: Final = Draft(RecordStatus.SUCCESS)
+
+
+def transform(event: Envelope) -> Draft:
+    """Return the record that the event becomes; never raises because of its content."""
+    try:
+        if event.content_type == CSV_ROW:
+            return Draft(RecordStatus.SUCCESS, msgspec.json.encode(_read_row(event.body)))
+        _check_object(event.body)
+    except UnreadableError as error:
+        return failed(str(error))
+    return _UNCHANGED
+
+
+def failed(detail: str) -> Draft:
+    """Return the record of an event that could not be processed as a whole."""
+    return Draft(RecordStatus.FAILED, errors=(Problem("", detail),))
+
+
+def same_payload(event: Envelope, content_type: str, body: bytes) -> bool:
+    """Return True where two bodies are the same event content: equal bytes, else equal JSON values.
+
+    Numbers compare by value and exactly (1.10 equals 1.1, 0.1 does not equal 0.1000000000000000055); true is not 1.
+    """
+    if event.body == body:
+        return True
+    try:
+        return _equal(_exact_payload(event.content_type, event.body), _exact_payload(content_type, body))
+    except UnreadableError:
+        return False
+
+
+def _check_object(body: bytes) -> None:
+    """Raise UnreadableError unless the body is a JSON object that PostgreSQL can hold."""
+    if not isinstance(_decode(_read_values, body), dict):
+        raise UnreadableError("must be a JSON object")
+    if b"\\u0000" in body and _NUL.search(body):
+        raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
+
+
+def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    return _read_row(body) if content_type == CSV_ROW else _decode(_read_exactly, body)
+
+
+def _decode(read: Any, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return read(body)
+    except UnicodeDecodeError as error:
+        raise UnreadableError("must be UTF-8") from error
+    except RecursionError as error:
+        raise UnreadableError("is nested too deeply") from error
+    except msgspec.ValidationError as error:
+        raise UnreadableError("holds a number out of range") from error
+    except msgspec.DecodeError as error:
+        raise UnreadableError("must be valid JSON") from error
+
+
+def _read_row(body: bytes) -> dict[str, str]:
+    """Return a CSV document of a header and one row as an object of strings: no value is guessed, none is rounded."""
+    try:
+        header, row = csv.reader(body.decode().split("\n"), strict=True)
+    except UnicodeDecodeError as error:
+        raise UnreadableError("must be UTF-8") from error
+    except (csv.Error, ValueError) as error:
+        raise UnreadableError("must be a CSV header and one row") from error
+    if len(header) != len(row):
+        raise UnreadableError("has another number of fields than its header")
+    if "\x00" in body.decode():
+        raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
+    return dict(zip(header, row, strict=True))
+
+
+def _equal(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON value
+    match one, other:
+        case dict(), dict():
+            return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+        case list(), list():
+            return len(one) == len(other) and all(map(_equal, one, other))
+        case bool(), _:
+            return one is other
+        case _, bool():
+            return False
+    return bool(one == other)

@@ -10,13 +10,16 @@ import typer
 from pydantic import ValidationError
 
 from etlpay_cli import screen, state
-from etlpay_cli.errors import INTERRUPTED, UNAVAILABLE, USAGE, StackError
+from etlpay_cli.demo import DEMO_SOURCES, Demo, connect
+from etlpay_cli.errors import ERROR, INTERRUPTED, UNAVAILABLE, USAGE, StackError
 from etlpay_cli.layout import Layout
 from etlpay_cli.settings import CliSettings, RootNotFoundError, find_root
 from etlpay_cli.stack import all_stacks, choose_stack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    from etlpay_cli.addresses import Addresses
 
 _Result = TypeVar("_Result")
 
@@ -107,6 +110,36 @@ def status(
         missing = ", ".join(name for name, is_ready in ready.items() if not is_ready)
         screen.complain(f"not ready: {missing}")
         raise typer.Exit(UNAVAILABLE)
+
+
+@app.command()
+def demo() -> None:
+    """Send one event through each channel, show each answer and record, and fail when one is missing."""
+    stack = running_stack(*_here())
+    if stack is None:
+        screen.talk.print("EtlPay is not up; start it with: make up")
+        raise typer.Exit(UNAVAILABLE)
+    missing = _run(_demonstrate(stack.addresses()))
+    if missing:
+        screen.complain(f"missing: {', '.join(missing)}")
+        raise typer.Exit(ERROR)
+    screen.talk.print("All four channels work.")
+
+
+async def _demonstrate(doors: Addresses) -> list[str]:
+    """Run the demo and return the sources whose event is missing."""
+    missing = []
+    async with connect(doors) as http:
+        demonstration = Demo(doors, http)
+        with screen.progress("sending one event through each channel"):
+            async for passage in demonstration.passages():
+                screen.show_passage(passage)
+                if passage.record is None:
+                    missing.append(passage.source)
+        sources = await demonstration.sources()
+    screen.show_sources(sources)
+    listed = {source["name"] for source in sources}
+    return missing + [f"{name} in GET /api/sources" for name in DEMO_SOURCES.values() if name not in listed]
 
 
 def _here() -> tuple[Layout, CliSettings]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 HOST = "127.0.0.1"
 # Doors keep their well-known numbers where they can. What has no number here is private and gets a free port.
@@ -32,6 +30,13 @@ _FREE_FIRST, _FREE_LAST = 20_000, 32_000
 _TRIES_MAX = 200
 
 
+Hold: TypeAlias = Callable[[contextlib.ExitStack, int], bool]
+
+
+class NoPortError(Exception):
+    """No port is free on this machine."""
+
+
 class PortTakenError(Exception):
     """A port that the operator asked for is in use by somebody else."""
 
@@ -40,35 +45,42 @@ class PortTakenError(Exception):
         super().__init__(f"port {port}, asked for as {name}, is already in use on {HOST}")
 
 
-def choose_ports(demanded: Mapping[str, int | None], previous: Mapping[str, int]) -> dict[str, int]:
-    """Return a port for every name of PREFERRED, each free at this moment and none twice."""
+def choose_ports(
+    demanded: Mapping[str, int | None], previous: Mapping[str, int], hold: Hold | None = None
+) -> dict[str, int]:
+    """Return a port for every name of PREFERRED, each free at this moment and none twice.
+
+    Raises PortTakenError when one of `demanded` is not free. `hold` tells whether a port is free, and takes it until
+    all are chosen.
+    """
+    hold = hold or listen
     ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         # What was asked for first, so that nothing that we choose stands in its way.
         for name in PREFERRED:
             port = demanded.get(name)
-            if port is not None and not _hold(held, port):
+            if port is not None and not hold(held, port):
                 raise PortTakenError(name, port)
             if port is not None:
                 ports[name] = port
         for name, preferred in PREFERRED.items():
             if name not in ports:
-                ports[name] = _choose(held, name, (previous.get(name), preferred))
+                ports[name] = _choose(held, hold, (previous.get(name), preferred))
     return ports
 
 
-def _choose(held: contextlib.ExitStack, name: str, wished: tuple[int | None, ...]) -> int:
+def _choose(held: contextlib.ExitStack, hold: Hold, wished: tuple[int | None, ...]) -> int:
     for port in wished:
-        if port is not None and _hold(held, port):
+        if port is not None and hold(held, port):
             return port
     for _ in range(_TRIES_MAX):
         port = random.randint(_FREE_FIRST, _FREE_LAST)  # noqa: S311 - nothing depends on it being unpredictable
-        if _hold(held, port):
+        if hold(held, port):
             return port
-    raise PortTakenError(name, _FREE_LAST)
+    raise NoPortError
 
 
-def _hold(held: contextlib.ExitStack, port: int) -> bool:
+def listen(held: contextlib.ExitStack, port: int) -> bool:
     """Bind the port until every port is chosen, so that no other name gets it."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     # A port in TIME_WAIT is free for a server; one that somebody listens on still refuses.

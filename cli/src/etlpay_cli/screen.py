@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from etlpay_cli.addresses import Addresses
+    from etlpay_cli.demo import Passage
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 data = Console(highlight=False, soft_wrap=True)
@@ -61,6 +62,25 @@ def show_readiness(ready: Mapping[str, bool], details: Mapping[str, str]) -> Non
         word = Text("ready", style="green") if is_ready else Text("not ready", style="bold red")
         table.add_row(Text(name, style="bold"), word, Text(details.get(name, ""), style="dim"))
     data.print(table)
+
+
+def show_passage(passage: Passage) -> None:
+    """Show one event of the demo: what was answered, and the record that became of it."""
+    data.print(Text.assemble((f"{passage.channel:<6}", "bold"), passage.source))
+    if passage.answer:
+        data.print(Text(f"       answer  {passage.answer}"))
+    if passage.record is not None:
+        stored = {name: passage.record[name] for name in ("id", "event_id", "status", "result_payload")}
+        data.print(Text(f"       record  {msgspec.json.encode(stored).decode()}", style="green"))
+    if passage.problem:
+        data.print(Text(f"       MISSING {passage.problem}", style="bold red"))
+
+
+def show_sources(sources: list[dict[str, Any]]) -> None:
+    """Show what GET /api/sources answered."""
+    data.print(Text("GET /api/sources", style="bold"))
+    for source in sources:
+        data.print(Text(f"       {msgspec.json.encode(source).decode()}"))
 
 
 def print_json(value: object) -> None:

@@ -23,6 +23,7 @@ _BACKOFF_SECONDS_FIRST: Final = 0.5
 _BACKOFF_SECONDS_MAX: Final = 10.0
 _STABLE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
+_INSIST_SECONDS: Final = 1.0
 # A program that ends this often before it was ever ready does not come up.
 _STARTS_MAX: Final = 4
 LOG_BYTES_MAX: Final = 16 * 1024**2
@@ -61,7 +62,7 @@ class Keeper:
                 await process.wait()
                 if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
                     backoff_seconds = _BACKOFF_SECONDS_FIRST
-                await self._pause(backoff_seconds)
+                await _wait(self._stopping, backoff_seconds)
                 backoff_seconds = min(2 * backoff_seconds, _BACKOFF_SECONDS_MAX)
         finally:
             self._kill()
@@ -88,9 +89,12 @@ class Keeper:
     async def stop(self) -> None:
         """Ask the program to end, insist after its time is up, and wait until it has ended."""
         self._stopping.set()
-        self._signal(self.program.stop_signal)
         try:
             async with asyncio.timeout(self.program.stop_seconds_max):
+                self._signal(self.program.stop_signal)
+                while self.program.stop_insists and not self._ended.is_set():
+                    await _wait(self._ended, _INSIST_SECONDS)
+                    self._signal(self.program.stop_signal)
                 await self._ended.wait()
         except TimeoutError:
             self._kill()
@@ -125,11 +129,6 @@ class Keeper:
             self._signal(self.program.stop_signal)
         return self._process
 
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -140,6 +139,12 @@ class Keeper:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def _wait(event: asyncio.Event, seconds_max: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds_max):
+            await event.wait()
 
 
 def created_at(pid: int) -> float | None:

@@ -23,12 +23,14 @@ class Program:
     ready: Callable[[], Awaitable[bool]]
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds_max: float = 30.0
+    # Whether the signal is sent until the program ends: for one that loses it while it starts.
+    stop_insists: bool = False
     ready_seconds_max: float = 60.0
     # Options of setpriv(1) that take privileges away from the child.
     privileges: tuple[str, ...] = field(default=())
 
     def command_line(self) -> tuple[str, ...]:
-        """Return the command in the form in which it cannot outlive its supervisor, where the system has such a form."""
+        """Return the command so that it cannot outlive its supervisor, where the system can see to that."""
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             return self.command

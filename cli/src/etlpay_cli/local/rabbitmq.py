@@ -82,21 +82,17 @@ def prepare(layout: Layout, ports: Mapping[str, int]) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
     (layout.rabbitmq / "enabled_plugins").write_text("[].\n")
     (layout.rabbitmq / "env.conf").write_text("")
-    (layout.rabbitmq / "rabbitmq.conf").write_text(
-        "\n".join(
-            (
-                f"listeners.tcp.local = {HOST}:{ports['amqp']}",
-                f"load_definitions = {layout.secret(DEFINITIONS_PLACE)}",
-                "loopback_users.guest = true",
-                "vm_memory_high_watermark.absolute = 1GB",
-                "disk_free_limit.absolute = 200MB",
-                "log.console = true",
-                "log.console.level = warning",
-                "log.file = false",
-                "",
-            )
-        )  # fmt: skip
-    )
+    settings = {
+        "listeners.tcp.local": f"{HOST}:{ports['amqp']}",
+        "load_definitions": str(layout.secret(DEFINITIONS_PLACE)),
+        "vm_memory_high_watermark.absolute": "1GB",
+        "disk_free_limit.absolute": "200MB",
+        "log.console": "true",
+        "log.console.level": "warning",
+        "log.file": "false",
+    }
+    lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    (layout.rabbitmq / "rabbitmq.conf").write_text(lines)
 
 
 def epmd_program(layout: Layout, ports: Mapping[str, int]) -> Program:
@@ -141,6 +137,7 @@ def program(layout: Layout, ports: Mapping[str, int]) -> Program:
         environment=inherited_environment(without=("ETLPAY_", "RABBITMQ_", "ERL_", "NOTIFY_SOCKET")) | own,
         folder=folder,
         ready=functools.partial(probes.rabbitmq_ready, ports["amqp"]),
+        stop_insists=True,
     )
 
 

@@ -1,0 +1,147 @@
+"""The live demo: one event through each channel, the answer to each, and the record that became of it.
+
+It uses the public doors only, as any producer would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import grpc.aio
+import httpx2
+import msgspec
+
+from etlpay_cli.errors import UNAVAILABLE, StackError
+from shared.messaging import QueueClient
+from shared.rpc import etlpay_pb2, etlpay_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from etlpay_cli.addresses import Addresses
+
+DEMO_SOURCES: Final = {
+    "http": "manual-demo",
+    "grpc": "grpc-demo",
+    "file": "file-worker-demo",
+    "queue": "queue-worker-demo",
+}
+_STORED_SECONDS_MAX: Final = 30.0
+_POLL_SECONDS: Final = 0.2
+_CALL_SECONDS_MAX: Final = 10.0
+_PAGE: Final = 100
+
+
+@dataclass(kw_only=True, slots=True)
+class Passage:
+    """One event on its way through one channel, as far as it has come."""
+
+    channel: str
+    source: str
+    payload: dict[str, Any]
+    answer: str = ""
+    problem: str = ""
+    record: dict[str, Any] | None = field(default=None)
+
+
+class Demo:
+    """One run of the demo against the stack at `doors`."""
+
+    def __init__(self, doors: Addresses, http: httpx2.AsyncClient) -> None:
+        """Prepare; nothing is sent."""
+        self._doors = doors
+        self._http = http
+
+    async def passages(self) -> AsyncIterator[Passage]:
+        """Send one event after the other and yield each when it is stored, or when it is clear that it is not."""
+        ways: dict[str, Callable[[Passage], Awaitable[str]]] = {
+            "http": self._send_http,
+            "grpc": self._send_grpc,
+            "file": self._send_file,
+            "queue": self._send_queue,
+        }
+        for number, (channel, send) in enumerate(ways.items(), start=1):
+            source = DEMO_SOURCES[channel]
+            # The mark tells this run's event from those of earlier runs.
+            passage = Passage(channel=channel, source=source, payload={"value": number, "demo": uuid.uuid4().hex})
+            try:
+                passage.answer = await send(passage)
+                passage.record = await self._find_record(passage)
+                passage.problem = "" if passage.record else f"not stored within {_STORED_SECONDS_MAX:.0f} seconds"
+            except (httpx2.HTTPError, grpc.RpcError, OSError, ExceptionGroup) as error:
+                passage.problem = f"{type(error).__name__}: {_say(error)}"
+            yield passage
+
+    async def sources(self) -> list[dict[str, Any]]:
+        """Return what GET /api/sources answers."""
+        return _items(await self._http.get("/api/sources", params={"limit": _PAGE}))
+
+    async def _send_http(self, passage: Passage) -> str:
+        body = {"source_name": passage.source, "payload": passage.payload}
+        response = await self._http.post("/api/ingest", content=msgspec.json.encode(body), headers=_JSON)
+        return f"{response.status_code} {response.text.strip()}"
+
+    async def _send_grpc(self, passage: Passage) -> str:
+        async with grpc.aio.insecure_channel(self._doors.grpc) as rpc_channel:
+            stub = etlpay_pb2_grpc.EtlServiceStub(rpc_channel)  # type: ignore[no-untyped-call] # generated
+            payload = msgspec.json.encode(passage.payload).decode()
+            request = etlpay_pb2.IngestRequest(source_name=passage.source, payload_json=payload)
+            response = await stub.Ingest(request, timeout=_CALL_SECONDS_MAX)
+        return f"OK id={response.id} status={response.status} event_id={response.event_id}"
+
+    async def _send_file(self, passage: Passage) -> str:
+        """Drop a file the safe way: written beside the inbox, then moved in whole."""
+        return await asyncio.to_thread(drop_file, Path(self._doors.inbox), passage)
+
+    async def _send_queue(self, passage: Passage) -> str:
+        client = QueueClient(self._doors.amqp)
+        await client.publish("etl-queue", passage.payload, source=passage.source)
+        return "confirmed by the broker"
+
+    async def _find_record(self, passage: Passage) -> dict[str, Any] | None:
+        """Return the event's record as soon as it is stored, or None when its time is up."""
+        newest: dict[str, str | int] = {"source": passage.source, "limit": _PAGE}
+        deadline = asyncio.get_running_loop().time() + _STORED_SECONDS_MAX
+        while asyncio.get_running_loop().time() < deadline:
+            for record in _items(await self._http.get("/api/processed-records", params=newest)):
+                if record["result_payload"] == passage.payload:
+                    return record
+            await asyncio.sleep(_POLL_SECONDS)
+        return None
+
+
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+def drop_file(inbox: Path, passage: Passage) -> str:
+    """Put one file with the event into the inbox of its source."""
+    folder = inbox / passage.source
+    folder.mkdir(exist_ok=True)
+    name = f"demo-{passage.payload['demo']}.json"
+    unfinished = inbox.parent / f".{name}"
+    unfinished.write_bytes(msgspec.json.encode(passage.payload))
+    unfinished.rename(folder / name)
+    return f"dropped {folder / name}"
+
+
+def connect(doors: Addresses) -> httpx2.AsyncClient:
+    """Return a client of the stack's HTTP door."""
+    return httpx2.AsyncClient(base_url=doors.http, timeout=_CALL_SECONDS_MAX)
+
+
+def _items(response: httpx2.Response) -> list[dict[str, Any]]:
+    """Return the rows of a page, or of a plain list. Raises StackError for an answer that is neither."""
+    if response.status_code != httpx2.codes.OK:
+        raise StackError(f"GET {response.url.path} answered {response.status_code}", exit_code=UNAVAILABLE)
+    content = msgspec.json.decode(response.content)
+    rows: list[dict[str, Any]] = content["items"] if isinstance(content, dict) else content
+    return rows
+
+
+def _say(error: Exception) -> str:
+    return str(error.details()) if isinstance(error, grpc.aio.AioRpcError) else str(error)

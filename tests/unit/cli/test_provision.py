@@ -1,0 +1,138 @@
+"""Secrets are generated once, are private, and the broker's definitions follow from them."""
+
+import base64
+import hashlib
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from etlpay_cli.provision import (
+    BROKER_USERS,
+    DEFINITIONS_PLACE,
+    PRIVATE,
+    SECRET_PLACES,
+    VOLUME,
+    Modes,
+    definitions,
+    hash_password,
+    provision,
+)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def read_definitions(root: Path) -> dict[str, Any]:
+    read: dict[str, Any] = msgspec.json.decode((root / DEFINITIONS_PLACE).read_bytes())
+    return read
+
+
+def test_every_secret_is_in_each_of_its_places_and_nowhere_else(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+
+    written = contents(tmp_path)
+    assert {place for places in SECRET_PLACES.values() for place in places} | {DEFINITIONS_PLACE} == set(written)
+    values = [{written[place] for place in places} for places in SECRET_PLACES.values()]
+    assert all(len(value) == 1 for value in values)
+    assert len(SECRET_PLACES) == len(set.union(*values)), "two secrets are the same"
+
+
+def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    provision(tmp_path, VOLUME)
+    before = contents(tmp_path)
+    moments = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    provision(tmp_path, VOLUME)
+
+    assert before == contents(tmp_path)
+    assert moments == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_an_interrupted_run_is_completed_with_the_secrets_it_left(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    before = contents(tmp_path)
+    (tmp_path / "processor/postgres_password").unlink()
+    (tmp_path / "operator/reader_password").unlink()
+
+    provision(tmp_path, PRIVATE)
+
+    assert before == contents(tmp_path)
+
+
+def test_a_broker_user_whose_password_is_new_gets_a_new_hash_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    before = {user["name"]: user["password_hash"] for user in read_definitions(tmp_path)["users"]}
+    (tmp_path / "processor/amqp_password").unlink()
+
+    provision(tmp_path, PRIVATE)
+
+    after = {user["name"]: user["password_hash"] for user in read_definitions(tmp_path)["users"]}
+    assert {"processor"} == {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(("modes", "folder", "file"), [(PRIVATE, 0o700, 0o600), (VOLUME, 0o755, 0o444)])
+def test_what_is_written_has_the_modes_of_its_place(tmp_path: Path, modes: Modes, folder: int, file: int) -> None:
+    provision(tmp_path, modes)
+
+    found = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in tmp_path.rglob("*")}
+    assert {(True, folder), (False, file)} == found
+
+
+def test_a_volume_that_is_mounted_keeps_its_mode(tmp_path: Path) -> None:
+    mounted = tmp_path / "processor"
+    mounted.mkdir(mode=0o750)
+
+    provision(tmp_path, VOLUME)
+
+    assert stat.S_IMODE(mounted.stat().st_mode) == 0o750
+
+
+def test_the_hash_is_salt_then_sha256_of_salt_and_password() -> None:
+    decoded = base64.b64decode(hash_password("secret", b"salt"))
+
+    assert b"salt" + hashlib.sha256(b"saltsecret").digest() == decoded
+
+
+def test_the_definitions_name_every_user_once_and_hold_no_password() -> None:
+    passwords = {user: f"password-of-{user}" for user in BROKER_USERS}
+
+    made = definitions(passwords)
+
+    assert list(BROKER_USERS) == [user["name"] for user in made["users"]]
+    assert list(BROKER_USERS) == [permission["user"] for permission in made["permissions"]]
+    assert b"password-of-" not in msgspec.json.encode(made)
+
+
+@pytest.mark.parametrize(
+    ("user", "action", "name", "allowed"),
+    [
+        ("file-watcher", "write", "amq.default", True),
+        ("file-watcher", "configure", "etlpay.ingest", True),
+        ("file-watcher", "write", "amq.topic", False),
+        ("file-watcher", "read", "etl-queue", False),
+        ("file-watcher", "write", "etl-queue", False),
+        ("processor", "read", "etlpay.ingest.slow", True),
+        ("processor", "read", "payments", False),
+        ("queue-consumer", "read", "payments", True),
+        ("queue-consumer", "configure", "etl-queue", True),
+        ("queue-consumer", "write", "amq.default", True),
+        ("queue-consumer", "write", "amq.fanout", False),
+        ("queue-consumer", "read", "etlpay.parked", False),
+        ("producer", "write", "etlpay.events", True),
+        ("producer", "write", "amq.default", True),
+        ("producer", "configure", "etl-queue", True),
+        ("producer", "read", "etlpay.ingest", False),
+        ("producer", "configure", "etlpay.ingest", False),
+        ("producer", "configure", "etl-queue-2", False),
+        ("operator", "read", "etlpay.parked", True),
+    ],
+)
+def test_a_broker_user_may_do_what_it_needs_and_no_more(user: str, action: str, name: str, *, allowed: bool) -> None:
+    pattern = getattr(BROKER_USERS[user], action)
+
+    assert allowed == bool(re.search(pattern, name))

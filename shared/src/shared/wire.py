@@ -1,7 +1,7 @@
 """Envelopes and outcomes as the protobuf messages that travel between the services."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
@@ -130,6 +130,19 @@ def _read_outcome(message: pb.Outcome) -> Outcome:
 def batch_bytes(events: Sequence[Envelope]) -> int:
     """Return about how many bytes the batch takes on the wire: the bodies and a constant for the attributes."""
     return sum(envelope_bytes(event) for event in events)
+
+
+def split_batches(events: Sequence[Envelope], *, events_max: int, bytes_max: int) -> Iterator[Sequence[Envelope]]:
+    """Yield the events, in order, in batches within both limits; an event larger than `bytes_max` goes alone."""
+    start = size = 0
+    for position, event in enumerate(events):
+        weight = envelope_bytes(event)
+        if position > start and (position - start >= events_max or size + weight > bytes_max):
+            yield events[start:position]
+            start, size = position, 0
+        size += weight
+    if start < len(events):
+        yield events[start:]
 
 
 def envelope_bytes(event: Envelope) -> int:

@@ -1,0 +1,118 @@
+"""The composition root: what is made, in which order it starts, and how it drains."""
+
+import asyncio
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
+from grpc_ingest.settings import Settings
+from shared.contracts.errors import FatalError
+from shared.messaging.publisher import READY, Publisher
+from shared.runtime.ops import serve_ops
+from shared.runtime.readiness import Readiness
+from shared.runtime.rpc_server import build_server
+from shared.submission.processing import GrpcProcessing
+from shared.submission.submitter import Submitter
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_PROCESSOR = "processor"
+_READINESS_SECONDS = 0.5
+_FLUSH_SECONDS = 0.5
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serve until `stopping`; then finish the calls in flight, hand over what was taken, and close.
+
+    Raises:
+        FatalError: the port is taken, or RabbitMQ does not let us in.
+    """
+    readiness = Readiness(READY)
+    publisher = Publisher(settings, name="grpc-ingest", readiness=readiness)
+    processing = GrpcProcessing(settings)
+    submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
+    drained = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as group:
+            publishing = group.create_task(publisher.run())
+            submitting = group.create_task(submitter.run())
+            group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
+            await _serve_calls(settings, submitter, processing, readiness, stopping)
+            submitter.close()
+            await submitting
+            publisher.close()
+            await publishing
+            drained.set()
+    finally:
+        await processing.close()
+
+
+async def _serve_calls(
+    settings: Settings,
+    submitter: Submitter,
+    processing: GrpcProcessing,
+    readiness: Readiness,
+    stopping: asyncio.Event,
+) -> None:
+    servicer = EtlServicer(
+        submitter,
+        batch_events_max=settings.grpc_batch_events_max,
+        batch_bytes_max=settings.batch.batch_bytes_max,
+        body_bytes_max=settings.body_bytes_max,
+        stream_batches_max=settings.grpc_stream_batches_max,
+    )
+    healths = health.aio.HealthServicer()
+    server = build_server(settings)
+    server.add_generic_rpc_handlers((servicer.handler(),))
+    health_pb2_grpc.add_HealthServicer_to_server(healths, server)
+    reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    await _listen(server, settings)
+    async with asyncio.TaskGroup() as group:
+        telling = group.create_task(
+            _tell_health(healths, processing, readiness, needs_processor=not settings.fallback_to_queue)
+        )
+        await stopping.wait()
+        readiness.draining = True
+        telling.cancel()
+    await healths.enter_graceful_shutdown()
+    await _stop(server, servicer, seconds_max=settings.grpc_drain_seconds_max)
+
+
+async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
+    try:
+        port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+    except RuntimeError as error:
+        raise FatalError(f"cannot listen on {settings.grpc_host}:{settings.grpc_port}") from error
+    await server.start()
+    log.info("listening", host=settings.grpc_host, port=port)
+
+
+async def _tell_health(
+    healths: health.aio.HealthServicer, processing: GrpcProcessing, readiness: Readiness, *, needs_processor: bool
+) -> None:
+    """Keep the health service as the readiness is: one door for load balancers, one for operators, one truth."""
+    tell = readiness.set if needs_processor else readiness.set_optional
+    while True:
+        tell(_PROCESSOR, present=processing.connected)
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if readiness.ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for service in ("", SERVICE_NAME):
+            await healths.set(service, status)
+        await asyncio.sleep(_READINESS_SECONDS)
+
+
+async def _stop(server: grpc.aio.Server, servicer: EtlServicer, *, seconds_max: float) -> None:
+    """Take no new call, let the calls in flight finish, then cut what only listens, such as health watchers."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.stop(grace=seconds_max))
+        try:
+            async with asyncio.timeout(seconds_max):
+                await servicer.drain()
+        except TimeoutError:
+            log.warning("calls in flight were cut off; what they had handed over is stored", seconds_max=seconds_max)
+        # The last answers are on their way to the socket; a shorter grace takes the place of the longer one.
+        group.create_task(server.stop(grace=_FLUSH_SECONDS))

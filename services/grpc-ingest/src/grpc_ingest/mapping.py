@@ -1,0 +1,118 @@
+"""From a request to an envelope, and from an answer to a response. Pure; the payload's bytes stay as they are."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
+from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
+from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
+from shared.contracts.payload import object_problem
+from shared.rpc import etlpay_pb2 as pb
+from shared.wire import from_microseconds, to_microseconds
+
+# What became of one request.
+Answer = Outcome | Accepted | RetryableError | RefusedError
+
+CONFLICT = Problem("/id", "was used before for an event with other content; that one stays, this one is kept aside")
+
+_NANOS_PER_MICROSECOND = 1_000
+_NANOS_MAX = 999_999_999
+_MICROSECONDS_PER_SECOND = 1_000_000
+
+
+def to_envelope(request: pb.IngestRequest, *, received_at: datetime, body_bytes_max: int) -> Envelope:
+    """Return the event that a request holds; its body is the UTF-8 of `payload_json`, byte for byte.
+
+    Raises:
+        RefusedError: it cannot be an event; every problem is named.
+    """
+    body = request.payload_json.encode()
+    problems = [*_problems(request, body, body_bytes_max)]
+    if problems:
+        raise RefusedError(problems)
+    return Envelope(
+        event_id=identify(request.source_name, request.id),
+        source=request.source_name,
+        channel=Channel.GRPC,
+        received_at=received_at,
+        body=body,
+        idempotency_key=request.id,
+        type=request.type,
+        occurred_at=_moment(request.occurred_at) if request.HasField("occurred_at") else None,
+    )
+
+
+def to_response(event_id: uuid.UUID | None, answer: Answer) -> pb.IngestResponse:
+    """Return the response to one request; `event_id` is None only where it was refused."""
+    name = "" if event_id is None else str(event_id)
+    match answer:
+        case Outcome(disposition=Disposition.CONFLICT):
+            return pb.IngestResponse(
+                status="CONFLICT",
+                raw_event_id=answer.raw_event_id,
+                event_id=name,
+                problems=_messages((CONFLICT,)),
+            )
+        case Outcome():
+            return pb.IngestResponse(
+                id=answer.record_id,
+                status=answer.status.name,
+                raw_event_id=answer.raw_event_id,
+                event_id=name,
+                duplicate=answer.disposition is Disposition.DUPLICATE,
+                problems=_messages(answer.errors),
+                processed_at=_timestamp(answer.processed_at),
+            )
+        case Accepted():
+            return pb.IngestResponse(status="ACCEPTED", event_id=name)
+        case RefusedError():
+            return pb.IngestResponse(status="REFUSED", problems=_messages(answer.problems))
+        case RetryableError():
+            return pb.IngestResponse(
+                status="UNKNOWN", event_id=name, problems=_messages((Problem("", retry_advice(answer)),))
+            )
+
+
+def retry_advice(error: RetryableError) -> str:
+    """Return what is known of an event that could not be handed over, and what its sender can do."""
+    if isinstance(error, OutcomeUnknownError):
+        return "no confirmation came in time; it may be stored; repeat with the same id"
+    return "not taken now; repeat later with the same id"
+
+
+def _problems(request: pb.IngestRequest, body: bytes, body_bytes_max: int) -> Iterator[Problem]:
+    if problem := source_problem(request.source_name):
+        yield Problem("/source_name", problem)
+    if len(body) > body_bytes_max:
+        yield Problem("/payload_json", f"is larger than {body_bytes_max} bytes")
+    elif problem := object_problem(body):
+        yield Problem("/payload_json", problem)
+    # An empty string is how proto3 says that the field is absent.
+    if request.id and (problem := id_problem(request.id)):
+        yield Problem("/id", problem)
+    if request.type and (problem := type_problem(request.type)):
+        yield Problem("/type", problem)
+    if request.HasField("occurred_at") and _moment(request.occurred_at) is None:
+        yield Problem("/occurred_at", "must lie in the years 1 to 9999, with nanos from 0 to 999999999")
+
+
+def _moment(timestamp: Timestamp) -> datetime | None:
+    if not 0 <= timestamp.nanos <= _NANOS_MAX:
+        return None
+    microseconds = timestamp.seconds * _MICROSECONDS_PER_SECOND + timestamp.nanos // _NANOS_PER_MICROSECOND
+    try:
+        return from_microseconds(microseconds)
+    except OverflowError:
+        return None
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    seconds, microseconds = divmod(to_microseconds(moment), _MICROSECONDS_PER_SECOND)
+    return Timestamp(seconds=seconds, nanos=microseconds * _NANOS_PER_MICROSECOND)
+
+
+def _messages(problems: tuple[Problem, ...]) -> list[pb.Problem]:
+    return [pb.Problem(pointer=problem.pointer, detail=problem.detail) for problem in problems]

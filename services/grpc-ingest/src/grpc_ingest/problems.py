@@ -1,0 +1,62 @@
+"""Errors as `google.rpc.Status` with details that clients of any language can read. They never hold a value."""
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import ALREADY_EXISTS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from grpc_ingest.mapping import CONFLICT, retry_advice
+from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
+
+_DOMAIN = "etlpay"
+_RETRY_DELAY = Duration(seconds=1)
+
+
+def refused(error: RefusedError) -> Status:
+    """INVALID_ARGUMENT: nothing was stored; each field with what is wrong there."""
+    violations = [
+        BadRequest.FieldViolation(field=_field(problem.pointer), description=problem.detail)
+        for problem in error.problems
+    ]
+    return _status(INVALID_ARGUMENT, "the request cannot be an event", BadRequest(field_violations=violations))
+
+
+def conflict() -> Status:
+    """ALREADY_EXISTS: same id, other content."""
+    return _status(ALREADY_EXISTS, f"the id {CONFLICT.detail}", ErrorInfo(reason="CONFLICT", domain=_DOMAIN))
+
+
+def retry_later(error: RetryableError) -> Status:
+    """RESOURCE_EXHAUSTED or UNAVAILABLE, with the time after which trying again makes sense."""
+    code = RESOURCE_EXHAUSTED if isinstance(error, OverloadedError) else UNAVAILABLE
+    return _status(code, retry_advice(error), RetryInfo(retry_delay=_RETRY_DELAY))
+
+
+def draining() -> Status:
+    """UNAVAILABLE: this server is about to stop; what it did not answer goes to another."""
+    return _status(
+        UNAVAILABLE,
+        "draining; send what was not answered again, with the same ids",
+        RetryInfo(retry_delay=_RETRY_DELAY),
+    )
+
+
+def internal() -> Status:
+    """INTERNAL: a fault of ours, of which the log knows more."""
+    return _status(INTERNAL, "internal error; it may be stored; repeat with the same id")
+
+
+def _status(code: int, message: str, *details: Message) -> Status:
+    status = Status(code=code, message=message)
+    for detail in details:
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _field(pointer: str) -> str:
+    """Return a JSON Pointer as the path of a field: `/requests/3/id` becomes `requests.3.id`."""
+    return pointer.removeprefix("/").replace("/", ".")

@@ -1,0 +1,268 @@
+"""`etlpay.EtlService`: requests come in as bytes, so that what is not protobuf is refused and never a fault of ours."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, NoReturn, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from grpc_ingest import metrics, problems
+from grpc_ingest.mapping import Answer, to_envelope, to_response
+from shared.contracts.errors import EtlPayError, RefusedError, RetryableError
+from shared.contracts.event import Envelope, now
+from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
+from shared.rpc import etlpay_pb2 as pb
+from shared.wire import split_batches
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["EtlService"].full_name
+
+Context = grpc.aio.ServicerContext[bytes, pb.IngestBatchResponse]
+_UnaryContext = grpc.aio.ServicerContext[bytes, T]
+
+
+class Submitting(Protocol):
+    """Hands events over; `shared.submission.submitter.Submitter` is the real one."""
+
+    async def submit(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
+        """Return one outcome per event. Raises RetryableError."""
+
+    async def enqueue(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
+        """Return once the events are durable in the queue. Raises RetryableError."""
+
+
+class RejectedCallError(EtlPayError):
+    """The call ends with a status of its own instead of a response."""
+
+    def __init__(self, status: Status) -> None:
+        """`status` is what the client gets."""
+        super().__init__(status.message)
+        self.status = status
+
+
+class EtlServicer:
+    """Answers the calls of `etlpay.EtlService`."""
+
+    def __init__(
+        self,
+        submitter: Submitting,
+        *,
+        batch_events_max: int,
+        batch_bytes_max: int,
+        body_bytes_max: int,
+        stream_batches_max: int,
+    ) -> None:
+        """The limits: of requests in a batch, of bytes handed over at once, of one payload, of a stream's batches."""
+        self._submitter = submitter
+        self._batch_events_max = batch_events_max
+        self._batch_bytes_max = batch_bytes_max
+        self._body_bytes_max = body_bytes_max
+        self._stream_batches_max = stream_batches_max
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = asyncio.Event()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handlers to add to a server; they get each request as the bytes that came."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE_NAME,
+            {
+                "Ingest": grpc.unary_unary_rpc_method_handler(
+                    self.ingest, response_serializer=pb.IngestResponse.SerializeToString
+                ),
+                "IngestBatch": grpc.unary_unary_rpc_method_handler(
+                    self.ingest_batch, response_serializer=pb.IngestBatchResponse.SerializeToString
+                ),
+                "IngestStream": grpc.stream_stream_rpc_method_handler(
+                    self.ingest_stream, response_serializer=pb.IngestBatchResponse.SerializeToString
+                ),
+            },
+        )
+
+    async def drain(self) -> None:
+        """Let streams end after the batches they have in hand, and return when no call is left."""
+        self._draining.set()
+        await self._idle.wait()
+
+    async def ingest(self, request: bytes, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
+        """Store one event."""
+        return await self._answer_call(context, lambda: self._ingest(request, context))
+
+    async def ingest_batch(
+        self, request: bytes, context: _UnaryContext[pb.IngestBatchResponse]
+    ) -> pb.IngestBatchResponse:
+        """Store the events of one batch; one response per request, in order."""
+        return await self._answer_call(context, lambda: self._ingest_batch(request, wait=_waits(context)))
+
+    async def ingest_stream(self, _requests: object, context: Context) -> None:
+        """Store batch after batch; while too many are in hand, the next one is not read."""
+        await self._answer_call(context, lambda: self._ingest_stream(context))
+
+    async def _answer_call(self, context: grpc.aio.ServicerContext[bytes, T], answer: Callable[[], Awaitable[A]]) -> A:
+        with self._in_flight():
+            try:
+                return await answer()
+            except RejectedCallError as error:
+                status = error.status
+            # gRPC would tell the client the text of any exception, and that may hold anything.
+            except Exception:
+                log.exception("a call failed; the client is told that its outcome is unknown")
+                status = problems.internal()
+            return await _abort(context, status)
+
+    async def _ingest(self, request: bytes, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
+        message = _parse(pb.IngestRequest, request)
+        ((event_id, answer),) = await self._answer([message], wait=_waits(context))
+        match answer:
+            case RefusedError():
+                raise RejectedCallError(problems.refused(answer))
+            case RetryableError():
+                raise RejectedCallError(problems.retry_later(answer))
+            case Outcome(disposition=Disposition.CONFLICT):
+                raise RejectedCallError(problems.conflict())
+            case _:
+                return to_response(event_id, answer)
+
+    async def _ingest_batch(self, request: bytes, *, wait: bool) -> pb.IngestBatchResponse:
+        messages = _parse(pb.IngestBatchRequest, request).requests
+        if len(messages) > self._batch_events_max:
+            problem = Problem("/requests", f"holds more than {self._batch_events_max} requests")
+            raise RejectedCallError(problems.refused(RefusedError([problem])))
+        answers = await self._answer(messages, wait=wait)
+        return pb.IngestBatchResponse(responses=[to_response(event_id, answer) for event_id, answer in answers])
+
+    async def _ingest_stream(self, context: Context) -> None:
+        places = asyncio.Semaphore(self._stream_batches_max)
+        answers: asyncio.Queue[asyncio.Task[pb.IngestBatchResponse | Status] | None] = asyncio.Queue()
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read_batches(context, places, answers, group))
+            draining = group.create_task(self._stop_at_drain(reading))
+            ended = await _write_answers(context, places, answers)
+            reading.cancel()
+            draining.cancel()
+        if ended is not None:
+            raise RejectedCallError(ended)
+        if reading.cancelled():
+            raise RejectedCallError(problems.draining())
+
+    async def _read_batches(
+        self,
+        context: Context,
+        places: asyncio.Semaphore,
+        answers: "asyncio.Queue[asyncio.Task[pb.IngestBatchResponse | Status] | None]",
+        group: asyncio.TaskGroup,
+    ) -> None:
+        wait = _waits(context)
+        try:
+            while True:
+                await places.acquire()
+                request = await context.read()
+                if not isinstance(request, bytes):  # grpc.aio.EOF
+                    return
+                answers.put_nowait(group.create_task(self._batch_of_stream(request, wait=wait)))
+        finally:
+            answers.put_nowait(None)
+
+    async def _batch_of_stream(self, request: bytes, *, wait: bool) -> pb.IngestBatchResponse | Status:
+        """Return the status instead of raising it: what came before this batch is answered first."""
+        try:
+            return await self._ingest_batch(request, wait=wait)
+        except RejectedCallError as error:
+            return error.status
+
+    async def _stop_at_drain(self, reading: asyncio.Task[None]) -> None:
+        await self._draining.wait()
+        reading.cancel()
+
+    async def _answer(
+        self, requests: Sequence[pb.IngestRequest], *, wait: bool
+    ) -> list[tuple[uuid.UUID | None, Answer]]:
+        """Return the event id and the answer of each request, in order."""
+        received_at = now()
+        drafts: list[Envelope | RefusedError] = []
+        for request in requests:
+            try:
+                drafts.append(to_envelope(request, received_at=received_at, body_bytes_max=self._body_bytes_max))
+            except RefusedError as error:
+                drafts.append(error)
+        outcomes = iter(await self._hand_over([draft for draft in drafts if isinstance(draft, Envelope)], wait=wait))
+        answers: list[tuple[uuid.UUID | None, Answer]] = [
+            (draft.event_id, next(outcomes)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts
+        ]
+        metrics.count(answer for _, answer in answers)
+        return answers
+
+    async def _hand_over(self, events: Sequence[Envelope], *, wait: bool) -> list[Answer]:
+        hand_over = self._submitter.submit if wait else self._submitter.enqueue
+        answers: list[Answer] = []
+        for batch in split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max):
+            try:
+                answers += await hand_over(batch)
+            except RetryableError as error:
+                answers += [error] * len(batch)
+        return answers
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()
+
+
+async def _write_answers(
+    context: Context,
+    places: asyncio.Semaphore,
+    answers: "asyncio.Queue[asyncio.Task[pb.IngestBatchResponse | Status] | None]",
+) -> Status | None:
+    """Write each answer in the order of its batch; return the status that ends the stream early, if one does."""
+    while (task := await answers.get()) is not None:
+        answer = await task
+        if isinstance(answer, Status):
+            return answer
+        await context.write(answer)
+        places.release()
+    return None
+
+
+M = TypeVar("M", pb.IngestRequest, pb.IngestBatchRequest)
+
+
+def _parse(kind: type[M], request: bytes) -> M:
+    try:
+        return kind.FromString(request)
+    except DecodeError:
+        problem = Problem("", f"must be a protobuf message {kind.DESCRIPTOR.full_name}, its strings in UTF-8")
+        raise RejectedCallError(problems.refused(RefusedError([problem]))) from None
+
+
+def _waits(context: grpc.aio.ServicerContext[bytes, T]) -> bool:
+    """Return False where the client prefers not to wait for the outcome (RFC 7240, `prefer: respond-async`)."""
+    preferences = (
+        preference.strip().lower()
+        for key, value in context.invocation_metadata() or ()
+        if key == "prefer" and isinstance(value, str)
+        for preference in value.split(",")
+    )
+    return "respond-async" not in preferences
+
+
+async def _abort(context: grpc.aio.ServicerContext[bytes, T], status: Status) -> NoReturn:
+    told = rpc_status.to_status(status)
+    await context.abort(told.code, told.details, told.trailing_metadata)

@@ -1,0 +1,19 @@
+"""The settings of the gRPC door."""
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from shared.batching import BatchLimits
+from shared.runtime.rpc_server import RpcServerSettings
+from shared.settings import AmqpSettings, ServiceSettings, SubmissionSettings
+
+
+class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSettings):
+    """What grpc-ingest can be told."""
+
+    grpc_host: str = Field("127.0.0.1", description="where the gRPC door listens")
+    grpc_port: NonNegativeInt = Field(50051, description="port of the gRPC door; 0: a free one")
+    grpc_batch_events_max: PositiveInt = Field(1_000, description="requests in one IngestBatch, or one of a stream")
+    grpc_stream_batches_max: PositiveInt = Field(4, description="batches of one IngestStream in hand at once")
+    grpc_drain_seconds_max: PositiveFloat = Field(15.0, description="how long calls in flight may take to finish")
+    body_bytes_max: PositiveInt = Field(1024 * 1024, description="largest payload of one event")
+    batch: BatchLimits = Field(BatchLimits(), description="bounds of the batches that go to the processor")

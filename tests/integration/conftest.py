@@ -1,0 +1,63 @@
+"""A migrated ledger on a real PostgreSQL, empty for every test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from processor.database import create_engine
+from processor.migrate import migrate
+from processor.settings import MigrationSettings, ProcessorSettings
+from support.servers import Servers
+
+ROLE_PASSWORD = "only-for-this-run"  # noqa: S105 - of a server that lives as long as the tests
+
+
+@pytest.fixture(scope="session")
+def ledger(servers: Servers) -> Servers:
+    """The servers, with the schema and the roles."""
+    asyncio.run(
+        migrate(
+            MigrationSettings(
+                postgres_url=servers.postgres_url("etlpay_owner"),
+                postgres_password=servers.owner_password,
+                processor_password=ROLE_PASSWORD,
+                reader_password=ROLE_PASSWORD,
+            )
+        )
+    )
+    return servers
+
+
+@pytest.fixture
+async def owner(ledger: Servers) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the owner's, on a ledger without rows."""
+    connection = await asyncpg.connect(ledger.owner_url)
+    await connection.execute(
+        "TRUNCATE ingestion_sources, raw_events, processed_records, conflicts RESTART IDENTITY CASCADE"
+    )
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def processor_settings(ledger: Servers) -> ProcessorSettings:
+    """Settings of a processor on these servers."""
+    return ProcessorSettings(
+        postgres_url=ledger.postgres_url("etlpay_processor"),
+        postgres_password=ROLE_PASSWORD,
+        amqp_url=ledger.amqp_url,
+        redis_url=ledger.redis_url,
+        processing_port=0,
+        ops_port=0,
+    )
+
+
+@pytest.fixture
+async def engine(processor_settings: ProcessorSettings, owner: asyncpg.Connection) -> AsyncIterator[AsyncEngine]:  # noqa: ARG001 - an empty ledger
+    """The processor's engine, on a ledger without rows."""
+    engine = create_engine(processor_settings, name="test")
+    yield engine
+    await engine.dispose()

@@ -1,0 +1,163 @@
+"""The store against a real PostgreSQL."""
+
+import asyncio
+from collections import Counter
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from processor.store import Entry, Store
+from processor.transform import Draft, transform
+from shared.contracts.errors import UnavailableError
+from shared.contracts.event import Envelope, now
+from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+from support.events import event
+
+STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposition.CONFLICT
+
+
+async def write(store: Store, *events: Envelope) -> list[Outcome]:
+    return await store.write([Entry(each, transform(each)) for each in events], processed_at=now())
+
+
+def dispositions(outcomes: list[Outcome]) -> list[Disposition]:
+    return [outcome.disposition for outcome in outcomes]
+
+
+async def test_an_event_becomes_one_raw_event_with_its_bytes_and_one_record(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    body = b'{"amount": 1.10,  "text": "\xc3\xa9"}'
+
+    [outcome] = await write(Store(engine), event(body, key="a"))
+
+    [row] = await owner.fetch("SELECT * FROM raw_events")
+    [record] = await owner.fetch("SELECT * FROM processed_records")
+    assert (outcome.raw_event_id, outcome.record_id) == (row["id"], record["id"])
+    assert row["body"] == body
+    assert (record["status"], record["result_payload"]) == (1, None)
+
+
+async def test_the_same_id_with_the_same_bytes_or_values_is_a_duplicate_with_the_first_record(
+    engine: AsyncEngine,
+) -> None:
+    store = Store(engine)
+    [first] = await write(store, event(b'{"amount": 1.10}', key="a"))
+
+    again = await write(store, event(b'{"amount": 1.10}', key="a"), event(b'{"amount":1.1}', key="a"))
+
+    assert dispositions(again) == [DUPLICATE, DUPLICATE]
+    assert {outcome.record_id for outcome in again} == {first.record_id}
+    assert again[1].result == b'{"amount": 1.10}'
+
+
+async def test_the_same_id_with_other_content_is_kept_as_one_conflict_and_never_overwrites(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    store = Store(engine)
+    await write(store, event(b'{"amount": 1}', key="a"))
+
+    outcomes = await write(store, event(b'{"amount": 2}', key="a")) + await write(
+        store, event(b'{"amount": 2}', key="a")
+    )
+
+    assert dispositions(outcomes) == [CONFLICT, CONFLICT]
+    assert await owner.fetchval("SELECT body FROM raw_events") == b'{"amount": 1}'
+    assert [row["body"] for row in await owner.fetch("SELECT body FROM conflicts")] == [b'{"amount": 2}']
+
+
+async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compared_with_it(engine: AsyncEngine) -> None:
+    outcomes = await write(
+        Store(engine), event(b'{"v": 1}', key="a"), event(b'{"v": 1.0}', key="a"), event(b'{"v": true}', key="a")
+    )
+
+    assert dispositions(outcomes) == [STORED, DUPLICATE, CONFLICT]
+    assert len({outcome.raw_event_id for outcome in outcomes}) == 1
+
+
+async def test_events_without_an_id_are_never_duplicates(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
+    outcomes = await write(Store(engine), event(), event(), event())
+
+    assert dispositions(outcomes) == [STORED] * 3
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 3
+
+
+async def test_an_unreadable_body_is_kept_as_failed_and_its_neighbours_are_stored(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    outcomes = await write(Store(engine), event(key="a"), event(b"\xff\x00not json", key="b"), event(key="c"))
+
+    assert [outcome.status for outcome in outcomes] == [RecordStatus.SUCCESS, RecordStatus.FAILED, RecordStatus.SUCCESS]
+    assert await owner.fetchval("SELECT body FROM raw_events WHERE idempotency_key = 'b'") == b"\xff\x00not json"
+
+
+async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbours_are_stored(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    entries = [Entry(each, transform(each)) for each in (event(key=str(number)) for number in range(200))]
+    # jsonb refuses this result; the transformation would not have produced it.
+    entries[137] = Entry(entries[137].event, Draft(RecordStatus.SUCCESS, result=b'{"a": "\\u0000"}'))
+
+    outcomes = await Store(engine).write(entries, processed_at=now())
+
+    assert dispositions(outcomes) == [STORED] * 200
+    assert Counter(outcome.status for outcome in outcomes) == {RecordStatus.SUCCESS: 199, RecordStatus.FAILED: 1}
+    assert outcomes[137].errors[0].detail == "PostgreSQL refused it (SQLSTATE 22P05)"
+    assert await owner.fetchval("SELECT count(*) FROM processed_records WHERE status = 2") == 1
+
+
+async def test_writers_of_the_same_new_keys_at_the_same_time_store_each_once_without_deadlock(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    stores = [Store(engine) for _ in range(4)]
+    batches = [
+        [event(b'{"v": 1}', key=str(number)) for number in range(300)][:: 1 if turn % 2 else -1] for turn in range(8)
+    ]
+
+    outcomes = await asyncio.gather(*(write(stores[turn % 4], *batch) for turn, batch in enumerate(batches)))
+
+    counts = Counter(outcome.disposition for batch in outcomes for outcome in batch)
+    assert counts == {STORED: 300, DUPLICATE: 7 * 300}
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 300
+    assert await owner.fetchval("SELECT count(*) FROM processed_records") == 300
+
+
+async def test_a_batch_whose_connection_dies_stores_nothing_by_halves_and_can_be_written_again(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    store = Store(engine)
+    await write(store, event(key="warm"))
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE processed_records IN ACCESS EXCLUSIVE MODE")
+        writing = asyncio.ensure_future(write(store, *(event(key=str(number)) for number in range(10))))
+        await asyncio.sleep(0.3)
+        await owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test'")
+        with pytest.raises(UnavailableError):
+            await writing
+
+    again = await write(store, *(event(key=str(number)) for number in range(10)))
+
+    assert dispositions(again) == [STORED] * 10
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 11
+
+
+async def test_a_csv_row_becomes_an_object_of_strings(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
+    row = event(b'id,amount\n7,"1,10"', content_type="text/csv; header=present")
+
+    await write(Store(engine), row)
+
+    assert await owner.fetchval("SELECT payload FROM events") == '{"id": "7", "amount": "1,10"}'
+    assert await owner.fetchval("SELECT body FROM events") == row.body
+
+
+async def test_the_view_shows_the_payload_whether_it_is_the_body_or_a_result(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    await write(Store(engine), event(b'{"amount": 0.10}', source="shop"), event(b"nonsense", source="shop"))
+
+    rows = await owner.fetch("SELECT source, channel, status, payload FROM events ORDER BY raw_event_id")
+
+    assert sorted(map(tuple, rows), key=str) == sorted(
+        [("shop", "http", "SUCCESS", '{"amount": 0.10}'), ("shop", "http", "FAILED", None)], key=str
+    )

@@ -1,0 +1,1 @@
+"""What tests need to stand on: servers, stacks, events."""

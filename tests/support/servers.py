@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aio_pika
 import asyncpg
 import redis.asyncio
 from testcontainers.core.config import testcontainers_config
@@ -121,20 +122,20 @@ def _containers() -> Iterator[Servers]:
 
 async def _wait_until_up(servers: Servers) -> None:
     """Return when all three answer; a container that runs is not yet a server that listens."""
-    import aio_pika  # noqa: PLC0415 - only containers need it here
-
     async with asyncio.timeout(90):
         await _until_answers(lambda: _ask_postgres(servers.owner_url))
         await _until_answers(lambda: _ask_redis(servers.redis_url))
-        await _until_answers(lambda: _ask_rabbitmq(aio_pika, servers.amqp_url))
+        await _until_answers(lambda: _ask_rabbitmq(servers.amqp_url))
 
 
-async def _until_answers(ask):  # noqa: ANN001, ANN202
+async def _until_answers(ask: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
-            return await ask()
+            await ask()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, redis.exceptions.RedisError):
             await asyncio.sleep(0.2)
+        else:
+            return
 
 
 async def _ask_postgres(url: str) -> None:
@@ -148,7 +149,7 @@ async def _ask_redis(url: str) -> None:
     await client.aclose()
 
 
-async def _ask_rabbitmq(aio_pika, url: str) -> None:  # noqa: ANN001
+async def _ask_rabbitmq(url: str) -> None:
     connection = await aio_pika.connect(url)
     await connection.close()
 

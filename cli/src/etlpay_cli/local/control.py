@@ -163,7 +163,7 @@ async def _follow(layout: Layout, supervisor: subprocess.Popen[bytes], progress:
         if ended:
             failed, reason = (known.failed, known.reason) if known is not None else (None, None)
             raise StackError(reason or "the supervisor ended", details=_tail(layout, failed or "supervisor"))
-        if known is not None:
+        if known is not None and known.phase == "starting":
             waiting = [name for name, program in known.programs.items() if program.state != "ready"]
             progress(f"waiting for {', '.join(waiting)}" if waiting else "preparing")
         await asyncio.sleep(_POLL_SECONDS)

@@ -67,11 +67,11 @@ def prepare(layout: Layout) -> None:
         password.write(layout.read_secret("postgres/owner_password").encode())
         password.flush()
         _give_to_system_user(unfinished, Path(password.name))
-        _run("initdb", "--pgdata", str(unfinished), "--username", OWNER_ROLE, "--pwfile", password.name,
+        _run(layout, "initdb", "--pgdata", str(unfinished), "--username", OWNER_ROLE, "--pwfile", password.name,
              "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
              "--locale=C")  # fmt: skip
     # Single-user mode needs no password, no port and no second start.
-    _run("postgres", "--single", "-D", str(unfinished), "postgres", text=f'CREATE DATABASE "{DATABASE}";\n')
+    _run(layout, "postgres", "--single", "-D", str(unfinished), "postgres", text=f'CREATE DATABASE "{DATABASE}";\n')
     unfinished.rename(layout.postgres)
 
 
@@ -90,12 +90,12 @@ def program(layout: Layout, ports: Mapping[str, int]) -> Program:
         folder=layout.postgres,
         ready=functools.partial(probes.postgres_ready, ports["postgres"]),
         stop_signal=signal.SIGINT,  # "fast": ends the sessions; SIGTERM would wait for them
-        privileges=_privileges(),
+        privileges=_privileges(layout),
     )
 
 
-def _run(tool: str, *arguments: str, text: str = "") -> None:
-    setpriv = (shutil.which("setpriv") or "setpriv", *_privileges(), "--") if os.geteuid() == 0 else ()
+def _run(layout: Layout, tool: str, *arguments: str, text: str = "") -> None:
+    setpriv = (shutil.which("setpriv") or "setpriv", *_privileges(layout), "--") if os.geteuid() == 0 else ()
     done = subprocess.run(
         (*setpriv, str(_find_programs() / tool), *arguments),
         input=text,
@@ -113,13 +113,13 @@ def _environment() -> dict[str, str]:
     return inherited_environment(without=("ETLPAY_", "PG", "LC_", "LANG")) | {"LC_ALL": "C"}
 
 
-def _privileges() -> tuple[str, ...]:
+def _privileges(layout: Layout) -> tuple[str, ...]:
     """Return how a root process becomes PostgreSQL's own user; nothing for everybody else."""
     if os.geteuid() != 0:
         return ()
     user = _system_user()
     becoming = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
-    if _may_be_entered(_find_programs()):
+    if _may_be_entered(_find_programs()) and _may_be_entered(layout.state_folder):
         return becoming
     # The checkout lies below a folder that only root may enter, such as /root. Rather than open that folder to
     # everybody, this one process keeps root's right to pass through.

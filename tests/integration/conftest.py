@@ -10,9 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from processor.database import create_engine
 from processor.migrate import migrate
 from processor.settings import MigrationSettings, ProcessorSettings
-from support.servers import Servers
-
-ROLE_PASSWORD = "only-for-this-run"  # noqa: S105 - of a server that lives as long as the tests
+from support.servers import ROLE_PASSWORD, Servers
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +46,8 @@ def processor_settings(ledger: Servers) -> ProcessorSettings:
     return ProcessorSettings(
         postgres_url=ledger.postgres_url("etlpay_processor"),
         postgres_password=ROLE_PASSWORD,
-        amqp_url=ledger.amqp_url,
+        amqp_url=f"amqp://operator@{ledger.amqp_host}:{ledger.amqp_port}/",
+        amqp_password=ledger.amqp_password,
         redis_url=ledger.redis_url,
         processing_port=0,
         ops_port=0,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
@@ -21,6 +22,8 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 from etlpay_cli import state
 from etlpay_cli.layout import Layout
 
+# Of the database roles on servers that live as long as the tests.
+ROLE_PASSWORD = "only-for-this-run"  # noqa: S105
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -32,8 +35,15 @@ class Servers:
     postgres_host: str
     postgres_port: int
     owner_password: str
-    amqp_url: str
+    amqp_host: str
+    amqp_port: int
+    amqp_password: str
     redis_url: str
+
+    @property
+    def amqp_url(self) -> str:
+        """The operator's URL, with its password."""
+        return f"amqp://operator:{self.amqp_password}@{self.amqp_host}:{self.amqp_port}/"
 
     def postgres_url(self, role: str, database: str = "etlpay", password: str | None = None) -> str:
         """Return a URL for a role, with its password where one is given."""
@@ -79,7 +89,9 @@ def _local_servers(folder: Path) -> Iterator[Servers]:
             postgres_host="127.0.0.1",
             postgres_port=known.ports["postgres"],
             owner_password=layout.read_secret("postgres/owner_password"),
-            amqp_url=f"amqp://operator:{layout.read_secret('operator/amqp_password')}@127.0.0.1:{known.ports['amqp']}/",
+            amqp_host="127.0.0.1",
+            amqp_port=known.ports["amqp"],
+            amqp_password=layout.read_secret("operator/amqp_password"),
             redis_url=f"redis://127.0.0.1:{known.ports['redis']}/0",
         )
     finally:
@@ -113,7 +125,9 @@ def _containers() -> Iterator[Servers]:
             postgres_host=host,
             postgres_port=int(postgres.get_exposed_port(5432)),
             owner_password=password,
-            amqp_url=f"amqp://operator:{password}@{host}:{rabbitmq.get_exposed_port(5672)}/",
+            amqp_host=host,
+            amqp_port=int(rabbitmq.get_exposed_port(5672)),
+            amqp_password=password,
             redis_url=f"redis://{host}:{valkey.get_exposed_port(6379)}/0",
         )
         asyncio.run(_wait_until_up(servers))
@@ -155,9 +169,10 @@ async def _ask_rabbitmq(url: str) -> None:
 
 
 def stack_environment(folder: Path, **more: str) -> dict[str, str]:
-    """Return the environment of an `etlpay` command whose whole state lives in `folder`."""
+    """Return the environment of an `etlpay` command with its state in `folder` and on ports that are not the usual."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ETLPAY_")}  # noqa: TID251 - a child's environment
-    return inherited | {"ETLPAY_ROOT": str(folder)} | more
+    ports = {f"ETLPAY_{door}_PORT": str(free_port()) for door in ("HTTP", "GRPC", "AMQP", "POSTGRES", "REDIS")}
+    return inherited | ports | {"ETLPAY_ROOT": str(folder)} | more
 
 
 def run_etlpay(*arguments: str, environment: dict[str, str], timeout: float = 180) -> subprocess.CompletedProcess[str]:
@@ -173,3 +188,11 @@ def run_etlpay(*arguments: str, environment: dict[str, str], timeout: float = 18
     )
     assert done.returncode == 0, f"etlpay {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,83 @@
+"""The database roles: what each may do is a fact of the database, not a habit of the code."""
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from asyncpg import InsufficientPrivilegeError, ReadOnlySQLTransactionError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from processor.migrate import migrate
+from processor.settings import MigrationSettings
+from shared.models import metadata
+from support.servers import ROLE_PASSWORD, Servers
+
+LEDGER = ("ingestion_sources", "raw_events", "processed_records", "conflicts")
+CHANGES = {
+    "insert": "INSERT INTO {table} DEFAULT VALUES",
+    "update": "UPDATE {table} SET id = DEFAULT",
+    "delete": "DELETE FROM {table}",
+    "truncate": "TRUNCATE {table}",
+    "drop": "DROP TABLE {table}",
+}
+
+
+@pytest.mark.parametrize("table", LEDGER)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_reader_can_change_nothing(ledger: Servers, table: str, change: str) -> None:
+    connection = await asyncpg.connect(ledger.postgres_url("etlpay_reader", password=ROLE_PASSWORD))
+    # Its own default is read-only; a reader that switches that off is still refused.
+    await connection.execute("SET default_transaction_read_only = off")
+
+    with pytest.raises((InsufficientPrivilegeError, ReadOnlySQLTransactionError)):
+        await connection.execute(CHANGES[change].format(table=table))
+
+    await connection.close()
+
+
+@pytest.mark.parametrize("table", LEDGER)
+@pytest.mark.parametrize("change", ["update", "delete", "truncate", "drop"])
+async def test_the_processor_can_append_and_nothing_else(ledger: Servers, table: str, change: str) -> None:
+    connection = await asyncpg.connect(ledger.postgres_url("etlpay_processor", password=ROLE_PASSWORD))
+
+    with pytest.raises(InsufficientPrivilegeError):
+        await connection.execute(CHANGES[change].format(table=table))
+
+    await connection.close()
+
+
+async def test_the_reader_can_read_every_table_and_the_view(ledger: Servers) -> None:
+    connection = await asyncpg.connect(ledger.postgres_url("etlpay_reader", password=ROLE_PASSWORD))
+
+    for table in (*LEDGER, "events"):
+        assert await connection.fetchval(f"SELECT count(*) FROM {table}") >= 0  # noqa: S608 - the names above
+
+    await connection.close()
+
+
+async def test_migrating_again_changes_nothing(ledger: Servers, owner: asyncpg.Connection) -> None:
+    before = await owner.fetch("SELECT * FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 3, 4")
+    settings = MigrationSettings(
+        postgres_url=ledger.postgres_url("etlpay_owner"),
+        postgres_password=ledger.owner_password,
+        processor_password=ROLE_PASSWORD,
+        reader_password=ROLE_PASSWORD,
+    )
+
+    await migrate(settings)
+
+    after = await owner.fetch("SELECT * FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 3, 4")
+    assert after == before
+
+
+async def test_the_models_say_what_the_migrations_made(ledger: Servers) -> None:
+    """The gateway reads by shared.models; a column that only one of the two knows is a defect."""
+    engine = create_async_engine(ledger.owner_url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.connect() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata)
+        )
+    await engine.dispose()
+
+    structural = [each for each in differences if each[0] not in {"modify_comment", "add_table_comment"}]
+    assert structural == []

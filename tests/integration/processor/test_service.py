@@ -1,0 +1,160 @@
+"""The whole processor on real servers, through its two doors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aio_pika
+import asyncpg
+import pytest
+
+from processor.bootstrap import serve
+from processor.settings import ProcessorSettings
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Disposition
+from shared.messaging.publisher import Publisher
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE
+from shared.settings import SubmissionSettings
+from shared.submission.processing import GrpcProcessing
+from shared.wire import encode_batch
+from support.events import event
+from support.servers import Servers, free_port
+
+
+@asynccontextmanager
+async def running(settings: ProcessorSettings) -> AsyncIterator[GrpcProcessing]:
+    """Run the processor until the block ends, then drain it; yield a client of its gRPC door."""
+    settings = settings.model_copy(update={"processing_port": free_port()})
+    stopping = asyncio.Event()
+    client = GrpcProcessing(SubmissionSettings(processor_target=f"127.0.0.1:{settings.processing_port}"))
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(serve(settings, stopping))
+        await until(lambda: _connected(client))
+        yield client
+        stopping.set()
+        await serving
+    await client.close()
+
+
+async def _connected(client: GrpcProcessing) -> bool:
+    return client.connected
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds_max: float = 20) -> None:
+    """Return when the condition holds; fail after `seconds_max`."""
+    async with asyncio.timeout(seconds_max):
+        while not await condition():  # noqa: ASYNC110 - the condition is on another machine
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def broker(ledger: Servers) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    """A channel with the broker, whose lanes are empty."""
+    async with await aio_pika.connect(ledger.amqp_url) as connection:
+        amqp_channel = await connection.channel(on_return_raises=True)
+        for queue in (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE):
+            await amqp_channel.queue_delete(queue)
+        yield amqp_channel
+
+
+@asynccontextmanager
+async def publishing(settings: ProcessorSettings) -> AsyncIterator[Publisher]:
+    publisher = Publisher(settings, name="test")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(publisher.run())
+        yield publisher
+        publisher.close()
+
+
+async def stored(owner: asyncpg.Connection) -> int:
+    return await owner.fetchval(
+        "SELECT count(*) FROM processed_records JOIN raw_events ON raw_event_id = raw_events.id"
+    )
+
+
+@pytest.mark.usefixtures("broker")
+async def test_an_event_over_grpc_is_stored_before_the_answer(
+    processor_settings: ProcessorSettings, owner: asyncpg.Connection
+) -> None:
+    async with running(processor_settings) as processing:
+        outcomes = await processing.process([event(key="a"), event(key="a"), event()])
+
+        assert await stored(owner) == 2
+
+    assert [outcome.disposition for outcome in outcomes] == [
+        Disposition.STORED,
+        Disposition.DUPLICATE,
+        Disposition.STORED,
+    ]
+
+
+@pytest.mark.usefixtures("broker")
+async def test_a_batch_over_the_queue_is_stored_once_however_often_it_is_delivered(
+    processor_settings: ProcessorSettings, owner: asyncpg.Connection
+) -> None:
+    batch = encode_batch([event(key=str(number)) for number in range(50)])
+
+    async with running(processor_settings), publishing(processor_settings) as publisher:
+        await asyncio.gather(*(publisher.publish_batch(batch) for _ in range(5)))
+        await until(lambda: _is(stored, owner, 50))
+
+    assert await stored(owner) == 50
+
+
+async def test_a_message_that_is_no_batch_is_parked_with_its_bytes_and_its_neighbours_are_stored(
+    processor_settings: ProcessorSettings, owner: asyncpg.Connection, broker: aio_pika.abc.AbstractChannel
+) -> None:
+    async with running(processor_settings), publishing(processor_settings) as publisher:
+        await publisher.publish_batch(b"\xff\xffno batch")
+        await publisher.publish_batch(encode_batch([event(key="neighbour")]))
+        await until(lambda: _is(stored, owner, 1))
+        parked = await broker.declare_queue(PARKED_QUEUE, passive=True)
+        await until(lambda: _holds(parked, 1))
+        message = await parked.get()
+
+    assert message.body == b"\xff\xffno batch"
+
+
+@pytest.mark.usefixtures("broker")
+async def test_an_outage_of_the_database_pauses_the_intake_and_loses_nothing(
+    processor_settings: ProcessorSettings, owner: asyncpg.Connection
+) -> None:
+    async with running(processor_settings), publishing(processor_settings) as publisher:
+        await owner.execute("ALTER ROLE etlpay_processor CONNECTION LIMIT 0")
+        await owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'etlpay_processor'")
+        await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(20)))
+        await asyncio.sleep(1)
+        assert await stored(owner) == 0
+
+        await owner.execute("ALTER ROLE etlpay_processor CONNECTION LIMIT -1")
+        await until(lambda: _is(stored, owner, 200))
+
+    assert await stored(owner) == 200
+
+
+async def test_a_drain_finishes_what_was_taken(
+    processor_settings: ProcessorSettings, owner: asyncpg.Connection, broker: aio_pika.abc.AbstractChannel
+) -> None:
+    async with publishing(processor_settings) as publisher:
+        await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(100)))
+
+        async with running(processor_settings):
+            pass
+
+    # Whatever was not stored is in the queue still, whole.
+    left = (await broker.declare_queue(INGEST_QUEUE, passive=True)).declaration_result.message_count
+    assert await stored(owner) + 10 * (left or 0) == 1000
+
+
+def _batch(number: int) -> bytes:
+    events: list[Envelope] = [event(key=f"{number}-{position}") for position in range(10)]
+    return encode_batch(events)
+
+
+async def _is(ask: Callable[[asyncpg.Connection], Awaitable[int]], owner: asyncpg.Connection, expected: int) -> bool:
+    return await ask(owner) == expected
+
+
+async def _holds(queue: aio_pika.abc.AbstractQueue, messages: int) -> bool:
+    found = await queue.declare()
+    return (found.message_count or 0) == messages

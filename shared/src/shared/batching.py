@@ -3,24 +3,26 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 
 from shared.contracts.errors import OverloadedError, UnavailableError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_MIB: Final = 1024 * 1024
+
 
 class BatchLimits(BaseModel):
     """The bounds of a batcher. Batches are in flight side by side; what waits for one is the backlog."""
 
-    batch_events_max: PositiveInt = 1_000
-    batch_bytes_max: PositiveInt = 4 * 1024 * 1024
-    batches_in_flight_max: PositiveInt = 2
-    backlog_events_max: PositiveInt = 20_000
-    backlog_bytes_max: PositiveInt = 32 * 1024 * 1024
+    batch_events_max: PositiveInt = Field(1_000, description="events in one batch")
+    batch_bytes_max: PositiveInt = Field(4 * _MIB, description="bytes of events in one batch, about")
+    batches_in_flight_max: PositiveInt = Field(2, description="batches that are written at the same time")
+    backlog_events_max: PositiveInt = Field(20_000, description="events that wait for a batch; more are refused")
+    backlog_bytes_max: PositiveInt = Field(32 * _MIB, description="bytes of events that wait for a batch, about")
 
 
 class _Group(Generic[T, R]):

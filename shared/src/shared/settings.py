@@ -7,26 +7,32 @@ Precedence: environment, then secret files, then the file `.etlpay/stack.env` in
 import difflib
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-import structlog
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 PREFIX: Final = "ETLPAY_"
-_FILE_SUFFIX: Final = "_FILE"
+FILE_SUFFIX: Final = "_FILE"
+_NESTING: Final = "__"
+# A worse match than this is another service's setting rather than a slip of the pen.
+_NEAR: Final = 0.8
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda level: str(level).lower())]
 
 
 class SecretFileSource(PydanticBaseSettingsSource):
     """Reads the value of a setting from the file that `ETLPAY_<NAME>_FILE` names; one trailing line feed is dropped."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class's signature
-        """Return the file's text, or None where the variable is not set."""
-        path = os.environ.get(f"{PREFIX}{field_name.upper()}{_FILE_SUFFIX}")
-        value = Path(path).read_text(encoding="utf-8").removesuffix("\n") if path else None
+        """Return the file's text, or None where the variable is not set. Raises SettingsError."""
+        variable = f"{PREFIX}{field_name.upper()}{FILE_SUFFIX}"
+        path = os.environ.get(variable)
+        try:
+            value = Path(path).read_text(encoding="utf-8").removesuffix("\n") if path else None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"the file that {variable} names cannot be read ({type(error).__name__})") from None
         return value, field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -40,17 +46,16 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_nested_delimiter="__",
+        env_nested_delimiter=_NESTING,
         env_file=".etlpay/stack.env",
         env_file_encoding="utf-8",
         extra="ignore",
         frozen=True,
+        # What was refused may be a secret.
+        hide_input_in_errors=True,
     )
 
-    # Where the settings of a service come in several classes, each lists here what it shares with its deployment.
-    also_known: ClassVar[frozenset[str]] = frozenset()
-
-    log_level: str = Field("info", description="debug, info, warning or error")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error")
     ops_host: str = Field("127.0.0.1", description="where /livez, /readyz and /metrics listen")
     ops_port: NonNegativeInt = Field(0, description="port of /livez, /readyz and /metrics; 0: off")
     drain_seconds_max: PositiveFloat = Field(25.0, description="how long a stopping service may finish its work")
@@ -67,21 +72,48 @@ class ServiceSettings(BaseSettings):
         """Put secret files between the environment and `stack.env`."""
         return init_settings, env_settings, SecretFileSource(settings_cls), dotenv_settings, file_secret_settings
 
-    @classmethod
-    def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - the values of any setting
-        """Read the settings and warn of variables that look like ours and are not. Raises pydantic.ValidationError."""
-        settings = cls(**overrides)
-        for name, nearest in unknown_variables(cls):
-            log.warning("unknown setting ignored", setting=name, nearest=nearest)
-        return settings
+
+class Variable(NamedTuple):
+    """An environment variable that settings are read from."""
+
+    name: str
+    description: str
+    default: object
+    secret: bool
+
+
+def variables(settings: type[BaseModel], *, prefix: str = PREFIX, defaults: object = None) -> list[Variable]:
+    """Return every variable that `settings` reads, in their order; of a group each member, as `ETLPAY_GROUP__MEMBER`.
+
+    `defaults` is the default of the group itself, where it is one.
+    """
+    found: list[Variable] = []
+    for name, field in settings.model_fields.items():
+        default = field.get_default(call_default_factory=False) if defaults is None else getattr(defaults, name)
+        variable = f"{prefix}{name.upper()}"
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += variables(kind, prefix=f"{variable}{_NESTING}", defaults=default)
+        else:
+            found.append(Variable(variable, field.description or "", default, kind is SecretStr))
+    return found
 
 
 def unknown_variables(settings: type[ServiceSettings]) -> list[tuple[str, str | None]]:
-    """Return each environment variable `ETLPAY_...` that `settings` does not know, with the nearest name it does."""
-    known = {f"{PREFIX}{name.upper()}" for name in settings.model_fields} | settings.also_known
+    """Return each variable `ETLPAY_...` of the environment that `settings` does not know, with the name it may mean."""
+    known = {variable.name for variable in variables(settings)}
+    groups = {name.split(_NESTING)[0] for name in known}
     found = sorted(name for name in os.environ if name.startswith(PREFIX))
-    strange = [name for name in found if name.removesuffix(_FILE_SUFFIX).split("__")[0] not in known]
-    return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in strange]
+    strange = [name for name in found if name.removesuffix(FILE_SUFFIX) not in known | groups]
+    return [(name, _nearest(name, known)) for name in strange]
+
+
+def _nearest(name: str, known: set[str]) -> str | None:
+    # Without the prefix that they all share, which would make any two look alike.
+    names = [other.removeprefix(PREFIX) for other in known]
+    plain = name.removeprefix(PREFIX).removesuffix(FILE_SUFFIX)
+    near = difflib.get_close_matches(plain, names, n=1, cutoff=_NEAR)
+    return f"{PREFIX}{near[0]}" if near else None
 
 
 class AmqpSettings(BaseModel):

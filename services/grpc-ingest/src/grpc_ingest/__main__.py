@@ -6,13 +6,12 @@ from functools import partial
 from grpc_ingest.bootstrap import serve
 from grpc_ingest.settings import Settings
 from shared.runtime.lifecycle import run
-from shared.telemetry import configure_logs
+from shared.runtime.startup import load_settings
 
 
 def main() -> int:
     """Return the exit code."""
-    settings = Settings.load()
-    configure_logs(service="grpc-ingest", level=settings.log_level)
+    settings = load_settings(Settings, service="grpc-ingest")
     return run(partial(serve, settings), drain_seconds_max=settings.drain_seconds_max)
 
 

@@ -6,13 +6,12 @@ from functools import partial
 from processor.bootstrap import serve
 from processor.settings import ProcessorSettings
 from shared.runtime.lifecycle import run
-from shared.telemetry import configure_logs
+from shared.runtime.startup import load_settings
 
 
 def main() -> int:
     """Return the exit code: 0 after a drain, 1 where the processor cannot work here."""
-    settings = ProcessorSettings.load()
-    configure_logs(service="processor", level=settings.log_level)
+    settings = load_settings(ProcessorSettings, service="processor")
     return run(partial(serve, settings), drain_seconds_max=settings.drain_seconds_max)
 
 

@@ -14,7 +14,7 @@ from processor.database import classified, create_engine, migrations
 from processor.settings import MigrationSettings
 from shared.contracts.errors import EtlPayError, UnavailableError
 from shared.models import PROCESSOR_ROLE, READER_ROLE
-from shared.telemetry import configure_logs
+from shared.runtime.startup import load_settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -82,8 +82,7 @@ def _upgrade(connection: Connection) -> None:
 
 def main() -> int:
     """Return the exit code: 0 migrated, 1 not."""
-    settings = MigrationSettings.load()
-    configure_logs(service="migrate", level=settings.log_level)
+    settings = load_settings(MigrationSettings, service="migrate")
     try:
         asyncio.run(migrate(settings))
     except EtlPayError as error:

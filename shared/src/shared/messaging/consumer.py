@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
-from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session
+from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, own_cancellations
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_SETUP_SECONDS_MAX: Final = 15.0
+_STOP_SECONDS_MAX: Final = 2.0
 
 
 class Delivery:
@@ -37,6 +40,11 @@ class Delivery:
         return self._message.content_type or ""
 
     @property
+    def redelivered(self) -> bool:
+        """True where the message was handed out before, to us or to another consumer."""
+        return bool(self._message.redelivered)
+
+    @property
     def message_id(self) -> str:
         """The `message_id` property; empty where the publisher gave none."""
         return self._message.message_id or ""
@@ -51,7 +59,8 @@ class Delivery:
 
     async def _settle(self, frame: Awaitable[None]) -> None:
         try:
-            await frame
+            with own_cancellations():
+                await frame
         except SESSION_ERRORS as error:
             log.debug("not settled; the broker will deliver it again", error=type(error).__name__)
 
@@ -89,24 +98,33 @@ class Consumer:
         self._closing.set()
 
     async def _serve(self, session: Session) -> None:
-        await self._declare(session.connection)
-        amqp_channel = await session.connection.channel(publisher_confirms=False)
-        amqp_channel.close_callbacks.add(lambda *_: session.abandon())
-        await amqp_channel.set_qos(prefetch_count=self._prefetch_count)
-        queue = await amqp_channel.get_queue(self._queue, ensure=False)
         # The library cancels its callbacks when a channel closes, so they only hand over; prefetch bounds what waits.
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        tag = await queue.consume(inbox.put, no_ack=False)
+        async with asyncio.timeout(_SETUP_SECONDS_MAX):
+            await self._declare(session.connection)
+            queue, tag = await self._consume(session, inbox)
         self._tell(present=True)
         try:
             async with asyncio.TaskGroup() as settling:
                 receiving = settling.create_task(self._receive(inbox, settling))
                 await first_of(session.lost, self._closing)
-                if not session.lost.is_set():
-                    await queue.cancel(tag)
+                self._tell(present=False)
+                await _stop_receiving(session, queue, tag)
                 receiving.cancel()
         finally:
             self._tell(present=False)
+
+    async def _consume(
+        self, session: Session, inbox: "asyncio.Queue[AbstractIncomingMessage]"
+    ) -> tuple[AbstractQueue, str]:
+        amqp_channel = await session.connection.channel(publisher_confirms=False)
+        amqp_channel.close_callbacks.add(lambda *_: session.abandon())
+        # The broker cancels a consumer whose queue is gone; a new session declares it again.
+        underlay = await amqp_channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(lambda _: session.abandon())
+        await amqp_channel.set_qos(prefetch_count=self._prefetch_count)
+        queue = await amqp_channel.get_queue(self._queue, ensure=False)
+        return queue, await queue.consume(inbox.put, no_ack=False)
 
     async def _receive(self, inbox: asyncio.Queue[AbstractIncomingMessage], settling: asyncio.TaskGroup) -> None:
         while True:
@@ -116,3 +134,15 @@ class Consumer:
     def _tell(self, *, present: bool) -> None:
         if self._readiness is not None:
             self._readiness.set(f"queue {self._queue}", present=present)
+
+
+async def _stop_receiving(session: Session, queue: AbstractQueue, tag: str) -> None:
+    """Ask the broker for no more. Must not raise: that would cancel those who are settling."""
+    if session.lost.is_set():
+        return
+    try:
+        with own_cancellations():
+            async with asyncio.timeout(_STOP_SECONDS_MAX):
+                await queue.cancel(tag)
+    except SESSION_ERRORS:
+        session.abandon()

@@ -11,14 +11,20 @@ from aio_pika.abc import AbstractExchange
 from aio_pika.exceptions import DeliveryError, PublishError
 from pamqp.commands import Basic
 
-from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
-from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session
-from shared.messaging.topology import INGEST_QUEUE, declare_lanes
+from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
+from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, own_cancellations
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, declare_lanes
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 from shared.wire import CONTENT_TYPE
 
 READY: Final = "rabbitmq"
+
+# RabbitMQ 4 closes the channel on larger ones, and with it everything in flight.
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+
+_SETUP_SECONDS_MAX: Final = 15.0
+_BLOCKED_SECONDS: Final = 1.0
 
 
 class BatchPublisher(Protocol):
@@ -30,6 +36,7 @@ class BatchPublisher(Protocol):
         Raises:
             UnavailableError, OverloadedError: it was not taken.
             OutcomeUnknownError: it may have been taken.
+            PermanentError: it is larger than the broker takes.
         """
 
 
@@ -60,6 +67,8 @@ class Publisher:
 
     async def publish_batch(self, body: bytes) -> None:
         """Publish an encoded EventBatch to the ingest lane; see `BatchPublisher`."""
+        if len(body) > MESSAGE_BYTES_MAX:
+            raise PermanentError(f"a batch is larger than {MESSAGE_BYTES_MAX} bytes")
         await self._publish(
             Message(
                 body,
@@ -67,30 +76,48 @@ class Publisher:
                 delivery_mode=DeliveryMode.PERSISTENT,
                 # New for every attempt: the client library matches returned messages by it.
                 message_id=uuid.uuid4().hex,
-            )
+            ),
+            INGEST_QUEUE,
+        )
+
+    async def park(self, body: bytes, *, reason: str, queue: str) -> None:
+        """Set aside a message that came from `queue` and cannot become a batch, its bytes as they are.
+
+        Raises as `publish_batch` does.
+        """
+        await self._publish(
+            Message(
+                body,
+                headers={"etlpay-reason": reason, "etlpay-queue": queue},
+                delivery_mode=DeliveryMode.PERSISTENT,
+                message_id=uuid.uuid4().hex,
+            ),
+            PARKED_QUEUE,
         )
 
     async def _serve(self, session: Session) -> None:
-        await declare_lanes(session.connection)
-        amqp_channel = await session.connection.channel(publisher_confirms=True, on_return_raises=True)
+        async with asyncio.timeout(_SETUP_SECONDS_MAX):
+            await declare_lanes(session.connection)
+            amqp_channel = await session.connection.channel(publisher_confirms=True, on_return_raises=True)
         amqp_channel.close_callbacks.add(lambda *_: session.abandon())
         self._session, self._direct = session, amqp_channel.default_exchange
         self._connected.set()
-        self._tell(present=True)
         try:
-            await first_of(session.lost, self._closing)
+            while not (session.lost.is_set() or self._closing.is_set()):
+                self._tell(present=not await session.is_blocked())
+                await first_of(session.lost, self._closing, seconds_max=_BLOCKED_SECONDS)
         finally:
             self._connected.clear()
             self._session = self._direct = None
             self._tell(present=False)
 
-    async def _publish(self, message: Message) -> None:
+    async def _publish(self, message: Message, queue: str) -> None:
         deadline = asyncio.get_running_loop().time() + self._settings.publish_seconds_max
         async with self._place(deadline):
             session, direct = self._session, self._direct
             if session is None or direct is None:
                 raise UnavailableError("RabbitMQ is not connected")
-            await publish_confirmed(session, direct, message, routing_key=INGEST_QUEUE, deadline=deadline)
+            await publish_confirmed(session, direct, message, routing_key=queue, deadline=deadline)
 
     @asynccontextmanager
     async def _place(self, deadline: float) -> AsyncIterator[None]:
@@ -122,19 +149,28 @@ async def publish_confirmed(
     """Publish and wait for the broker's confirmation until `deadline` (the event loop's time).
 
     Raises:
-        UnavailableError: no queue takes messages under this routing key.
+        UnavailableError: the broker takes no messages now, or no queue takes them under this routing key.
         OverloadedError: the queue is at its limit and refused it.
         OutcomeUnknownError: the session ended, or the deadline came, before the broker answered.
     """
     try:
         async with asyncio.timeout_at(deadline):
-            answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
+            await session.unblocked()
+    except TimeoutError as error:
+        raise UnavailableError("RabbitMQ is short of memory or disk") from error
+    try:
+        with own_cancellations():
+            async with asyncio.timeout_at(deadline):
+                answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
     except PublishError as error:
+        # A new session declares the queue again, should somebody have deleted it.
+        session.abandon()
         raise UnavailableError("no queue is bound under this routing key") from error
     except DeliveryError as error:
         raise OverloadedError("the queue is full") from error
     except SESSION_ERRORS as error:
-        session.abandon()
+        if not await session.is_blocked():
+            session.abandon()
         raise OutcomeUnknownError("no confirmation in time") from error
     if not isinstance(answer, Basic.Ack):
         raise OverloadedError("the queue is full")

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import aio_pika
@@ -18,10 +18,16 @@ from shared.settings import AmqpSettings
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 # What a session may end with; everything else is a fault of ours and is raised.
-SESSION_ERRORS: Final = (*CONNECTION_EXCEPTIONS, TimeoutError, asyncio.InvalidStateError)
+SESSION_ERRORS: Final = (*CONNECTION_EXCEPTIONS, TimeoutError, EOFError, asyncio.InvalidStateError)
 
 _CLOSE_SECONDS_MAX: Final = 2.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
+# A broker that is just starting or stopping may refuse a user that it will know in a moment.
+_REFUSALS_MAX: Final = 5
+
+
+class SessionLostError(ConnectionError):
+    """The client library cancelled what was in flight because the session ended."""
 
 
 class Session:
@@ -37,6 +43,40 @@ class Session:
         """End the session: what is in flight on it is unknown from now on."""
         self.lost.set()
 
+    async def unblocked(self) -> None:
+        """Return once the broker takes messages; it blocks publishers while it is short of memory or disk."""
+        transport = self.connection.transport
+        if transport is not None:
+            await transport.ready()
+
+    async def is_blocked(self) -> bool:
+        """Return True while the broker has told us to publish nothing."""
+        try:
+            async with asyncio.timeout(0):
+                await self.unblocked()
+        except TimeoutError:
+            return True
+        return False
+
+
+@contextmanager
+def own_cancellations() -> Iterator[None]:
+    """Let through the cancellations of our own tasks alone.
+
+    The library cancels its futures when a session ends. Passed on, that would look like the end of the task that
+    waits, and a loop over batches would stop without a word.
+
+    Raises:
+        SessionLostError: in place of such a cancellation.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise SessionLostError("the session ended") from error
+
 
 async def keep_session(
     settings: AmqpSettings,
@@ -48,19 +88,24 @@ async def keep_session(
     """Call `use` with one session after the other until `closing` is set; `use` returns when its session is over.
 
     Raises:
-        FatalError: RabbitMQ does not let us in with these credentials.
+        FatalError: RabbitMQ has never let us in with these credentials.
     """
-    attempt = 0
+    attempt = refusals = 0
+    let_in = False
     while not closing.is_set():
+        attempt += 1
         try:
-            async with _open_session(settings, name) as session:
-                attempt = 0
-                await use(session)
+            with own_cancellations():
+                async with _open_session(settings, name) as session:
+                    let_in, attempt = True, 0
+                    await use(session)
         except aio_pika.exceptions.ProbableAuthenticationError as error:
-            raise FatalError("RabbitMQ refused the user or its password") from error
+            refusals += 1
+            if not let_in and refusals >= _REFUSALS_MAX:
+                raise FatalError("RabbitMQ refused the user or its password") from error
+            log.error("RabbitMQ refused the user or its password; trying again", session=name)  # noqa: TRY400 - the reason says it all
         except SESSION_ERRORS as error:
             log.warning("amqp session ended; nothing is lost, reconnecting", session=name, error=type(error).__name__)
-        attempt += 1
         pause = random.uniform(0, min(settings.reconnect_seconds_max, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311 - jitter, not a secret
         await first_of(closing, seconds_max=pause)
 

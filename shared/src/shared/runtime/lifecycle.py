@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 import uvloop
@@ -24,9 +24,18 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds_max:
     try:
         uvloop.run(_serve(serve, drain_seconds_max))
     except* FatalError as fatal:
-        log.error("stopped: cannot work here", reasons=[str(error) for error in fatal.exceptions])  # noqa: TRY400 - the reason says it all
+        log.error("stopped: cannot work here", reasons=list(_reasons(fatal)))  # noqa: TRY400 - the reason says it all
         code = 1
     return code
+
+
+def _reasons(group: BaseExceptionGroup[BaseException]) -> Iterator[str]:
+    """Yield the message of each error, however deep the task groups were nested that it came through."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _reasons(error)
+        else:
+            yield str(error)
 
 
 async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]], drain_seconds_max: float) -> None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from shared.contracts.errors import FatalError
 from shared.runtime.readiness import Readiness
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -47,7 +48,7 @@ class EmbeddedServer(uvicorn.Server):
 
 
 async def serve_http(config: uvicorn.Config, stopping: asyncio.Event) -> None:
-    """Serve until `stopping`, then let requests in flight finish. Raises OSError where the port is taken."""
+    """Serve until `stopping`, then let requests in flight finish. Raises FatalError where the port is taken."""
     server = EmbeddedServer(config)
 
     async def watch() -> None:
@@ -59,8 +60,8 @@ async def serve_http(config: uvicorn.Config, stopping: asyncio.Event) -> None:
         try:
             await server.serve()
         except SystemExit as error:
-            # uvicorn has logged why (the port is taken); a service reports it as any other failure to start.
-            raise OSError("the HTTP server could not start") from error
+            # uvicorn has logged why.
+            raise FatalError(f"the HTTP server could not start on port {config.port}: is it taken?") from error
         watching.cancel()
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 import grpc.aio
-from pydantic import BaseModel, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
 MIB: Final = 1024 * 1024
 
@@ -11,11 +11,11 @@ MIB: Final = 1024 * 1024
 class RpcServerSettings(BaseModel):
     """The bounds of a gRPC server."""
 
-    rpc_message_bytes_max: PositiveInt = 8 * MIB
-    rpc_streams_per_connection_max: PositiveInt = 128
-    rpc_calls_max: PositiveInt = 1_000
-    rpc_connection_age_seconds_max: PositiveInt = 60
-    rpc_connection_grace_seconds: NonNegativeInt = 20
+    rpc_message_bytes_max: PositiveInt = Field(8 * MIB, description="largest gRPC message, in and out")
+    rpc_streams_per_connection_max: PositiveInt = Field(128, description="calls at once on one connection")
+    rpc_calls_max: PositiveInt = Field(1_000, description="calls at once; beyond it one gets RESOURCE_EXHAUSTED")
+    rpc_connection_age_seconds_max: PositiveInt = Field(60, description="how old a connection may get")
+    rpc_connection_grace_seconds: NonNegativeInt = Field(20, description="how long its calls may still take then")
 
 
 def build_server(settings: RpcServerSettings) -> grpc.aio.Server:

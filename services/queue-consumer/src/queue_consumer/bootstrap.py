@@ -1,0 +1,69 @@
+"""The composition root: what is made, in which order it starts, and how it drains."""
+
+import asyncio
+
+from queue_consumer.mapping import Place
+from queue_consumer.settings import Settings
+from queue_consumer.source import Source
+from shared.messaging.consumer import Consumer
+from shared.messaging.publisher import READY, Publisher
+from shared.messaging.topology import declare_public
+from shared.runtime.ops import serve_ops
+from shared.runtime.readiness import Readiness
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Consume until `stopping`; then settle what is in hand, and close.
+
+    Raises:
+        FatalError: RabbitMQ does not let us in.
+    """
+    readiness = Readiness(READY)
+    publisher = Publisher(settings, name="queue-consumer", readiness=readiness)
+    source = _source(settings, publisher)
+    consumer = Consumer(
+        settings,
+        name="queue-consumer",
+        queue=settings.queue,
+        prefetch_count=settings.queue_messages_max,
+        declare=lambda connection: declare_public(connection, settings.queue),
+        settle=source.settle,
+        readiness=readiness,
+    )
+    drained = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        publishing = group.create_task(publisher.run())
+        sourcing = group.create_task(source.run())
+        consuming = group.create_task(consumer.run())
+        group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
+        await stopping.wait()
+        readiness.draining = True
+        source.drain()
+        consumer.close()
+        await consuming
+        source.close()
+        await sourcing
+        publisher.close()
+        await publishing
+        drained.set()
+
+
+def _source(settings: Settings, publisher: Publisher) -> Source:
+    # The prefetch bounds what waits here, so the backlog never has to refuse.
+    backlog_events_max = settings.queue_messages_max * settings.batch.batch_events_max
+    return Source(
+        publisher,
+        place=Place(
+            queue=settings.queue,
+            default_source=settings.queue_source,
+            message_events_max=settings.queue_message_events_max,
+        ),
+        limits=settings.batch.model_copy(
+            update={"backlog_events_max": backlog_events_max, "backlog_bytes_max": _UNBOUNDED}
+        ),
+        interval_seconds=settings.queue_interval_seconds,
+    )
+
+
+# Messages in hand are bounded by their number, and each by the broker's limit for one.
+_UNBOUNDED = 2**63

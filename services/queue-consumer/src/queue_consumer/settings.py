@@ -1,0 +1,38 @@
+"""The settings of the queue door."""
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from shared.batching import BatchLimits
+from shared.contracts.event import source_problem
+from shared.settings import AmqpSettings, ServiceSettings
+
+_QUEUE_BYTES_MAX = 255
+
+
+class Settings(ServiceSettings, AmqpSettings):
+    """What queue-consumer can be told."""
+
+    queue: str = Field("etl-queue", description="the foreign queue to read; declared and bound where it is missing")
+    queue_source: str = Field("queue", description="source of messages that name none")
+    queue_messages_max: PositiveInt = Field(200, description="messages taken and not yet settled, at most")
+    queue_interval_seconds: PositiveFloat = Field(
+        5.0, description="longest pause between two attempts to hand messages on while the broker refuses"
+    )
+    queue_message_events_max: PositiveInt = Field(
+        50_000, description="events in one message; one with more is kept whole, as one FAILED record"
+    )
+    batch: BatchLimits = Field(BatchLimits(), description="bounds of the batches that go to the processor")
+
+    @field_validator("queue")
+    @classmethod
+    def _check_queue(cls, name: str) -> str:
+        if not 0 < len(name.encode()) <= _QUEUE_BYTES_MAX:
+            raise ValueError(f"must be 1 to {_QUEUE_BYTES_MAX} bytes")
+        return name
+
+    @field_validator("queue_source")
+    @classmethod
+    def _check_source(cls, name: str) -> str:
+        if problem := source_problem(name):
+            raise ValueError(problem)
+        return name

@@ -1,7 +1,7 @@
 """Prints what a distribution needs from others, one requirement a line: `python requirements.py FOLDER`.
 
 The image installs these before our own code is copied. pip cannot do that by itself: it installs the requirements of
-a project only together with the project.
+a project only together with the project. What the lock does not name is refused: pip would take the newest.
 """
 
 import re
@@ -34,5 +34,22 @@ def requirements(folder: Path, shared_folder: Path) -> set[str]:
     return found
 
 
+def name(requirement: str) -> str:
+    """Return a requirement's name as packages are compared by."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
+
+
+def main() -> int:
+    """Print the requirements of the folder named on the command line."""
+    locked = {name(line) for line in Path("requirements.lock").read_text().splitlines()}
+    wanted = sorted(requirements(Path(sys.argv[1]), Path("shared")))
+    missing = [requirement for requirement in wanted if name(requirement) not in locked]
+    if missing:
+        print(f"not in requirements.lock, call `make lock`: {', '.join(missing)}", file=sys.stderr)
+        return 1
+    print("\n".join(wanted))
+    return 0
+
+
 if __name__ == "__main__":
-    print("\n".join(sorted(requirements(Path(sys.argv[1]), Path("shared")))))
+    sys.exit(main())

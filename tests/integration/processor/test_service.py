@@ -67,9 +67,10 @@ async def publishing(settings: ProcessorSettings) -> AsyncIterator[Publisher]:
 
 
 async def stored(owner: asyncpg.Connection) -> int:
-    return await owner.fetchval(
+    count = await owner.fetchval(
         "SELECT count(*) FROM processed_records JOIN raw_events ON raw_event_id = raw_events.id"
     )
+    return int(count)
 
 
 @pytest.mark.usefixtures("broker")

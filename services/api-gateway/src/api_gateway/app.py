@@ -1,0 +1,106 @@
+"""The application: the doors under one roof, and one way to answer errors."""
+
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api_gateway.exchange import Admission
+from api_gateway.ledger import Ledger
+from api_gateway.openapi import describe
+from api_gateway.problems import INVALID, RefusalError, answer_error, answer_status, problem_answer
+from api_gateway.routes.documents import document_routes
+from api_gateway.routes.ingest import IngestOne
+from api_gateway.routes.ingest_batch import IngestBatch
+from api_gateway.routes.queries import Queries, query_router
+from api_gateway.settings import GatewaySettings
+from api_gateway.views import Answer
+from shared.cache import Cache
+from shared.contracts.errors import RetryableError
+from shared.contracts.outcome import Problem
+from shared.runtime.ops import ops_routes
+from shared.runtime.readiness import Readiness
+from shared.submission.submitter import Submitter
+
+VERSION: Final = "0.1.0"
+_DESCRIPTION: Final = (
+    "Lands payment events in PostgreSQL, each exactly once. What is accepted is durable; what is refused is absent; "
+    "repeating with the same id is always safe. Errors are [problem documents](/docs/problems)."
+)
+
+
+def build_app(
+    *, submitter: Submitter, ledger: Ledger, cache: Cache, readiness: Readiness, settings: GatewaySettings
+) -> FastAPI:
+    """Return the application; nothing connects or starts here."""
+    app = FastAPI(
+        title="EtlPay",
+        version=VERSION,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        openapi_tags=[{"name": "ingest", "description": "Send events"}, {"name": "queries", "description": "Ask"}],
+    )
+    # First, because every route before them would cost every event a look.
+    app.router.routes[:0] = [
+        Route("/api/ingest", IngestOne(submitter, cache, settings), methods=["POST"]),
+        Route("/api/ingest/batch", IngestBatch(submitter, cache, settings), methods=["POST"]),
+    ]
+    app.include_router(query_router(Queries(ledger, cache)))
+    app.router.routes += [*document_routes("EtlPay"), *ops_routes(readiness)]
+    app.add_middleware(Admission, requests_max=settings.http_requests_max)
+    _answer_errors(app)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the way FastAPI documents
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    handlers: dict[type[Exception], Callable[[Exception], Answer]] = {
+        HTTPException: _answer_http,
+        RequestValidationError: _answer_validation,
+        RefusalError: _answer_ours,
+        RetryableError: _answer_ours,
+        Exception: lambda _: answer_status(500),
+    }
+    for error_type, answer_of in handlers.items():
+        app.add_exception_handler(error_type, _handler(answer_of))
+
+
+def _handler(answer_of: Callable[[Exception], Answer]) -> Callable[[Request, Exception], Response]:
+    def respond(_: Request, error: Exception) -> Response:
+        answer = answer_of(error)
+        return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
+
+    return respond
+
+
+def _answer_ours(error: Exception) -> Answer:
+    if not isinstance(error, RefusalError | RetryableError):
+        raise error
+    return answer_error(error)
+
+
+def _answer_http(error: Exception) -> Answer:
+    if not isinstance(error, HTTPException):
+        raise error
+    return answer_status(error.status_code, tuple((error.headers or {}).items()))
+
+
+def _answer_validation(error: Exception) -> Answer:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    problems = tuple(_parameter_problem(found["type"], found["loc"], found["msg"]) for found in error.errors())
+    return problem_answer(INVALID, "A parameter is not valid.", errors=problems)
+
+
+def _parameter_problem(kind: str, place: tuple[str | int, ...], message: str) -> Problem:
+    """Return the problem without what was sent: neither the value nor, of an unknown parameter, the name."""
+    if kind == "extra_forbidden":
+        return Problem(f"/{place[0]}", "has an unknown parameter")
+    return Problem("/" + "/".join(map(str, place[:2])), message.removeprefix("Value error, "))

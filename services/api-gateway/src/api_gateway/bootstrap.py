@@ -1,0 +1,88 @@
+"""The composition root: everything the gateway is made of meets here."""
+
+import asyncio
+
+import uvicorn
+
+from api_gateway.app import build_app
+from api_gateway.ledger import Ledger, create_reader
+from api_gateway.protocol import bounded_protocol
+from api_gateway.settings import GatewaySettings
+from api_gateway.watch import INTAKE, Watch
+from shared.cache import Cache
+from shared.contracts.errors import FatalError
+from shared.messaging.publisher import READY as RABBITMQ
+from shared.messaging.publisher import Publisher
+from shared.runtime.ops import serve_http, serve_ops
+from shared.runtime.readiness import Readiness
+from shared.submission.processing import GrpcProcessing
+from shared.submission.submitter import Submitter
+
+
+async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
+    """Serve until `stopping`; then let the requests in flight finish, and what they handed over."""
+    readiness, broker = Readiness(INTAKE), Readiness(RABBITMQ)
+    publisher = Publisher(settings, name="api-gateway", readiness=broker)
+    processing = GrpcProcessing(settings)
+    cache = Cache.connect(settings)
+    ledger = Ledger(create_reader(settings), page_bytes_max=settings.page_bytes_max)
+    submitter = Submitter(
+        processing, publisher, limits=settings.submission, fallback_to_queue=settings.fallback_to_queue
+    )
+    watch = Watch(
+        readiness,
+        processing=processing,
+        ledger=ledger,
+        cache=cache,
+        broker=broker,
+        fallback_to_queue=settings.fallback_to_queue,
+    )
+    app = build_app(submitter=submitter, ledger=ledger, cache=cache, readiness=readiness, settings=settings)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(publisher.run())
+            submitting = group.create_task(submitter.run())
+            group.create_task(watch.run(stopping))
+            group.create_task(_announce_drain(readiness, stopping))
+            group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
+            await _serve_door(server_config(app, settings), stopping)
+            submitter.close()
+            await submitting
+            publisher.close()
+    finally:
+        await processing.close()
+        await ledger.close()
+        await cache.close()
+
+
+def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
+    """Return the HTTP server's configuration, with its bounds."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type] # any ASGI application
+        host=settings.http_host,
+        port=settings.http_port,
+        http=bounded_protocol(
+            head_seconds_max=settings.http_head_seconds_max, head_bytes_max=settings.http_head_bytes_max
+        ),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=settings.http_backlog,
+        limit_concurrency=settings.http_connections_max,
+        timeout_keep_alive=settings.http_keep_alive_seconds,
+    )
+
+
+async def _serve_door(config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    try:
+        await serve_http(config, stopping)
+    except* OSError as error:
+        raise FatalError(f"cannot listen on port {config.port}") from error
+
+
+async def _announce_drain(readiness: Readiness, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    readiness.draining = True

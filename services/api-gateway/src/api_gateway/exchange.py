@@ -1,0 +1,176 @@
+"""One HTTP exchange as ASGI sees it: reading a body within its limits, answering, and room for what is in hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final, NamedTuple
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api_gateway.headers import Headers, content_length
+from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_error
+from api_gateway.views import Answer
+from shared.contracts.errors import EtlPayError, OverloadedError
+
+_DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
+_DRAIN_SECONDS_MAX: Final = 2.0
+_CLOSE: Final = (b"connection", b"close")
+
+
+class ClientGoneError(EtlPayError):
+    """The client closed the connection; there is nobody to answer."""
+
+
+class BodyLimits(NamedTuple):
+    """The bounds of one body."""
+
+    bytes_max: int
+    pause_seconds_max: float
+    seconds_max: float
+
+
+class Room:
+    """Room for what requests hold; where it is full a request is refused instead of taken."""
+
+    def __init__(self, size: int) -> None:
+        """`size` in whatever is taken: bytes, requests."""
+        self._left = size
+
+    def take(self, size: int) -> None:
+        """Take room; give it back with `give`. Raises OverloadedError where there is not enough."""
+        if size > self._left:
+            raise OverloadedError("too much is in hand")
+        self._left -= size
+
+    def give(self, size: int) -> None:
+        """Give room back."""
+        self._left += size
+
+
+class Exchange:
+    """Reads the request's body and sends the answer; a body that was not read to its end is not left in the way."""
+
+    def __init__(self, headers: Headers, receive: Receive, send: Send, limits: BodyLimits) -> None:
+        """Nothing is read before `chunks` or `body`."""
+        self.headers = headers
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._at_end = False
+        self._drainable = not headers.expect
+
+    async def body(self, room: Room) -> tuple[bytes, int]:
+        """Return the body and how much room it took, which is the caller's to give back.
+
+        Raises:
+            RefusalError: too large, too slow. OverloadedError: no room. ClientGoneError.
+        """
+        chunks: list[bytes] = []
+        taken = 0
+        try:
+            async for chunk in self.chunks():
+                room.take(len(chunk))
+                taken += len(chunk)
+                chunks.append(chunk)
+        except BaseException:
+            room.give(taken)
+            raise
+        return b"".join(chunks), taken
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes. Raises RefusalError (too large, too slow) or ClientGoneError."""
+        length = content_length(self.headers)
+        if length is not None and length > self._limits.bytes_max:
+            raise self._too_large()
+        received = 0
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.seconds_max
+        while not self._at_end:
+            chunk = await self._next(min(deadline, loop.time() + self._limits.pause_seconds_max))
+            received += len(chunk)
+            if received > self._limits.bytes_max:
+                raise self._too_large()
+            if chunk:
+                yield chunk
+
+    async def answer(self, answer: Answer, *more: tuple[str, str]) -> None:
+        """Send a whole answer."""
+        await self.stream(answer, [answer.body], *more)
+
+    async def stream(self, answer: Answer, parts: list[bytes], *more: tuple[str, str]) -> None:
+        """Send an answer whose body is `parts`; a client that does not take them within the deadline is left alone."""
+        await self._drain()
+        headers = [(name.encode(), value.encode()) for name, value in (*answer.headers, *more)]
+        headers += [
+            (b"content-type", answer.media_type.encode()),
+            (b"content-length", str(sum(map(len, parts))).encode()),
+        ]
+        if not self._at_end:
+            headers.append(_CLOSE)
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        try:
+            for position, part in enumerate(parts, 1):
+                async with asyncio.timeout(self._limits.pause_seconds_max):
+                    await self._send({"type": "http.response.body", "body": part, "more_body": position < len(parts)})
+        except TimeoutError:
+            # The server closes a connection whose answer was not completed.
+            return
+
+    async def _next(self, deadline: float) -> bytes:
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await self._receive()
+        except TimeoutError as error:
+            self._drainable = False
+            raise RefusalError(SLOW, "The body took too long to arrive.") from error
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError("the client is gone")
+        self._at_end = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+    async def _drain(self) -> None:
+        """Read and drop what is left, within limits: most clients only read an answer once they have sent all."""
+        dropped = 0
+        deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS_MAX
+        while self._drainable and not self._at_end and dropped <= _DRAIN_BYTES_MAX:
+            try:
+                dropped += len(await self._next(deadline))
+            except RefusalError:
+                return
+
+    def _too_large(self) -> RefusalError:
+        return RefusalError(TOO_LARGE, f"The body must not be larger than {self._limits.bytes_max} bytes.")
+
+
+class Admission:
+    """Lets only so many API requests in at once; the rest get 503 before anything of them is read."""
+
+    def __init__(self, app: ASGIApp, *, requests_max: int) -> None:
+        """Health and metrics are let in always."""
+        self._app = app
+        self._room = Room(requests_max)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on while there is room."""
+        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._room.take(1)
+        except OverloadedError as error:
+            await send_answer(send, answer_error(error), close=True)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._room.give(1)
+
+
+async def send_answer(send: Send, answer: Answer, *, close: bool = False) -> None:
+    """Send a whole answer to a request whose body nobody reads."""
+    headers = [(name.encode(), value.encode()) for name, value in answer.headers]
+    headers += [(b"content-type", answer.media_type.encode()), (b"content-length", str(len(answer.body)).encode())]
+    if close:
+        headers.append(_CLOSE)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

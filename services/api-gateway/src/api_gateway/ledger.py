@@ -1,0 +1,212 @@
+"""The ledger as the gateway reads it: SELECT only, each query on the index that `shared.models` names for it."""
+
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, func, literal_column, make_url, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from api_gateway.paging import Position, record_cursor, source_cursor
+from api_gateway.views import RecordPage, SourcePage
+from shared.contracts.errors import UnavailableError
+from shared.contracts.event import Channel
+from shared.contracts.outcome import Problem, RecordStatus
+from shared.contracts.record import Record, Source
+from shared.models import ingestion_sources as sources
+from shared.models import processed_records as records
+from shared.models import raw_events as events
+from shared.settings import PostgresSettings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+# SQLAlchemy wraps what a statement raises; what connecting raises comes as the driver made it.
+_ERRORS: Final = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_NULL: Final = msgspec.Raw(b"null")
+
+_read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
+
+
+class RecordFilter(NamedTuple):
+    """Which records; None: whichever. Times are those of processing, `since` included and `until` not."""
+
+    source: str | None = None
+    status: RecordStatus | None = None
+    channel: Channel | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def create_reader(settings: PostgresSettings) -> AsyncEngine:
+    """Return an engine that only reads, with a limit in time on every statement."""
+    password = settings.postgres_password.get_secret_value() or None
+    milliseconds = str(int(settings.postgres_seconds_max * 1000))
+    return create_async_engine(
+        make_url(settings.postgres_url).set(drivername="postgresql+asyncpg", password=password),
+        pool_size=settings.postgres_pool_max,
+        max_overflow=0,
+        pool_timeout=settings.postgres_seconds_max,
+        isolation_level="AUTOCOMMIT",
+        # Error messages would quote the parameters.
+        hide_parameters=True,
+        connect_args={
+            "timeout": settings.postgres_seconds_max,
+            "command_timeout": settings.postgres_seconds_max + 1,
+            "server_settings": {
+                "application_name": "api-gateway",
+                "default_transaction_read_only": "on",
+                "statement_timeout": milliseconds,
+                "client_connection_check_interval": "1000",
+            },
+        },
+    )
+
+
+class Ledger:
+    """Answers what is stored. Every method raises UnavailableError where PostgreSQL cannot answer now."""
+
+    def __init__(self, engine: AsyncEngine, *, page_bytes_max: int) -> None:
+        """`engine` connects as etlpay_reader; a page ends early when its payloads grow beyond `page_bytes_max`."""
+        self._engine = engine
+        self._page_bytes_max = page_bytes_max
+
+    async def record(self, record_id: int) -> Record | None:
+        """Return a record by its id."""
+        rows = await self._rows(_entries().where(records.c.id == record_id))
+        return _record(rows[0]) if rows else None
+
+    async def record_of_event(self, event_id: UUID) -> Record | None:
+        """Return the latest record of an event."""
+        newest = _entries().where(events.c.event_id == event_id).order_by(records.c.attempt.desc()).limit(1)
+        rows = await self._rows(newest)
+        return _record(rows[0]) if rows else None
+
+    async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:
+        """Return up to `limit` records, newest first, that come after a position."""
+        rows = await self._rows(page_query(which, after=after, limit=limit, bytes_max=self._page_bytes_max))
+        items = [_record(row) for row in rows[:limit]]
+        more = bool(rows) and rows[0].found > len(items)
+        cursor = record_cursor(Position(items[-1].processed_at, items[-1].id)) if more else None
+        return RecordPage(items, cursor)
+
+    async def sources(self, *, after: int, limit: int) -> SourcePage:
+        """Return up to `limit` sources, oldest first, that come after an id."""
+        columns = select(sources.c.id, sources.c.name, sources.c.created_at)
+        rows = await self._rows(columns.where(sources.c.id > after).order_by(sources.c.id).limit(limit + 1))
+        items = [Source(id=row.id, name=row.name, created_at=row.created_at) for row in rows[:limit]]
+        return SourcePage(items, source_cursor(items[-1].id) if len(rows) > limit else None)
+
+    async def present(self) -> bool:
+        """Return whether PostgreSQL answers."""
+        try:
+            await self._rows(select(literal_column("1")))
+        except UnavailableError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._engine.dispose()
+
+    async def _rows(self, query: Select[Any]) -> list[Any]:
+        try:
+            async with self._engine.connect() as connection:
+                return list(await connection.execute(query))
+        except _ERRORS as error:
+            sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
+            log.debug("the ledger did not answer", error=type(error).__name__, sqlstate=sqlstate)
+            raise UnavailableError("PostgreSQL cannot answer now") from error
+
+
+def page_query(which: RecordFilter, *, after: Position | None, limit: int, bytes_max: int) -> Select[Any]:
+    """Return the query of one page: `limit` rows and perhaps one more, each with the number `found` before cutting.
+
+    The page is cut out of `processed_records` alone, along one of its indexes, before anything is joined to it.
+    """
+    newest_first = (records.c.processed_at.desc(), records.c.id.desc())
+    page = select(records).where(*_conditions(which, after)).order_by(*newest_first).limit(limit + 1)
+    entries = _entries(page.subquery("page")).subquery("entries")
+    size = func.coalesce(func.octet_length(entries.c.body), 0) + func.coalesce(func.octet_length(entries.c.result), 0)
+    order = (entries.c.processed_at.desc(), entries.c.id.desc())
+    sized = select(
+        entries,
+        (func.sum(size).over(order_by=order) - size).label("bytes_before"),
+        func.count().over().label("found"),
+    ).subquery("sized")
+    in_order = (sized.c.processed_at.desc(), sized.c.id.desc())
+    return select(sized).where(sized.c.bytes_before < bytes_max).order_by(*in_order)
+
+
+def _conditions(which: RecordFilter, after: Position | None) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if which.source is not None:
+        source_id = select(sources.c.id).where(sources.c.name == which.source).scalar_subquery()
+        conditions.append(records.c.source_id == source_id)
+    if which.status is not None:
+        # As a literal: the planner takes the partial index of FAILED records only where it sees the number.
+        conditions.append(records.c.status == literal_column(str(which.status.value)))
+    if which.channel is not None:
+        conditions.append(records.c.channel == which.channel.value)
+    if which.since is not None:
+        conditions.append(records.c.processed_at >= which.since)
+    if which.until is not None:
+        conditions.append(records.c.processed_at < which.until)
+    if after is not None:
+        conditions.append(tuple_(records.c.processed_at, records.c.id) < tuple_(after.processed_at, after.id))
+    return conditions
+
+
+def _entries(page: Any = records) -> Select[Any]:  # noqa: ANN401 - the table of records or a part of it
+    """Select records with the attributes of their events; the body only where it is the result."""
+    unchanged = and_(page.c.status == RecordStatus.SUCCESS.value, page.c.result_payload.is_(None))
+    return (
+        select(
+            page.c.id,
+            page.c.raw_event_id,
+            page.c.status,
+            page.c.attempt,
+            page.c.processed_at,
+            cast(page.c.result_payload, Text).label("result"),
+            cast(page.c.errors, Text).label("errors"),
+            case((unchanged, events.c.body)).label("body"),
+            events.c.event_id,
+            events.c.channel,
+            events.c.idempotency_key,
+            events.c.type,
+            events.c.occurred_at,
+            events.c.received_at,
+            events.c.content_type,
+            sources.c.name.label("source"),
+        )
+        .join_from(page, events, events.c.id == page.c.raw_event_id)
+        .join(sources, sources.c.id == events.c.source_id)
+    )
+
+
+def _record(row: Any) -> Record:  # noqa: ANN401 - a row of _entries
+    return Record(
+        id=row.id,
+        raw_event_id=row.raw_event_id,
+        event_id=row.event_id,
+        source=row.source,
+        channel=Channel(row.channel).label,
+        status="SUCCESS" if row.status == RecordStatus.SUCCESS else "FAILED",
+        attempt=row.attempt,
+        result_payload=_result(row),
+        errors=_read_problems(row.errors) if row.errors else (),
+        idempotency_key=row.idempotency_key,
+        type=row.type,
+        occurred_at=row.occurred_at,
+        received_at=row.received_at,
+        processed_at=row.processed_at,
+    )
+
+
+def _result(row: Any) -> msgspec.Raw:  # noqa: ANN401 - a row of _entries
+    if row.result is not None:
+        return msgspec.Raw(row.result.encode())
+    return _NULL if row.body is None else msgspec.Raw(row.body)

@@ -1,0 +1,152 @@
+"""Mapping: the bytes of one event as HTTP sends it → an envelope. Pure; the payload's bytes stay as they are."""
+
+import difflib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from shared.contracts.errors import RefusedError
+from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
+from shared.contracts.outcome import Problem
+from shared.contracts.payload import object_problem
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class MalformedError(RefusedError):
+    """The bytes are no JSON document, so there is no place to name in it."""
+
+
+class IngestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One event. `(source_name, id)` identifies it for ever; without an id it gets an identity of its own."""
+
+    source_name: str
+    payload: msgspec.Raw
+    id: str | None = None
+    type: str | None = None
+    occurred_at: _Moment | None = None
+
+
+_KNOWN: Final = tuple(IngestRequest.__struct_fields__)
+
+_read_request = msgspec.json.Decoder(IngestRequest).decode
+_read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read_text = msgspec.json.Decoder(str).decode
+_read_moment = msgspec.json.Decoder(_Moment).decode
+
+
+def read_event(document: bytes, *, received_at: datetime, header_key: str | None = None) -> Envelope:
+    """Return the envelope of one event; `header_key` is the id from the header `Idempotency-Key`, if there was one.
+
+    Raises:
+        MalformedError: `document` is not one JSON document in UTF-8.
+        RefusedError: it is no event; every problem is named.
+    """
+    try:
+        request = _read_request(document)
+        occurred_at = None if request.occurred_at is None else request.occurred_at.astimezone(UTC)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        # Reading stops at the first problem; the slow way names them all.
+        raise _refusal(document, header_key) from error
+    body = bytes(request.payload)
+    problems = _problems(request, body, header_key)
+    if problems:
+        raise RefusedError(problems)
+    key = header_key if request.id is None else request.id
+    return Envelope(
+        event_id=identify(request.source_name, key or ""),
+        source=request.source_name,
+        channel=Channel.HTTP,
+        received_at=received_at,
+        body=body,
+        idempotency_key=key or "",
+        type=request.type or "",
+        occurred_at=occurred_at,
+    )
+
+
+def _problems(request: IngestRequest, body: bytes, header_key: str | None) -> list[Problem]:
+    found = (
+        Problem("/source_name", source_problem(request.source_name) or ""),
+        Problem("/payload", object_problem(body) or ""),
+        Problem("/id", "" if request.id is None else id_problem(request.id) or _contradiction(request.id, header_key)),
+        Problem("/header/Idempotency-Key", "" if header_key is None else id_problem(header_key) or ""),
+        Problem("/type", "" if request.type is None else type_problem(request.type) or ""),
+    )
+    return [problem for problem in found if problem.detail]
+
+
+def _contradiction(key: str, header_key: str | None) -> str:
+    return "" if header_key in (None, key) else "differs from the header Idempotency-Key"
+
+
+def _refusal(document: bytes, header_key: str | None) -> RefusedError:
+    """Return the error that names every problem of a document which is no IngestRequest."""
+    try:
+        members = _read_members(document)
+    except msgspec.ValidationError:
+        return _not_an_object(document)
+    except RecursionError:
+        return RefusedError([Problem("", "is nested too deeply")])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return MalformedError([Problem("", "must be one JSON document in UTF-8")])
+    problems = _unknown_members(members) + [
+        Problem(f"/{name}", detail)
+        for name, check in _CHECKS.items()
+        if (detail := check(bytes(members[name])) if name in members else _MISSING.get(name))
+    ]
+    if header_key is not None and (detail := id_problem(header_key)):
+        problems.append(Problem("/header/Idempotency-Key", detail))
+    return RefusedError(problems or [Problem("", "is not an event")])
+
+
+def _not_an_object(document: bytes) -> RefusedError:
+    detail = object_problem(document) or "must be a JSON object"
+    problem = Problem("", detail)
+    return RefusedError([problem]) if detail == "must be a JSON object" else MalformedError([problem])
+
+
+def _unknown_members(members: dict[str, msgspec.Raw]) -> list[Problem]:
+    """Say that there are unknown members, and which known one is near; the unknown name itself is not repeated."""
+    problems = []
+    for name in members.keys() - set(_KNOWN):
+        near = difflib.get_close_matches(name[:64], _KNOWN, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(_KNOWN)}"
+        problems.append(Problem("", f"has an unknown member{hint}"))
+    return sorted(set(problems), key=lambda problem: problem.detail)
+
+
+def _text_check(problem_of: Callable[[str], str | None], *, optional: bool) -> Callable[[bytes], str | None]:
+    def check(raw: bytes) -> str | None:
+        if optional and raw == b"null":
+            return None
+        try:
+            return problem_of(_read_text(raw))
+        except UnicodeDecodeError:
+            return "must be UTF-8"
+        except msgspec.DecodeError:
+            return "must be a string"
+
+    return check
+
+
+def _check_moment(raw: bytes) -> str | None:
+    if raw == b"null":
+        return None
+    try:
+        _read_moment(raw).astimezone(UTC)
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError):
+        return "must be a date and time with an offset (RFC 3339)"
+    return None
+
+
+_MISSING: Final = {"source_name": "is missing", "payload": "is missing"}
+_CHECKS: Final[dict[str, Callable[[bytes], str | None]]] = {
+    "source_name": _text_check(source_problem, optional=False),
+    "payload": object_problem,
+    "id": _text_check(id_problem, optional=True),
+    "type": _text_check(type_problem, optional=True),
+    "occurred_at": _check_moment,
+}

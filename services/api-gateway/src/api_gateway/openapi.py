@@ -1,0 +1,156 @@
+"""The API's description (OpenAPI 3.1), made of the very types that are read and answered."""
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api_gateway.mapping import IngestRequest
+from api_gateway.problems import (
+    CONFLICT,
+    FAILED,
+    INVALID,
+    MALFORMED,
+    MEDIA,
+    MEDIA_TYPE,
+    OVERLOADED,
+    SLOW,
+    TOO_LARGE,
+    UNAVAILABLE,
+    UNKNOWN,
+    Kind,
+    ProblemDetails,
+)  # fmt: skip
+from api_gateway.views import BatchReport, EventState, Ingested, Queued, RecordPage, SourcePage
+from shared.contracts.record import Record
+
+Schema = dict[str, Any]
+
+_TYPES: Final = (
+    IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, ProblemDetails,
+)  # fmt: skip
+_REF: Final = "#/components/schemas/{name}"
+_EVENT: Final = {"source_name": "manual-demo", "payload": {"value": 123}}
+_EVENT_WITH_ID: Final = {
+    "source_name": "manual-demo",
+    "id": "invoice-2026-0001",
+    "type": "payment.captured",
+    "occurred_at": "2026-11-23T08:00:00Z",
+    "payload": {"amount": "1250.00", "currency": "EUR"},
+}
+_LINES: Final = (
+    '{"source_name":"manual-demo","payload":{"value":1}}\n{"source_name":"manual-demo","payload":{"value":2}}\n'
+)
+_REPLAYED: Final = {"Idempotency-Replayed": {"schema": {"const": "true"}, "description": "an earlier answer, again"}}
+_RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+_APPLIED: Final = {"Preference-Applied": {"schema": {"type": "string"}, "description": "RFC 7240"}}
+_INGEST_REFUSALS: Final = (MALFORMED, SLOW, TOO_LARGE, MEDIA)
+
+
+def reply(view: type[msgspec.Struct], *kinds: Kind) -> dict[int | str, Schema]:
+    """Return the declared responses of a query: its success and its problems."""
+    return {200: _success(view, "the answer")} | _problems(*kinds)
+
+
+def describe(app: FastAPI) -> Schema:
+    """Return the description of the whole API; made once."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        schema["paths"] = _ingest_paths() | schema["paths"]
+        _, components = msgspec.json.schema_components(_TYPES, ref_template=_REF)
+        schema["components"] = {"schemas": dict(sorted(components.items()))}
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _success(view: type[msgspec.Struct], description: str, headers: Schema | None = None) -> Schema:
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=view.__name__)}}}
+    return {"description": description, "content": content} | ({"headers": headers} if headers else {})
+
+
+def _problems(*kinds: Kind) -> dict[int | str, Schema]:
+    """Return a response per status; kinds that share one are told together."""
+    responses: dict[int | str, Schema] = {}
+    for kind in kinds:
+        text = f"{kind.title} (`{kind.name}`)"
+        if kind.status in responses:
+            responses[kind.status]["description"] += f", or: {text}"
+            continue
+        schema = {"$ref": _REF.format(name=ProblemDetails.__name__)}
+        responses[kind.status] = {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+        if kind.retry_after_seconds is not None:
+            responses[kind.status]["headers"] = _RETRY_AFTER
+    return responses
+
+
+def _ingest_paths() -> Schema:
+    return {"/api/ingest": {"post": _ingest_one()}, "/api/ingest/batch": {"post": _ingest_batch()}}
+
+
+def _ingest_one() -> Schema:
+    event = {"$ref": _REF.format(name=IngestRequest.__name__)}
+    examples = {
+        "first": {"summary": "The least there is", "value": _EVENT},
+        "with_id": {"summary": "With an id: safe to repeat", "value": _EVENT_WITH_ID},
+    }
+    answers: dict[int | str, Schema] = {
+        201: _success(Ingested, "Stored: PostgreSQL has committed it", _APPLIED),
+        200: _success(Ingested, "A duplicate: the first answer again", _REPLAYED),
+        202: _success(
+            Queued,
+            "Durable in the queue, and will be stored: as you preferred, or because the processor is away",
+            {"Location": {"schema": {"type": "string"}, "description": "where to ask for it"}} | _APPLIED,
+        ),
+    }
+    kinds = (*_INGEST_REFUSALS, CONFLICT, INVALID, FAILED, OVERLOADED, UNAVAILABLE, UNKNOWN)
+    return {
+        "tags": ["ingest"],
+        "operationId": "ingestEvent",
+        "summary": "Store one event",
+        "description": "Safe to repeat with the same `id` (or `Idempotency-Key`): it is stored once, for ever.",
+        "parameters": [_KEY, _prefer("`respond-async`: 202 at once; `wait=N`: 202 after N seconds without an outcome")],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": event, "examples": examples}}},
+        "responses": _in_order(answers | _problems(*kinds)),
+    }
+
+
+def _ingest_batch() -> Schema:
+    event = {"$ref": _REF.format(name=IngestRequest.__name__)}
+    array = {"schema": {"type": "array", "items": event}, "example": [_EVENT, _EVENT_WITH_ID]}
+    lines = {"schema": {"type": "string", "description": "one event a line"}, "example": _LINES}
+    answers = {200: _success(BatchReport, "One result per event, in order", _APPLIED)}
+    return {
+        "tags": ["ingest"],
+        "operationId": "ingestBatch",
+        "summary": "Store many events",
+        "description": "A JSON array or NDJSON of events. One bad event never fails its neighbours.",
+        "parameters": [_prefer("`respond-async`: do not wait for the outcomes")],
+        "requestBody": {"required": True, "content": {"application/json": array, "application/x-ndjson": lines}},
+        "responses": _in_order(answers | _problems(*_INGEST_REFUSALS, OVERLOADED, UNAVAILABLE, UNKNOWN)),
+    }
+
+
+_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "The event's id, in place of the member `id`; kept for ever.",
+}
+
+
+def _prefer(description: str) -> Schema:
+    return {
+        "name": "Prefer",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": description,
+    }
+
+
+def _in_order(responses: dict[int | str, Schema] | dict[int, Schema]) -> Schema:
+    return {str(status): responses[status] for status in sorted(responses, key=int)}  # type: ignore[index]

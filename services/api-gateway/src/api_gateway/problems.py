@@ -1,0 +1,160 @@
+"""Every answer that is not a success: problem details (RFC 9457). No problem repeats a value that was sent."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from api_gateway.mapping import MalformedError
+from api_gateway.views import Answer, Ingested
+from shared.contracts.errors import EtlPayError, OutcomeUnknownError, OverloadedError, RefusedError, RetryableError
+from shared.contracts.outcome import Problem
+
+PAGE: Final = "/docs/problems"
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """A kind of problem, as the page of problems explains it."""
+
+    name: str
+    status: int
+    title: str
+    meaning: str
+    retry_after_seconds: int | None = None
+
+
+MALFORMED: Final = Kind("malformed", 400, "The request cannot be read", "Nothing was stored. Correct the request.")
+NOT_FOUND: Final = Kind("not-found", 404, "There is no such thing", "The ledger does not hold what the URL names.")
+METHOD: Final = Kind(
+    "method-not-allowed", 405, "The method is not allowed here", "The header Allow names those that are."
+)
+SLOW: Final = Kind("request-timeout", 408, "The request took too long to arrive", "Nothing was stored. Send it again.")
+CONFLICT: Final = Kind(
+    "conflict",
+    409,
+    "The same id was used with another content",
+    "An event with this source and id is stored already, with another payload. It stays as it is; what was sent now is "
+    "kept for inspection and is no event. Repeating does not help: use another id, or the payload of the first.",
+)
+TOO_LARGE: Final = Kind("too-large", 413, "The request is too large", "Nothing was stored. Send less at a time.")
+MEDIA: Final = Kind(
+    "unsupported-media-type",
+    415,
+    "The content type or encoding is not supported",
+    "Nothing was stored. Send JSON, UTF-8.",
+)
+INVALID: Final = Kind(
+    "invalid", 422, "The request is not valid", "Nothing was stored. `errors` names each place and what is wrong there."
+)
+FAILED: Final = Kind(
+    "failed",
+    422,
+    "The event is kept, and could not be processed",
+    "The event is stored byte for byte; its record is FAILED, and `record` holds it with the reasons. Repeating with "
+    "the same id gives the same answer.",
+)
+HEAD: Final = Kind("head-too-large", 431, "The head of the request is too large", "Nothing was stored.")
+INTERNAL: Final = Kind(
+    "internal",
+    500,
+    "The gateway failed",
+    "Our fault. Whether the event was stored is unknown; repeat with the same id.",
+)
+OVERLOADED: Final = Kind(
+    "overloaded", 503, "There is too much to do", "Nothing was taken. Repeat after the time in Retry-After.", 1
+)
+UNAVAILABLE: Final = Kind(
+    "unavailable", 503, "It cannot be done now", "Nothing was taken. Repeat after the time in Retry-After.", 2
+)
+UNKNOWN: Final = Kind(
+    "outcome-unknown",
+    503,
+    "No confirmation came in time",
+    "The event may or may not be stored. Repeating with the same id is always safe; without an id it may store twice.",
+    1,
+)
+KINDS: Final = (
+    MALFORMED, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA, INVALID, FAILED, HEAD, INTERNAL, OVERLOADED,
+    UNAVAILABLE, UNKNOWN,
+)  # fmt: skip
+_OF_STATUS: Final = {kind.status: kind for kind in (*reversed(KINDS), INVALID, UNAVAILABLE)}
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request did not succeed (RFC 9457). `type` is the page that explains the kind of problem.
+
+    A `pointer` is a JSON Pointer into the body; places elsewhere are `/header/NAME`, `/query/NAME` and `/path/NAME`.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | msgspec.UnsetType = msgspec.UNSET
+    errors: tuple[Problem, ...] | msgspec.UnsetType = msgspec.UNSET
+    event_id: UUID | msgspec.UnsetType = msgspec.UNSET
+    record: Ingested | msgspec.UnsetType = msgspec.UNSET
+
+
+class RefusalError(EtlPayError):
+    """The request is answered with a problem; nothing of it was stored."""
+
+    def __init__(
+        self, kind: Kind, detail: str, *, errors: Sequence[Problem] = (), headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """`detail` is for a reader; it holds nothing that was sent."""
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = tuple(headers)
+
+
+def problem_answer(  # noqa: PLR0913 - the members of a problem document
+    kind: Kind,
+    detail: str,
+    *,
+    errors: tuple[Problem, ...] = (),
+    headers: tuple[tuple[str, str], ...] = (),
+    event_id: UUID | None = None,
+    record: Ingested | None = None,
+) -> Answer:
+    """Return the answer for a problem of this kind."""
+    details = ProblemDetails(
+        type=f"{PAGE}#{kind.name}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=msgspec.UNSET if event_id is None else f"/api/events/{event_id}",
+        errors=errors or msgspec.UNSET,
+        event_id=msgspec.UNSET if event_id is None else event_id,
+        record=msgspec.UNSET if record is None else record,
+    )
+    if kind.retry_after_seconds is not None:
+        headers = (*headers, ("retry-after", str(kind.retry_after_seconds)))
+    return Answer(kind.status, msgspec.json.encode(details), headers, MEDIA_TYPE)
+
+
+def answer_error(error: RefusalError | RefusedError | RetryableError) -> Answer:
+    """Return the answer for an error that stopped a request."""
+    match error:
+        case RefusalError():
+            return problem_answer(error.kind, error.detail, errors=error.errors, headers=error.headers)
+        case MalformedError():
+            return problem_answer(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
+        case RefusedError():
+            return problem_answer(INVALID, "The event was refused; nothing was stored.", errors=error.problems)
+        case OverloadedError():
+            return problem_answer(OVERLOADED, "Nothing was taken; repeat later.")
+        case OutcomeUnknownError():
+            return problem_answer(UNKNOWN, "It may or may not be stored; repeat with the same id.")
+        case _:
+            return problem_answer(UNAVAILABLE, "Nothing was taken; repeat later.")
+
+
+def answer_status(status: int, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """Return the answer for a status that the framework gave."""
+    kind = _OF_STATUS.get(status) or (MALFORMED if status < INTERNAL.status else INTERNAL)
+    return problem_answer(kind._replace(status=status), kind.meaning, headers=headers)

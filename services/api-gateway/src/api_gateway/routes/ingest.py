@@ -1,0 +1,105 @@
+"""`POST /api/ingest`: one event in, its record out. A plain ASGI endpoint."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from api_gateway import metrics
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room
+from api_gateway.headers import Preferences, body_format, idempotency_key, preferences, read_headers
+from api_gateway.mapping import read_event
+from api_gateway.problems import CONFLICT, FAILED, RefusalError, answer_error, problem_answer
+from api_gateway.settings import GatewaySettings
+from api_gateway.views import Answer, Queued, ingested
+from shared.cache import Cache
+from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
+from shared.contracts.event import Envelope, now
+from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
+from shared.submission.submitter import Submitter
+
+_REPLAYED: Final = (("idempotency-replayed", "true"),)
+
+
+class IngestOne:
+    """Answers 201 after the commit, 200 for a duplicate, 202 once the event is durable in the queue."""
+
+    def __init__(self, submitter: Submitter, cache: Cache, settings: GatewaySettings) -> None:
+        """`cache` learns of the events that went to the queue."""
+        self._submitter = submitter
+        self._cache = cache
+        self._limits = BodyLimits(
+            settings.body_bytes_max, settings.http_body_seconds_max, settings.http_body_seconds_max
+        )
+        self._room = Room(settings.bodies_bytes_max)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        exchange = Exchange(read_headers(scope["headers"]), receive, send, self._limits)
+        try:
+            await self._serve(exchange)
+        except ClientGoneError:
+            return
+        except (RefusalError, RefusedError, RetryableError) as error:
+            metrics.count_error(error)
+            await exchange.answer(answer_error(error))
+
+    async def _serve(self, exchange: Exchange) -> None:
+        body_format(exchange.headers, lines=False)
+        key = idempotency_key(exchange.headers)
+        preferred = preferences(exchange.headers)
+        document, taken = await exchange.body(self._room)
+        try:
+            event = read_event(document, received_at=now(), header_key=key)
+            outcome = await self._submit(event, preferred)
+        finally:
+            self._room.give(taken)
+        metrics.count_outcome(outcome)
+        await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
+        if isinstance(outcome, Accepted):
+            await self._cache.put_queued([event.event_id])
+
+    async def _submit(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
+        """Submit and wait as long as the client would like to.
+
+        Where that is over before there is an outcome the event goes to the queue as well: then 202 is the truth, and
+        the ledger takes an event that comes on both roads once.
+        """
+        if preferred.wait_seconds is None and preferred.respond_async:
+            return (await self._submitter.enqueue([event]))[0]
+        try:
+            async with asyncio.timeout(preferred.wait_seconds):
+                return (await self._submitter.submit([event]))[0]
+        except TimeoutError:
+            pass
+        try:
+            return (await self._submitter.enqueue([event]))[0]
+        except RetryableError as error:
+            raise OutcomeUnknownError("it may still be stored") from error
+
+
+def answer_outcome(event: Envelope, outcome: Outcome | Accepted) -> Answer:
+    """Return the answer that tells the client what became of its event."""
+    if isinstance(outcome, Accepted):
+        location = ("location", f"/api/events/{event.event_id}")
+        return Answer(202, msgspec.json.encode(Queued(event.event_id)), (location,))
+    if outcome.disposition is Disposition.CONFLICT:
+        detail = "An event with this source and id is stored already, with another payload."
+        return problem_answer(CONFLICT, detail, event_id=event.event_id)
+    record = ingested(event, outcome)
+    duplicate = outcome.disposition is Disposition.DUPLICATE
+    headers = _REPLAYED if duplicate else ()
+    if outcome.status is RecordStatus.FAILED:
+        detail = "The event is kept and its record is FAILED; the reasons are in the record."
+        return problem_answer(FAILED, detail, headers=headers, event_id=event.event_id, record=record)
+    return Answer(200 if duplicate else 201, msgspec.json.encode(record), headers)
+
+
+def _applied(preferred: Preferences, outcome: Outcome | Accepted) -> tuple[tuple[str, str], ...]:
+    applied = []
+    if preferred.respond_async and isinstance(outcome, Accepted):
+        applied.append("respond-async")
+    if preferred.wait_seconds is not None:
+        applied.append(f"wait={preferred.wait_seconds}")
+    return (("preference-applied", ", ".join(applied)),) if applied else ()

@@ -1,0 +1,221 @@
+"""`POST /api/ingest/batch`: many events in, one result each out. Streamed: never held whole. A plain ASGI endpoint."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from api_gateway import metrics
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room
+from api_gateway.headers import LINES, body_format, preferences, read_headers
+from api_gateway.mapping import read_event
+from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error
+from api_gateway.settings import GatewaySettings
+from api_gateway.views import Answer, Counts, ItemResult, item_result
+from shared.cache import Cache
+from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
+from shared.contracts.event import Envelope, now
+from shared.contracts.outcome import Accepted, Outcome, Problem
+from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
+from shared.submission.submitter import Submitter
+
+_PAUSE_SECONDS: Final = 0.1
+_NOTED_MAX: Final = 1_000
+_UNKNOWN: Final = (Problem("", "no confirmation; send it again with the same id"),)
+_COUNT_OF: Final = {
+    "SUCCESS": "stored",
+    "FAILED": "stored",
+    "DUPLICATE": "duplicate",
+    "CONFLICT": "conflict",
+    "REFUSED": "refused",
+    "ACCEPTED": "accepted",
+    "UNKNOWN": "unknown",
+}
+
+
+class IngestBatch:
+    """Answers 200 with one result per event; one bad event never fails its neighbours."""
+
+    def __init__(self, submitter: Submitter, cache: Cache, settings: GatewaySettings) -> None:
+        """`cache` learns of the events that went to the queue."""
+        self._submitter = submitter
+        self._cache = cache
+        self._settings = settings
+        self._limits = BodyLimits(settings.batch_bytes_max, settings.http_body_seconds_max, settings.batch_seconds_max)
+        self._room = Room(settings.batch_requests_max)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        exchange = Exchange(read_headers(scope["headers"]), receive, send, self._limits)
+        try:
+            self._room.take(1)
+        except OverloadedError as error:
+            await exchange.answer(answer_error(error))
+            return
+        try:
+            await self._serve(exchange)
+        except ClientGoneError:
+            return
+        except (RefusalError, RetryableError) as error:
+            await exchange.answer(answer_error(error))
+        finally:
+            self._room.give(1)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        lines = body_format(exchange.headers, lines=True) == LINES
+        item_bytes_max = self._settings.body_bytes_max
+        framer: Framer = LineFramer(item_bytes_max) if lines else ArrayFramer(item_bytes_max)
+        respond_async = preferences(exchange.headers).respond_async
+        run = _Run(self._submitter, self._settings, respond_async=respond_async)
+        await run.read(exchange, framer)
+        more = [("preference-applied", "respond-async")] if respond_async and run.counts.accepted else []
+        await exchange.stream(Answer(200, b""), run.report(), *more)
+        for start in range(0, len(run.queued), _NOTED_MAX):
+            await self._cache.put_queued(run.queued[start : start + _NOTED_MAX])
+
+
+class _Run:
+    """The events of one request on their way, in groups; keeps of each group only its results, encoded."""
+
+    def __init__(self, submitter: Submitter, settings: GatewaySettings, *, respond_async: bool) -> None:
+        self._send = submitter.enqueue if respond_async else submitter.submit
+        self._settings = settings
+        self._places = asyncio.Semaphore(settings.batch_groups_in_flight_max)
+        self._group: list[tuple[int, Envelope | ItemResult]] = []
+        self._group_bytes = 0
+        self._results: list[bytes] = []
+        self._started = False
+        self._failure: RetryableError | None = None
+        self.complete = True
+        self.counts = Counts()
+        self.queued: list[UUID] = []
+
+    async def read(self, exchange: Exchange, framer: Framer) -> None:
+        """Read the request to its end and hand over its events.
+
+        Raises:
+            RefusalError: it cannot be read at all, or is over a limit, and nothing was handed over.
+            RetryableError: nothing was taken. ClientGoneError.
+        """
+        refusal, gone = None, None
+        async with asyncio.TaskGroup() as submitting:
+            try:
+                refusal = await self._frame(exchange, framer, submitting)
+            except ClientGoneError as error:
+                # What was handed over is stored all the same.
+                gone = error
+            if gone is None and (refusal is None or not self._nothing_to_report(refusal)):
+                self._stop_at(refusal)
+                await self._hand_over(submitting)
+        if gone is not None:
+            raise gone
+        if refusal is not None and not self._started:
+            raise refusal
+        if self._failure is not None and self.counts.unknown == self.counts.received - self.counts.refused:
+            raise self._failure
+        metrics.count_batch(self.counts)
+
+    def report(self) -> list[bytes]:
+        """Return the answer's body, in parts."""
+        parts = [b'{"results":[']
+        for position, results in enumerate(self._results):
+            parts += [b",", results] if position else [results]
+        complete = b"true" if self.complete else b"false"
+        parts.append(b'],"counts":' + msgspec.json.encode(self.counts) + b',"complete":' + complete + b"}")
+        return parts
+
+    async def _frame(self, exchange: Exchange, framer: Framer, submitting: asyncio.TaskGroup) -> RefusalError | None:
+        """Cut the request into events; return why that ended before its end, or None."""
+        try:
+            async for chunk in exchange.chunks():
+                for document in framer.feed(chunk):
+                    await self._add(document, submitting)
+            for document in framer.finish():
+                await self._add(document, submitting)
+        except FramingError as error:
+            return RefusalError(MALFORMED, f"Item {error.position} {error.detail}.", errors=[Problem("", error.detail)])
+        except RefusalError as error:
+            return error
+        if self.counts.received == 0 and isinstance(framer, LineFramer):
+            return RefusalError(MALFORMED, "There is no event in the body.")
+        return None
+
+    async def _add(self, document: bytes, submitting: asyncio.TaskGroup) -> None:
+        index = self.counts.received
+        if index >= self._settings.batch_items_max:
+            raise RefusalError(TOO_LARGE, f"A batch must not hold more than {self._settings.batch_items_max} events.")
+        self.counts.received += 1
+        try:
+            self._group.append((index, read_event(document, received_at=now())))
+        except RefusedError as error:
+            self._group.append((index, ItemResult(index=index, status="REFUSED", errors=error.problems)))
+        self._group_bytes += len(document)
+        settings = self._settings
+        if len(self._group) >= settings.batch_group_events or self._group_bytes >= settings.batch_group_bytes:
+            await self._hand_over(submitting)
+
+    def _nothing_to_report(self, refusal: RefusalError) -> bool:
+        """Tell whether the request as a whole is refused: no event in it, or a limit passed before any was taken."""
+        return not self._started and (self.counts.received == 0 or refusal.kind is not MALFORMED)
+
+    def _stop_at(self, refusal: RefusalError | None) -> None:
+        """Note where reading ended early as the result of the event that could not be read."""
+        if refusal is None:
+            return
+        self.complete = False
+        index = self.counts.received
+        self.counts.received += 1
+        errors = refusal.errors or (Problem("", refusal.detail),)
+        self._group.append((index, ItemResult(index=index, status="REFUSED", errors=errors)))
+
+    async def _hand_over(self, submitting: asyncio.TaskGroup) -> None:
+        """Start the group on its way; wait while as many as allowed are on theirs."""
+        self._started = True
+        group, self._group, self._group_bytes = self._group, [], 0
+        if not group:
+            return
+        await self._places.acquire()
+        slot = len(self._results)
+        self._results.append(b"")
+        submitting.create_task(self._settle(slot, group))
+
+    async def _settle(self, slot: int, group: Sequence[tuple[int, Envelope | ItemResult]]) -> None:
+        try:
+            outcomes = await self._submit([event for _, event in group if isinstance(event, Envelope)])
+        finally:
+            self._places.release()
+        answers = iter(outcomes)
+        results = [
+            entry if isinstance(entry, ItemResult) else self._result(index, entry, next(answers))
+            for index, entry in group
+        ]
+        for result in results:
+            name = _COUNT_OF[result.status]
+            setattr(self.counts, name, getattr(self.counts, name) + 1)
+            self.counts.failed += result.status == "FAILED"
+        self._results[slot] = b",".join(map(msgspec.json.encode, results))
+
+    def _result(self, index: int, event: Envelope, outcome: Outcome | Accepted | None) -> ItemResult:
+        if outcome is None:
+            return ItemResult(index=index, status="UNKNOWN", event_id=event.event_id, errors=_UNKNOWN)
+        if isinstance(outcome, Accepted):
+            self.queued.append(event.event_id)
+        return item_result(index, event, outcome)
+
+    async def _submit(self, events: list[Envelope]) -> Sequence[Outcome | Accepted | None]:
+        """Return the outcomes; None for each where there is none, and then nothing more is tried."""
+        deadline = asyncio.get_running_loop().time() + self._settings.batch_patience_seconds
+        while self._failure is None:
+            try:
+                return await self._send(events)
+            except OverloadedError as error:
+                # Nothing was taken. Waiting here stops the reading of the request.
+                if asyncio.get_running_loop().time() > deadline:
+                    self._failure = error
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except RetryableError as error:
+                self._failure = error
+        return [None] * len(events)

@@ -1,0 +1,38 @@
+"""What the gateway can be told."""
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from shared.batching import BatchLimits
+from shared.settings import AmqpSettings, PostgresSettings, RedisSettings, ServiceSettings, SubmissionSettings
+
+_MIB = 1024 * 1024
+
+
+class GatewaySettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, SubmissionSettings):
+    """Settings of `python -m api_gateway`."""
+
+    http_host: str = Field("127.0.0.1", description="where the HTTP door listens")
+    http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP door; 0: any free one")
+    http_backlog: PositiveInt = Field(512, description="connections that may wait to be taken")
+    http_connections_max: PositiveInt = Field(1_000, description="open connections; beyond it every request gets 503")
+    http_requests_max: PositiveInt = Field(500, description="requests in flight; beyond it a request gets 503")
+    http_keep_alive_seconds: PositiveInt = Field(5, description="how long an idle connection stays open")
+    http_head_seconds_max: PositiveFloat = Field(10.0, description="how long the head of a request may take to arrive")
+    http_head_bytes_max: PositiveInt = Field(16 * 1024, description="size of the head of a request")
+    http_body_seconds_max: PositiveFloat = Field(
+        10.0, description="how long a body may take to arrive; of a batch: how long it may pause"
+    )
+    body_bytes_max: PositiveInt = Field(_MIB, description="size of one event as it is sent, in a batch too")
+    bodies_bytes_max: PositiveInt = Field(64 * _MIB, description="size of all single events in flight")
+    batch_bytes_max: PositiveInt = Field(64 * _MIB, description="size of a batch request")
+    batch_items_max: PositiveInt = Field(100_000, description="events of a batch request")
+    batch_seconds_max: PositiveFloat = Field(300.0, description="how long a batch request may take to arrive")
+    batch_requests_max: PositiveInt = Field(4, description="batch requests in flight; beyond it one gets 503")
+    batch_group_events: PositiveInt = Field(500, description="events of a batch request handed over together")
+    batch_group_bytes: PositiveInt = Field(_MIB, description="bytes of a batch request handed over together")
+    batch_groups_in_flight_max: PositiveInt = Field(4, description="groups of one batch request handed over at once")
+    batch_patience_seconds: PositiveFloat = Field(
+        10.0, description="how long a batch request waits where the backlog is full"
+    )
+    page_bytes_max: PositiveInt = Field(8 * _MIB, description="a page of records ends early when it grows beyond this")
+    submission: BatchLimits = Field(BatchLimits(), description="bounds of what waits for the processor or RabbitMQ")

@@ -1,0 +1,134 @@
+"""What the gateway answers, as types: the bodies of successes, and an answer as a whole."""
+
+from datetime import datetime
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
+from shared.contracts.record import Record, Source, StatusName
+
+ItemStatus = Literal["SUCCESS", "FAILED", "DUPLICATE", "CONFLICT", "REFUSED", "ACCEPTED", "UNKNOWN"]
+
+_NULL = msgspec.Raw(b"null")
+
+
+class Answer(NamedTuple):
+    """A whole HTTP answer."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    media_type: str = "application/json"
+
+
+class Ingested(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of an event. `result_payload` is null, and `errors` say why, where `status` is FAILED."""
+
+    id: int
+    raw_event_id: int
+    event_id: UUID
+    status: StatusName
+    result_payload: msgspec.Raw
+    processed_at: datetime
+    errors: tuple[Problem, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """The event is durable in a queue and will be stored; `Location` says where to ask for it."""
+
+    event_id: UUID
+    status: Literal["ACCEPTED"] = "ACCEPTED"
+
+
+class ItemResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one event of a batch, by its position in the request.
+
+    Of a DUPLICATE or a CONFLICT `id` and `raw_event_id` name the event that was stored first. UNKNOWN: there is no
+    confirmation, so send that event again with the same id.
+    """
+
+    index: int
+    status: ItemStatus
+    event_id: UUID | msgspec.UnsetType = msgspec.UNSET
+    id: int | msgspec.UnsetType = msgspec.UNSET
+    raw_event_id: int | msgspec.UnsetType = msgspec.UNSET
+    errors: tuple[Problem, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """received = stored + duplicate + conflict + refused + accepted + unknown; failed counts those of `stored`."""
+
+    received: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    conflict: int = 0
+    refused: int = 0
+    failed: int = 0
+    accepted: int = 0
+    unknown: int = 0
+
+
+class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One result per event, in order. `complete` is false where the request could not be read to its end."""
+
+    results: list[ItemResult]
+    counts: Counts
+    complete: bool
+
+
+class RecordPage(msgspec.Struct, frozen=True):
+    """Records, newest first; `next` is the cursor of the next page, null on the last."""
+
+    items: list[Record]
+    next: str | None
+
+
+class SourcePage(msgspec.Struct, frozen=True):
+    """Sources, oldest first; `next` is the cursor of the next page, null on the last."""
+
+    items: list[Source]
+    next: str | None
+
+
+class EventState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an event is: in a queue, or stored with its record."""
+
+    event_id: UUID
+    state: Literal["queued", "stored"]
+    record: Record | msgspec.UnsetType = msgspec.UNSET
+
+
+def ingested(event: Envelope, outcome: Outcome) -> Ingested:
+    """Return the record that an outcome tells of."""
+    failed = outcome.status is RecordStatus.FAILED
+    result = event.body if outcome.result is None else outcome.result
+    return Ingested(
+        id=outcome.record_id,
+        raw_event_id=outcome.raw_event_id,
+        event_id=event.event_id,
+        status="FAILED" if failed else "SUCCESS",
+        result_payload=_NULL if failed else msgspec.Raw(result),
+        processed_at=outcome.processed_at,
+        errors=outcome.errors if failed else msgspec.UNSET,
+    )
+
+
+def item_result(index: int, event: Envelope, outcome: Outcome | Accepted) -> ItemResult:
+    """Return what became of the event at `index`."""
+    if isinstance(outcome, Accepted):
+        return ItemResult(index=index, status="ACCEPTED", event_id=event.event_id)
+    of_record: StatusName = "SUCCESS" if outcome.status is RecordStatus.SUCCESS else "FAILED"
+    return ItemResult(
+        index=index,
+        status=_NOT_STORED.get(outcome.disposition, of_record),
+        event_id=event.event_id,
+        id=outcome.record_id,
+        raw_event_id=outcome.raw_event_id,
+        errors=outcome.errors or msgspec.UNSET,
+    )
+
+
+_NOT_STORED: dict[Disposition, ItemStatus] = {Disposition.DUPLICATE: "DUPLICATE", Disposition.CONFLICT: "CONFLICT"}

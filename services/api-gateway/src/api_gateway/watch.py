@@ -1,0 +1,67 @@
+"""Watching what the gateway needs, so that /readyz tells within seconds."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from api_gateway.ledger import Ledger
+from shared.cache import Cache
+from shared.messaging.publisher import READY as RABBITMQ
+from shared.runtime.readiness import Readiness
+from shared.submission.processing import GrpcProcessing
+
+INTAKE: Final = "intake"
+_PAUSE_SECONDS: Final = 1.0
+_ANSWER_SECONDS_MAX: Final = 2.0
+
+
+class Watch:
+    """Ready means: an event that comes now can be made durable, over one of the two roads.
+
+    Over the processor it takes the processor and PostgreSQL; over the queue it takes RabbitMQ, where falling back is
+    allowed. Everything else is shown and not needed.
+    """
+
+    def __init__(  # noqa: PLR0913 - everything that is watched
+        self,
+        readiness: Readiness,
+        *,
+        processing: GrpcProcessing,
+        ledger: Ledger,
+        cache: Cache,
+        broker: Readiness,
+        fallback_to_queue: bool,
+    ) -> None:
+        """`broker` is what the publisher tells of its connection."""
+        self._readiness = readiness
+        self._processing = processing
+        self._ledger = ledger
+        self._cache = cache
+        self._broker = broker
+        self._fallback_to_queue = fallback_to_queue
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look once a second until `stopping`."""
+        while not stopping.is_set():
+            await self._look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS):
+                    await stopping.wait()
+
+    async def _look(self) -> None:
+        processor, rabbitmq, postgres = self._processing.connected, self._broker.ready, await self._postgres()
+        await self._cache.sources()
+        tell = self._readiness.set_optional
+        tell("processor", present=processor)
+        tell("postgres", present=postgres)
+        tell(RABBITMQ, present=rabbitmq)
+        tell("redis", present=self._cache.present)
+        intake = (processor and postgres) or (rabbitmq and self._fallback_to_queue)
+        self._readiness.set(INTAKE, present=intake)
+
+    async def _postgres(self) -> bool:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS_MAX):
+                return await self._ledger.present()
+        except TimeoutError:
+            return False

@@ -1,0 +1,111 @@
+"""Assembly: the rows of one file become encoded event batches. Blocking; for threads."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from file_watcher.mapping import MapRow
+from file_watcher.rows import Reject, Row, UnreadableError
+from shared.contracts.errors import RefusedError
+from shared.contracts.event import Envelope, now
+from shared.wire import encode_batch, envelope_bytes
+
+
+class BatchLimits(Protocol):
+    """What bounds a batch; `Settings` is one."""
+
+    @property
+    def files_batch_events_max(self) -> int:
+        """Events at most."""
+
+    @property
+    def files_batch_bytes_max(self) -> int:
+        """Bytes of events, about."""
+
+
+class Batch(NamedTuple):
+    """A part of a file: its events as one message (empty: none), what was rejected, and the rows' tokens (in place)."""
+
+    body: bytes
+    events: int
+    rejects: tuple[Reject, ...]
+    tokens: tuple[bytes, ...]
+    unreadable: bool
+
+
+class FreshRows(Protocol):
+    """Tells rows that are new from rows that were confirmed before."""
+
+    def token(self, row: Row) -> bytes | None:
+        """Return what to remember the row by once it is confirmed, or None where it is nothing new."""
+
+
+def assemble(
+    rows: Iterator[Row | Reject], map_row: MapRow, limits: BatchLimits, *, fresh: FreshRows | None = None
+) -> Iterator[Batch]:
+    """Yield batches until the rows end. Where the rest is unreadable the last batch says so, and nothing is raised."""
+    part = _Part(last_number=0)
+    try:
+        for row in rows:
+            part.take(row, map_row, fresh)
+            if part.full(limits):
+                yield part.batch()
+                part = _Part(last_number=part.last_number)
+    except UnreadableError as error:
+        part.rejects.append(Reject(part.last_number + 1, f"from here on nothing could be read: {error}"))
+        part.unreadable = True
+    if part.started:
+        yield part.batch()
+
+
+class _Part:
+    """A batch that is being filled."""
+
+    def __init__(self, *, last_number: int) -> None:
+        self.rejects: list[Reject] = []
+        self.unreadable = False
+        self.last_number = last_number
+        self._received_at: datetime = now()
+        self._events: list[Envelope] = []
+        self._tokens: list[bytes] = []
+        self._bytes = 0
+
+    @property
+    def started(self) -> bool:
+        return bool(self._events or self.rejects)
+
+    def full(self, limits: BatchLimits) -> bool:
+        return (
+            len(self._events) + len(self.rejects) >= limits.files_batch_events_max
+            or self._bytes >= limits.files_batch_bytes_max
+        )
+
+    def take(self, row: Row | Reject, map_row: MapRow, fresh: FreshRows | None) -> None:
+        self.last_number = row.number
+        if isinstance(row, Reject):
+            self.rejects.append(row)
+            return
+        token = fresh.token(row) if fresh else b""
+        if token is None:
+            return
+        try:
+            event = map_row(row, self._received_at)
+        except RefusedError as error:
+            self.rejects.append(Reject(row.number, _reason(error)))
+            return
+        self._events.append(event)
+        self._tokens.append(token)
+        self._bytes += envelope_bytes(event)
+
+    def batch(self) -> Batch:
+        return Batch(
+            encode_batch(self._events) if self._events else b"",
+            len(self._events),
+            tuple(self.rejects),
+            tuple(self._tokens),
+            self.unreadable,
+        )
+
+
+def _reason(error: RefusedError) -> str:
+    return "; ".join(f"{problem.pointer} {problem.detail}".lstrip() for problem in error.problems)

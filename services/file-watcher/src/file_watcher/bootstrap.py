@@ -1,0 +1,83 @@
+"""The composition root: what is made, in which order it starts, and how it drains."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from file_watcher.claim import Folders
+from file_watcher.handover import Handover
+from file_watcher.in_place import READY as FILE
+from file_watcher.in_place import InPlaceFile
+from file_watcher.landing import Landing
+from file_watcher.settings import Settings
+from file_watcher.watcher import READY as INBOX
+from file_watcher.watcher import InboxWatcher
+from shared.messaging.publisher import READY as RABBITMQ
+from shared.messaging.publisher import Publisher
+from shared.runtime.ops import serve_ops
+from shared.runtime.readiness import Readiness
+
+
+async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
+    """Land the files of the inbox until `stopping`.
+
+    Raises:
+        FatalError: the folders cannot be used, or RabbitMQ does not let us in.
+    """
+    readiness = Readiness(RABBITMQ, INBOX)
+    with Folders(
+        settings.files_root, settle_seconds=settings.files_settle_seconds, found_max=settings.files_scan_max
+    ) as folders:
+
+        async def edge(handover: Handover) -> None:
+            watcher = InboxWatcher(
+                folders,
+                Landing(folders, handover, settings, stopping=stopping),
+                readiness,
+                scan_seconds=settings.files_scan_seconds,
+                files_at_once_max=settings.files_at_once_max,
+            )
+            await watcher.run(stopping)
+
+        await _serve(settings, readiness, edge, stopping)
+
+
+async def serve_in_place(
+    settings: Settings, path: Path, source: str, interval_seconds: float, stopping: asyncio.Event
+) -> None:
+    """Take in what is new in one file until `stopping`.
+
+    Raises:
+        FatalError: RabbitMQ does not let us in.
+    """
+    readiness = Readiness(RABBITMQ, FILE)
+
+    async def edge(handover: Handover) -> None:
+        file = InPlaceFile(path, source, handover=handover, settings=settings, readiness=readiness)
+        await file.run(stopping, interval_seconds=interval_seconds)
+
+    await _serve(settings, readiness, edge, stopping)
+
+
+async def _serve(
+    settings: Settings,
+    readiness: Readiness,
+    edge: Callable[[Handover], Awaitable[None]],
+    stopping: asyncio.Event,
+) -> None:
+    publisher = Publisher(settings, name="file-watcher", readiness=readiness)
+    handover = Handover(publisher, batches_in_flight_max=settings.files_batches_in_flight_max, stopping=stopping)
+    drained = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        publishing = group.create_task(publisher.run())
+        group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
+        group.create_task(_tell_draining(readiness, stopping))
+        await edge(handover)
+        publisher.close()
+        await publishing
+        drained.set()
+
+
+async def _tell_draining(readiness: Readiness, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    readiness.draining = True

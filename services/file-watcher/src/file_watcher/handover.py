@@ -1,0 +1,102 @@
+"""Handover: the batches of files go to the broker, several at once, each again and again until it is confirmed."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import structlog
+
+from file_watcher.assembly import Batch
+from file_watcher.metrics import count_queued, count_refused
+from shared.contracts.errors import RetryableError
+from shared.messaging.publisher import BatchPublisher
+from shared.messaging.session import first_of
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_PAUSE_SECONDS_MAX: Final = 5.0
+
+TakeBatch = Callable[[Batch], None]
+
+
+class Handover:
+    """Publishes batches; what is in memory is bounded over all files together."""
+
+    def __init__(self, publisher: BatchPublisher, *, batches_in_flight_max: int, stopping: asyncio.Event) -> None:
+        """Once `stopping` is set nothing new is read; what is in flight gets one more chance."""
+        self._publisher = publisher
+        self._places = asyncio.Semaphore(batches_in_flight_max)
+        self._stopping = stopping
+
+    async def publish_all(
+        self, batches: Iterator[Batch], *, rejected: TakeBatch, confirmed: TakeBatch | None = None
+    ) -> bool:
+        """Return True when every batch is confirmed, False when `stopping` came first.
+
+        `rejected` is called, in a thread, with each batch that has rejects, in order; `confirmed` with each batch once
+        it is durable. What reading raises is raised when the batches in flight are settled.
+        """
+        stream = _Stream()
+        async with asyncio.TaskGroup() as publishing:
+            while not self._stopping.is_set():
+                await self._places.acquire()
+                batch = await asyncio.to_thread(_read_batch, batches, rejected, stream)
+                if batch is None:
+                    self._places.release()
+                    break
+                count_refused(len(batch.rejects))
+                publishing.create_task(self._publish(batch, stream, confirmed))
+        if stream.fault:
+            raise stream.fault
+        return stream.ended and not stream.unconfirmed
+
+    async def _publish(self, batch: Batch, stream: "_Stream", confirmed: TakeBatch | None) -> None:
+        try:
+            if batch.events and not await self._publish_until_confirmed(batch):
+                stream.unconfirmed = True
+                return
+        finally:
+            self._places.release()
+        count_queued(batch.events)
+        if confirmed:
+            confirmed(batch)
+
+    async def _publish_until_confirmed(self, batch: Batch) -> bool:
+        attempt = 0
+        while True:
+            try:
+                await self._publisher.publish_batch(batch.body)
+            except RetryableError as error:
+                log.debug("not confirmed; publishing again", error=type(error).__name__)
+            else:
+                return True
+            if self._stopping.is_set():
+                return False
+            attempt += 1
+            pause = random.uniform(0, min(_PAUSE_SECONDS_MAX, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret
+            await first_of(self._stopping, seconds_max=pause)
+
+
+class _Stream:
+    """How far the batches of one file have come."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.unconfirmed = False
+        self.fault: OSError | None = None
+
+
+def _read_batch(batches: Iterator[Batch], rejected: TakeBatch, stream: _Stream) -> Batch | None:
+    """Return the next batch, or None at the end. A fault is kept for later: publishes in flight are not cancelled."""
+    try:
+        batch = next(batches, None)
+        if batch is None:
+            stream.ended = True
+        elif batch.rejects:
+            rejected(batch)
+    except OSError as error:
+        stream.fault = error
+        return None
+    return batch

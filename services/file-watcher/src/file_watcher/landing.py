@@ -1,0 +1,164 @@
+"""Landing: the way of one claimed file, from its content hash to done/ or failed/."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import structlog
+
+from file_watcher.assembly import Batch, assemble
+from file_watcher.claim import Claimed, Folders, Found
+from file_watcher.handover import Handover
+from file_watcher.mapping import CsvRows, DeriveKey, JsonRows, MapRow
+from file_watcher.metrics import count_file, count_refused
+from file_watcher.reading import Content, ContentHash, kind_of, open_rows
+from file_watcher.rejects import RejectsFile, encode_rejects
+from file_watcher.rows import Reject, UnreadableError
+from file_watcher.settings import Settings
+from shared.contracts.event import source_problem
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+DONE: Final = "done"
+FAILED: Final = "failed"
+
+
+class Landing:
+    """Lands claimed files."""
+
+    def __init__(self, folders: Folders, handover: Handover, settings: Settings, *, stopping: asyncio.Event) -> None:
+        """One for all files; once `stopping` is set nothing more is read."""
+        self._stopping = stopping
+        self._folders = folders
+        self._handover = handover
+        self._settings = settings
+
+    async def land(self, claimed: Claimed) -> None:
+        """Publish every row, then move the file. Returns early, with the file in work/, when the service is stopping.
+
+        Raises:
+            OSError: the file cannot be read or moved, or its rejects cannot be written; it stays in work/.
+        """
+        rejects = RejectsFile(lambda: self._folders.create_rejects(claimed))
+        try:
+            ended = await self._publish(claimed, rejects)
+        finally:
+            await asyncio.to_thread(rejects.close, durable=True)
+        if ended is None:
+            return
+        name = await asyncio.to_thread(self._folders.finish, claimed, ended)
+        count_file(ended)
+        if rejects.count:
+            log.warning(
+                "rows were rejected; their numbers and reasons are in the rejects file beside the file",
+                source=claimed.source,
+                file=name,
+                folder=ended,
+                rejected=rejects.count,
+            )
+
+    async def refuse(self, found: Found, reason: str) -> None:
+        """Move what can be no file of events to failed/, unopened, with the reason beside it. Raises OSError."""
+        name = await asyncio.to_thread(self._folders.put_aside, found)
+        content = encode_rejects([Reject(0, reason)])
+        await asyncio.to_thread(self._folders.write_reason, found.source, name, content)
+        count_file(FAILED)
+        log.warning("a file was refused", source=found.source, file=name, folder=FAILED, reason=reason)
+
+    async def _publish(self, claimed: Claimed, rejects: RejectsFile) -> str | None:
+        """Return where the file belongs, or None when the service is stopping."""
+        fingerprint = await self._fingerprint(claimed)
+        while fingerprint:
+            stamp = claimed.stamp()
+            published = _Tally()
+            try:
+                batches = await asyncio.to_thread(self._batches, claimed, fingerprint.text)
+            except UnreadableError as error:
+                await asyncio.to_thread(rejects.write, [Reject(1, str(error))])
+                count_refused(1)
+                return FAILED
+            if not await self._handover.publish_all(
+                batches, rejected=lambda batch: rejects.write(batch.rejects), confirmed=published.add
+            ):
+                return None
+            if claimed.stamp() == stamp:
+                # A file of which nothing could be an event needs a person, even where every row was read.
+                return DONE if published.readable and (published.events or not rejects.count) else FAILED
+            log.warning("a file changed while it was read; reading it again", source=claimed.source, file=claimed.name)
+            await asyncio.to_thread(rejects.begin_again)
+            fingerprint = await self._fingerprint(claimed, before=fingerprint)
+        return None
+
+    async def _fingerprint(self, claimed: Claimed, *, before: "_Fingerprint | None" = None) -> "_Fingerprint | None":
+        """Return the file's fingerprint, or None when the service is stopping.
+
+        A file that only grew keeps the one it had, and with it the keys of the rows that were published before.
+        """
+        if before and await self._hash(claimed, bytes_max=before.bytes) == before:
+            return before
+        return await self._hash(claimed)
+
+    async def _hash(self, claimed: Claimed, *, bytes_max: int | None = None) -> "_Fingerprint | None":
+        content = ContentHash(claimed.file, bytes_max=bytes_max)
+        while await asyncio.to_thread(content.take_part):
+            if self._stopping.is_set():
+                return None
+        return _Fingerprint(content.text(), content.bytes)
+
+    def _batches(self, claimed: Claimed, fingerprint: str) -> Iterator[Batch]:
+        problem = source_problem(claimed.source)
+        if problem:
+            raise UnreadableError(f"the folder's name is no source: {problem}")
+        if claimed.stamp().bytes > self._settings.files_bytes_max:
+            raise UnreadableError(f"the file is larger than {self._settings.files_bytes_max} bytes")
+        content = open_rows(claimed.file, kind_of(claimed.name), self._settings)
+        map_row = row_mapping(
+            content,
+            claimed.source,
+            claimed.name,
+            id_field=self._settings.files_id_field,
+            derive_key=lambda row: f"file:{fingerprint}:{row.number}",
+        )
+        return assemble(content.rows, map_row, self._settings)
+
+
+class _Fingerprint(NamedTuple):
+    """The hash of a file's first bytes, and how many these are."""
+
+    text: str
+    bytes: int
+
+
+class _Tally:
+    """What became of a file's rows so far."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.readable = True
+
+    def add(self, batch: Batch) -> None:
+        self.events += batch.events
+        self.readable = self.readable and not batch.unreadable
+
+
+def row_mapping(content: Content, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey) -> MapRow:
+    """Return the mapping for the rows of a file."""
+    shown = printable(file_name)
+    if content.csv is None:
+        return JsonRows(source, shown, id_field=id_field, derive_key=derive_key)
+    return CsvRows(
+        source,
+        shown,
+        header=content.csv.header,
+        columns=content.csv.columns,
+        id_field=id_field,
+        derive_key=derive_key,
+    )
+
+
+def printable(name: str) -> str:
+    """Return a file's name, which may be any bytes, as text that can be stored and shown."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in name
+    )

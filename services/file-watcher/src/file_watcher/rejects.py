@@ -1,0 +1,50 @@
+"""The rejects file: one line of JSON for each row that cannot be an event, with its number and the reason, no value."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
+
+import msgspec
+
+from file_watcher.rows import Reject
+
+
+class RejectsFile:
+    """Writes rejects as they come; the file is made with the first one."""
+
+    def __init__(self, create: Callable[[], BinaryIO]) -> None:
+        """`create` opens the empty file."""
+        self._create = create
+        self._file: BinaryIO | None = None
+        self.count = 0
+
+    def write(self, rejects: Iterable[Reject]) -> None:
+        """Append rejects. Raises OSError."""
+        lines = encode_rejects(rejects)
+        if not lines:
+            return
+        if self._file is None:
+            self._file = self._create()
+        self._file.write(lines)
+        self.count += lines.count(b"\n")
+
+    def begin_again(self) -> None:
+        """Forget what was written. Raises OSError."""
+        if self._file is not None:
+            self._file.close()
+            self._file = self._create()
+        self.count = 0
+
+    def close(self, *, durable: bool) -> None:
+        """Close the file; `durable`: not before it is on the disk."""
+        if self._file is None:
+            return
+        self._file.flush()
+        if durable:
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def encode_rejects(rejects: Iterable[Reject]) -> bytes:
+    """Return the lines of the rejects."""
+    return b"".join(msgspec.json.encode({"line": reject.number, "reason": reject.reason}) + b"\n" for reject in rejects)

@@ -1,0 +1,30 @@
+"""The settings of the file door."""
+
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from shared.settings import AmqpSettings, ServiceSettings
+
+_MIB = 1024 * 1024
+_GIB = 1024 * _MIB
+
+
+class Settings(ServiceSettings, AmqpSettings):
+    """What file-watcher can be told."""
+
+    files_root: Path = Field(Path("data"), description="folder that holds inbox/, work/, done/ and failed/")
+    files_scan_seconds: PositiveFloat = Field(2.0, description="pause between two looks at the inbox")
+    files_settle_seconds: PositiveFloat = Field(1.0, description="how long a file must be unchanged to be taken")
+    files_scan_max: PositiveInt = Field(10_000, description="files that one look at the inbox takes up, oldest first")
+    files_at_once_max: PositiveInt = Field(4, description="files that are read at the same time")
+    files_id_field: str = Field("id", min_length=1, description="member or column that holds a row's own id")
+    files_row_bytes_max: PositiveInt = Field(_MIB, description="largest row; a larger one is rejected")
+    files_bytes_max: PositiveInt = Field(16 * _GIB, description="largest file; a larger one goes to failed/")
+    files_unpacked_bytes_max: PositiveInt = Field(64 * _GIB, description="largest content of a compressed file")
+    files_ratio_max: PositiveInt = Field(500, description="how many times its size a compressed file may hold")
+    files_batch_events_max: PositiveInt = Field(500, description="events in one message")
+    files_batch_bytes_max: PositiveInt = Field(512 * 1024, description="bytes of events in one message, about")
+    files_batches_in_flight_max: PositiveInt = Field(8, description="messages of all files that are in memory at once")
+    files_seen_rows_max: PositiveInt = Field(1_000_000, description="in place: confirmed rows that are remembered")
+    files_in_place_rows_max: PositiveInt = Field(2_000_000, description="in place: rows of the file that are read")

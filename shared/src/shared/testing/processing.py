@@ -1,0 +1,78 @@
+"""The processor's twin: a ledger in memory that answers as the real one does."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from shared.contracts.errors import RetryableError
+from shared.contracts.event import Envelope, now
+from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
+from shared.contracts.payload import object_problem
+
+_read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+class FakeProcessing:
+    """Implements `shared.submission.processing.Processing`; stores each event id once, for as long as it lives."""
+
+    def __init__(self, check: Callable[[Envelope], Sequence[Problem]] | None = None) -> None:
+        """`check` says what is wrong with an event; those with a problem become FAILED records."""
+        self._check = check or _check_body
+        self._stored: dict[object, tuple[Envelope, Outcome]] = {}
+        self.conflicts: list[Envelope] = []
+        self.batches: list[list[Envelope]] = []
+        self.away: RetryableError | None = None
+        """Raised by every call, before anything is stored, while it is set."""
+        self.answer_lost: RetryableError | None = None
+        """Raised by every call, after everything is stored, while it is set."""
+
+    @property
+    def events(self) -> list[Envelope]:
+        """The stored events, oldest first."""
+        return [event for event, _ in self._stored.values()]
+
+    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+        """See `Processing`."""
+        if self.away is not None:
+            raise self.away
+        self.batches.append(list(events))
+        outcomes = [self._store(event) for event in events]
+        if self.answer_lost is not None:
+            raise self.answer_lost
+        return outcomes
+
+    def _store(self, event: Envelope) -> Outcome:
+        if event.event_id not in self._stored:
+            problems = tuple(self._check(event))
+            number = len(self._stored) + 1
+            outcome = Outcome(
+                disposition=Disposition.STORED,
+                raw_event_id=number,
+                record_id=number,
+                status=RecordStatus.FAILED if problems else RecordStatus.SUCCESS,
+                processed_at=now(),
+                errors=problems,
+            )
+            self._stored[event.event_id] = (event, outcome)
+            return outcome
+        first, outcome = self._stored[event.event_id]
+        if not _same_payload(first.body, event.body):
+            self.conflicts.append(event)
+            return msgspec.structs.replace(outcome, disposition=Disposition.CONFLICT)
+        first_bytes = None if first.body == event.body or outcome.errors else first.body
+        return msgspec.structs.replace(outcome, disposition=Disposition.DUPLICATE, result=first_bytes)
+
+
+def _check_body(event: Envelope) -> list[Problem]:
+    problem = object_problem(event.body)
+    return [Problem("", problem)] if problem else []
+
+
+def _same_payload(one: bytes, other: bytes) -> bool:
+    if one == other:
+        return True
+    try:
+        return bool(_read_exactly(one) == _read_exactly(other))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False

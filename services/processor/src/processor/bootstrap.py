@@ -91,7 +91,7 @@ def _build_server(
     settings: ProcessorSettings, door: ProcessingDoor
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     server = build_server(settings)
-    add_ProcessingServicer_to_server(door, server)  # type: ignore[no-untyped-call] # generated
+    add_ProcessingServicer_to_server(door, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     server.add_insecure_port(f"{settings.processing_host}:{settings.processing_port}")

@@ -47,7 +47,7 @@ class GrpcProcessing:
                 ("grpc.max_reconnect_backoff_ms", 2_000),
             ),
         )
-        self._stub = ProcessingStub(self._grpc_channel)  # type: ignore[no-untyped-call] # generated
+        self._stub = ProcessingStub(self._grpc_channel)
 
     async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
         """See `Processing`."""

@@ -78,8 +78,15 @@ class Demo:
             yield passage
 
     async def sources(self) -> list[dict[str, Any]]:
-        """Return what GET /api/sources answers."""
-        return _items(await self._http.get("/api/sources", params={"limit": _PAGE}))
+        """Return what GET /api/sources answers, all of its pages."""
+        sources: list[dict[str, Any]] = []
+        query: dict[str, str | int] = {"limit": _PAGE}
+        while True:
+            page = _page(await self._http.get("/api/sources", params=query))
+            sources += page["items"]
+            if page["next"] is None:
+                return sources
+            query["cursor"] = page["next"]
 
     async def _send_http(self, passage: Passage) -> str:
         body = {"source_name": passage.source, "payload": passage.payload}
@@ -88,7 +95,7 @@ class Demo:
 
     async def _send_grpc(self, passage: Passage) -> str:
         async with grpc.aio.insecure_channel(self._doors.grpc) as rpc_channel:
-            stub = etlpay_pb2_grpc.EtlServiceStub(rpc_channel)  # type: ignore[no-untyped-call] # generated
+            stub = etlpay_pb2_grpc.EtlServiceStub(rpc_channel)
             payload = msgspec.json.encode(passage.payload).decode()
             request = etlpay_pb2.IngestRequest(source_name=passage.source, payload_json=payload)
             response = await stub.Ingest(request, timeout=_CALL_SECONDS_MAX)
@@ -108,9 +115,11 @@ class Demo:
         newest: dict[str, str | int] = {"source": passage.source, "limit": _PAGE}
         deadline = asyncio.get_running_loop().time() + _STORED_SECONDS_MAX
         while asyncio.get_running_loop().time() < deadline:
-            for record in _items(await self._http.get("/api/processed-records", params=newest)):
-                if record["result_payload"] == passage.payload:
-                    return record
+            page = _page(await self._http.get("/api/processed-records", params=newest))
+            records: list[dict[str, Any]] = page["items"]
+            found = [record for record in records if record["result_payload"] == passage.payload]
+            if found:
+                return found[0]
             await asyncio.sleep(_POLL_SECONDS)
         return None
 
@@ -134,13 +143,12 @@ def connect(doors: Addresses) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=doors.http, timeout=_CALL_SECONDS_MAX)
 
 
-def _items(response: httpx2.Response) -> list[dict[str, Any]]:
-    """Return the rows of a page, or of a plain list. Raises StackError for an answer that is neither."""
+def _page(response: httpx2.Response) -> dict[str, Any]:
+    """Return one page of rows. Raises StackError when the answer is none."""
     if response.status_code != httpx2.codes.OK:
         raise StackError(f"GET {response.url.path} answered {response.status_code}", exit_code=UNAVAILABLE)
-    content = msgspec.json.decode(response.content)
-    rows: list[dict[str, Any]] = content["items"] if isinstance(content, dict) else content
-    return rows
+    page: dict[str, Any] = msgspec.json.decode(response.content)
+    return page
 
 
 def _say(error: Exception) -> str:

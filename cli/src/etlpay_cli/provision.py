@@ -78,7 +78,8 @@ VOLUME = Modes(folder=0o755, file=0o444)
 
 def provision(root: Path, modes: Modes) -> None:
     """Write the missing secrets below `root`, and the broker's definitions that follow from them."""
-    root.mkdir(parents=True, exist_ok=True)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(root, modes.folder)
     for folder in FOLDERS:
         _make_folder(root / folder, modes.folder)
     passwords = {name: _settle_secret(root, places, modes) for name, places in SECRET_PLACES.items()}

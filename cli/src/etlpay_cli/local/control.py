@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from etlpay_cli import probes, state
 from etlpay_cli.addresses import addresses, read_credentials
 from etlpay_cli.errors import UNAVAILABLE, StackError
 from etlpay_cli.local import rabbitmq, services
-from etlpay_cli.local.keeper import is_alive
+from etlpay_cli.local.keeper import find, is_alive
 from etlpay_cli.settings import inherited_environment
 
 if TYPE_CHECKING:
@@ -75,8 +76,10 @@ class LocalStack:
 
     async def down(self) -> None:
         """Stop everything that the stack runs; data stays."""
-        if self.is_up():
-            await asyncio.to_thread(_stop, psutil.Process(_pid(self._known())))
+        known = state.read_state(self._layout.state)
+        supervisor = find(known.supervisor) if known is not None else None
+        if supervisor is not None:
+            await asyncio.to_thread(_end, [supervisor], _DOWN_SECONDS_MAX)
         await asyncio.to_thread(sweep, self._layout)
 
     async def clean(self) -> None:
@@ -110,22 +113,20 @@ class LocalStack:
 def sweep(layout: Layout) -> None:
     """Stop programs that outlived their supervisor, and only those."""
     known = state.read_state(layout.state)
-    left = [program for program in (known.programs.values() if known else ()) if is_alive(program)]
-    processes = [psutil.Process(program.pid) for program in left]
-    for process in processes:
-        process.terminate()
-    _, stubborn = psutil.wait_procs(processes, timeout=_SWEEP_SECONDS_MAX)
-    for process in stubborn:
-        process.kill()
+    left = [found for program in (known.programs.values() if known else ()) if (found := find(program))]
+    _end(left, _SWEEP_SECONDS_MAX)
     layout.stack_env.unlink(missing_ok=True)
 
 
-def _stop(supervisor: psutil.Process) -> None:
-    supervisor.terminate()
-    try:
-        supervisor.wait(_DOWN_SECONDS_MAX)
-    except psutil.TimeoutExpired:
-        supervisor.kill()
+def _end(processes: list[psutil.Process], seconds_max: float) -> None:
+    """Ask the processes to end, and kill those that have not after their time."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(processes, timeout=seconds_max)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _pid(known: state.State | None) -> int | None:

@@ -156,8 +156,18 @@ def created_at(pid: int) -> float | None:
     return created
 
 
+def find(process: state.Process | None) -> psutil.Process | None:
+    """Return this very process while it runs: never a later one with its number, nor a zombie."""
+    if process is None or process.pid is None:
+        return None
+    try:
+        found = psutil.Process(process.pid)
+        same = found.create_time() == process.created and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return found if same else None
+
+
 def is_alive(process: state.Process | None) -> bool:
     """Tell whether this very process still runs."""
-    if process is None or process.pid is None or process.created != created_at(process.pid):
-        return False
-    return bool(psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE)
+    return find(process) is not None

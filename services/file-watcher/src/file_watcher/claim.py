@@ -44,13 +44,19 @@ class Stamp(NamedTuple):
     modified_ns: int
 
 
-class Found(NamedTuple):
-    """A file that waits to be taken. `source` is the name of its folder; empty: it lies in none."""
+class Place(NamedTuple):
+    """Where a file lies. `source` is the name of its folder; empty: it lies in none."""
 
-    modified_ns: int
     folder: str
     source: str
-    name: str
+    file: str
+
+
+class Found(NamedTuple):
+    """A file that waits to be taken."""
+
+    modified_ns: int
+    place: Place
 
 
 class Scan(NamedTuple):
@@ -67,12 +73,16 @@ class NotAFileError(Exception):
 class Claimed:
     """A file in work/ that is ours until `close`."""
 
-    def __init__(self, file: BinaryIO, found: Found, name: str) -> None:
-        """`found` is where it came from, `name` what it is called in work/."""
+    def __init__(self, file: BinaryIO, source: str, name: str) -> None:
+        """`name` is what the file is called in work/."""
         self.file = file
-        self.source = found.source
+        self.source = source
         self.name = name
-        self._rejects: BinaryIO | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the file lies until it is finished."""
+        return Place("work", self.source, self.name)
 
     @property
     def rejects_name(self) -> str:
@@ -99,8 +109,8 @@ class Folders:
         """
         self._settle_ns = int(settle_seconds * 1e9)
         self._found_max = found_max
-        self._unsettled: dict[tuple[str, str], tuple[Stamp, int]] = {}
-        self.inbox = root / "inbox"
+        self._unsettled: dict[Place, tuple[int, int]] = {}
+        self._root = root
         try:
             for name in _FOLDERS:
                 (root / name).mkdir(parents=True, exist_ok=True)
@@ -108,6 +118,11 @@ class Folders:
         except OSError as error:
             raise FatalError(f"cannot use the folders of ETLPAY_FILES_ROOT: {error.strerror}") from error
         _keep_access(self._descriptors["inbox"])
+
+    @property
+    def inbox(self) -> Path:
+        """The folder that files are dropped into."""
+        return self._root / "inbox"
 
     def close(self) -> None:
         """Close the folders."""
@@ -124,10 +139,12 @@ class Folders:
 
         Raises:
             OSError: a folder cannot be read.
+            FatalError: a folder was removed, or another put in its place.
         """
+        self._check_in_place()
         now_ns = time.time_ns()
         waits: list[int] = []
-        unsettled: dict[tuple[str, str], tuple[Stamp, int]] = {}
+        unsettled: dict[Place, tuple[int, int]] = {}
 
         def settled() -> Iterator[Found]:
             yield from self._list("work")
@@ -142,33 +159,33 @@ class Folders:
         self._unsettled = unsettled
         return Scan(found, min(waits) / 1e9 if waits else None)
 
-    def claim(self, found: Found) -> Claimed | None:
+    def claim(self, place: Place) -> Claimed | None:
         """Take the file, or return None: it is gone, another watcher has it, or its producer is still writing.
 
         Raises:
             NotAFileError: it is no regular file.
             OSError: it cannot be opened or moved.
         """
-        with self._folder(found.folder, found.source) as folder:
-            file = _open_locked(folder, found.name)
+        with self._folder(place.folder, place.source) as folder:
+            file = _open_locked(folder, place.file)
             if file is None:
                 return None
             try:
-                if found.folder == "work":
-                    return Claimed(file, found, found.name)
+                if place.folder == "work":
+                    return Claimed(file, place.source, place.file)
                 if _being_written(file):
                     file.close()
                     return None
-                name = self._move(folder, found.name, "work", found.source)
-                return Claimed(file, found, name)
+                name = self._move(folder, place.file, "work", place.source)
+                return Claimed(file, place.source, name)
             except BaseException:
                 file.close()
                 raise
 
-    def put_aside(self, found: Found) -> str:
+    def put_aside(self, place: Place) -> str:
         """Move whatever lies there to failed/ without opening it; return its name there. Raises OSError."""
-        with self._folder(found.folder, found.source) as folder:
-            return self._move(folder, found.name, "failed", found.source)
+        with self._folder(place.folder, place.source) as folder:
+            return self._move(folder, place.file, "failed", place.source)
 
     def create_rejects(self, claimed: Claimed) -> BinaryIO:
         """Open an empty file for the rejected rows of a claimed file."""
@@ -191,6 +208,16 @@ class Folders:
                 if _moved(folder, claimed.name, target, name):
                     return name
         raise AssertionError("there is always a free name")
+
+    def _check_in_place(self) -> None:
+        for name, descriptor in self._descriptors.items():
+            ours = os.fstat(descriptor)
+            try:
+                there = (self._root / name).lstat()
+            except FileNotFoundError:
+                there = None
+            if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+                raise FatalError(f"the folder {name}/ was removed or replaced; a new start makes it again")
 
     @contextmanager
     def _folder(self, folder: str, source: str, *, create: bool = False) -> Iterator[int]:
@@ -228,7 +255,7 @@ class Folders:
             except (FileNotFoundError, NotADirectoryError):
                 continue
 
-    def _wait_ns(self, found: Found, now_ns: int, unsettled: dict[tuple[str, str], tuple[Stamp, int]]) -> int:
+    def _wait_ns(self, found: Found, now_ns: int, unsettled: dict[Place, tuple[int, int]]) -> int:
         """Return how long the file must stay as it is before it may be taken."""
         age_ns = now_ns - found.modified_ns
         if age_ns >= self._settle_ns:
@@ -238,14 +265,12 @@ class Folders:
         # Its clock is ahead of ours, so only watching tells.
         return self._watched_ns(found, unsettled)
 
-    def _watched_ns(self, found: Found, unsettled: dict[tuple[str, str], tuple[Stamp, int]]) -> int:
-        place = (found.source, found.name)
-        stamp = Stamp(0, 0, found.modified_ns)
-        seen, since_ns = self._unsettled.get(place, (None, 0))
-        if seen != stamp:
+    def _watched_ns(self, found: Found, unsettled: dict[Place, tuple[int, int]]) -> int:
+        modified_ns, since_ns = self._unsettled.get(found.place, (0, 0))
+        if modified_ns != found.modified_ns:
             since_ns = time.monotonic_ns()
         if len(unsettled) < _UNSETTLED_MAX:
-            unsettled[place] = (stamp, since_ns)
+            unsettled[found.place] = (found.modified_ns, since_ns)
         return self._settle_ns - (time.monotonic_ns() - since_ns)
 
     def __enter__(self) -> Self:
@@ -266,7 +291,7 @@ def _entries(descriptor: int) -> Iterator[os.DirEntry[str]]:
 
 def _found(entry: os.DirEntry[str], folder: str, source: str) -> Iterator[Found]:
     with suppress(FileNotFoundError):
-        yield Found(entry.stat(follow_symlinks=False).st_mtime_ns, folder, source, entry.name)
+        yield Found(entry.stat(follow_symlinks=False).st_mtime_ns, Place(folder, source, entry.name))
 
 
 def _open_locked(folder: int, name: str) -> BinaryIO | None:

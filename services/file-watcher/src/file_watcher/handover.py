@@ -41,16 +41,25 @@ class Handover:
         stream = _Stream()
         async with asyncio.TaskGroup() as publishing:
             while not self._stopping.is_set():
-                await self._places.acquire()
-                batch = await asyncio.to_thread(_read_batch, batches, rejected, stream)
+                batch = await self._next(batches, rejected, stream)
                 if batch is None:
-                    self._places.release()
                     break
                 count_refused(len(batch.rejects))
                 publishing.create_task(self._publish(batch, stream, confirmed))
         if stream.fault:
             raise stream.fault
         return stream.ended and not stream.unconfirmed
+
+    async def _next(self, batches: Iterator[Batch], rejected: TakeBatch, stream: "_Stream") -> Batch | None:
+        """Wait for a place, which the batch then holds, and read the batch; None at the end."""
+        batch = None
+        await self._places.acquire()
+        try:
+            batch = await asyncio.to_thread(_read_batch, batches, rejected, stream)
+        finally:
+            if batch is None:
+                self._places.release()
+        return batch
 
     async def _publish(self, batch: Batch, stream: "_Stream", confirmed: TakeBatch | None) -> None:
         try:

@@ -126,7 +126,7 @@ class InPlaceFile:
         try:
             batches = await asyncio.to_thread(self._batches, file, complete=complete)
         except UnreadableError as error:
-            shown.add([Reject(1, str(error))])
+            shown.add([Reject(0, str(error))])
             confirmed = True
         else:
             confirmed = await self._handover.publish_all(

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 import structlog
 
 from file_watcher.assembly import Batch, assemble
-from file_watcher.claim import Claimed, Folders, Found
+from file_watcher.claim import Claimed, Folders, Place
 from file_watcher.handover import Handover
 from file_watcher.mapping import CsvRows, DeriveKey, JsonRows, MapRow
 from file_watcher.metrics import count_file, count_refused
-from file_watcher.reading import Content, ContentHash, kind_of, open_rows
+from file_watcher.reading import Content, ContentHash, FileKind, kind_of, open_rows
 from file_watcher.rejects import RejectsFile, encode_rejects
 from file_watcher.rows import Reject, UnreadableError
 from file_watcher.settings import Settings
@@ -57,25 +57,29 @@ class Landing:
                 rejected=rejects.count,
             )
 
-    async def refuse(self, found: Found, reason: str) -> None:
+    async def refuse(self, place: Place, reason: str) -> None:
         """Move what can be no file of events to failed/, unopened, with the reason beside it. Raises OSError."""
-        name = await asyncio.to_thread(self._folders.put_aside, found)
+        name = await asyncio.to_thread(self._folders.put_aside, place)
         content = encode_rejects([Reject(0, reason)])
-        await asyncio.to_thread(self._folders.write_reason, found.source, name, content)
+        await asyncio.to_thread(self._folders.write_reason, place.source, name, content)
         count_file(FAILED)
-        log.warning("a file was refused", source=found.source, file=name, folder=FAILED, reason=reason)
+        log.warning("a file was refused", source=place.source, file=name, folder=FAILED, reason=reason)
 
     async def _publish(self, claimed: Claimed, rejects: RejectsFile) -> str | None:
         """Return where the file belongs, or None when the service is stopping."""
+        stamp = claimed.stamp()
+        try:
+            kind = self._kind(claimed)
+        except UnreadableError as error:
+            await self._reject_whole(rejects, error)
+            return FAILED
         fingerprint = await self._fingerprint(claimed)
         while fingerprint:
-            stamp = claimed.stamp()
             published = _Tally()
             try:
-                batches = await asyncio.to_thread(self._batches, claimed, fingerprint.text)
+                batches = await asyncio.to_thread(self._batches, claimed, kind, fingerprint.text)
             except UnreadableError as error:
-                await asyncio.to_thread(rejects.write, [Reject(1, str(error))])
-                count_refused(1)
+                await self._reject_whole(rejects, error)
                 return FAILED
             if not await self._handover.publish_all(
                 batches, rejected=lambda batch: rejects.write(batch.rejects), confirmed=published.add
@@ -86,6 +90,7 @@ class Landing:
                 return DONE if published.readable and (published.events or not rejects.count) else FAILED
             log.warning("a file changed while it was read; reading it again", source=claimed.source, file=claimed.name)
             await asyncio.to_thread(rejects.begin_again)
+            stamp = claimed.stamp()
             fingerprint = await self._fingerprint(claimed, before=fingerprint)
         return None
 
@@ -105,13 +110,21 @@ class Landing:
                 return None
         return _Fingerprint(content.text(), content.bytes)
 
-    def _batches(self, claimed: Claimed, fingerprint: str) -> Iterator[Batch]:
+    def _kind(self, claimed: Claimed) -> FileKind:
+        """Return what the names and the size allow to say, before anything is read. Raises UnreadableError."""
         problem = source_problem(claimed.source)
         if problem:
             raise UnreadableError(f"the folder's name is no source: {problem}")
         if claimed.stamp().bytes > self._settings.files_bytes_max:
             raise UnreadableError(f"the file is larger than {self._settings.files_bytes_max} bytes")
-        content = open_rows(claimed.file, kind_of(claimed.name), self._settings)
+        return kind_of(claimed.name)
+
+    async def _reject_whole(self, rejects: RejectsFile, error: UnreadableError) -> None:
+        await asyncio.to_thread(rejects.write, [Reject(0, str(error))])
+        count_refused(1)
+
+    def _batches(self, claimed: Claimed, kind: FileKind, fingerprint: str) -> Iterator[Batch]:
+        content = open_rows(claimed.file, kind, self._settings)
         map_row = row_mapping(
             content,
             claimed.source,

@@ -4,13 +4,14 @@ The scan is the truth: it runs every few seconds whatever happens. Notifications
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
 import structlog
 from watchfiles import Change, awatch
 
-from file_watcher.claim import Claimed, Folders, Found, NotAFileError
+from file_watcher.claim import Claimed, Folders, Found, NotAFileError, Place
 from file_watcher.landing import Landing
 from shared.messaging.session import first_of
 from shared.runtime.readiness import Readiness
@@ -22,7 +23,8 @@ READY: Final = "inbox"
 # Many files that come at once are seen by one scan.
 _GATHER_MS: Final = 100
 _WATCH_AGAIN_SECONDS: Final = 30.0
-_COMPLAINTS_MAX: Final = 10_000
+_DELAY_SECONDS_MAX: Final = 60.0
+_DELAYS_MAX: Final = 10_000
 
 
 class InboxWatcher:
@@ -45,7 +47,7 @@ class InboxWatcher:
         self._workers = files_at_once_max
         self._waiting: asyncio.Queue[Found | None] = asyncio.Queue(maxsize=files_at_once_max)
         self._changed = asyncio.Event()
-        self._complained: set[tuple[str, str, str]] = set()
+        self._delays = _Delays(first_seconds=scan_seconds)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Land files until `stopping`, then finish what is in flight; a file not finished stays in work/."""
@@ -101,45 +103,64 @@ class InboxWatcher:
         while (found := await self._waiting.get()) is not None:
             if stopping.is_set():
                 continue
-            try:
-                await self._land(found)
-            except OSError as error:
-                self._complain(found, error.strerror or type(error).__name__)
-            # Whatever is wrong with one file, the others go on; this one stays in work/ and is tried again.
-            except Exception:
-                log.exception("a file cannot be landed; it stays in work/", source=found.source, file=found.name)
+            if self._delays.passed(found.place):
+                await self._try(found.place)
 
-    async def _land(self, found: Found) -> None:
-        if not found.source and found.folder == "inbox":
-            await self._landing.refuse(found, "must lie in a folder that is named for its source")
+    async def _try(self, place: Place) -> None:
+        try:
+            await self._land(place)
+        except OSError as error:
+            if self._delays.lengthen(place):
+                log.warning(
+                    "a file cannot be taken, read or moved; it stays where it is and is tried again",
+                    error=error.strerror or type(error).__name__,
+                    **place._asdict(),
+                )
+        # Whatever is wrong with one file, the others go on.
+        except Exception:
+            if self._delays.lengthen(place):
+                log.exception("a file cannot be landed; it stays where it is and is tried again", **place._asdict())
+
+    async def _land(self, place: Place) -> None:
+        if not place.source and place.folder == "inbox":
+            await self._landing.refuse(place, "must lie in a folder that is named for its source")
             return
-        claimed = await self._claim(found)
+        claimed = await self._claim(place)
         if claimed is None:
             return
         try:
             await self._landing.land(claimed)
+        except Exception:
+            # From now on the scans find it in work/.
+            self._delays.lengthen(claimed.place)
+            raise
         finally:
             claimed.close()
 
-    async def _claim(self, found: Found) -> Claimed | None:
+    async def _claim(self, place: Place) -> Claimed | None:
         try:
-            return await asyncio.to_thread(self._folders.claim, found)
+            return await asyncio.to_thread(self._folders.claim, place)
         except NotAFileError:
-            await self._landing.refuse(found, "is no regular file")
+            await self._landing.refuse(place, "is no regular file")
             return None
 
-    def _complain(self, found: Found, reason: str) -> None:
-        """Warn once about each file; the next scans try again in silence."""
-        place = (found.folder, found.source, found.name)
-        if place in self._complained:
-            return
-        if len(self._complained) >= _COMPLAINTS_MAX:
-            self._complained.clear()
-        self._complained.add(place)
-        log.warning(
-            "a file cannot be taken or moved; trying again at every scan",
-            folder=found.folder,
-            source=found.source,
-            file=found.name,
-            error=reason,
-        )
+
+class _Delays:
+    """When files that could not be landed are tried again: later each time, since every attempt reads a file anew."""
+
+    def __init__(self, *, first_seconds: float) -> None:
+        self._first_seconds = first_seconds
+        self._until: dict[Place, tuple[float, float]] = {}
+
+    def passed(self, place: Place) -> bool:
+        """Return True where the file may be tried now."""
+        return self._until.get(place, (0.0, 0.0))[0] <= time.monotonic()
+
+    def lengthen(self, place: Place) -> bool:
+        """Put the file off; return True the first time."""
+        if len(self._until) >= _DELAYS_MAX:
+            self._until.clear()
+        _, before = self._until.get(place, (0.0, 0.0))
+        pause = min(2 * before or self._first_seconds, _DELAY_SECONDS_MAX)
+        self._until[place] = (time.monotonic() + pause, pause)
+        return not before

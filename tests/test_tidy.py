@@ -1,0 +1,245 @@
+"""The house is tidy: sizes, names, one name per service, indexes and generated files that are current."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from etlpay_cli.local.services import NAMES
+
+ROOT = Path(__file__).resolve().parents[1]
+FUNCTION_LINES_MAX = 70
+MODULE_LINES_MAX = 400
+SAYS_NOTHING = {"utils", "util", "helpers", "helper", "misc", "common", "base", "manager", "managers"}
+# Put together, so that this file does not find itself.
+UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)))
+# A lint exception without a reason: no ` - why` after the codes, no `# why` after the bracket.
+UNREASONED = re.compile(r"# noqa(?!: [A-Z0-9, ]+ - \S)|# type: ignore(?!\[[a-z, -]+\] +# \S)")
+
+SERVICES = sorted(folder.name for folder in (ROOT / "services").iterdir() if folder.is_dir())
+DISTRIBUTIONS = [ROOT / "shared", ROOT / "cli", *(ROOT / "services" / name for name in SERVICES)]
+SOURCE_FOLDERS = [*(folder / "src" for folder in DISTRIBUTIONS), ROOT / "tests", ROOT / "tools", ROOT / "docker"]
+MODULES = sorted(path for folder in SOURCE_FOLDERS for path in folder.rglob("*.py") if "_pb2" not in path.name)
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(folder / "README.md" for folder in DISTRIBUTIONS if (folder / "README.md").exists()),
+    ]
+)
+
+
+def name_of(path: Path) -> str:
+    """Return a path as a person would name it."""
+    return str(path.relative_to(ROOT))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield every function of a module, nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def project(folder: Path) -> dict[str, Any]:
+    """Return a pyproject.toml."""
+    return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def compose() -> dict[str, Any]:
+    """Return compose.yaml."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_no_module_is_longer_than_one_sitting() -> None:
+    long = {
+        name_of(path): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > MODULE_LINES_MAX
+    }
+
+    assert long == {}
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = {
+        f"{name_of(path)}:{function.name}": lines
+        for path in MODULES
+        for function in functions(path)
+        if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES_MAX
+    }
+
+    assert long == {}
+
+
+def test_every_module_is_named_for_what_it_holds() -> None:
+    vague = [name_of(path) for path in MODULES if SAYS_NOTHING & set(path.relative_to(ROOT).with_suffix("").parts)]
+
+    assert vague == []
+
+
+def test_every_function_is_named_for_what_it_does() -> None:
+    vague = [
+        f"{name_of(path)}:{function.name}"
+        for path in MODULES
+        for function in functions(path)
+        if function.name.lstrip("_").startswith(("handle_", "do_"))
+    ]
+
+    assert vague == []
+
+
+def test_nothing_is_left_unfinished() -> None:
+    texts = [*MODULES, *PAGES, ROOT / "Makefile", ROOT / "compose.yaml", ROOT / "Dockerfile", ROOT / "pyproject.toml"]
+
+    unfinished = [
+        f"{name_of(path)}:{number}"
+        for path in texts
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if UNFINISHED.search(line)
+    ]
+
+    assert unfinished == []
+
+
+def test_every_lint_exception_has_its_reason() -> None:
+    unreasoned = [
+        f"{name_of(path)}:{number}"
+        for path in MODULES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if UNREASONED.search(line) and path != Path(__file__)
+    ]
+
+    assert unreasoned == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_one_name_everywhere(service: str) -> None:
+    """Folder = distribution = compose service = image = broker user = service in the logs; package in snake case."""
+    package = service.replace("-", "_")
+    folder = ROOT / "services" / service
+    described = compose()["services"][service]
+    start = (folder / "src" / package / "__main__.py").read_text(encoding="utf-8")
+
+    assert [package] == sorted(path.name for path in (folder / "src").iterdir() if path.suffix != ".egg-info")
+    assert f"etlpay-{service}" == project(folder)["project"]["name"]
+    assert f"etlpay/{service}" == described["image"]
+    assert f"services/{service}" == described["build"]["args"]["SERVICE"]
+    assert [package] == described["command"]
+    assert described["environment"]["ETLPAY_AMQP_URL"].startswith(f"amqp://{service}@")
+    assert f'service="{service}"' in start
+    assert service in NAMES
+
+
+def test_compose_and_the_local_stack_run_the_same_services() -> None:
+    images = {service["image"] for service in compose()["services"].values()}
+    composed = {image.removeprefix("etlpay/") for image in images if image.startswith("etlpay/")} - {"cli"}
+
+    assert set(SERVICES) == composed == set(NAMES)
+
+
+@pytest.mark.parametrize("folder", [ROOT / "services" / name for name in SERVICES], ids=SERVICES)
+def test_every_service_introduces_itself_on_one_screen(folder: Path) -> None:
+    screen_lines = 60
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+
+    assert lines[0].startswith("# ")
+    assert len(lines) <= screen_lines
+    assert (folder / "pyproject.toml").exists()
+
+
+def test_published_ports_are_for_this_machine_only() -> None:
+    ports = [(name, port) for name, service in compose()["services"].items() for port in service.get("ports", ())]
+
+    assert ports
+    assert [(name, port) for name, port in ports if not str(port).startswith("127.0.0.1:")] == []
+
+
+def test_every_decision_is_in_the_index_once() -> None:
+    folder = ROOT / "docs" / "adr"
+    decisions = sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+    listed = re.findall(r"\]\(([0-9][^)]*\.md)\)", (folder / "README.md").read_text(encoding="utf-8"))
+
+    assert decisions == sorted(listed)
+    assert len(decisions) == len({name.split("-")[0] for name in decisions}), "two decisions share a number"
+
+
+def test_links_of_the_documentation_lead_somewhere() -> None:
+    dead = [
+        f"{name_of(page)}: {target}" for page in PAGES for target in links(page) if not leads_somewhere(page, target)
+    ]
+
+    assert dead == []
+
+
+def links(page: Path) -> list[str]:
+    """Return the targets of a page's links that stay in this repository."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in target]
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    """Tell whether a link's file exists, and the heading in it where one is named."""
+    file, _, heading = target.partition("#")
+    path = (page.parent / file) if file else page
+    if not heading:
+        return path.exists()
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE) if path.exists() else []
+    return heading in {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("tool", ["generate_proto.py", "generate_settings_table.py"])
+def test_what_is_generated_is_current(tool: str) -> None:
+    done = subprocess.run(
+        (sys.executable, ROOT / "tools" / tool, "--check"), capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lock_pins_names_and_versions_and_nothing_else() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+
+    pin = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.+!]*( ; [a-z_]+ [^:@]+)?")
+
+    assert [line for line in lines if not pin.fullmatch(line)] == []
+
+
+def test_the_lock_satisfies_every_declared_requirement() -> None:
+    locked = {
+        canonicalize_name(name): version.split(" ")[0]
+        for name, _, version in (
+            line.partition("==") for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+        )
+    }
+    ours = {project(folder)["project"]["name"] for folder in DISTRIBUTIONS}
+
+    unmet = [
+        f"{name_of(folder)}: {requirement}"
+        for folder in (ROOT, *DISTRIBUTIONS)
+        for requirement in declared(project(folder))
+        if requirement.name not in ours
+        and not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), ""), prereleases=True)
+    ]
+
+    assert unmet == [], "write the lock anew: make lock"
+
+
+def declared(table: dict[str, Any]) -> Iterator[Requirement]:
+    """Yield every requirement of a pyproject.toml: of the project, its extras, its build and its development."""
+    for texts in (
+        table["project"].get("dependencies", []),
+        *table["project"].get("optional-dependencies", {}).values(),
+        *table.get("dependency-groups", {}).values(),
+        table.get("build-system", {}).get("requires", []),
+    ):
+        yield from map(Requirement, texts)

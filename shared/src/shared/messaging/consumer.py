@@ -8,6 +8,7 @@ import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, own_cancellations
+from shared.messaging.tolerance import tolerate_unreadable_properties
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 
@@ -88,6 +89,7 @@ class Consumer:
         self._settle = settle
         self._readiness = readiness
         self._closing = asyncio.Event()
+        tolerate_unreadable_properties()
 
     async def run(self) -> None:
         """Consume until `close`, then settle what is in hand and return."""
@@ -118,10 +120,10 @@ class Consumer:
         self, session: Session, inbox: "asyncio.Queue[AbstractIncomingMessage]"
     ) -> tuple[AbstractQueue, str]:
         amqp_channel = await session.connection.channel(publisher_confirms=False)
-        amqp_channel.close_callbacks.add(lambda *_: session.abandon())
+        amqp_channel.close_callbacks.add(lambda *_: session.abandon("channel closed"))
         # The broker cancels a consumer whose queue is gone; a new session declares it again.
         underlay = await amqp_channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: session.abandon())
+        underlay.on_consumer_cancel_callbacks.add(lambda _: session.abandon("consumer cancelled by the broker"))
         await amqp_channel.set_qos(prefetch_count=self._prefetch_count)
         queue = await amqp_channel.get_queue(self._queue, ensure=False)
         return queue, await queue.consume(inbox.put, no_ack=False)
@@ -145,4 +147,4 @@ async def _stop_receiving(session: Session, queue: AbstractQueue, tag: str) -> N
             async with asyncio.timeout(_STOP_SECONDS_MAX):
                 await queue.cancel(tag)
     except SESSION_ERRORS:
-        session.abandon()
+        session.abandon("consumer could not be cancelled")

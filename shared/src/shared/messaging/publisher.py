@@ -99,7 +99,7 @@ class Publisher:
         async with asyncio.timeout(_SETUP_SECONDS_MAX):
             await declare_lanes(session.connection)
             amqp_channel = await session.connection.channel(publisher_confirms=True, on_return_raises=True)
-        amqp_channel.close_callbacks.add(lambda *_: session.abandon())
+        amqp_channel.close_callbacks.add(lambda *_: session.abandon("channel closed"))
         self._session, self._direct = session, amqp_channel.default_exchange
         self._connected.set()
         try:
@@ -164,13 +164,13 @@ async def publish_confirmed(
                 answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
     except PublishError as error:
         # A new session declares the queue again, should somebody have deleted it.
-        session.abandon()
+        session.abandon("unroutable")
         raise UnavailableError("no queue is bound under this routing key") from error
     except DeliveryError as error:
         raise OverloadedError("the queue is full") from error
     except SESSION_ERRORS as error:
         if not await session.is_blocked():
-            session.abandon()
+            session.abandon(f"publish unconfirmed: {type(error).__name__}")
         raise OutcomeUnknownError("no confirmation in time") from error
     if not isinstance(answer, Basic.Ack):
         raise OverloadedError("the queue is full")

@@ -1,6 +1,7 @@
 """Crash-only sessions with RabbitMQ: any surprise ends the session, and a new one is built after a random pause."""
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +17,10 @@ from shared.contracts.errors import FatalError
 from shared.settings import AmqpSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+# The library tells of every lost connection as an error, with a traceback. Here that is an ordinary end of a session,
+# told once, below.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 # What a session may end with; everything else is a fault of ours and is raised.
 SESSION_ERRORS: Final = (*CONNECTION_EXCEPTIONS, TimeoutError, EOFError, asyncio.InvalidStateError)
@@ -37,10 +42,12 @@ class Session:
         """`lost` is set when the connection is closed by anybody, or abandoned by us."""
         self.connection = connection
         self.lost = asyncio.Event()
-        connection.close_callbacks.add(lambda *_: self.lost.set())
+        self.reason = ""
+        connection.close_callbacks.add(lambda _, error: self.abandon(type(error).__name__))
 
-    def abandon(self) -> None:
-        """End the session: what is in flight on it is unknown from now on."""
+    def abandon(self, reason: str) -> None:
+        """End the session: what is in flight on it is unknown from now on. The first reason counts."""
+        self.reason = self.reason or reason
         self.lost.set()
 
     async def unblocked(self) -> None:
@@ -99,15 +106,21 @@ async def keep_session(
                 async with _open_session(settings, name) as session:
                     let_in, attempt = True, 0
                     await use(session)
+                if not closing.is_set():
+                    _tell_end(name, session.reason)
         except aio_pika.exceptions.ProbableAuthenticationError as error:
             refusals += 1
             if not let_in and refusals >= _REFUSALS_MAX:
                 raise FatalError("RabbitMQ refused the user or its password") from error
             log.error("RabbitMQ refused the user or its password; trying again", session=name)  # noqa: TRY400 - the reason says it all
         except SESSION_ERRORS as error:
-            log.warning("amqp session ended; nothing is lost, reconnecting", session=name, error=type(error).__name__)
+            _tell_end(name, type(error).__name__)
         pause = random.uniform(0, min(settings.reconnect_seconds_max, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311 - jitter, not a secret
         await first_of(closing, seconds_max=pause)
+
+
+def _tell_end(name: str, reason: str) -> None:
+    log.warning("amqp session ended; nothing is lost, reconnecting", session=name, reason=reason)
 
 
 @asynccontextmanager

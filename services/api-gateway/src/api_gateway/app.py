@@ -11,13 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api_gateway.exchange import Admission
-from api_gateway.ledger import Ledger
 from api_gateway.openapi import describe
 from api_gateway.problems import INVALID, RefusalError, answer_error, answer_status, problem_answer
 from api_gateway.routes.documents import document_routes
 from api_gateway.routes.ingest import IngestOne
 from api_gateway.routes.ingest_batch import IngestBatch
-from api_gateway.routes.queries import Queries, query_router
+from api_gateway.routes.queries import Queries, Reader, query_router
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer
 from shared.cache import Cache
@@ -35,7 +34,7 @@ _DESCRIPTION: Final = (
 
 
 def build_app(
-    *, submitter: Submitter, ledger: Ledger, cache: Cache, readiness: Readiness, settings: GatewaySettings
+    *, submitter: Submitter, ledger: Reader, cache: Cache, readiness: Readiness, settings: GatewaySettings
 ) -> FastAPI:
     """Return the application; nothing connects or starts here."""
     app = FastAPI(
@@ -103,4 +102,6 @@ def _parameter_problem(kind: str, place: tuple[str | int, ...], message: str) ->
     """Return the problem without what was sent: neither the value nor, of an unknown parameter, the name."""
     if kind == "extra_forbidden":
         return Problem(f"/{place[0]}", "has an unknown parameter")
-    return Problem("/" + "/".join(map(str, place[:2])), message.removeprefix("Value error, "))
+    # What follows the comma in the parser's message may quote a character.
+    detail = message.partition(",")[0] if kind == "uuid_parsing" else message.removeprefix("Value error, ")
+    return Problem("/" + "/".join(map(str, place[:2])), detail)

@@ -1,24 +1,22 @@
 """The questions: sources, records, and where an event is now."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from api_gateway.ledger import Ledger, RecordFilter
+from api_gateway.ledger import RecordFilter
 from api_gateway.openapi import reply
-from api_gateway.paging import read_record_cursor, read_source_cursor
+from api_gateway.paging import Position, read_record_cursor, read_source_cursor
 from api_gateway.problems import INVALID, NOT_FOUND, UNAVAILABLE, RefusalError
 from api_gateway.views import EventState, RecordPage, SourcePage
 from shared.cache import Cache
 from shared.contracts.event import Channel, source_problem
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record
-
-T = TypeVar("T")
 
 _SOURCES_MAX: Final = 1_000
 _ID_MAX: Final = 2**63 - 1
@@ -73,10 +71,26 @@ class SourceQuery(BaseModel):
     cursor: str | None = Field(None, max_length=64, description="`next` of the page before")
 
 
+class Reader(Protocol):
+    """The ledger, as the questions see it. Raises UnavailableError where it cannot answer now."""
+
+    async def record(self, record_id: int) -> Record | None:
+        """Return a record by its id."""
+
+    async def record_of_event(self, event_id: UUID) -> Record | None:
+        """Return the latest record of an event."""
+
+    async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:
+        """Return a page of records, newest first."""
+
+    async def sources(self, *, after: int, limit: int) -> SourcePage:
+        """Return a page of sources, oldest first."""
+
+
 class Queries:
     """Answers from the cache where it can, else from the ledger; the cache decides nothing."""
 
-    def __init__(self, ledger: Ledger, cache: Cache) -> None:
+    def __init__(self, ledger: Reader, cache: Cache) -> None:
         """Reading is all that is done with either, and the cache learns what the ledger said."""
         self._ledger = ledger
         self._cache = cache

@@ -59,11 +59,13 @@ def up(
 ) -> None:
     """Start everything, wait until it is ready and print the addresses."""
     layout, settings = _here()
-    if (running := running_stack(layout, settings)) is not None:
+    wanted = state.LOCAL if servers else _MODES[mode]
+    running = running_stack(layout, settings)
+    if running is not None and state.LOCAL in {running.mode, wanted}:
         screen.talk.print(f"EtlPay is already up in {running.mode} mode. `etlpay status` shows it.")
         return
-    wanted = state.LOCAL if servers else _MODES[mode]
-    stack = choose_stack(layout, settings, wanted)
+    # Containers that run are brought up to date: compose replaces those whose image changed.
+    stack = running or choose_stack(layout, settings, wanted)
     with screen.progress(f"starting EtlPay in {stack.mode} mode") as progress:
         _run(stack.up(servers_only=servers, progress=progress))
     screen.show_addresses(stack.addresses())

@@ -27,6 +27,7 @@ _DEFAULT_PORTS: Final = {"http": 8000, "grpc": 50051, "amqp": 5672, "postgres": 
 _ONE_SHOTS: Final = frozenset({"provision", "migrate"})
 _SERVICE_UID: Final = 10001
 _PROBE_SECONDS_MAX: Final = 10.0
+_WAIT_SECONDS_MAX: Final = "180"
 # A default access list that also lets the watcher's user in, and hands that on to every new folder: see acl(5).
 _ACL: Final = "system.posix_acl_default"
 _ACL_VERSION: Final = 2
@@ -66,7 +67,7 @@ class DockerStack:
         self._layout.make_folders()
         prepare_files(self._layout)
         progress("docker compose up --build --wait")
-        await asyncio.to_thread(self._compose_loud, "up", "--build", "--wait", "--detach")
+        await asyncio.to_thread(self._compose_loud, "up", "--build", "--wait", "--wait-timeout", _WAIT_SECONDS_MAX)
         write_stack_env(self._layout, self._published_ports(), self._credentials())
 
     async def down(self) -> None:

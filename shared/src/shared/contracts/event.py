@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
-from uuid_utils.compat import uuid7
+from uuid_utils.compat import uuid5, uuid7
 
 SOURCE_CHARS_MAX: Final = 200
 ID_CHARS_MAX: Final = 255
@@ -73,7 +73,8 @@ def identify(source: str, idempotency_key: str) -> uuid.UUID:
     """
     if not idempotency_key:
         return uuid7()
-    return uuid.uuid5(_NAMESPACE, f"{source}\n{idempotency_key}")
+    # The same as uuid.uuid5, in half the time: this is done for every event.
+    return uuid5(_NAMESPACE, f"{source}\n{idempotency_key}")
 
 
 def source_problem(source: str) -> str | None:

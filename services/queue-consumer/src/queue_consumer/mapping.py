@@ -154,7 +154,7 @@ def _bounded(key: str) -> str:
     """Return a key that the ledger can hold: one that is too long, or not printable, by its hash."""
     if not key or id_problem(key) is None:
         return key
-    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()}"
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _source(headers: Mapping[str, Any]) -> str:

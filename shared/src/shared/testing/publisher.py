@@ -1,7 +1,8 @@
 """The publisher's twin: a quorum queue in memory."""
 
-from shared.contracts.errors import RetryableError
+from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope
+from shared.messaging.publisher import MESSAGE_BYTES_MAX
 from shared.wire import decode_batch
 
 
@@ -11,6 +12,7 @@ class FakePublisher:
     def __init__(self) -> None:
         """An empty queue."""
         self.messages: list[bytes] = []
+        self.parked: list[bytes] = []
         self.fault: RetryableError | None = None
         """Raised by every publish, which then took nothing, while it is set: away, overloaded or unknown."""
 
@@ -21,6 +23,16 @@ class FakePublisher:
 
     async def publish_batch(self, body: bytes) -> None:
         """See `BatchPublisher`."""
+        if len(body) > MESSAGE_BYTES_MAX:
+            raise PermanentError("too large")
+        self._fail_as_told()
+        self.messages.append(body)
+
+    async def park(self, body: bytes, *, reason: str, queue: str) -> None:  # noqa: ARG002 - the real one keeps them
+        """See `Publisher.park`."""
+        self._fail_as_told()
+        self.parked.append(body)
+
+    def _fail_as_told(self) -> None:
         if self.fault is not None:
             raise self.fault
-        self.messages.append(body)

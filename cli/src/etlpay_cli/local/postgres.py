@@ -122,8 +122,10 @@ def _privileges(layout: Layout) -> tuple[str, ...]:
     if _may_be_entered(_find_programs()) and _may_be_entered(layout.state_folder):
         return becoming
     # The checkout lies below a folder that only root may enter, such as /root. Rather than open that folder to
-    # everybody, this one process keeps root's right to pass through.
-    return (*becoming, "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    # everybody, this one process keeps root's right to pass through. Without no_setuid_fixup access(2), with which
+    # initdb looks for its programs, would not count that right.
+    passing = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    return (*becoming, *passing)
 
 
 def _system_user() -> pwd.struct_passwd:

@@ -165,10 +165,9 @@ def test_any_bytes_are_an_event_or_refused(document: bytes) -> None:
     """Never another exception."""
     try:
         event = read_event(document, received_at=NOW)
-    except RefusedError as refused:
-        assert refused.problems
-    else:
-        assert event.body in document
+    except RefusedError:
+        return
+    assert event.body in document
 
 
 @given(st.text(alphabet="abcdefghijklmnop", min_size=24, max_size=40))

@@ -1,5 +1,6 @@
 """The API's description (OpenAPI 3.1), made of the very types that are read and answered."""
 
+import inspect
 from typing import Any, Final
 
 import msgspec
@@ -61,9 +62,26 @@ def describe(app: FastAPI) -> Schema:
         )
         schema["paths"] = _ingest_paths() | schema["paths"]
         _, components = msgspec.json.schema_components(_TYPES, ref_template=_REF)
-        schema["components"] = {"schemas": dict(sorted(components.items()))}
+        schema["components"] = {"schemas": {name: _refined(components[name]) for name in sorted(components)}}
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _refined(component: Schema) -> Schema:
+    """Say what the types cannot: which text is a moment, and that a payload is an object."""
+    properties = component.get("properties", {})
+    for name, member in properties.items():
+        if name.endswith("_at"):
+            for choice in member.get("anyOf", [member]):
+                if choice.get("type") == "string":
+                    choice["format"] = "date-time"
+        elif name == "payload":
+            member["type"] = "object"
+        elif name == "result_payload":
+            member["type"] = ["object", "null"]
+    if "description" in component:
+        component["description"] = inspect.cleandoc(component["description"])
+    return component
 
 
 def _success(view: type[msgspec.Struct], description: str, headers: Schema | None = None) -> Schema:

@@ -1,0 +1,124 @@
+"""The gateway over twins, without a socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from uuid import UUID
+
+import httpx2
+import msgspec
+from fastapi import FastAPI
+
+from api_gateway.app import build_app
+from api_gateway.ledger import RecordFilter
+from api_gateway.paging import Position, record_cursor, source_cursor
+from api_gateway.settings import GatewaySettings
+from api_gateway.views import RecordPage, SourcePage
+from shared.cache import Cache
+from shared.contracts.errors import UnavailableError
+from shared.contracts.record import Record, Source
+from shared.runtime.readiness import Readiness
+from shared.submission.submitter import Submitter
+from shared.testing.processing import FakeProcessing
+from shared.testing.publisher import FakePublisher
+
+
+class LedgerTwin:
+    """Records in memory, in the order of the pages."""
+
+    def __init__(self) -> None:
+        self.all: list[Record] = []
+        self.all_sources: list[Source] = []
+        self.away = False
+        self.asked: list[RecordFilter] = []
+
+    async def record(self, record_id: int) -> Record | None:
+        self._answer()
+        return next((record for record in self.all if record.id == record_id), None)
+
+    async def record_of_event(self, event_id: UUID) -> Record | None:
+        self._answer()
+        return next((record for record in self.all if record.event_id == event_id), None)
+
+    async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:
+        self._answer()
+        self.asked.append(which)
+        newest = sorted(self.all, key=lambda record: (record.processed_at, record.id), reverse=True)
+        rest = [record for record in newest if after is None or (record.processed_at, record.id) < after]
+        items = rest[:limit]
+        more = len(rest) > limit
+        return RecordPage(items, record_cursor(Position(items[-1].processed_at, items[-1].id)) if more else None)
+
+    async def sources(self, *, after: int, limit: int) -> SourcePage:
+        self._answer()
+        rest = [source for source in self.all_sources if source.id > after]
+        return SourcePage(rest[:limit], source_cursor(rest[limit - 1].id) if len(rest) > limit else None)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise UnavailableError("away")
+
+
+class CacheTwin(Cache):
+    """A cache in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(None, seconds=1)
+        self.queued: set[UUID] = set()
+        self.kept: dict[UUID | int, Record] = {}
+        self.kept_sources: list[Source] | None = None
+
+    async def record_of_event(self, event_id: UUID) -> Record | None:
+        return self.kept.get(event_id)
+
+    async def record(self, record_id: int) -> Record | None:
+        return self.kept.get(record_id)
+
+    async def is_queued(self, event_id: UUID) -> bool:
+        return event_id in self.queued
+
+    async def sources(self) -> list[Source] | None:
+        return self.kept_sources
+
+    async def put_records(self, records: "list[Record]") -> None:  # type: ignore[override]
+        self.kept |= {record.event_id: record for record in records} | {record.id: record for record in records}
+
+    async def put_queued(self, event_ids: "list[UUID]") -> None:  # type: ignore[override]
+        self.queued |= set(event_ids)
+
+    async def put_sources(self, sources: "list[Source]") -> None:  # type: ignore[override]
+        self.kept_sources = list(sources)
+
+
+class Gateway(msgspec.Struct):
+    """A gateway and everything it talks to."""
+
+    client: httpx2.AsyncClient
+    app: FastAPI
+    processing: FakeProcessing
+    publisher: FakePublisher
+    ledger: LedgerTwin
+    cache: CacheTwin
+    readiness: Readiness
+
+
+GatewayMaker = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@asynccontextmanager
+async def run_gateway(processing: FakeProcessing | None = None, **settings: object) -> AsyncIterator[Gateway]:
+    chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]
+    processing, publisher = processing or FakeProcessing(), FakePublisher()
+    ledger, cache, readiness = LedgerTwin(), CacheTwin(), Readiness("intake")
+    submitter = Submitter(processing, publisher, limits=chosen.submission, fallback_to_queue=chosen.fallback_to_queue)
+    app = build_app(submitter=submitter, ledger=ledger, cache=cache, readiness=readiness, settings=chosen)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        asyncio.TaskGroup() as group,
+        httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
+        group.create_task(submitter.run())
+        try:
+            yield Gateway(client, app, processing, publisher, ledger, cache, readiness)
+        finally:
+            submitter.close()

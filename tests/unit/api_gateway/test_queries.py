@@ -1,0 +1,239 @@
+"""The questions, the documents, and the answers of the framework itself."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from api_gateway.problems import KINDS
+from shared.contracts.event import Channel, identify
+from shared.contracts.outcome import RecordStatus
+from shared.contracts.record import Record, Source
+from support.gateway import CacheTwin, GatewayMaker
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+
+def record(number: int, payload: bytes = b"{}") -> Record:
+    return Record(
+        id=number,
+        raw_event_id=number,
+        event_id=identify("s", str(number)),
+        source="s",
+        channel="http",
+        status="SUCCESS",
+        attempt=1,
+        result_payload=msgspec.Raw(payload),
+        errors=(),
+        idempotency_key=str(number),
+        type=None,
+        occurred_at=None,
+        received_at=NOW,
+        processed_at=NOW + timedelta(seconds=number // 2),
+    )
+
+
+async def test_pages_hold_every_record_once_while_new_ones_arrive(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        g.ledger.all = [record(number) for number in range(1, 8)]
+        seen: list[int] = []
+        cursor: dict[str, str] = {}
+
+        while True:
+            page = (await g.client.get("/api/processed-records", params={"limit": "3"} | cursor)).json()
+            seen += [item["id"] for item in page["items"]]
+            g.ledger.all.append(record(100 + len(seen)))
+            if page["next"] is None:
+                break
+            cursor = {"cursor": page["next"]}
+
+        assert seen == [7, 6, 5, 4, 3, 2, 1]
+
+
+async def test_the_filters_reach_the_ledger(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        params = {
+            "source": "s",
+            "status": "FAILED",
+            "channel": "queue",
+            "from": "2026-11-23T10:00:00+02:00",
+            "to": "2026-11-24T00:00:00Z",
+        }
+
+        answer = await g.client.get("/api/processed-records", params=params)
+
+        assert answer.json() == {"items": [], "next": None}
+        [asked] = g.ledger.asked
+        assert asked == ("s", RecordStatus.FAILED, Channel.QUEUE, NOW, datetime(2026, 11, 24, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer"),
+    [
+        ({"limit": "0"}, "/query/limit"),
+        ({"limit": "many"}, "/query/limit"),
+        ({"status": "OK"}, "/query/status"),
+        ({"channel": "fax"}, "/query/channel"),
+        ({"source": "a b"}, "/query/source"),
+        ({"source": "a\x00"}, "/query/source"),
+        ({"from": "yesterday"}, "/query/from"),
+        ({"from": "2026-11-23T08:00:00"}, "/query/from"),
+        ({"from": "0001-01-01T00:00:00+23:59"}, "/query/from"),
+        ({"cursor": "nonsense"}, "/query/cursor"),
+        ({"sourcee": "s"}, "/query"),
+    ],
+)
+async def test_a_wrong_parameter_is_named_and_not_repeated(
+    gateway: GatewayMaker, params: dict[str, str], pointer: str
+) -> None:
+    async with gateway() as g:
+        answer = await g.client.get("/api/processed-records", params=params)
+
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+        assert "nonsense" not in answer.text
+        assert "sourcee" not in answer.text
+
+
+async def test_a_record_is_read_through_the_cache(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        g.ledger.all = [record(1, b'{"a": 1.10}')]
+
+        first = await g.client.get("/api/processed-records/1")
+        g.ledger.away = True
+        again = await g.client.get("/api/processed-records/1")
+
+        assert first.status_code == again.status_code == 200
+        assert first.content == again.content
+        assert b'"result_payload":{"a": 1.10}' in first.content
+
+
+async def test_a_cache_that_lies_about_which_record_it_holds_is_not_believed(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        g.cache.kept = {1: record(2), identify("s", "1"): record(2)}
+        g.ledger.all = [record(1)]
+
+        by_id = await g.client.get("/api/processed-records/1")
+        by_event = await g.client.get(f"/api/events/{identify('s', '1')}")
+
+        assert by_id.json()["id"] == 1
+        assert by_event.json()["record"]["id"] == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/processed-records/7", f"/api/events/{UUID(int=7)}", "/api/other", "/docs/assets/x"]
+)
+async def test_404_is_a_problem(gateway: GatewayMaker, path: str) -> None:
+    async with gateway() as g:
+        answer = await g.client.get(path)
+
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "/docs/problems#not-found"
+
+
+async def test_an_event_is_stored_or_queued_or_unknown(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        g.ledger.all = [record(1)]
+        g.cache.queued = {identify("s", "1"), identify("s", "2")}
+
+        stored = await g.client.get(f"/api/events/{identify('s', '1')}")
+        queued = await g.client.get(f"/api/events/{identify('s', '2')}")
+
+        assert stored.json()["state"] == "stored"
+        assert stored.json()["record"]["id"] == 1
+        assert queued.json() == {"event_id": str(identify("s", "2")), "state": "queued"}
+
+
+async def test_sources_come_in_pages_and_the_whole_list_from_the_cache(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        g.ledger.all_sources = [Source(id=number, name=f"s{number}", created_at=NOW) for number in (1, 2, 3)]
+
+        page = (await g.client.get("/api/sources", params={"limit": "2"})).json()
+        rest = (await g.client.get("/api/sources", params={"limit": "2", "cursor": page["next"]})).json()
+        whole = (await g.client.get("/api/sources")).json()
+        g.ledger.away = True
+        cached = (await g.client.get("/api/sources")).json()
+
+        assert [item["name"] for item in page["items"] + rest["items"]] == ["s1", "s2", "s3"]
+        assert rest["next"] is None
+        assert whole == cached
+        assert list(whole) == ["items", "next"]
+        assert list(whole["items"][0]) == ["id", "name", "created_at"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/sources", "/api/processed-records", "/api/processed-records/1", f"/api/events/{UUID(int=1)}"]
+)
+async def test_503_where_the_ledger_cannot_answer(gateway: GatewayMaker, path: str) -> None:
+    async with gateway() as g:
+        g.ledger.away = True
+
+        answer = await g.client.get(path)
+
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "/docs/problems#unavailable"
+        assert "retry-after" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/api/ingest"), ("PUT", "/api/ingest/batch"), ("POST", "/api/sources"), ("DELETE", "/livez")],
+)
+async def test_405_is_a_problem_that_names_what_is_allowed(gateway: GatewayMaker, method: str, path: str) -> None:
+    async with gateway() as g:
+        answer = await g.client.request(method, path)
+
+        assert answer.status_code == 405
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["allow"]
+
+
+class BrokenCache(CacheTwin):
+    """Fails as nothing should."""
+
+    async def sources(self) -> list[Source] | None:
+        raise RuntimeError("a secret")
+
+
+async def test_500_is_a_problem_that_tells_nothing(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        g.cache.__class__ = BrokenCache
+
+        answer = await g.client.get("/api/sources")
+
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "secret" not in answer.text
+
+
+async def test_every_type_of_problem_has_its_place_on_the_page(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        page = (await g.client.get("/docs/problems")).text
+
+        assert all(f'id="{kind.name}"' in page for kind in KINDS)
+
+
+async def test_the_docs_need_no_other_host(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        page = (await g.client.get("/docs")).text
+        script = await g.client.get("/docs/assets/swagger-ui-bundle.js")
+        style = await g.client.get("/docs/assets/swagger-ui.css")
+
+        assert "https://" not in page
+        assert script.status_code == style.status_code == 200
+        assert "SwaggerUIBundle" in script.text
+
+
+async def test_health_follows_the_readiness(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        before = await g.client.get("/readyz", params={"verbose": ""})
+        g.readiness.set("intake", present=True)
+        after = await g.client.get("/readyz")
+
+        assert before.status_code == 503
+        assert before.json()["dependencies"] == {"intake": "missing"}
+        assert after.status_code == 200
+        assert (await g.client.get("/livez")).status_code == 200

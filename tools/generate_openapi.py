@@ -1,0 +1,34 @@
+"""Writes docs/openapi.json: the description of the HTTP API, as the gateway serves it at /openapi.json."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from api_gateway.app import build_app
+from api_gateway.ledger import Ledger, create_reader
+from api_gateway.settings import GatewaySettings
+from shared.cache import Cache
+from shared.runtime.readiness import Readiness
+from shared.submission.submitter import Submitter
+from shared.testing.processing import FakeProcessing
+from shared.testing.publisher import FakePublisher
+
+TARGET: Final = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
+
+
+def render() -> bytes:
+    """Return the file's content. Nothing connects: the doors are described, not opened."""
+    settings = GatewaySettings.model_construct()
+    app = build_app(
+        submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.submission, fallback_to_queue=True),
+        ledger=Ledger(create_reader(settings), page_bytes_max=settings.page_bytes_max),
+        cache=Cache(None, seconds=settings.cache_seconds),
+        readiness=Readiness(),
+        settings=settings,
+    )
+    return msgspec.json.format(msgspec.json.encode(app.openapi()), indent=2) + b"\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_bytes(render())

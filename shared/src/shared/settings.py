@@ -59,6 +59,8 @@ class ServiceSettings(BaseSettings):
     ops_host: str = Field("127.0.0.1", description="where /livez, /readyz and /metrics listen")
     ops_port: NonNegativeInt = Field(0, description="port of /livez, /readyz and /metrics; 0: off")
     drain_seconds_max: PositiveFloat = Field(25.0, description="how long a stopping service may finish its work")
+    failpoint: str = Field("", description="fault tests only: where the process fails, such as `place:kill@3`")
+    failpoint_log: Path | None = Field(None, description="fault tests only: the file that tells when it did")
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ import structlog
 from file_watcher.assembly import Batch
 from file_watcher.metrics import count_queued, count_refused
 from shared.contracts.errors import RetryableError
+from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
 from shared.messaging.session import first_of
 
@@ -69,6 +70,7 @@ class Handover:
         finally:
             self._places.release()
         count_queued(batch.events)
+        failpoint("file-watcher.mid_file")
         if confirmed:
             confirmed(batch)
 

@@ -16,6 +16,7 @@ from file_watcher.rejects import RejectsFile, encode_rejects
 from file_watcher.rows import Reject, UnreadableError
 from file_watcher.settings import Settings
 from shared.contracts.event import source_problem
+from shared.failpoints import failpoint
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -46,7 +47,9 @@ class Landing:
             await asyncio.to_thread(rejects.close, durable=True)
         if ended is None:
             return
+        failpoint("file-watcher.before_move")
         name = await asyncio.to_thread(self._folders.finish, claimed, ended)
+        failpoint("file-watcher.moved")
         count_file(ended)
         if rejects.count:
             log.warning(

@@ -13,6 +13,7 @@ from watchfiles import Change, awatch
 
 from file_watcher.claim import Claimed, Folders, Found, NotAFileError, Place
 from file_watcher.landing import Landing
+from shared.failpoints import failpoint
 from shared.messaging.session import first_of
 from shared.runtime.readiness import Readiness
 
@@ -125,9 +126,11 @@ class InboxWatcher:
         if not place.source and place.folder == "inbox":
             await self._landing.refuse(place, "must lie in a folder that is named for its source")
             return
+        failpoint("file-watcher.seen")
         claimed = await self._claim(place)
         if claimed is None:
             return
+        failpoint("file-watcher.claimed")
         try:
             await self._landing.land(claimed)
         except Exception:

@@ -18,6 +18,7 @@ from grpc_ingest.mapping import Answer, to_envelope, to_response
 from shared.contracts.errors import EtlPayError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
+from shared.failpoints import failpoint
 from shared.rpc import etlpay_pb2 as pb
 from shared.wire import split_batches
 
@@ -190,6 +191,7 @@ class EtlServicer:
         self, requests: Sequence[pb.IngestRequest], *, wait: bool
     ) -> list[tuple[uuid.UUID | None, Answer]]:
         """Return the event id and the answer of each request, in order."""
+        failpoint("grpc-ingest.received")
         received_at = now()
         drafts: list[Envelope | RefusedError] = []
         for request in requests:
@@ -202,6 +204,7 @@ class EtlServicer:
             (draft.event_id, next(outcomes)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts
         ]
         metrics.count(answer for _, answer in answers)
+        failpoint("grpc-ingest.before_response")
         return answers
 
     async def _hand_over(self, events: Sequence[Envelope], *, wait: bool) -> list[Answer]:
@@ -237,6 +240,7 @@ async def _write_answers(
         if isinstance(answer, Status):
             return answer
         await context.write(answer)
+        failpoint("grpc-ingest.mid_stream")
         places.release()
     return None
 

@@ -8,6 +8,7 @@ import structlog
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
+from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery
 from shared.wire import decode_batch
 
@@ -35,13 +36,16 @@ async def settle_one_by_one(
 
 async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitable[None]]) -> None:
     """Ack after the commit, as the last line. What cannot ever be stored goes on to the next lane, bytes and all."""
+    failpoint("processor.received")
     try:
         await store(decode_batch(delivery.body))
     except PermanentError as error:
         log.error("message moved to its dead letter queue", reason=str(error), message_id=delivery.message_id)  # noqa: TRY400 - the reason says it all
         await delivery.reject()
         return
+    failpoint("processor.after_commit_before_ack")
     await delivery.ack()
+    failpoint("processor.acked")
 
 
 async def _persist(write: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]], events: Sequence[Envelope]) -> None:

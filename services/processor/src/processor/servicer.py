@@ -8,6 +8,7 @@ import grpc.aio
 from shared.contracts.errors import OverloadedError, PermanentError, RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
+from shared.failpoints import failpoint
 from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import ProcessingServicer
 from shared.wire import outcome_message, read_batch
@@ -24,8 +25,11 @@ class ProcessingDoor(ProcessingServicer):
         self, request: pb.EventBatch, context: grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
     ) -> pb.OutcomeBatch:
         """Store the batch; see protos/processing.proto."""
+        failpoint("processor.called")
         try:
-            return outcome_message(await self._submit(read_batch(request)))
+            outcomes = await self._submit(read_batch(request))
+            failpoint("processor.before_answer")
+            return outcome_message(outcomes)
         except PermanentError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except OverloadedError as error:

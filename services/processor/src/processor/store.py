@@ -15,6 +15,7 @@ from processor.database import PermanentDataError, classified
 from processor.transform import Draft, failed, same_payload
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
+from shared.failpoints import failpoint
 
 _ADD_SOURCES: Final = text(
     "INSERT INTO ingestion_sources (name) SELECT unnest(CAST(:names AS text[])) ON CONFLICT (name) DO NOTHING"
@@ -121,10 +122,15 @@ class Store:
         try:
             async with self._engine.begin() as connection:
                 stored = await self._insert(connection, ordered, processed_at)
-                return await self._resolve(connection, entries, stored)
+                failpoint("processor.in_transaction")
+                outcomes = await self._resolve(connection, entries, stored)
+                failpoint("processor.before_commit")
         except DBAPIError as error:
             if not isinstance(classified(error), PermanentDataError):
                 raise
+        else:
+            failpoint("processor.committed")
+            return outcomes
         async with self._engine.begin() as connection:
             stored = await self._bisect(connection, ordered, processed_at)
             return await self._resolve(connection, entries, stored)

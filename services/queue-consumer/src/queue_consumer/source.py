@@ -12,6 +12,7 @@ from queue_consumer.mapping import Message, Place, to_envelopes
 from shared.batching import Batcher, BatchLimits
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope, now
+from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery
 from shared.messaging.session import first_of
 from shared.wire import encode_batch, envelope_bytes, split_batches
@@ -57,6 +58,7 @@ class Source:
 
     async def settle(self, delivery: Delivery) -> None:
         """Hand on every event of a delivery, then ack it. Where that ends early the delivery stays unsettled."""
+        failpoint("queue-consumer.received")
         events = to_envelopes(
             Message(
                 body=delivery.body,
@@ -72,7 +74,9 @@ class Source:
             await self._hand_on(delivery, events)
         except RetryableError:
             return
+        failpoint("queue-consumer.before_ack")
         await delivery.ack()
+        failpoint("queue-consumer.acked")
 
     async def _hand_on(self, delivery: Delivery, events: list[Envelope]) -> None:
         limits = self._limits
@@ -90,6 +94,7 @@ class Source:
 
     async def _publish(self, events: list[Envelope]) -> list[None]:
         body = encode_batch(events)
+        failpoint("queue-consumer.before_publish")
         await self._persist(lambda: self._publisher.publish_batch(body))
         metrics.count_queued(len(events))
         return [None] * len(events)

@@ -6,6 +6,7 @@ import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from shared.failpoints import arm
 from shared.settings import ServiceSettings, unknown_variables
 from shared.telemetry import configure_logs
 
@@ -32,6 +33,10 @@ def load_settings(settings_class: type[S], *, service: str, **overrides: Any) ->
     except SettingsError as error:
         _refuse(service, {"settings": str(error)})
     configure_logs(service=service, level=settings.log_level)
+    try:
+        arm(settings.failpoint, settings.failpoint_log)
+    except ValueError as error:
+        _refuse(service, {"failpoint": str(error)})
     for name, nearest in unknown_variables(settings_class):
         log.warning("unknown setting ignored", setting=name, nearest=nearest)
     return settings

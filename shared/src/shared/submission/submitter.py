@@ -9,6 +9,7 @@ from shared.batching import Batcher, BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Accepted, Outcome
+from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
 from shared.submission.processing import Processing
 from shared.wire import encode_batch, envelope_bytes
@@ -68,6 +69,7 @@ class Submitter:
         self._queueing.close()
 
     async def _process(self, events: list[Envelope]) -> Sequence[Outcome | Accepted]:
+        failpoint("submission.before_call")
         try:
             return await self._processing.process(events)
         except RetryableError as error:
@@ -85,5 +87,7 @@ class Submitter:
             raise
 
     async def _publish(self, events: list[Envelope]) -> Sequence[Outcome | Accepted]:
+        failpoint("submission.before_publish")
         await self._publisher.publish_batch(encode_batch(events))
+        failpoint("submission.published")
         return [_ACCEPTED] * len(events)

@@ -17,6 +17,7 @@ from shared.cache import Cache
 from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
+from shared.failpoints import failpoint
 from shared.submission.submitter import Submitter
 
 _REPLAYED: Final = (("idempotency-replayed", "true"),)
@@ -50,12 +51,14 @@ class IngestOne:
         key = idempotency_key(exchange.headers)
         preferred = preferences(exchange.headers)
         document, taken = await exchange.body(self._room)
+        failpoint("api-gateway.body_read")
         try:
             event = read_event(document, received_at=now(), header_key=key)
             outcome = await self._submit(event, preferred)
         finally:
             self._room.give(taken)
         metrics.count_outcome(outcome)
+        failpoint("api-gateway.before_response")
         await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
         if isinstance(outcome, Accepted):
             await self._cache.put_queued([event.event_id])

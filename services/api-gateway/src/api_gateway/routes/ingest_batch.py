@@ -19,6 +19,7 @@ from shared.cache import Cache
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Outcome, Problem
+from shared.failpoints import failpoint
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
 from shared.submission.submitter import Submitter
 
@@ -185,6 +186,7 @@ class _Run:
     async def _settle(self, slot: int, group: Sequence[tuple[int, Envelope | ItemResult]]) -> None:
         try:
             outcomes = await self._submit([event for _, event in group if isinstance(event, Envelope)])
+            failpoint("api-gateway.group_answered")
         finally:
             self._places.release()
         answers = iter(outcomes)

@@ -18,6 +18,12 @@ CSV_ROW: Final = "text/csv; header=present"
 # An escaped U+0000: an odd number of backslashes, then u0000.
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
+# PostgreSQL's numeric holds this many digits after the point. More take an exponent of five digits or a long fraction.
+_SCALE_MAX: Final = 16_383
+_SMALL: Final = re.compile(rb"e-[0-9]{5}")
+_LONG_DIGITS: Final = 6_000
+_LONG: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % _LONG_DIGITS)
+
 _read_values = msgspec.json.Decoder().decode
 _read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -72,6 +78,29 @@ def _check_object(body: bytes) -> None:
         raise UnreadableError("must be a JSON object")
     if b"\\u0000" in body and _NUL.search(body):
         raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
+    if _may_be_long(body) and not _fits_numeric(_decode(_read_exactly, body)):
+        raise UnreadableError("holds a number out of range")
+
+
+def _may_be_long(body: bytes) -> bool:
+    """Tell cheaply whether a number in it may have more digits than PostgreSQL can hold."""
+    if _SMALL.search(body.lower()):
+        return True
+    return len(body) > _LONG_DIGITS and _LONG.search(body) is not None
+
+
+def _fits_numeric(payload: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Return False where a number in it has more digits after the point than PostgreSQL can hold."""
+    waiting = [payload]
+    while waiting:
+        match waiting.pop():
+            case dict() as members:
+                waiting += members.values()
+            case list() as elements:
+                waiting += elements
+            case Decimal() as number if int(number.as_tuple().exponent) < -_SCALE_MAX:
+                return False
+    return True
 
 
 def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
@@ -85,7 +114,7 @@ def _decode(read: Any, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
         raise UnreadableError("must be UTF-8") from error
     except RecursionError as error:
         raise UnreadableError("is nested too deeply") from error
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ArithmeticError) as error:
         raise UnreadableError("holds a number out of range") from error
     except msgspec.DecodeError as error:
         raise UnreadableError("must be valid JSON") from error
@@ -93,27 +122,36 @@ def _decode(read: Any, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
 def _read_row(body: bytes) -> dict[str, str]:
     """Return a CSV document of a header and one row as an object of strings: no value is guessed, none is rounded."""
+    # A field may be as long as the row; the row is as long as its door let it be.
+    csv.field_size_limit(len(body) + 1)
     try:
-        header, row = csv.reader(body.decode().split("\n"), strict=True)
+        # Cut at line feeds alone, and each kept: one in quotes belongs to its value.
+        header, row = csv.reader((f"{line}\n" for line in body.decode().split("\n")), strict=True)
     except UnicodeDecodeError as error:
         raise UnreadableError("must be UTF-8") from error
     except (csv.Error, ValueError) as error:
         raise UnreadableError("must be a CSV header and one row") from error
     if len(header) != len(row):
         raise UnreadableError("has another number of fields than its header")
+    if len(set(header)) != len(header):
+        raise UnreadableError("has a header that names a column twice")
     if "\x00" in body.decode():
         raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
     return dict(zip(header, row, strict=True))
 
 
-def _equal(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON value
-    match one, other:
-        case dict(), dict():
-            return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
-        case list(), list():
-            return len(one) == len(other) and all(map(_equal, one, other))
-        case bool(), _:
-            return one is other
-        case _, bool():
-            return False
-    return bool(one == other)
+def _equal(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON values
+    """Compare without recursion: payloads may be nested as deep as the parser allows."""
+    waiting = [(one, other)]
+    while waiting:
+        one, other = waiting.pop()
+        match one, other:
+            case dict(), dict() if one.keys() == other.keys():
+                waiting += [(one[name], other[name]) for name in one]
+            case list(), list() if len(one) == len(other):
+                waiting += zip(one, other, strict=True)
+            case (bool(), _) | (_, bool()) if one is not other:
+                return False
+            case _ if one != other:
+                return False
+    return True

@@ -1,0 +1,121 @@
+"""Feeding the cache never waits and never grows: what does not fit is left out."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+
+from processor.cache import CacheFeeder
+from shared.cache import Cache
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Disposition, Outcome
+from shared.contracts.record import Record
+from shared.testing.processing import FakeProcessing
+from support.events import event
+
+
+class CacheTwin:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.sources_forgotten = 0
+
+    async def put_records(self, records: Sequence[Record]) -> None:
+        self.records += records
+
+    async def forget_sources(self) -> None:
+        self.sources_forgotten += 1
+
+
+async def stored(*events: Envelope) -> list[Outcome]:
+    """Return what storing the events for the first time answers."""
+    return await FakeProcessing().process(events)
+
+
+async def drain(feeder: CacheFeeder) -> None:
+    """Write what waits."""
+    await feeder.close()
+    await feeder.run()
+
+
+async def test_a_fresh_record_is_written_as_the_gateway_will_read_it() -> None:
+    cache, fresh = CacheTwin(), event(b'{"amount": 1.10}', key="k-1", source="shop")
+    feeder = CacheFeeder(cast("Cache", cache))
+    outcomes = await stored(fresh)
+
+    feeder.feed([fresh], outcomes, sources_known=1)
+    await drain(feeder)
+
+    (record,) = cache.records
+    assert (fresh.event_id, "shop", "http", "SUCCESS") == (
+        record.event_id,
+        record.source,
+        record.channel,
+        record.status,
+    )
+    assert record.idempotency_key == "k-1"
+    assert bytes(record.result_payload) == b'{"amount": 1.10}'
+
+
+async def test_a_failed_record_has_no_result() -> None:
+    cache, broken = CacheTwin(), event(b"no JSON")
+    feeder = CacheFeeder(cast("Cache", cache))
+
+    feeder.feed([broken], await stored(broken), sources_known=1)
+    await drain(feeder)
+
+    (record,) = cache.records
+    assert record.status == "FAILED"
+    assert bytes(record.result_payload) == b"null"
+    assert record.errors
+
+
+async def test_a_duplicate_or_a_conflict_is_no_news() -> None:
+    cache, again = CacheTwin(), event(key="k-1")
+    feeder = CacheFeeder(cast("Cache", cache))
+    (outcome,) = await stored(again)
+    known = [
+        msgspec.structs.replace(outcome, disposition=kind) for kind in (Disposition.DUPLICATE, Disposition.CONFLICT)
+    ]
+
+    feeder.feed([again, again], known, sources_known=0)
+    await drain(feeder)
+
+    assert cache.records == []
+    assert cache.sources_forgotten == 0
+
+
+async def test_a_new_source_makes_the_list_of_sources_old_once() -> None:
+    cache, first = CacheTwin(), event()
+    feeder = CacheFeeder(cast("Cache", cache))
+    outcomes = await stored(first)
+
+    feeder.feed([first], outcomes, sources_known=1)
+    feeder.feed([first], outcomes, sources_known=1)
+    await drain(feeder)
+
+    assert cache.sources_forgotten == 1
+
+
+async def test_a_backfill_is_left_out() -> None:
+    cache, many = CacheTwin(), [event() for _ in range(201)]
+    feeder = CacheFeeder(cast("Cache", cache))
+
+    feeder.feed(many, await stored(*many), sources_known=1)
+    await drain(feeder)
+
+    assert cache.records == []
+    assert cache.sources_forgotten == 1
+
+
+async def test_a_slow_cache_loses_records_and_holds_up_nobody() -> None:
+    cache, fresh = CacheTwin(), event()
+    feeder = CacheFeeder(cast("Cache", cache))
+    outcomes = await stored(fresh)
+
+    for _ in range(1_000):
+        feeder.feed([fresh], outcomes, sources_known=1)
+
+    waiting_max = 16
+    assert feeder._waiting.qsize() == waiting_max

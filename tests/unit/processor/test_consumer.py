@@ -1,0 +1,136 @@
+"""A delivery is acked after the commit and never before it; what can never be stored goes on to the next lane."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+import stamina
+
+from processor.consumer import settle_one_by_one, settle_together
+from shared.contracts.errors import FatalError, PermanentError, UnavailableError
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Outcome
+from shared.messaging.consumer import Delivery
+from shared.testing.processing import FakeProcessing
+from shared.wire import encode_batch
+from support.events import event
+
+
+class DeliveryTwin:
+    """A message in hand that notes how it was settled."""
+
+    message_id = "m-1"
+
+    def __init__(self, body: bytes, happened: list[str]) -> None:
+        self.body = body
+        self._happened = happened
+
+    async def ack(self) -> None:
+        self._happened.append("ack")
+
+    async def reject(self) -> None:
+        self._happened.append("reject")
+
+
+class Ledger:
+    """Commits to memory; fails as often as it is told to, before it commits."""
+
+    def __init__(self, happened: list[str], *faults: Exception) -> None:
+        self.happened = happened
+        self.faults = list(faults)
+        self._processing = FakeProcessing()
+
+    async def write(self, events: Sequence[Envelope]) -> list[Outcome]:
+        if self.faults:
+            raise self.faults.pop(0)
+        outcomes = await self._processing.process(events)
+        self.happened.append(f"commit {len(events)}")
+        return outcomes
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses() -> Any:  # noqa: ANN401 - a fixture that yields
+    """Retry at once, and as often as the code under test does."""
+    stamina.set_testing(True, attempts=1_000, cap=True)
+    yield
+    stamina.set_testing(False)
+
+
+def delivery(body: bytes, happened: list[str]) -> Delivery:
+    """Return the twin as what the consumer expects."""
+    return cast("Delivery", DeliveryTwin(body, happened))
+
+
+BATCH = encode_batch([event(key="1"), event(key="2"), event(key="3")])
+
+
+async def test_the_fast_lane_commits_the_message_as_one_and_then_acks() -> None:
+    happened: list[str] = []
+    ledger = Ledger(happened)
+
+    await settle_together(delivery(BATCH, happened), ledger.write)
+
+    assert happened == ["commit 3", "ack"]
+
+
+async def test_the_slow_lane_commits_each_event_alone_and_then_acks() -> None:
+    happened: list[str] = []
+    ledger = Ledger(happened)
+
+    await settle_one_by_one(delivery(BATCH, happened), ledger.write)
+
+    assert happened == ["commit 1", "commit 1", "commit 1", "ack"]
+
+
+@pytest.mark.parametrize("settle", [settle_together, settle_one_by_one])
+async def test_an_outage_is_waited_out_with_the_delivery_in_hand(settle: Any) -> None:  # noqa: ANN401 - either lane
+    happened: list[str] = []
+    ledger = Ledger(happened, *[UnavailableError("away")] * 20)
+
+    await settle(delivery(BATCH, happened), ledger.write)
+
+    assert happened[-1] == "ack"
+    assert happened.count("ack") == 1
+    assert "reject" not in happened
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff", BATCH[:-1], b'{"value": 1}'])
+@pytest.mark.parametrize("settle", [settle_together, settle_one_by_one])
+async def test_what_is_no_batch_is_never_acked_as_if_it_were_stored(settle: Any, body: bytes) -> None:  # noqa: ANN401 - either lane
+    happened: list[str] = []
+    ledger = Ledger(happened)
+
+    await settle(delivery(body, happened), ledger.write)
+
+    assert happened == ["reject"]
+
+
+async def test_a_message_without_events_is_given_up() -> None:
+    """No bytes are, in protobuf, a batch without events: there is nothing to lose."""
+    happened: list[str] = []
+    ledger = Ledger(happened)
+
+    await settle_one_by_one(delivery(b"", happened), ledger.write)
+
+    assert happened == ["ack"]
+
+
+async def test_what_the_ledger_can_never_keep_goes_to_the_next_lane() -> None:
+    happened: list[str] = []
+    ledger = Ledger(happened, PermanentError("cannot be kept"))
+
+    await settle_together(delivery(BATCH, happened), ledger.write)
+
+    assert happened == ["reject"]
+
+
+@pytest.mark.parametrize("fault", [FatalError("no privilege"), RuntimeError("a fault of ours")])
+async def test_any_other_fault_leaves_the_delivery_unsettled(fault: Exception) -> None:
+    """It is raised to whoever runs the lane, and the broker delivers again."""
+    happened: list[str] = []
+    ledger = Ledger(happened, fault)
+
+    with pytest.raises(type(fault)):
+        await settle_together(delivery(BATCH, happened), ledger.write)
+
+    assert happened == []

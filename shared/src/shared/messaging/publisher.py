@@ -129,7 +129,7 @@ class Publisher:
             raise UnavailableError("RabbitMQ is slow to confirm") from error
         try:
             async with asyncio.timeout_at(deadline):
-                await self._connected.wait()
+                await self._session_alive()
         except TimeoutError as error:
             self._places.release()
             raise UnavailableError("RabbitMQ is not connected") from error
@@ -137,6 +137,12 @@ class Publisher:
             yield
         finally:
             self._places.release()
+
+    async def _session_alive(self) -> None:
+        """Return once there is a session that is not over; one that ended a moment ago may still be in its place."""
+        while self._session is None or self._session.lost.is_set():
+            self._connected.clear()
+            await self._connected.wait()
 
     def _tell(self, *, present: bool) -> None:
         if self._readiness is not None:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from api_gateway.exchange import Admission
 from api_gateway.openapi import describe
+from api_gateway.paths import BATCH_PATH, INGEST_PATH
 from api_gateway.problems import INVALID, RefusalError, answer_error, answer_status, problem_answer
 from api_gateway.routes.documents import document_routes
 from api_gateway.routes.ingest import IngestOne
@@ -48,8 +49,8 @@ def build_app(
     )
     # First, because every route before them would cost every event a look.
     app.router.routes[:0] = [
-        Route("/api/ingest", IngestOne(submitter, cache, settings), methods=["POST"]),
-        Route("/api/ingest/batch", IngestBatch(submitter, cache, settings), methods=["POST"]),
+        Route(INGEST_PATH, IngestOne(submitter, cache, settings), methods=["POST"]),
+        Route(BATCH_PATH, IngestBatch(submitter, cache, settings), methods=["POST"]),
     ]
     app.include_router(query_router(Queries(ledger, cache)))
     app.router.routes += [*document_routes("EtlPay"), *ops_routes(readiness)]

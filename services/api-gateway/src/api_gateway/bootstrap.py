@@ -62,7 +62,9 @@ def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
         host=settings.http_host,
         port=settings.http_port,
         http=bounded_protocol(
-            head_seconds_max=settings.http_head_seconds_max, head_bytes_max=settings.http_head_bytes_max
+            head_seconds_max=settings.http_head_seconds_max,
+            head_bytes_max=settings.http_head_bytes_max,
+            connections_max=settings.http_connections_max,
         ),
         ws="none",
         lifespan="off",
@@ -71,7 +73,6 @@ def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=settings.http_backlog,
-        limit_concurrency=settings.http_connections_max,
         timeout_keep_alive=settings.http_keep_alive_seconds,
     )
 

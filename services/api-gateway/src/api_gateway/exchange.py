@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_gateway.headers import Headers, content_length
+from api_gateway.paths import API_PREFIX
 from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_error
 from api_gateway.views import Answer
 from shared.contracts.errors import EtlPayError, OverloadedError
@@ -152,7 +153,7 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on while there is room."""
-        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+        if scope["type"] != "http" or not scope["path"].startswith(API_PREFIX):
             await self._app(scope, receive, send)
             return
         try:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api_gateway.mapping import IngestRequest
+from api_gateway.paths import BATCH_PATH, INGEST_PATH
 from api_gateway.problems import (
     CONFLICT,
     FAILED,
@@ -105,7 +106,7 @@ def _problems(*kinds: Kind) -> dict[int | str, Schema]:
 
 
 def _ingest_paths() -> Schema:
-    return {"/api/ingest": {"post": _ingest_one()}, "/api/ingest/batch": {"post": _ingest_batch()}}
+    return {INGEST_PATH: {"post": _ingest_one()}, BATCH_PATH: {"post": _ingest_batch()}}
 
 
 def _ingest_one() -> Schema:

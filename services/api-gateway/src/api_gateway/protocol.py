@@ -1,13 +1,16 @@
-"""The limits of an HTTP connection that the server does not have: how long, and how large, a request's head may be."""
+"""The limits of HTTP connections that the server does not have: how many, and the time and size of a request's head."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api_gateway.problems import HEAD, MALFORMED, problem_answer
+from api_gateway.paths import BATCH_PATH
+from api_gateway.problems import HEAD, MALFORMED, OVERLOADED, Kind, problem_answer
 
-_PHRASES: Final = {HEAD.status: b"Request Header Fields Too Large", MALFORMED.status: b"Bad Request"}
+_UPGRADE_HEADERS: Final = (b"connection", b"upgrade", b"http2-settings")
 
 
 class _HeadTooLargeError(ValueError):
@@ -19,17 +22,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
     head_seconds_max: float
     head_bytes_max: int
+    connections_max: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the server's own arguments
         """As the server calls it."""
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._broken = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the server has it
         """Start waiting for the first request."""
         super().connection_made(transport)
-        self._await_head()
+        if len(self.connections) > self.connections_max:
+            self._refuse(OVERLOADED, "There are too many connections.")
+        else:
+            self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -38,17 +46,33 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; what does not complete a head in time, or is larger than one may be, ends the connection."""
+        if self._broken or self.transport.is_closing():
+            return
         if self._between_requests():
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._break_off()
         if self.transport.is_closing():
             return
         if not self._between_requests():
             self._stop_waiting()
         elif self._head_bytes > self.head_bytes_max and not self._body_is_left_over():
-            self.send_400_response("")
+            self._break_off()
         elif self._head_deadline is None:
             self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """Start serving, unless the request asks for another protocol: that wish is not granted, see `_feed`."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """As the server has it."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_message_begin(self) -> None:
         """Count this head from zero."""
@@ -70,16 +94,57 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._head_bytes = 0
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours is a problem document
-        """Answer a request that cannot be read, and close."""
-        too_large = self._head_bytes > self.head_bytes_max
-        kind = HEAD if too_large else MALFORMED
-        answer = problem_answer(kind, f"At most {self.head_bytes_max} bytes." if too_large else "This is not HTTP/1.1.")
+    def _break_off(self) -> None:
+        """End a connection on which something cannot be read, without a word that is not true.
+
+        A request that was read to its end is answered first. A batch whose rest cannot be read may be stored in part,
+        so it gets no answer. Of anything else nothing is stored, and 400 says so.
+        """
+        self._broken = True
+        self._stop_waiting()
+        if self._between_requests():
+            self._refuse_head()
+        elif not self.cycle.more_body:
+            self.cycle.keep_alive = False
+        elif self.cycle.response_started or self.cycle.scope["path"] == BATCH_PATH:
+            self.transport.close()
+        else:
+            self._refuse(MALFORMED, "The body is not sent as HTTP/1.1 says.")
+
+    def _refuse_head(self) -> None:
+        if self._head_bytes > self.head_bytes_max:
+            self._refuse(HEAD, f"The head must not be larger than {self.head_bytes_max} bytes.")
+        else:
+            self._refuse(MALFORMED, "This is not HTTP/1.1.")
+
+    def _refuse(self, kind: Kind, detail: str) -> None:
+        answer = problem_answer(kind, detail)
+        headers = (*answer.headers, ("content-type", answer.media_type), ("content-length", str(len(answer.body))))
         self.transport.write(
-            b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (kind.status, _PHRASES[kind.status], answer.media_type.encode(), len(answer.body), answer.body)
+            b"HTTP/1.1 %d %b\r\n%bconnection: close\r\n\r\n%b"
+            % (
+                kind.status,
+                HTTPStatus(kind.status).phrase.encode(),
+                "".join(f"{name}: {value}\r\n" for name, value in headers).encode(),
+                answer.body,
+            )
         )
         self.transport.close()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. A request that would like an upgrade (HTTP/2 clients ask by habit) is served as if it had not asked.
+
+        The parser leaves the body of such a request unread, so it gets the request a second time without the wish.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError from upgrade
+            head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+            head += [b"%b: %b" % header for header in self.headers if header[0] not in _UPGRADE_HEADERS]
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(b"\r\n".join(head) + b"\r\n\r\n" + data[upgrade.args[0] :])
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -103,7 +168,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_deadline = None
 
 
-def bounded_protocol(*, head_seconds_max: float, head_bytes_max: int) -> type[BoundedProtocol]:
+def bounded_protocol(*, head_seconds_max: float, head_bytes_max: int, connections_max: int) -> type[BoundedProtocol]:
     """Return the protocol class with its limits, as the server takes it."""
-    limits = {"head_seconds_max": head_seconds_max, "head_bytes_max": head_bytes_max}
+    limits = {
+        "head_seconds_max": head_seconds_max,
+        "head_bytes_max": head_bytes_max,
+        "connections_max": connections_max,
+    }
     return type("BoundedProtocol", (BoundedProtocol,), limits)

@@ -14,7 +14,7 @@ class GatewaySettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSett
     http_host: str = Field("127.0.0.1", description="where the HTTP door listens")
     http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP door; 0: any free one")
     http_backlog: PositiveInt = Field(512, description="connections that may wait to be taken")
-    http_connections_max: PositiveInt = Field(1_000, description="open connections; beyond it every request gets 503")
+    http_connections_max: PositiveInt = Field(1_000, description="open connections; another one gets 503 and is closed")
     http_requests_max: PositiveInt = Field(500, description="requests in flight; beyond it a request gets 503")
     http_keep_alive_seconds: PositiveInt = Field(5, description="how long an idle connection stays open")
     http_head_seconds_max: PositiveFloat = Field(10.0, description="how long the head of a request may take to arrive")

@@ -77,8 +77,8 @@ def down() -> None:
     layout, settings = _here()
     stack = running_stack(layout, settings)
     with screen.progress("stopping EtlPay"):
-        if stack is not None:
-            _run(stack.down())
+        # Where nothing is up, programs may still have outlived a local supervisor that was killed.
+        _run((stack or choose_stack(layout, settings, state.LOCAL)).down())
     screen.talk.print("EtlPay is down." if stack is not None else "EtlPay was not up.")
 
 

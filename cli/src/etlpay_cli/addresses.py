@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from etlpay_cli.layout import DATABASE, READER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, LANES_VHOST, READER_ROLE, Layout
 from etlpay_cli.ports import HOST
 from etlpay_cli.state import Mode, write_private
 
@@ -60,7 +60,7 @@ def read_credentials(layout: Layout) -> Credentials:
 def write_stack_env(layout: Layout, ports: Mapping[str, int], credentials: Credentials) -> None:
     """Write the settings with which a service that is started by hand in the checkout finds the stack."""
     settings = {
-        "ETLPAY_AMQP_URL": f"amqp://operator@{HOST}:{ports['amqp']}/",
+        "ETLPAY_AMQP_URL": f"amqp://operator@{HOST}:{ports['amqp']}/{LANES_VHOST}",
         "ETLPAY_AMQP_PASSWORD": credentials.operator_password,
         "ETLPAY_POSTGRES_URL": f"postgresql://{READER_ROLE}@{HOST}:{ports['postgres']}/{DATABASE}",
         "ETLPAY_POSTGRES_PASSWORD": credentials.reader_password,

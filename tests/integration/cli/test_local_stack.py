@@ -180,3 +180,19 @@ def test_nothing_outlives_a_supervisor_that_is_killed_and_up_starts_anew(stack: 
     assert stack.status() == 5
     stack.up()
     assert stack.status() == 0
+
+
+def test_down_ends_what_outlived_a_supervisor_that_was_killed(stack: LocalServers) -> None:
+    before = stack.known()
+    assert before.supervisor is not None
+    assert before.supervisor.pid is not None
+    lingering = before.programs["valkey"]
+    assert lingering.pid is not None
+    os.kill(lingering.pid, signal.SIGSTOP)  # so that it cannot follow its supervisor
+    os.kill(before.supervisor.pid, signal.SIGKILL)
+    assert wait_until(lambda: not is_alive(before.supervisor))
+    assert is_alive(lingering)
+
+    stack.down()
+
+    assert not any(is_alive(program) for program in before.programs.values())

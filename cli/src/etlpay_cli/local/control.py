@@ -123,6 +123,7 @@ def _end(processes: list[psutil.Process], seconds_max: float) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
+            process.resume()  # one that is stopped hears nothing
     _, stubborn = psutil.wait_procs(processes, timeout=seconds_max)
     for process in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etlpay_cli import probes
-from etlpay_cli.layout import DATABASE, OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, LANES_VHOST, OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE, Layout
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
 from etlpay_cli.settings import inherited_environment
@@ -92,7 +92,7 @@ def _service(name: str, own: Mapping[str, str], layout: Layout, ports: Mapping[s
     port = ready_port(name, ports)
     ops = {} if name == "api-gateway" else {"ETLPAY_OPS_HOST": HOST, "ETLPAY_OPS_PORT": str(port)}
     broker = {
-        "ETLPAY_AMQP_URL": f"amqp://{name}@{HOST}:{ports['amqp']}/",
+        "ETLPAY_AMQP_URL": f"amqp://{name}@{HOST}:{ports['amqp']}/{LANES_VHOST}",
         "ETLPAY_AMQP_PASSWORD_FILE": str(layout.secret(f"{name}/amqp_password")),
     }
     return Program(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from shared.batching import Batcher, BatchLimits
-from shared.contracts.errors import OutcomeUnknownError, RetryableError, UnavailableError
+from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Accepted, Outcome
 from shared.failpoints import failpoint
@@ -80,7 +80,7 @@ class Submitter:
     async def _fall_back(self, events: list[Envelope], reason: RetryableError) -> Sequence[Outcome | Accepted]:
         try:
             return await self._publish(events)
-        except UnavailableError:
+        except (UnavailableError, OverloadedError):
             if isinstance(reason, OutcomeUnknownError):
                 # The processor may have stored it: "nothing was taken" would be a guess.
                 raise reason from None

@@ -1,0 +1,228 @@
+"""Group commit: what gathers while a batch is written becomes the next one, and each caller gets its own answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.batching import Batcher, BatchLimits
+from shared.contracts.errors import OverloadedError, UnavailableError
+
+IntBatcher = Batcher[int, str]
+
+
+class Writer:
+    """Writes to memory, and only when it is let."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.begun = asyncio.Semaphore(0)
+        self.let = asyncio.Event()
+        self.let.set()
+        self.faults: dict[int, Exception] = {}
+        """What writing an item raises."""
+
+    async def write(self, items: list[int]) -> Sequence[str]:
+        self.batches.append(items)
+        self.begun.release()
+        await self.let.wait()
+        for item in items:
+            if item in self.faults:
+                raise self.faults[item]
+        return [str(item) for item in items]
+
+
+@asynccontextmanager
+async def running(
+    write: Callable[[list[int]], Awaitable[Sequence[str]]], *, in_flight: int = 1, **limits: int
+) -> AsyncIterator[IntBatcher]:
+    """Run a batcher of numbers, each as heavy as itself; close it and wait for its end."""
+    batcher = IntBatcher(write, limits=BatchLimits(batches_in_flight_max=in_flight, **limits), weigh=lambda item: item)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(batcher.run())
+        try:
+            yield batcher
+        finally:
+            batcher.close()
+
+
+async def gathered(batcher: IntBatcher, *groups: list[int]) -> list[asyncio.Task[list[str]]]:
+    """Submit groups and return once each of them waits."""
+    waiting = [asyncio.ensure_future(batcher.submit(group)) for group in groups]
+    await asyncio.sleep(0)
+    return waiting
+
+
+async def test_one_event_is_a_batch_of_one_at_once() -> None:
+    """Nothing waits on a timer."""
+    writer = Writer()
+
+    async with running(writer.write) as batcher, asyncio.timeout(1):
+        assert await batcher.submit([7]) == ["7"]
+
+    assert writer.batches == [[7]]
+
+
+async def test_what_gathers_while_a_batch_is_written_is_the_next_batch() -> None:
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write) as batcher:
+        first = await gathered(batcher, [1])
+        await writer.begun.acquire()
+        others = await gathered(batcher, [2, 3], [4], [5, 6])
+        writer.let.set()
+        answers = await asyncio.gather(*first, *others)
+
+    assert writer.batches == [[1], [2, 3, 4, 5, 6]]
+    assert answers == [["1"], ["2", "3"], ["4"], ["5", "6"]]
+
+
+async def test_batches_are_in_flight_side_by_side_up_to_the_limit() -> None:
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write, in_flight=2, batch_events_max=1) as batcher:
+        waiting = await gathered(batcher, [1], [2], [3])
+        await writer.begun.acquire()
+        await writer.begun.acquire()
+        await asyncio.sleep(0)
+        in_flight = list(writer.batches)
+        writer.let.set()
+        await asyncio.gather(*waiting)
+
+    assert in_flight == [[1], [2]]
+
+
+@given(
+    groups=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=12),
+    events_max=st.integers(1, 8),
+    bytes_max=st.integers(1, 30),
+)
+async def test_order_and_limits_hold_and_no_group_is_split(
+    groups: list[list[int]], events_max: int, bytes_max: int
+) -> None:
+    writer = Writer()
+
+    async with running(writer.write, batch_events_max=events_max, batch_bytes_max=bytes_max) as batcher:
+        answers = await asyncio.gather(*await gathered(batcher, *groups))
+
+    assert answers == [[str(item) for item in group] for group in groups]
+    assert [item for batch in writer.batches for item in batch] == [item for group in groups for item in group]
+    ends = {sum(map(len, groups[: number + 1])) for number in range(len(groups))}
+    position = 0
+    for batch in writer.batches:
+        position += len(batch)
+        assert position in ends
+        assert (len(batch) <= events_max and sum(batch) <= bytes_max) or batch in groups
+
+
+async def test_a_failure_reaches_every_group_of_its_batch_and_no_other() -> None:
+    writer = Writer()
+    writer.faults[1] = fault = UnavailableError("away")
+
+    async with running(writer.write, batch_events_max=2) as batcher:
+        first, second, spared = await gathered(batcher, [1], [2], [3, 4])
+        failures = await asyncio.gather(first, second, return_exceptions=True)
+        answer = await spared
+
+    assert writer.batches == [[1, 2], [3, 4]]
+    assert failures == [fault, fault]
+    assert answer == ["3", "4"]
+
+
+async def test_a_fault_of_ours_ends_a_batch_and_not_the_batcher() -> None:
+    writer = Writer()
+    writer.faults[1] = RuntimeError("a bug")
+
+    async with running(writer.write) as batcher:
+        with pytest.raises(RuntimeError, match="a bug"):
+            await batcher.submit([1])
+        assert await batcher.submit([2]) == ["2"]
+
+
+async def test_a_caller_that_goes_away_does_not_stop_the_write() -> None:
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write) as batcher:
+        leaving, staying = await gathered(batcher, [1], [2])
+        await writer.begun.acquire()
+        leaving.cancel()
+        await asyncio.sleep(0)
+        writer.let.set()
+        answer = await staying
+
+    assert writer.batches == [[1, 2]]
+    assert answer == ["2"]
+    assert leaving.cancelled()
+
+
+async def test_a_caller_that_goes_away_before_its_batch_is_written_all_the_same() -> None:
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write) as batcher:
+        (first,) = await gathered(batcher, [1])
+        await writer.begun.acquire()
+        (leaving,) = await gathered(batcher, [2])
+        leaving.cancel()
+        writer.let.set()
+        await first
+
+    assert writer.batches == [[1], [2]]
+
+
+@pytest.mark.parametrize("limits", [{"backlog_events_max": 3}, {"backlog_bytes_max": 3}])
+async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, int]) -> None:
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write, **limits) as batcher:
+        waiting = await gathered(batcher, [1])
+        await writer.begun.acquire()
+        waiting += await gathered(batcher, [1, 1], [1])
+        with pytest.raises(OverloadedError):
+            await batcher.submit([1])
+        writer.let.set()
+        await asyncio.gather(*waiting)
+        assert await batcher.submit([1]) == ["1"]
+
+    assert writer.batches == [[1], [1, 1, 1], [1]]
+
+
+async def test_a_group_larger_than_every_limit_goes_alone() -> None:
+    """It was taken by a door that allows it: refusing it here would refuse it for ever."""
+    writer = Writer()
+
+    async with running(writer.write, batch_events_max=2, backlog_events_max=2, batch_bytes_max=2) as batcher:
+        assert await batcher.submit([5, 6, 7]) == ["5", "6", "7"]
+
+    assert writer.batches == [[5, 6, 7]]
+
+
+async def test_closing_takes_nothing_more_and_settles_what_was_taken() -> None:
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write, in_flight=2, batch_events_max=1) as batcher:
+        waiting = await gathered(batcher, [1], [2], [3], [4])
+        batcher.close()
+        with pytest.raises(UnavailableError):
+            await batcher.submit([5])
+        writer.let.set()
+        answers = await asyncio.gather(*waiting)
+
+    assert answers == [["1"], ["2"], ["3"], ["4"]]
+
+
+async def test_nothing_submitted_is_nothing_written() -> None:
+    writer = Writer()
+
+    async with running(writer.write) as batcher:
+        assert await batcher.submit([]) == []
+
+    assert writer.batches == []

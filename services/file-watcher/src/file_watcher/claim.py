@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import heapq
+import itertools
 import os
 import re
 import stat
@@ -31,7 +32,8 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEX
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STILL_WRITTEN: Final = (".tmp", ".part")
 _EXTENSIONS: Final = re.compile(r"(?:\.(?:json|ndjson|jsonl|csv))?(?:\.(?:gz|zst))?\Z", re.IGNORECASE)
-_NAME_BYTES_MAX: Final = 255
+# With room for the name of its rejects, which in work/ is hidden by one more character.
+_NAME_BYTES_MAX: Final = 255 - len(f".{REJECTS_SUFFIX}")
 _UNSETTLED_MAX: Final = 100_000
 _RENAME_NOREPLACE: Final = 1
 
@@ -87,7 +89,7 @@ class Claimed:
     @property
     def rejects_name(self) -> str:
         """The name of the rejects while they are being written; hidden, so never taken for a file."""
-        return _fitting(f".{self.name}", REJECTS_SUFFIX)
+        return f".{self.name}{REJECTS_SUFFIX}"
 
     def stamp(self) -> Stamp:
         """Return the file's present stamp."""
@@ -193,20 +195,22 @@ class Folders:
 
     def write_reason(self, source: str, name: str, content: bytes) -> None:
         """Write the rejects file of something in failed/ that could not be read at all."""
-        with self._create("failed", source, _fitting(name, REJECTS_SUFFIX)) as rejects:
+        with self._create("failed", source, name + REJECTS_SUFFIX) as rejects:
             rejects.write(content)
 
     def finish(self, claimed: Claimed, ended: str) -> str:
         """Move a claimed file, after its rejects where there are some, to done/ or failed/; return its name there."""
         with self._folder("work", claimed.source) as folder, self._folder(ended, claimed.source, create=True) as target:
+            rejected = _exists(folder, claimed.rejects_name)
             for name in _candidates(claimed.name):
                 if _exists(target, name):
                     continue
                 # First the rejects: should the process end here, the file is still in work/ and is read again.
-                with suppress(FileNotFoundError):
-                    _rename(folder, claimed.rejects_name, target, _fitting(name, REJECTS_SUFFIX))
+                if rejected and not _moved(folder, claimed.rejects_name, target, name + REJECTS_SUFFIX):
+                    continue
                 if _moved(folder, claimed.name, target, name):
                     return name
+                rejected = False
         raise AssertionError("there is always a free name")
 
     def _check_in_place(self) -> None:
@@ -309,10 +313,11 @@ def _open_locked(folder: int, name: str) -> BinaryIO | None:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise NotAFileError from error
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFileError
     file = os.fdopen(descriptor, "rb", buffering=0)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotAFileError  # noqa: TRY301 - the file is closed in one place
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # While we waited for the lock, its holder may have moved the file on.
         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino == os.fstat(descriptor).st_ino:
@@ -348,11 +353,9 @@ def _candidates(name: str) -> Iterator[str]:
     """Yield `name.csv.gz`, then `name~2.csv.gz`, `name~3.csv.gz` ... for a name that may be taken."""
     extensions = _EXTENSIONS.search(name)
     end = extensions.start() if extensions else len(name)
-    yield name
-    number = 2
-    while True:
+    yield _fitting(name[:end], name[end:])
+    for number in itertools.count(2):
         yield _fitting(name[:end], f"~{number}{name[end:]}")
-        number += 1
 
 
 def _fitting(name: str, suffix: str) -> str:
@@ -372,16 +375,14 @@ def _exists(folder: int, name: str) -> bool:
 def _moved(folder: int, name: str, target: int, new_name: str) -> bool:
     """Rename, or return False where the new name is taken."""
     try:
-        _rename(folder, name, target, new_name, replace=False)
+        _rename(folder, name, target, new_name)
     except FileExistsError:
         return False
     return True
 
 
-def _rename(folder: int, name: str, target: int, new_name: str, *, replace: bool = True) -> None:
-    if replace:
-        os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=target)
-        return
+def _rename(folder: int, name: str, target: int, new_name: str) -> None:
+    """Rename atomically. Raises FileExistsError where the new name is taken."""
     code = _libc.renameat2(folder, os.fsencode(name), target, os.fsencode(new_name), _RENAME_NOREPLACE)
     number = ctypes.get_errno() if code else 0
     if number in (errno.EINVAL, errno.ENOSYS):

@@ -2,16 +2,11 @@
 
 import csv
 import enum
-import gzip
 import hashlib
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple, Protocol
-
-import zstandard
-from isal import igzip, isal_zlib
 
 from file_watcher.rows import (
     BOM,
@@ -23,6 +18,7 @@ from file_watcher.rows import (
     cut_lines,
     cut_object,
 )
+from file_watcher.unpacking import DAMAGED, Frames, gzip_frames, zstd_frames
 from shared.contracts.payload import object_problem
 
 _READ_BYTES: Final = 256 * 1024
@@ -32,16 +28,6 @@ _BLANK: Final = b" \t\r\n"
 _BLANK_BYTES_MAX: Final = 64 * 1024
 # Below this the ratio says nothing: a small file of equal rows packs very well.
 _RATIO_COUNTS_FROM_BYTES: Final = 64 * 1024 * 1024
-# 8 MiB: what every zstd reader must be able to hold, and enough for all levels but the "ultra" ones.
-_ZSTD_WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
-# A block of 128 KiB can hide in four bytes, so a step of this size unpacks to 32 MiB at most.
-_ZSTD_STEP_BYTES: Final = 1024
-_DAMAGED: Final[tuple[type[Exception], ...]] = (
-    gzip.BadGzipFile,
-    isal_zlib.IsalError,  # type: ignore[assignment] # its stub names no class
-    zlib.error,
-    zstandard.ZstdError,
-)
 
 
 class ReadLimits(Protocol):
@@ -171,9 +157,9 @@ def _unpacked(file: BinaryIO, kind: FileKind, limits: ReadLimits) -> io.Buffered
     file.seek(0)
     match kind.packing:
         case "gz":
-            return io.BufferedReader(_Unpacked(file, igzip.IGzipFile(fileobj=file), limits), _READ_BYTES)  # type: ignore[no-untyped-call] # partly typed
+            return io.BufferedReader(_Unpacked(file, gzip_frames(file), limits), _READ_BYTES)
         case "zst":
-            return io.BufferedReader(_Unpacked(file, _ZstdFile(file), limits), _READ_BYTES)
+            return io.BufferedReader(_Unpacked(file, zstd_frames(file), limits), _READ_BYTES)
         case _:
             return io.BufferedReader(_Plain(file), _READ_BYTES)
 
@@ -193,14 +179,10 @@ class _Plain(io.RawIOBase):
         return len(chunk)
 
 
-class _Packed(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 class _Unpacked(io.RawIOBase):
     """Unpacked bytes, with limits against bombs; every fault of the packing becomes UnreadableError."""
 
-    def __init__(self, file: BinaryIO, packed: _Packed, limits: ReadLimits) -> None:
+    def __init__(self, file: BinaryIO, packed: Frames, limits: ReadLimits) -> None:
         self._file = file
         self._packed = packed
         self._limits = limits
@@ -214,7 +196,7 @@ class _Unpacked(io.RawIOBase):
             chunk = self._packed.read(len(buffer))
         except EOFError as error:
             raise UnreadableError("the compressed content is cut off") from error
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise UnreadableError("the compressed content is damaged") from error
         buffer[: len(chunk)] = chunk
         self._count += len(chunk)
@@ -229,37 +211,3 @@ class _Unpacked(io.RawIOBase):
             and self._count > max(1, self._file.tell()) * self._limits.files_ratio_max
         ):
             raise UnreadableError(f"the content is more than {self._limits.files_ratio_max} times its packed size")
-
-
-class _ZstdFile:
-    """Unpacks zstd frames one after the other. Unlike the library's reader it tells when the last one is cut off."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
-        self._frame = self._unpacker.decompressobj()
-        self._frame_begun = False
-        self._packed = b""
-        self._unpacked = memoryview(b"")
-
-    def read(self, size: int, /) -> bytes:
-        while not self._unpacked:
-            if not self._packed and not self._fill():
-                return b""
-            self._step()
-        chunk, self._unpacked = self._unpacked[:size], self._unpacked[size:]
-        return bytes(chunk)
-
-    def _fill(self) -> bool:
-        self._packed = self._file.read(64 * _ZSTD_STEP_BYTES)
-        if not self._packed and self._frame_begun:
-            raise EOFError
-        return bool(self._packed)
-
-    def _step(self) -> None:
-        step, self._packed = self._packed[:_ZSTD_STEP_BYTES], self._packed[_ZSTD_STEP_BYTES:]
-        self._unpacked = memoryview(self._frame.decompress(step))
-        self._frame_begun = not self._frame.eof
-        if self._frame.eof:
-            self._packed = self._frame.unused_data + self._packed
-            self._frame = self._unpacker.decompressobj()

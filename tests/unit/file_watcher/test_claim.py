@@ -1,0 +1,192 @@
+"""How files are found, claimed, and moved."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from file_watcher.claim import Folders, NotAFileError, Place
+from shared.contracts.errors import FatalError
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[Folders]:
+    with Folders(tmp_path, settle_seconds=1, found_max=100) as folders:
+        yield folders
+
+
+def drop(root: Path, name: str = "a.json", *, source: str = "shop", age_seconds: float = 60) -> Place:
+    """Put a settled file into the inbox."""
+    path = root / "inbox" / source / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"{}")
+    moment = time.time() - age_seconds
+    os.utime(path, (moment, moment))
+    return Place("inbox", source, name)
+
+
+def found(folders: Folders) -> list[Place]:
+    return [found.place for found in folders.scan().found]
+
+
+def test_settled_files_are_found_oldest_first(tmp_path: Path, folders: Folders) -> None:
+    drop(tmp_path, "new.json", age_seconds=10)
+    drop(tmp_path, "old.json", source="bank", age_seconds=20)
+
+    assert found(folders) == [Place("inbox", "bank", "old.json"), Place("inbox", "shop", "new.json")]
+
+
+def test_a_fresh_file_is_found_when_it_has_settled(tmp_path: Path, folders: Folders) -> None:
+    drop(tmp_path, age_seconds=0.5)
+
+    scan = folders.scan()
+
+    assert scan.found == []
+    assert scan.settled_in_seconds == pytest.approx(0.5, abs=0.4)
+
+
+def test_a_file_from_the_future_is_found_when_it_was_seen_unchanged(tmp_path: Path) -> None:
+    with Folders(tmp_path, settle_seconds=0.2, found_max=100) as folders:
+        place = drop(tmp_path, age_seconds=-3600)
+
+        assert found(folders) == []
+        time.sleep(0.25)  # noqa: TID251 - a file must settle
+        assert found(folders) == [place]
+
+
+@pytest.mark.parametrize("name", [".hidden.json", "a.json.tmp", "a.json.PART"])
+def test_names_of_files_that_are_being_written_are_passed_over(tmp_path: Path, folders: Folders, name: str) -> None:
+    drop(tmp_path, name)
+
+    assert found(folders) == []
+
+
+def test_one_scan_is_bounded(tmp_path: Path) -> None:
+    with Folders(tmp_path, settle_seconds=1, found_max=3) as folders:
+        for number in range(5):
+            drop(tmp_path, f"{number}.json", age_seconds=100 - number)
+
+        assert [place.file for place in found(folders)] == ["0.json", "1.json", "2.json"]
+
+
+def test_a_claimed_file_is_in_work_and_nobody_elses(tmp_path: Path, folders: Folders) -> None:
+    place = drop(tmp_path)
+
+    claimed = folders.claim(place)
+
+    assert claimed is not None
+    assert (tmp_path / "work/shop/a.json").exists()
+    with Folders(tmp_path, settle_seconds=1, found_max=100) as others:
+        (in_work,) = found(others)
+        assert in_work == Place("work", "shop", "a.json")
+        assert others.claim(place) is None
+        assert others.claim(in_work) is None
+        claimed.close()
+        taken_over = others.claim(in_work)
+        assert taken_over is not None
+        taken_over.close()
+
+
+def test_a_file_that_its_producer_has_open_is_left_alone(tmp_path: Path, folders: Folders) -> None:
+    place = drop(tmp_path)
+
+    with (tmp_path / "inbox/shop/a.json").open("ab"):
+        assert folders.claim(place) is None
+
+    claimed = folders.claim(place)
+    assert claimed is not None
+    claimed.close()
+
+
+def test_no_file_is_replaced(tmp_path: Path, folders: Folders) -> None:
+    names = []
+    for _ in range(3):
+        claimed = folders.claim(drop(tmp_path, "a.csv.gz"))
+        assert claimed is not None
+        names.append(folders.finish(claimed, "done"))
+        claimed.close()
+
+    assert names == ["a.csv.gz", "a~2.csv.gz", "a~3.csv.gz"]
+    assert len(list((tmp_path / "done/shop").iterdir())) == 3
+
+
+def test_the_name_in_work_is_free_too(tmp_path: Path, folders: Folders) -> None:
+    first, second = folders.claim(drop(tmp_path)), folders.claim(drop(tmp_path))
+
+    assert first is not None
+    assert second is not None
+    assert (first.name, second.name) == ("a.json", "a~2.json")
+    first.close()
+    second.close()
+
+
+def test_rejects_lie_beside_their_file(tmp_path: Path, folders: Folders) -> None:
+    for _ in range(2):
+        claimed = folders.claim(drop(tmp_path))
+        assert claimed is not None
+        with folders.create_rejects(claimed) as rejects:
+            rejects.write(b"x")
+        folders.finish(claimed, "failed")
+        claimed.close()
+
+    names = {path.name for path in (tmp_path / "failed/shop").iterdir()}
+    assert names == {"a.json", "a.json.rejects.ndjson", "a~2.json", "a~2.json.rejects.ndjson"}
+    assert list((tmp_path / "work/shop").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 250 + ".json", "é" * 120 + ".ndjson", "a\nb.json", "..json", "~2.json", os.fsdecode(b"\xff\xfe.csv")]
+)
+def test_a_name_is_only_a_name(tmp_path: Path, folders: Folders, name: str) -> None:
+    if name.startswith("."):
+        name = f"%{name}"
+    for _ in range(2):
+        claimed = folders.claim(drop(tmp_path, name))
+        assert claimed is not None
+        folders.create_rejects(claimed).close()
+        folders.finish(claimed, "done")
+        claimed.close()
+
+    assert len(list((tmp_path / "done/shop").iterdir())) == 4
+
+
+def test_links_pipes_and_folders_are_no_files(tmp_path: Path, folders: Folders) -> None:
+    source = tmp_path / "inbox/shop"
+    source.mkdir()
+    (source / "link.json").symlink_to("/etc/hostname")
+    os.mkfifo(source / "pipe.json")
+    (source / "folder.json").mkdir()
+
+    for name in ("link.json", "pipe.json", "folder.json"):
+        with pytest.raises(NotAFileError):
+            folders.claim(Place("inbox", "shop", name))
+        assert folders.put_aside(Place("inbox", "shop", name)) == name
+
+    assert (tmp_path / "failed/shop/link.json").is_symlink()
+
+
+def test_a_source_that_is_a_link_is_not_followed(tmp_path: Path, folders: Folders) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "a.json").write_bytes(b"{}")
+    (tmp_path / "inbox/shop").symlink_to(elsewhere)
+
+    assert Place("inbox", "shop", "a.json") not in found(folders)
+    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        folders.claim(Place("inbox", "shop", "a.json"))
+
+
+def test_a_folder_that_is_gone_ends_the_service(tmp_path: Path, folders: Folders) -> None:
+    (tmp_path / "inbox").rename(tmp_path / "moved")
+
+    with pytest.raises(FatalError, match="inbox"):
+        folders.scan()
+
+
+def test_a_root_that_cannot_be_used_ends_the_service(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(FatalError):
+        Folders(tmp_path / "file", settle_seconds=1, found_max=1)

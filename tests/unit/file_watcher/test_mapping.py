@@ -1,0 +1,137 @@
+"""How a row becomes an envelope."""
+
+import pytest
+
+from file_watcher.mapping import CSV_ROW, CsvRows, JsonRows
+from file_watcher.rows import Row
+from shared.contracts.errors import RefusedError
+from shared.contracts.event import Channel, identify, now
+
+RECEIVED_AT = now()
+
+
+def json_rows(id_field: str = "id") -> JsonRows:
+    return JsonRows("shop", "a.json", id_field=id_field, derive_key=lambda row: f"derived:{row.number}")
+
+
+def csv_rows(header: bytes = b"id,amount") -> CsvRows:
+    return CsvRows(
+        "shop",
+        "a.csv",
+        header=header,
+        columns=header.decode().split(","),
+        id_field="id",
+        derive_key=lambda row: f"derived:{row.number}",
+    )
+
+
+def test_the_body_is_the_rows_bytes() -> None:
+    row = Row(7, b' {"id": "e1",  "amount": 1.10, "amount": 1e999, "x": "\\u0000"}')
+
+    event = json_rows()(row, RECEIVED_AT)
+
+    assert event.body == row.body
+    assert event.event_id == identify("shop", "e1")
+    assert (event.source, event.channel, event.idempotency_key) == ("shop", Channel.FILE, "e1")
+    assert (event.origin, event.received_at, event.content_type) == ("a.json:7", RECEIVED_AT, "application/json")
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"id": "e"}', "e"),
+        (b'{"id": 0}', "0"),
+        (b'{"id": -7}', "-7"),
+        (b'{"id": 123456789012345678901234567890}', "123456789012345678901234567890"),
+        (b'{"id": null}', "derived:1"),
+        (b'{"a": {"id": "inner"}}', "derived:1"),
+        ('{"id": "é"}'.encode(), "é"),
+    ],
+)
+def test_a_row_has_its_own_id_or_a_derived_one(body: bytes, key: str) -> None:
+    event = json_rows()(Row(1, body), RECEIVED_AT)
+
+    assert event.idempotency_key == key
+    assert event.event_id == identify("shop", key)
+
+
+def test_the_name_of_the_id_is_a_setting() -> None:
+    assert json_rows("ref")(Row(1, b'{"id": "a", "ref": "b"}'), RECEIVED_AT).idempotency_key == "b"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        (b"broken", "", "valid JSON"),
+        (b'{"a": 1', "", "valid JSON"),
+        (b'{"a": 1} {"b": 2}', "", "valid JSON"),
+        (b'{"a": NaN}', "", "valid JSON"),
+        (b"[1]", "", "object"),
+        (b'"text"', "", "object"),
+        (b"1", "", "object"),
+        (b'{"a": "\xff"}', "", "UTF-8"),
+        (b'{"id": "\xff"}', "", "UTF-8"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "", "nested"),
+        (b'{"id": 1.5}', "/id", "string or an integer"),
+        (b'{"id": true}', "/id", "string or an integer"),
+        (b'{"id": {}}', "/id", "string or an integer"),
+        (b'{"id": ""}', "/id", "1 to 255"),
+        (b'{"id": "a\\nb"}', "/id", "printable"),
+        (b'{"id": "' + b"x" * 256 + b'"}', "/id", "1 to 255"),
+        (b'{"id": ' + b"9" * 256 + b"}", "/id", "1 to 255"),
+    ],
+)
+def test_what_cannot_be_an_event_is_refused_without_its_value(body: bytes, pointer: str, detail: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        json_rows()(Row(1, body), RECEIVED_AT)
+
+    (problem,) = refused.value.problems
+    assert problem.pointer == pointer
+    assert detail in problem.detail
+
+
+def test_the_pointer_to_an_odd_id_field_is_escaped() -> None:
+    with pytest.raises(RefusedError) as refused:
+        json_rows("a/b~c")(Row(1, b'{"a/b~c": true}'), RECEIVED_AT)
+
+    assert refused.value.problems[0].pointer == "/a~1b~0c"
+
+
+def test_a_csv_body_can_be_read_alone() -> None:
+    event = csv_rows()(Row(3, b'e1,"1,10"'), RECEIVED_AT)
+
+    assert event.body == b'id,amount\ne1,"1,10"'
+    assert event.content_type == CSV_ROW
+    assert (event.idempotency_key, event.origin) == ("e1", "a.csv:3")
+
+
+@pytest.mark.parametrize(
+    ("header", "record", "key"),
+    [
+        (b"id,amount", b"e1,2", "e1"),
+        (b"id,amount", b'"e ""1""",2', 'e "1"'),
+        (b"id,amount", b",2", "derived:1"),
+        (b"amount,id", b"2,e1", "e1"),
+        (b"amount,currency", b"2,EUR", "derived:1"),
+    ],
+)
+def test_a_record_has_its_own_id_or_a_derived_one(header: bytes, record: bytes, key: str) -> None:
+    assert csv_rows(header)(Row(1, record), RECEIVED_AT).idempotency_key == key
+
+
+@pytest.mark.parametrize(
+    ("record", "detail"),
+    [
+        (b"1", "has 1 fields where the header has 2"),
+        (b"1,2,3", "has 3 fields"),
+        (b'1,"2,3', "not valid CSV"),
+        (b'1,"2"3', "not valid CSV"),
+        (b"1,2\r3,4", "not valid CSV"),
+        (b"1,\xff", "UTF-8"),
+        (b'"\xff",1', "UTF-8"),
+        (b"a\tb,1", "printable"),
+    ],
+)
+def test_a_record_that_fits_no_header_is_refused(record: bytes, detail: str) -> None:
+    with pytest.raises(RefusedError, match=detail):
+        csv_rows()(Row(1, record), RECEIVED_AT)

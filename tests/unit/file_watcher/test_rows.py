@@ -1,0 +1,154 @@
+"""How the content of a file is cut into rows."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from file_watcher.rows import CsvFile, Reject, Row, UnreadableError, cut_array, cut_lines, cut_object
+
+ROW_BYTES_MAX = 64
+
+
+def lines(content: bytes) -> list[Row | Reject]:
+    return list(cut_lines(io.BytesIO(content), ROW_BYTES_MAX))
+
+
+def records(content: bytes, *, complete: bool = True, row_bytes_max: int = 10_000) -> list[Row | Reject]:
+    return list(CsvFile(io.BytesIO(content), row_bytes_max, complete=complete).records())
+
+
+def test_lines_end_at_line_feeds_alone_and_keep_their_numbers() -> None:
+    content = b'\xef\xbb\xbf{"a": 1}\r\n\n  \n{"b": "\xe2\x80\xa8"}\n{"c": "x\ry"}'
+
+    rows = lines(content)
+
+    assert rows == [Row(1, b'{"a": 1}'), Row(4, b'{"b": "\xe2\x80\xa8"}'), Row(5, b'{"c": "x\ry"}')]
+
+
+def test_a_line_over_the_limit_costs_itself_only() -> None:
+    content = b"x" * 64 + b"\r\n" + b"y" * 65 + b"\n" + b"z" * 1000 + b"\nlast"
+
+    rows = lines(content)
+
+    assert rows == [
+        Row(1, b"x" * 64),
+        Reject(2, "is larger than 64 bytes"),
+        Reject(3, "is larger than 64 bytes"),
+        Row(4, b"last"),
+    ]
+
+
+@given(st.lists(st.binary(max_size=80)))
+def test_cutting_lines_loses_nothing(parts: list[bytes]) -> None:
+    """Every line is yielded with its number and bytes, is blank, or is rejected as too large."""
+    content = b"\n".join(parts)
+
+    rows = {row.number: row for row in lines(content)}
+
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        plain = line.removesuffix(b"\r")
+        if not plain or plain.isspace():
+            assert len(plain) > ROW_BYTES_MAX or number not in rows
+        elif len(plain) > ROW_BYTES_MAX:
+            assert rows[number] == Reject(number, "is larger than 64 bytes")
+        else:
+            assert rows[number] == Row(number, plain)
+
+
+def test_elements_of_an_array_keep_their_bytes() -> None:
+    rows = list(cut_array(io.BytesIO(b'\xef\xbb\xbf [ {"a": 1.10} ,\n{"b": [1, {}]}, 3 ] '), ROW_BYTES_MAX))
+
+    assert rows == [Row(1, b'{"a": 1.10}'), Row(2, b'{"b": [1, {}]}'), Row(3, b"3")]
+
+
+def test_the_elements_before_the_cut_of_an_array_count() -> None:
+    rows = cut_array(io.BytesIO(b'[{"a": 1}, {"b": 2}, {"c'), ROW_BYTES_MAX)
+
+    assert [next(rows), next(rows)] == [Row(1, b'{"a": 1}'), Row(2, b'{"b": 2}')]
+    with pytest.raises(UnreadableError, match=r"cut off \(element 3\)"):
+        next(rows)
+
+
+def test_one_object_is_one_row_and_has_a_limit() -> None:
+    assert list(cut_object(io.BytesIO(b'\n{"a":\n1}\n'), ROW_BYTES_MAX)) == [Row(1, b'{"a":\n1}')]
+    with pytest.raises(UnreadableError):
+        list(cut_object(io.BytesIO(b"{" + b" " * 64 + b"}"), ROW_BYTES_MAX))
+
+
+def test_the_header_is_read_without_its_byte_order_mark() -> None:
+    table = CsvFile(io.BytesIO(b'\xef\xbb\xbfid,"a ""b"""\r\n1,2\r\n'), 100, complete=True)
+
+    assert table.columns == ["id", 'a "b"']
+    assert table.header == b'id,"a ""b"""'
+    assert list(table.records()) == [Row(2, b"1,2")]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "there is no header"),
+        (b"\n \n", "there is no header"),
+        (b"a,a\n1,2\n", "twice"),
+        (b"a,,b\n1,2,3\n", "without a name"),
+        (b"a, \n", "without a name"),
+        (b'a,"b\n1,2\n', "not valid CSV"),
+        (b'a,"b"c\n1,2\n', "not valid CSV"),
+        (b"a\rb\rc", "not valid CSV"),
+        (b"a,\xff\n", "not valid CSV"),
+        (b"x" * 70_000, "larger than"),
+    ],
+)
+def test_a_header_that_names_no_fields_makes_the_file_unreadable(content: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableError, match=reason):
+        records(content, row_bytes_max=1_000_000)
+
+
+def test_line_feeds_within_quotes_belong_to_the_record() -> None:
+    content = b'id,text\n1,"a\r\n\r\nb, ""c"""\r\n2,d\n'
+
+    rows = records(content)
+
+    assert rows == [Row(2, b'1,"a\r\n\r\nb, ""c"""'), Row(5, b"2,d")]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [b'2,"ok"\n3,c\n', b"2,b\n3,c\n", b'2,b\n3,"c\nd"\n', b'2,b\n3,"c\n'],
+)
+def test_an_open_quote_costs_its_own_line_only(after: bytes) -> None:
+    rows = records(b'id,text\n1,"open\n' + after)
+
+    assert rows[0] == Reject(2, "a quote is not closed")
+    assert rows[1] == Row(3, after.split(b"\n")[0])
+    assert len(rows) == 3
+
+
+def test_an_open_quote_is_not_searched_for_its_end_for_ever() -> None:
+    content = b'id,text\n1,"open\n' + b"2,b\n" * 20_000 + b'3,"\n'
+
+    rows = records(content, row_bytes_max=1_000_000)
+
+    assert rows[0] == Reject(2, "a quote is not closed")
+    assert len(rows) == 20_002
+
+
+def test_a_last_line_that_may_still_grow_is_no_record_yet() -> None:
+    assert records(b"id,n\n1,2\n2,12", complete=False) == [Row(2, b"1,2")]
+    assert records(b"id,n\n1,2\n2,12", complete=True) == [Row(2, b"1,2"), Row(3, b"2,12")]
+
+
+FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), max_size=12)
+
+
+@given(st.lists(st.tuples(FIELDS.filter(str.strip), FIELDS, FIELDS), max_size=20))
+def test_what_a_csv_writer_wrote_is_cut_into_the_same_records(table: list[tuple[str, str, str]]) -> None:
+    written = io.StringIO(newline="")
+    csv.writer(written, lineterminator="\r\n").writerows([("a", "b", "c"), *table])
+
+    rows = records(written.getvalue().encode())
+
+    read = [next(csv.reader(io.StringIO(row.body.decode(), newline=""))) for row in rows if isinstance(row, Row)]
+    assert read == [list(fields) for fields in table]

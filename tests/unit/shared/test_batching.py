@@ -130,7 +130,8 @@ async def test_a_failure_reaches_every_group_of_its_batch_and_no_other() -> None
         answer = await spared
 
     assert writer.batches == [[1, 2], [3, 4]]
-    assert failures == [fault, fault]
+    assert failures[0] is fault
+    assert failures[1] is fault
     assert answer == ["3", "4"]
 
 

@@ -1,0 +1,194 @@
+"""A file that its owner rewrites is read in place, with a broker in memory."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from file_watcher.handover import Handover
+from file_watcher.in_place import InPlaceFile
+from file_watcher.settings import Settings
+from shared.contracts.errors import UnavailableError
+from shared.contracts.event import Envelope
+from shared.runtime.readiness import Readiness
+from shared.testing.publisher import FakePublisher
+
+SETTLED_SECONDS = 60
+
+
+class Owner:
+    """The file's owner, and what its events came to."""
+
+    def __init__(self, path: Path, publisher: FakePublisher) -> None:
+        self.path = path
+        self.publisher = publisher
+        self._age_seconds = SETTLED_SECONDS
+
+    def write(self, content: bytes, *, settled: bool = True) -> None:
+        self.path.write_bytes(content)
+        if settled:
+            # Each time another moment, long enough ago to be over.
+            self._age_seconds -= 1
+            moment = time.time() - self._age_seconds
+            os.utime(self.path, (moment, moment))
+
+    async def until_events(self, number: int) -> list[Envelope]:
+        """Return the events once there are as many, and give some more the time to come."""
+        async with asyncio.timeout(5):
+            while len(self.publisher.events) < number:  # noqa: ASYNC110 - the publisher is a list
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        return self.publisher.events
+
+
+@asynccontextmanager
+async def reading(
+    path: Path, settings: Settings | None = None, publisher: FakePublisher | None = None
+) -> AsyncIterator[Owner]:
+    """Read the file every few milliseconds until the block ends."""
+    publisher = publisher or FakePublisher()
+    stopping = asyncio.Event()
+    file = InPlaceFile(
+        path,
+        "shop",
+        handover=Handover(publisher, batches_in_flight_max=2, stopping=stopping),
+        settings=settings or Settings(),
+        readiness=Readiness("file"),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(file.run(stopping, interval_seconds=0.02))
+        yield Owner(path, publisher)
+        stopping.set()
+
+
+def bodies(events: list[Envelope]) -> list[bytes]:
+    return [event.body for event in events]
+
+
+async def test_only_what_is_new_is_published(tmp_path: Path) -> None:
+    async with reading(tmp_path / "a.json") as owner:
+        owner.write(b'[{"value": 1}, {"value": 2}]')
+        first = await owner.until_events(2)
+        owner.write(b'[{"value": 2}, {"value": 3}, {"value": 1}]')
+
+        second = await owner.until_events(3)
+
+        assert bodies(first) == [b'{"value": 1}', b'{"value": 2}']
+        assert bodies(second[2:]) == [b'{"value": 3}']
+
+
+async def test_a_row_once_more_is_one_more_event(tmp_path: Path) -> None:
+    async with reading(tmp_path / "a.ndjson") as owner:
+        owner.write(b'{"v": 1}\n')
+        await owner.until_events(1)
+        owner.write(b'{"v": 1}\n{"v": 1}\n{"v": 1}\n')
+
+        events = await owner.until_events(3)
+
+        assert bodies(events) == [b'{"v": 1}'] * 3
+        assert len({event.event_id for event in events}) == 3
+
+
+async def test_a_restart_gives_the_same_ids_again(tmp_path: Path) -> None:
+    """What was published before is published again, and the ledger knows it by its ids."""
+    path = tmp_path / "a.csv"
+    async with reading(path) as owner:
+        owner.write(b"v\n1\n1\n2\n")
+        before = {event.event_id for event in await owner.until_events(3)}
+
+    async with reading(path) as owner:
+        owner.write(b"v\n2\n1\n3\n1\n")
+        after = {event.event_id for event in await owner.until_events(4)}
+
+    assert len(before) == 3
+    assert len(after - before) == 1
+    assert before < after
+
+
+async def test_an_edited_row_with_an_id_of_its_own_is_published_again(tmp_path: Path) -> None:
+    """The ledger must see that the same id came with other content."""
+    async with reading(tmp_path / "a.json") as owner:
+        owner.write(b'[{"id": 7, "v": 1}]')
+        await owner.until_events(1)
+        owner.write(b'[{"id": 7, "v": 2}]')
+
+        events = await owner.until_events(2)
+
+        assert [event.idempotency_key for event in events] == ["7", "7"]
+        assert bodies(events) == [b'{"id": 7, "v": 1}', b'{"id": 7, "v": 2}']
+
+
+async def test_the_whole_rows_of_a_half_written_file_count(tmp_path: Path) -> None:
+    async with reading(tmp_path / "a.json") as owner:
+        owner.write(b'[{"v": 1}, {"v": ', settled=False)
+        await owner.until_events(1)
+        owner.write(b'[{"v": 1}, {"v": 2}]', settled=False)
+
+        assert bodies(await owner.until_events(2)) == [b'{"v": 1}', b'{"v": 2}']
+
+
+async def test_a_csv_row_that_may_still_grow_waits(tmp_path: Path) -> None:
+    async with reading(tmp_path / "a.csv") as owner:
+        owner.write(b"v\n1\n2", settled=False)
+        await owner.until_events(1)
+        owner.write(b"v\n1\n25\n", settled=False)
+
+        assert bodies(await owner.until_events(2)) == [b"v\n1", b"v\n25"]
+
+
+async def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    async with reading(path) as owner:
+        owner.write(b'[{"v": 1}]', settled=False)
+        status = path.stat()
+        await owner.until_events(1)
+        path.write_bytes(b'[{"v": 2}]')
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+        assert bodies(await owner.until_events(2)) == [b'{"v": 1}', b'{"v": 2}']
+
+
+async def test_rows_that_were_not_confirmed_are_published_later(tmp_path: Path) -> None:
+    publisher = FakePublisher()
+    publisher.fault = UnavailableError("away")
+    async with reading(tmp_path / "a.json", publisher=publisher) as owner:
+        owner.write(b'[{"v": 1}]')
+        await asyncio.sleep(0.2)
+        publisher.fault = None
+
+        assert bodies(await owner.until_events(1)) == [b'{"v": 1}']
+
+
+async def test_a_missing_or_unreadable_file_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    async with reading(path) as owner:
+        await asyncio.sleep(0.05)
+        path.mkdir()
+        await asyncio.sleep(0.05)
+        path.rmdir()
+        owner.write(b"")
+        await asyncio.sleep(0.05)
+        owner.write(b'[{"v": 1}]')
+
+        assert bodies(await owner.until_events(1)) == [b'{"v": 1}']
+
+
+async def test_forgotten_rows_are_published_again_and_nothing_else(tmp_path: Path) -> None:
+    """The memory is bounded; the ledger knows the rest."""
+    async with reading(tmp_path / "a.ndjson", Settings(files_seen_rows_max=2, files_batch_events_max=1)) as owner:
+        owner.write(b'{"v": 1}\n{"v": 2}\n{"v": 3}\n')
+        await owner.until_events(3)
+        owner.write(b'{"v": 1}\n{"v": 2}\n{"v": 3}\n\n')
+
+        events = await owner.until_events(4)
+
+        assert len({event.event_id for event in events}) == 3
+
+
+async def test_rows_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
+    async with reading(tmp_path / "a.ndjson", Settings(files_in_place_rows_max=2)) as owner:
+        owner.write(b'{"v": 1}\n{"v": 2}\n{"v": 3}\n')
+
+        assert len(await owner.until_events(2)) == 2

@@ -1,0 +1,223 @@
+"""The cache on a real server: fast when it is there, and never more than a hint."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+import pytest
+import redis.asyncio
+
+from shared.cache import Cache
+from shared.contracts.event import identify
+from shared.contracts.outcome import Problem
+from shared.contracts.record import Record, Source
+from shared.settings import RedisSettings
+from support.servers import Servers
+
+CREATED = datetime(2026, 11, 23, 12, 30, 0, 123456, tzinfo=UTC)
+
+
+def record(number: int = 1, payload: bytes = b'{"amount": 1.10}') -> Record:
+    """Return a record as the processor feeds it."""
+    return Record(
+        id=number,
+        raw_event_id=number + 100,
+        event_id=identify("shop", str(number)),
+        source="shop",
+        channel="queue",
+        status="SUCCESS",
+        attempt=1,
+        result_payload=msgspec.Raw(payload),
+        errors=(Problem("/amount", "is odd"),),
+        idempotency_key=str(number),
+        type=None,
+        occurred_at=None,
+        received_at=CREATED,
+        processed_at=CREATED,
+    )
+
+
+@pytest.fixture
+async def server(servers: Servers) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client of the server's own, which is empty."""
+    client = redis.asyncio.Redis.from_url(servers.redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def cache(servers: Servers, server: redis.asyncio.Redis) -> AsyncIterator[Cache]:  # noqa: ARG001 - an empty server
+    """A cache with time enough for a busy machine."""
+    cache = Cache.connect(RedisSettings(redis_url=servers.redis_url, redis_seconds_max=2, cache_seconds=60))
+    yield cache
+    await cache.close()
+
+
+async def test_a_record_is_found_under_its_own_id_and_its_events(cache: Cache) -> None:
+    kept = record()
+
+    await cache.put_records([kept, record(2)])
+
+    assert await cache.record(kept.id) == kept
+    assert await cache.record_of_event(kept.event_id) == kept
+    assert cache.present
+
+
+async def test_what_was_not_kept_is_not_found(cache: Cache) -> None:
+    assert await cache.record(7) is None
+    assert await cache.record_of_event(UUID(int=7)) is None
+    assert await cache.sources() is None
+    assert not await cache.is_queued(UUID(int=7))
+
+
+async def test_everything_that_is_kept_is_forgotten_in_time(cache: Cache, server: redis.asyncio.Redis) -> None:
+    await cache.put_records([record()])
+    await cache.put_queued([UUID(int=1)])
+    await cache.put_sources([Source(id=1, name="shop", created_at=CREATED)])
+
+    keys = await server.keys()
+
+    lives = [await server.ttl(key) for key in keys]
+    keys_kept, seconds_max = 4, 60
+    assert len(lives) == keys_kept
+    assert all(0 < seconds <= seconds_max for seconds in lives)
+
+
+async def test_a_large_record_is_left_to_the_ledger(cache: Cache) -> None:
+    large = record(payload=b'{"a":"%s"}' % (b"x" * 70_000))
+
+    await cache.put_records([large, record(2)])
+
+    assert await cache.record(large.id) is None
+    assert await cache.record(2) == record(2)
+
+
+async def test_queued_never_covers_a_record(cache: Cache) -> None:
+    """The two notes race: the processor may be done before the door has written its own."""
+    done, waiting = record(), identify("shop", "waiting")
+    await cache.put_records([done])
+
+    await cache.put_queued([done.event_id, waiting])
+
+    assert await cache.record_of_event(done.event_id) == done
+    assert not await cache.is_queued(done.event_id)
+    assert await cache.is_queued(waiting)
+    assert await cache.record_of_event(waiting) is None
+
+
+async def test_a_record_takes_the_place_of_queued(cache: Cache) -> None:
+    done = record()
+    await cache.put_queued([done.event_id])
+
+    await cache.put_records([done])
+
+    assert not await cache.is_queued(done.event_id)
+    assert await cache.record_of_event(done.event_id) == done
+
+
+async def test_sources_are_kept_until_there_is_a_new_one(cache: Cache) -> None:
+    sources = [Source(id=1, name="shop", created_at=CREATED)]
+    await cache.put_sources(sources)
+    kept = await cache.sources()
+
+    await cache.forget_sources()
+
+    assert kept == sources
+    assert await cache.sources() is None
+
+
+@pytest.mark.parametrize("poison", [b"", b"{", b"[]", b'{"id": "x"}', b"\xff\xfe", b'"queued"'])
+async def test_what_cannot_be_read_is_as_good_as_nothing(
+    cache: Cache, server: redis.asyncio.Redis, poison: bytes
+) -> None:
+    event_id = record().event_id
+    for key in (f"etlpay:event:{event_id}", "etlpay:record:1", "etlpay:sources"):
+        await server.set(key, poison)
+
+    found = (await cache.record_of_event(event_id), await cache.record(1))
+
+    assert found == (None, None)
+    assert await cache.sources() in (None, [])
+
+
+async def test_a_key_of_another_kind_is_as_good_as_nothing(cache: Cache, server: redis.asyncio.Redis) -> None:
+    await server.hset("etlpay:record:1", mapping={"a": "b"})
+
+    assert await cache.record(1) is None
+
+
+async def test_without_an_address_the_cache_is_always_empty() -> None:
+    cache = Cache.connect(RedisSettings(redis_url=""))
+
+    await cache.put_records([record()])
+    await cache.put_queued([UUID(int=1)])
+    await cache.put_sources([])
+    await cache.forget_sources()
+    found = await cache.record(1)
+    await cache.close()
+
+    assert found is None
+    assert not cache.present
+
+
+async def use(cache: Cache) -> None:
+    """Make every kind of call once; each finds nothing and raises nothing."""
+    await cache.put_records([record()])
+    await cache.put_queued([UUID(int=1)])
+    await cache.put_sources([])
+    await cache.forget_sources()
+    assert await cache.record(1) is None
+    assert await cache.record_of_event(UUID(int=1)) is None
+    assert await cache.sources() is None
+    assert not await cache.is_queued(UUID(int=1))
+
+
+async def test_a_cache_that_is_away_is_an_empty_one(unused_tcp_port: int) -> None:
+    cache = Cache.connect(RedisSettings(redis_url=f"redis://127.0.0.1:{unused_tcp_port}/0"))
+
+    await use(cache)
+    await cache.close()
+
+    assert not cache.present
+
+
+async def test_a_cache_that_hangs_holds_up_nobody() -> None:
+    """It takes the connection and never says a word."""
+    gone = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gone.wait()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    cache = Cache.connect(RedisSettings(redis_url=f"redis://127.0.0.1:{port}/0", redis_seconds_max=0.05))
+
+    begun = time.monotonic()
+    await use(cache)
+    took_seconds = time.monotonic() - begun
+
+    await cache.close()
+    gone.set()
+    silent.close()
+    await silent.wait_closed()
+    calls, seconds_max_each = 8, 0.2
+    assert took_seconds < calls * seconds_max_each
+    assert not cache.present
+
+
+async def test_a_cache_that_comes_back_is_used_again(servers: Servers, server: redis.asyncio.Redis) -> None:
+    """The server ends our connections; the next call but one finds it again."""
+    cache = Cache.connect(RedisSettings(redis_url=servers.redis_url, redis_seconds_max=2))
+    await cache.put_records([record()])
+
+    await server.client_kill_filter(_type="normal", skipme=True)
+    await cache.record(1)
+
+    assert await cache.record(1) == record()
+    assert cache.present
+    await cache.close()

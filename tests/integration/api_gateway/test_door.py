@@ -1,0 +1,238 @@
+"""The HTTP server with its limits, on a real socket, over twins: what a client that does not play by the rules gets."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+import uvicorn
+
+from api_gateway.bootstrap import server_config
+from api_gateway.settings import GatewaySettings
+from shared.runtime.ops import EmbeddedServer
+from support.gateway import run_gateway
+
+EVENT = b'{"source_name":"s","payload":{"value":1}}'
+LIMITS = {
+    "http_head_seconds_max": 0.5,
+    "http_body_seconds_max": 0.5,
+    "http_keep_alive_seconds": 1,
+    "body_bytes_max": 100_000,
+}
+
+
+class Door:
+    """A running server."""
+
+    def __init__(self, port: int, stored: Callable[[], int]) -> None:
+        self.port = port
+        self.stored = stored
+
+    async def send(self, *parts: bytes, pause: float = 0) -> bytes:
+        """Send the parts and return everything until the server closes; b"...open" where it does not for 3 s."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        found = b""
+        try:
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause)
+            async with asyncio.timeout(3):
+                while chunk := await reader.read(65_536):
+                    found += chunk
+        except TimeoutError:
+            found += b"...open"
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+        return found
+
+
+DoorMaker = Callable[..., AbstractAsyncContextManager[Door]]
+
+
+@asynccontextmanager
+async def run_door(**settings: object) -> AsyncIterator[Door]:
+    chosen = {**LIMITS, **settings}
+    async with run_gateway(**chosen) as gateway, asyncio.TaskGroup() as group:
+        config = server_config(gateway.app, GatewaySettings(http_port=0, **chosen))  # type: ignore[arg-type]
+        server: uvicorn.Server = EmbeddedServer(config)
+        group.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield Door(port, lambda: len(gateway.processing.events))
+        finally:
+            server.should_exit = True
+
+
+@pytest.fixture
+def door() -> DoorMaker:
+    """Return what opens doors; its arguments are settings."""
+    return run_door
+
+
+def post(body: bytes = EVENT, *headers: bytes, path: bytes = b"/api/ingest") -> bytes:
+    head = [b"POST %b HTTP/1.1" % path, b"host: x", b"content-length: %d" % len(body), *headers]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+def statuses(found: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
+
+
+async def test_requests_in_one_breath_are_answered_in_order(door: DoorMaker) -> None:
+    async with door() as d:
+        found = await d.send(post() + post(b"{") + post())
+
+        assert statuses(found) == [201, 400, 201]
+        assert d.stored() == 2
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"\x16\x03\x01 not http\r\n\r\n", 400),
+        (
+            b"POST /api/ingest HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST /api/ingest HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}{}", 400),
+        (b"POST /api/ingest HTTP/1.1\r\nhost: x\r\ncontent-length: -2\r\n\r\n{}", 400),
+        (b"POST /api/ingest HTTP/1.1\nhost: x\ncontent-length: 2\n\n{}", 400),
+        (b"POST /api/ingest HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400),
+        (b"CONNECT elsewhere:1 HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 1_000_000, 431),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431),
+    ],
+)
+async def test_what_is_not_http_is_a_problem_and_the_end(door: DoorMaker, request_bytes: bytes, status: int) -> None:
+    async with door() as d:
+        found = await d.send(request_bytes)
+
+        assert statuses(found) == [status]
+        assert b"content-type: application/problem+json" in found
+        assert not found.endswith(b"...open")
+        assert d.stored() == 0
+
+
+async def test_rubbish_after_a_request_does_not_take_its_answer_away(door: DoorMaker) -> None:
+    """A 400 would say that nothing was stored."""
+    async with door() as d:
+        found = await d.send(post() + b"\x00rubbish\r\n\r\n")
+
+        assert statuses(found)[0] == 201
+        assert d.stored() == 1
+        assert not found.endswith(b"...open")
+
+
+async def test_a_batch_that_breaks_on_the_wire_gets_no_answer_that_could_be_wrong(door: DoorMaker) -> None:
+    async with door(batch_group_events=1) as d:
+        head = b"POST /api/ingest/batch HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        item = b"[" + EVENT + b","
+
+        found = await d.send(head + b"%x\r\n%b\r\n" % (len(item), item), b"zz\r\n", pause=0.2)
+
+        assert found == b""
+        assert d.stored() == 1
+
+
+@pytest.mark.parametrize(
+    "parts", [(b"",), (b"POST /api/ingest HT",), (b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a:",), (b"\r\n",)]
+)
+async def test_a_head_that_does_not_come_closes_the_connection(door: DoorMaker, parts: tuple[bytes, ...]) -> None:
+    async with door() as d:
+        assert await d.send(*parts) == b""
+
+
+async def test_a_head_that_drips_closes_the_connection(door: DoorMaker) -> None:
+    async with door() as d:
+        drops = [bytes([byte]) for byte in b"POST /api/ingest HTTP/1.1\r\n"]
+
+        assert await d.send(*drops, pause=0.05) == b""
+
+
+async def test_a_body_that_does_not_come_is_408(door: DoorMaker) -> None:
+    async with door() as d:
+        found = await d.send(b"POST /api/ingest HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
+
+        assert statuses(found) == [408]
+        assert not found.endswith(b"...open")
+
+
+async def test_blank_lines_do_not_keep_a_connection_open(door: DoorMaker) -> None:
+    async with door() as d:
+        found = await d.send(post(), b"\r\n", pause=0.1)
+
+        assert statuses(found) == [201]
+        assert not found.endswith(b"...open")
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_large_body_is_413_and_the_client_can_read_it(door: DoorMaker, *, chunked: bool) -> None:
+    async with door() as d:
+        size = 20_000_000
+        chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+        head = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % size
+        body = chunk * 300 + b"0\r\n\r\n" if chunked else b"x" * size
+
+        found = await d.send(b"POST /api/ingest HTTP/1.1\r\nhost: x\r\n" + head + b"\r\n\r\n", body)
+
+        assert statuses(found) == [413]
+
+
+async def test_a_client_that_asks_first_is_not_asked_for_what_is_too_large(door: DoorMaker) -> None:
+    async with door() as d:
+        head = b"POST /api/ingest HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+
+        assert statuses(await d.send(head % 10_000_000)) == [413]
+        assert statuses(await d.send(head % len(EVENT), EVENT, pause=0.1)) == [100, 201]
+
+
+@pytest.mark.parametrize("wish", [b"h2c", b"websocket"])
+async def test_a_request_that_would_like_an_upgrade_is_served_as_it_is(door: DoorMaker, wish: bytes) -> None:
+    """Some HTTP/2 clients send this with every first request, body included."""
+    async with door() as d:
+        request = post(EVENT, b"connection: Upgrade, HTTP2-Settings", b"upgrade: " + wish, b"http2-settings: AA")
+
+        whole = await d.send(request)
+        apart = await d.send(request[:-10], request[-10:], pause=0.1)
+
+        assert statuses(whole) == statuses(apart) == [201]
+        assert d.stored() == 2
+
+
+async def test_connections_beyond_the_limit_get_503_and_those_open_are_served(door: DoorMaker) -> None:
+    async with door(http_connections_max=1, http_head_seconds_max=5) as d:
+        reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
+        await asyncio.sleep(0.05)
+
+        second = await d.send(b"")
+        writer.write(post(EVENT, b"connection: close"))
+        first = await reader.read()
+        writer.close()
+
+        assert statuses(second) == [503]
+        assert statuses(first) == [201]
+
+
+async def test_stopping_lets_a_request_in_flight_finish(door: DoorMaker) -> None:
+    async with door(http_body_seconds_max=5) as d:
+        reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
+        writer.write(post()[:-5])
+        await asyncio.sleep(0.1)
+
+        async def finish() -> bytes:
+            await asyncio.sleep(0.3)
+            writer.write(EVENT[-5:])
+            return await reader.read()
+
+        finishing = asyncio.ensure_future(finish())
+
+    found = await finishing
+    writer.close()
+    assert statuses(found) == [201]

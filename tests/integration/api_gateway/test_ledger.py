@@ -1,0 +1,229 @@
+"""The gateway's queries on a real PostgreSQL, as the role that only reads."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import msgspec
+import pytest
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api_gateway.ledger import Ledger, RecordFilter, create_reader, page_query
+from api_gateway.paging import Position, read_record_cursor, read_source_cursor
+from processor.store import Entry, Store
+from processor.transform import CSV_ROW, failed, transform
+from shared.contracts.errors import UnavailableError
+from shared.contracts.event import Channel, Envelope
+from shared.contracts.outcome import RecordStatus
+from shared.settings import PostgresSettings
+from support.events import event
+from support.servers import ROLE_PASSWORD, Servers
+
+START = datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+
+def reader_settings(ledger: Servers, **more: str) -> PostgresSettings:
+    url = more.get("url", ledger.postgres_url("etlpay_reader"))
+    return PostgresSettings(postgres_url=url, postgres_password=ROLE_PASSWORD, postgres_seconds_max=5)
+
+
+@pytest.fixture
+async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Ledger]:  # noqa: ARG001 - an empty ledger
+    """The gateway's view of an empty ledger."""
+    reader = Ledger(create_reader(reader_settings(ledger)), page_bytes_max=10_000)
+    yield reader
+    await reader.close()
+
+
+async def store(engine: AsyncEngine, *events: Envelope, at: datetime = START, fail: bool = False) -> None:
+    drafts = [failed("broken") if fail else transform(each) for each in events]
+    entries = [Entry(each, draft) for each, draft in zip(events, drafts, strict=True)]
+    await Store(engine).write(entries, processed_at=at)
+
+
+async def test_a_record_is_what_was_stored_byte_for_byte(engine: AsyncEngine, reader: Ledger) -> None:
+    body = b'{"amount": 1.10,  "text": "\xc3\xa9"}'
+    sent = msgspec.structs.replace(event(body, key="a"), type="payment", occurred_at=START)
+    await store(engine, sent)
+
+    record = await reader.record_of_event(sent.event_id)
+
+    assert record is not None
+    assert bytes(record.result_payload) == body
+    assert (record.source, record.channel, record.status, record.attempt) == ("test", "http", "SUCCESS", 1)
+    assert (record.idempotency_key, record.type, record.occurred_at) == ("a", "payment", START)
+    assert record.processed_at == START
+    assert await reader.record(record.id) == record
+
+
+async def test_a_failed_record_has_its_reasons_and_no_result(engine: AsyncEngine, reader: Ledger) -> None:
+    sent = event(key="a")
+    await store(engine, sent, fail=True)
+
+    record = await reader.record_of_event(sent.event_id)
+
+    assert record is not None
+    assert record.status == "FAILED"
+    assert bytes(record.result_payload) == b"null"
+    assert [(problem.pointer, problem.detail) for problem in record.errors] == [("", "broken")]
+
+
+async def test_a_result_that_is_not_the_body_is_the_stored_one(engine: AsyncEngine, reader: Ledger) -> None:
+    sent = event(b"a,b\n1,2", key="a", content_type=CSV_ROW)
+    await store(engine, sent)
+
+    record = await reader.record_of_event(sent.event_id)
+
+    assert record is not None
+    assert msgspec.json.decode(record.result_payload) == {"a": "1", "b": "2"}
+
+
+async def test_what_is_not_there_is_none(reader: Ledger) -> None:
+    assert await reader.record(2**63 - 1) is None
+    assert await reader.record_of_event(event().event_id) is None
+    assert (await reader.records(RecordFilter(), after=None, limit=5)).items == []
+    assert (await reader.sources(after=0, limit=5)).items == []
+
+
+async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
+    engine: AsyncEngine, reader: Ledger
+) -> None:
+    """Three records share each moment, so that the order within a moment counts too."""
+    for moment in range(5):
+        await store(engine, *[event(key=f"{moment}-{i}") for i in range(3)], at=START + timedelta(seconds=moment))
+    seen: list[int] = []
+    after: Position | None = None
+
+    while True:
+        page = await reader.records(RecordFilter(), after=after, limit=4)
+        seen += [record.id for record in page.items]
+        await store(engine, event(key=f"new-{len(seen)}"), at=START + timedelta(hours=1))
+        if page.next is None:
+            break
+        after = read_record_cursor(page.next)
+
+    assert seen == sorted(range(1, 16), reverse=True)
+
+
+async def test_the_filters_filter(engine: AsyncEngine, reader: Ledger) -> None:
+    await store(engine, event(key="1", source="a"), at=START)
+    await store(engine, event(key="2", source="b"), at=START + timedelta(seconds=1), fail=True)
+    grpc = msgspec.structs.replace(event(key="3", source="a"), channel=Channel.GRPC)
+    await store(engine, grpc, at=START + timedelta(seconds=2))
+
+    async def keys(**which: object) -> list[str | None]:
+        page = await reader.records(RecordFilter(**which), after=None, limit=10)  # type: ignore[arg-type]
+        return [record.idempotency_key for record in page.items]
+
+    assert await keys() == ["3", "2", "1"]
+    assert await keys(source="a") == ["3", "1"]
+    assert await keys(source="nobody") == []
+    assert await keys(status=RecordStatus.FAILED) == ["2"]
+    assert await keys(status=RecordStatus.SUCCESS, channel=Channel.GRPC) == ["3"]
+    assert await keys(since=START + timedelta(seconds=1)) == ["3", "2"]
+    assert await keys(until=START + timedelta(seconds=1)) == ["1"]
+
+
+async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(engine: AsyncEngine, reader: Ledger) -> None:
+    for number in range(4):
+        large = event(b'{"x":"%b"}' % (b"y" * 6_000), key=str(number))
+        await store(engine, large, at=START + timedelta(seconds=number))
+
+    first = await reader.records(RecordFilter(), after=None, limit=10)
+    assert first.next is not None
+    second = await reader.records(RecordFilter(), after=read_record_cursor(first.next), limit=10)
+
+    assert [record.idempotency_key for record in first.items] == ["3", "2"]
+    assert [record.idempotency_key for record in second.items] == ["1", "0"]
+    assert second.next is None
+
+
+async def test_one_payload_over_the_limit_of_a_page_is_a_page(engine: AsyncEngine, reader: Ledger) -> None:
+    await store(engine, event(b'{"x":"%b"}' % (b"y" * 20_000), key="a"))
+
+    assert len((await reader.records(RecordFilter(), after=None, limit=10)).items) == 1
+
+
+async def test_sources_come_in_pages_in_order(engine: AsyncEngine, reader: Ledger) -> None:
+    for name in "cab":
+        await store(engine, event(key="1", source=name))
+
+    first = await reader.sources(after=0, limit=2)
+    assert first.next is not None
+    second = await reader.sources(after=read_source_cursor(first.next), limit=2)
+
+    assert [source.name for source in first.items + second.items] == ["c", "a", "b"]
+    assert second.next is None
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM raw_events", "CREATE TABLE mine (id int)"])
+async def test_the_readers_connection_cannot_write(ledger: Servers, owner: asyncpg.Connection, statement: str) -> None:  # noqa: ARG001
+    engine = create_reader(reader_settings(ledger))
+
+    with pytest.raises(DBAPIError):
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("user", ["nobody", "etlpay_reader"])
+async def test_a_ledger_that_cannot_be_reached_is_unavailable(ledger: Servers, user: str) -> None:
+    """Whether the role is refused or nobody listens."""
+    url = ledger.postgres_url(user) if user == "nobody" else "postgresql://etlpay_reader@127.0.0.1:1/etlpay"
+    reader = Ledger(create_reader(reader_settings(ledger, url=url)), page_bytes_max=1)
+
+    with pytest.raises(UnavailableError):
+        await reader.record(1)
+
+    assert await reader.present() is False
+    await reader.close()
+
+
+AFTER = Position(START, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("which", "after", "index"),
+    [
+        (RecordFilter(), None, "processed_records_by_time"),
+        (RecordFilter(), AFTER, "processed_records_by_time"),
+        (RecordFilter(since=START, until=START + timedelta(days=1)), AFTER, "processed_records_by_time"),
+        (RecordFilter(status=RecordStatus.SUCCESS), AFTER, "processed_records_by_time"),
+        (RecordFilter(source="s7"), None, "processed_records_by_source"),
+        (RecordFilter(source="s7"), AFTER, "processed_records_by_source"),
+        (RecordFilter(status=RecordStatus.FAILED), AFTER, "processed_records_failed"),
+    ],
+)
+async def test_each_query_runs_along_the_index_that_is_meant_for_it(
+    many_records: asyncpg.Connection, which: RecordFilter, after: Position | None, index: str
+) -> None:
+    query = page_query(which, after=after, limit=50, bytes_max=1_000_000)
+    compiled = query.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+
+    plan = "\n".join(row[0] for row in await many_records.fetch(f"EXPLAIN {compiled}"))
+
+    assert index in plan
+    assert "Seq Scan on processed_records" not in plan
+    assert "Seq Scan on raw_events" not in plan
+
+
+@pytest.fixture
+async def many_records(owner: asyncpg.Connection) -> asyncpg.Connection:
+    """Forty thousand records of a hundred sources, one in a thousand FAILED."""
+    await owner.execute(
+        """
+        INSERT INTO ingestion_sources (name) SELECT 's' || n FROM generate_series(1, 100) AS n;
+        INSERT INTO raw_events (event_id, source_id, channel, received_at, content_type, body)
+        SELECT gen_random_uuid(), 1 + n % 100, 1, now(), 'application/json', '{}' FROM generate_series(1, 40000) AS n;
+        INSERT INTO processed_records (raw_event_id, source_id, channel, status, processed_at)
+        SELECT n, 1 + n % 100, 1, CASE WHEN n % 1000 = 0 THEN 2 ELSE 1 END,
+               timestamptz '2026-11-23' + n * interval '1 s'
+        FROM generate_series(1, 40000) AS n;
+        ANALYZE;
+        """
+    )
+    return owner

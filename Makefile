@@ -37,8 +37,8 @@ test: venv ## run every test that this machine can run (ARGS="tests/unit -k name
 lint: venv ## formatter, linter, types, architecture, dependencies
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy $(PACKAGES:%=%/src) tools
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy $(PACKAGES:%=%/src) tests tools docker
+	@$(BIN)/lint-imports --no-logo
 	@for package in $(PACKAGES); do (cd $$package && $(abspath $(BIN))/deptry --no-ansi src) || exit 1; done
 
 .PHONY: fmt
@@ -57,6 +57,11 @@ clean: venv ## stop everything and delete its data
 .PHONY: proto
 proto: venv ## generate the gRPC code from protos/
 	@$(BIN)/python tools/generate_proto.py
+
+.PHONY: docs
+docs: venv ## generate docs/settings.md and docs/openapi.json
+	@$(BIN)/python tools/generate_settings_table.py
+	@$(BIN)/python tools/generate_openapi.py
 
 .PHONY: lock
 lock: ## write requirements.lock anew (needs uv, which `make venv` lays)

@@ -85,6 +85,7 @@ async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
     try:
         port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
     except RuntimeError as error:
+        await server.stop(grace=None)
         raise FatalError(f"cannot listen on {settings.grpc_host}:{settings.grpc_port}") from error
     await server.start()
     log.info("listening", host=settings.grpc_host, port=port)

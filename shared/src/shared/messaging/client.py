@@ -13,10 +13,10 @@ from yarl import URL
 from shared.messaging.publisher import publish_confirmed
 from shared.messaging.session import Session
 from shared.messaging.topology import EVENTS_EXCHANGE
-from shared.settings import AmqpSettings, ServiceSettings
+from shared.settings import QueueBrokerSettings, ServiceSettings
 
 
-class ClientSettings(ServiceSettings, AmqpSettings):
+class ClientSettings(ServiceSettings, QueueBrokerSettings):
     """The settings that the client reads when it is given no URL."""
 
 
@@ -32,8 +32,8 @@ class QueueClient:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        """`url` is `amqp://user:password@host:port/`; without it `ETLPAY_AMQP_URL` and `ETLPAY_AMQP_PASSWORD` count."""
-        settings = ClientSettings()
+        """`url` is `amqp://user:password@host:port/`; without it the settings count, as for the queue channel."""
+        settings = ClientSettings().queue_broker()
         self._deadline_seconds = settings.publish_seconds_max
         self._connect_seconds_max = settings.amqp_connect_seconds_max
         self._url = URL(url) if url else URL(settings.amqp_url).with_password(settings.amqp_password.get_secret_value())

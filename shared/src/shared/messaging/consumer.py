@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
-from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, own_cancellations
+from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
 from shared.messaging.tolerance import tolerate_unreadable_properties
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
@@ -16,13 +16,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _SETUP_SECONDS_MAX: Final = 15.0
 _STOP_SECONDS_MAX: Final = 2.0
+_SETTLE_SECONDS_MAX: Final = 5.0
 
 
 class Delivery:
     """A message taken from a queue, with its handle."""
 
-    def __init__(self, message: AbstractIncomingMessage) -> None:
-        """Hold the message until it is settled."""
+    def __init__(self, session: Session, message: AbstractIncomingMessage) -> None:
+        """Hold the message, which came on `session`, until it is settled."""
+        self._session = session
         self._message = message
 
     @property
@@ -60,9 +62,11 @@ class Delivery:
 
     async def _settle(self, frame: Awaitable[None]) -> None:
         try:
-            with own_cancellations():
-                await frame
+            with told_session_end():
+                async with self._session.bounded(asyncio.get_running_loop().time() + _SETTLE_SECONDS_MAX):
+                    await frame
         except SESSION_ERRORS as error:
+            self._session.abandon("a delivery could not be settled")
             log.debug("not settled; the broker will deliver it again", error=type(error).__name__)
 
 
@@ -108,7 +112,7 @@ class Consumer:
         self._tell(present=True)
         try:
             async with asyncio.TaskGroup() as settling:
-                receiving = settling.create_task(self._receive(inbox, settling))
+                receiving = settling.create_task(self._receive(session, inbox, settling))
                 await first_of(session.lost, self._closing)
                 self._tell(present=False)
                 await _stop_receiving(session, queue, tag)
@@ -128,10 +132,12 @@ class Consumer:
         queue = await amqp_channel.get_queue(self._queue, ensure=False)
         return queue, await queue.consume(inbox.put, no_ack=False)
 
-    async def _receive(self, inbox: asyncio.Queue[AbstractIncomingMessage], settling: asyncio.TaskGroup) -> None:
+    async def _receive(
+        self, session: Session, inbox: asyncio.Queue[AbstractIncomingMessage], settling: asyncio.TaskGroup
+    ) -> None:
         while True:
             message = await inbox.get()
-            settling.create_task(self._settle(Delivery(message)))
+            settling.create_task(self._settle(Delivery(session, message)))
 
     def _tell(self, *, present: bool) -> None:
         if self._readiness is not None:
@@ -143,8 +149,8 @@ async def _stop_receiving(session: Session, queue: AbstractQueue, tag: str) -> N
     if session.lost.is_set():
         return
     try:
-        with own_cancellations():
-            async with asyncio.timeout(_STOP_SECONDS_MAX):
+        with told_session_end():
+            async with session.bounded(asyncio.get_running_loop().time() + _STOP_SECONDS_MAX):
                 await queue.cancel(tag)
     except SESSION_ERRORS:
         session.abandon("consumer could not be cancelled")

@@ -12,8 +12,8 @@ from aio_pika.exceptions import DeliveryError, PublishError
 from pamqp.commands import Basic
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
-from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, own_cancellations
-from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, declare_lanes
+from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, require_lanes
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 from shared.wire import CONTENT_TYPE
@@ -97,7 +97,7 @@ class Publisher:
 
     async def _serve(self, session: Session) -> None:
         async with asyncio.timeout(_SETUP_SECONDS_MAX):
-            await declare_lanes(session.connection)
+            await require_lanes(session.connection)
             amqp_channel = await session.connection.channel(publisher_confirms=True, on_return_raises=True)
         amqp_channel.close_callbacks.add(lambda *_: session.abandon("channel closed"))
         self._session, self._direct = session, amqp_channel.default_exchange
@@ -160,13 +160,13 @@ async def publish_confirmed(
         OutcomeUnknownError: the session ended, or the deadline came, before the broker answered.
     """
     try:
-        async with asyncio.timeout_at(deadline):
+        async with session.bounded(deadline):
             await session.unblocked()
     except TimeoutError as error:
-        raise UnavailableError("RabbitMQ is short of memory or disk") from error
+        raise UnavailableError("RabbitMQ takes no messages now") from error
     try:
-        with own_cancellations():
-            async with asyncio.timeout_at(deadline):
+        with told_session_end():
+            async with session.bounded(deadline):
                 answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
     except PublishError as error:
         # A new session declares the queue again, should somebody have deleted it.

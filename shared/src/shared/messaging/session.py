@@ -32,7 +32,7 @@ _REFUSALS_MAX: Final = 5
 
 
 class SessionLostError(ConnectionError):
-    """The client library cancelled what was in flight because the session ended."""
+    """The client library ended what was in flight because the session ended."""
 
 
 class Session:
@@ -43,12 +43,32 @@ class Session:
         self.connection = connection
         self.lost = asyncio.Event()
         self.reason = ""
+        self._waits: set[asyncio.Timeout] = set()
         connection.close_callbacks.add(lambda _, error: self.abandon(type(error).__name__))
 
     def abandon(self, reason: str) -> None:
         """End the session: what is in flight on it is unknown from now on. The first reason counts."""
         self.reason = self.reason or reason
         self.lost.set()
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(0)
+
+    @asynccontextmanager
+    async def bounded(self, deadline: float) -> AsyncIterator[None]:
+        """Bound what waits for the broker: until `deadline` (the event loop's time), and no longer than the session.
+
+        The library has calls that never return once their connection is gone.
+
+        Raises:
+            TimeoutError: the deadline came, or the session is over.
+        """
+        async with asyncio.timeout_at(0 if self.lost.is_set() else deadline) as wait:
+            self._waits.add(wait)
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
 
     async def unblocked(self) -> None:
         """Return once the broker takes messages; it blocks publishers while it is short of memory or disk."""
@@ -67,20 +87,26 @@ class Session:
 
 
 @contextmanager
-def own_cancellations() -> Iterator[None]:
-    """Let through the cancellations of our own tasks alone.
+def told_session_end() -> Iterator[None]:
+    """Tell the end of a session as what it is.
 
-    The library cancels its futures when a session ends. Passed on, that would look like the end of the task that
-    waits, and a loop over batches would stop without a word.
+    When a session ends the library ends what is in flight with a cancellation, or with an `Exception` of no kind.
+    Passed on, the one would look like the end of the task that waits, so that a loop over batches would stop without a
+    word; the other like a fault of ours.
 
     Raises:
-        SessionLostError: in place of such a cancellation.
+        SessionLostError: in place of either.
     """
     try:
         yield
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
+            raise
+        raise SessionLostError("the session ended") from error
+    # Of no kind, and no kind of it: the class itself.
+    except Exception as error:
+        if type(error) is not Exception:
             raise
         raise SessionLostError("the session ended") from error
 
@@ -102,7 +128,7 @@ async def keep_session(
     while not closing.is_set():
         attempt += 1
         try:
-            with own_cancellations():
+            with told_session_end():
                 async with _open_session(settings, name) as session:
                     let_in, attempt = True, 0
                     await use(session)

@@ -1,5 +1,8 @@
 """Every exchange and queue of EtlPay, declared in this one place.
 
+The lanes live in the virtual host that `ETLPAY_AMQP_URL` names, where no foreign producer has a permission; the public
+exchange and the foreign queues live in that of `ETLPAY_QUEUE_AMQP_URL`, which may be of another broker.
+
 `etlpay.ingest` is the fast lane. A message that keeps failing there (a crash while it is in hand counts) moves to
 `etlpay.ingest.slow`, which is read one message at a time so that innocent neighbours come home, and from there to
 `etlpay.parked`, which nobody reads: its depth is an alarm. All are quorum queues: only those fsync before they confirm.
@@ -16,6 +19,9 @@ PUBLIC_QUEUE: Final = "etl-queue"
 INGEST_QUEUE: Final = "etlpay.ingest"
 SLOW_QUEUE: Final = "etlpay.ingest.slow"
 PARKED_QUEUE: Final = "etlpay.parked"
+
+# Set aside beside the queue that they came from: a dead letter cannot leave its virtual host.
+PARKED_SUFFIX: Final = ".parked"
 
 _QUORUM: Final[FieldTable] = {"x-queue-type": "quorum"}
 _LANE_BYTES_MAX: Final = 8 * 1024**3
@@ -53,16 +59,37 @@ async def declare_lanes(connection: AbstractConnection) -> None:
             await amqp_channel.declare_queue(name, durable=True, arguments=_QUORUM | arguments)
 
 
+async def require_lanes(connection: AbstractConnection) -> None:
+    """Make sure that the queues between the services exist, for a service that may have permission to write only.
+
+    Looking takes no permission. A lane that is missing is declared where that is allowed; elsewhere the processor,
+    whose intake they are, declares them, and until then nothing is taken.
+
+    Raises:
+        aiormq.exceptions.ChannelAccessRefused: one is missing and not ours to declare.
+    """
+    try:
+        async with connection.channel() as amqp_channel:
+            for name in _ARGUMENTS:
+                await amqp_channel.declare_queue(name, passive=True)
+    except ChannelNotFoundEntity:
+        await declare_lanes(connection)
+
+
 async def declare_public(connection: AbstractConnection, queue: str) -> None:
     """Make sure that `queue` exists and is bound to the public exchange under its own name. Idempotent.
 
-    A queue that is there already is used as it is, whatever its arguments: it may belong to somebody else.
+    A queue that is there already is used as it is, whatever its arguments: it may belong to somebody else. One that is
+    not gets a queue beside it for its dead letters, `<queue>.parked`.
     """
     try:
         await _bind_public(connection, queue, passive=True, arguments=None)
     except ChannelNotFoundEntity:
         # The broker closed that channel with its refusal; the second attempt has one of its own.
-        arguments = _QUORUM | _dead_lettering(PARKED_QUEUE, _PUBLIC_DELIVERIES_MAX)
+        parked = f"{queue}{PARKED_SUFFIX}"
+        async with connection.channel() as amqp_channel:
+            await amqp_channel.declare_queue(parked, durable=True, arguments=_QUORUM)
+        arguments = _QUORUM | _dead_lettering(parked, _PUBLIC_DELIVERIES_MAX)
         await _bind_public(connection, queue, passive=False, arguments=arguments)
 
 

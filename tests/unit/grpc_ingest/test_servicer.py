@@ -88,7 +88,7 @@ class Door:
 
     async def ingest(self, request: pb.IngestRequest | bytes, **metadata: str) -> pb.IngestResponse:
         sent = request if isinstance(request, bytes) else request.SerializeToString()
-        return await self.servicer.ingest(sent, FakeContext(metadata=list(metadata.items())))  # type: ignore[arg-type]
+        return await self.servicer.ingest(sent, FakeContext(metadata=list(metadata.items())))  # type: ignore[arg-type] # a twin
 
     async def ingest_batch(self, *requests: pb.IngestRequest, **metadata: str) -> list[pb.IngestResponse]:
         sent = pb.IngestBatchRequest(requests=requests).SerializeToString()
@@ -250,7 +250,7 @@ async def test_stream_answers_batch_by_batch_in_order() -> None:
     async with Door().open() as door:
         context = FakeContext([batch("a", "b"), batch("c"), batch()])
         context.open.set()
-        await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type]
+        await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
 
     assert [len(answer.responses) for answer in context.written] == [2, 1, 0]
 
@@ -259,7 +259,7 @@ async def test_stream_is_not_read_while_its_batches_are_not_answered() -> None:
     async with Door().open() as door, asyncio.TaskGroup() as group:
         context = FakeContext([batch(str(number)) for number in range(9)])
         context.writable.clear()
-        call = group.create_task(door.servicer.ingest_stream(None, context))  # type: ignore[arg-type]
+        call = group.create_task(door.servicer.ingest_stream(None, context))  # type: ignore[arg-type] # a twin
         await asyncio.sleep(0.05)
         reads_while_blocked = context.reads
         context.writable.set()
@@ -274,7 +274,7 @@ async def test_stream_ends_at_the_batch_that_cannot_be_read_after_answering_thos
     async with Door().open() as door:
         context = FakeContext([batch("a"), b"\xff\xff", batch("b")])
         with pytest.raises(AbortedError) as aborted:
-            await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type]
+            await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
 
     assert aborted.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert [len(answer.responses) for answer in context.written] == [1]
@@ -316,5 +316,5 @@ async def test_cancelled_call_does_not_cancel_what_was_handed_over() -> None:
 
 async def _aborted(door: Door, context: FakeContext) -> AbortedError:
     with pytest.raises(AbortedError) as aborted:
-        await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type]
+        await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
     return aborted.value

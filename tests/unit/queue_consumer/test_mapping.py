@@ -92,7 +92,7 @@ def test_redelivery_of_a_message_with_an_identity_is_the_same_events(body: bytes
     st.lists(st.dictionaries(st.text(max_size=5), st.integers(0, 9), max_size=3), min_size=1, max_size=20),
     st.booleans(),
 )
-def test_each_element_of_an_array_is_an_event_with_its_own_bytes(payloads: list[dict[str, int]], pretty: bool) -> None:  # noqa: FBT001
+def test_each_element_of_an_array_is_an_event_with_its_own_bytes(payloads: list[dict[str, int]], pretty: bool) -> None:  # noqa: FBT001 - hypothesis fills it
     items = [msgspec.json.format(msgspec.json.encode(payload), indent=2 if pretty else 0) for payload in payloads]
 
     found = events(b" [" + b" ,\n".join(items) + b"]\n", {"ce-id": "m"})

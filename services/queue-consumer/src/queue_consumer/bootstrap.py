@@ -22,7 +22,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     publisher = Publisher(settings, name="queue-consumer", readiness=readiness)
     source = _source(settings, publisher)
     consumer = Consumer(
-        settings,
+        settings.queue_broker(),
         name="queue-consumer",
         queue=settings.queue,
         prefetch_count=settings.queue_messages_max,

@@ -4,12 +4,14 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from shared.batching import BatchLimits
 from shared.contracts.event import source_problem
-from shared.settings import AmqpSettings, ServiceSettings
+from shared.messaging.topology import PARKED_SUFFIX
+from shared.settings import QueueBrokerSettings, ServiceSettings
 
-_QUEUE_BYTES_MAX = 255
+# The broker's limit, with room for the name of the queue beside it.
+_QUEUE_BYTES_MAX = 255 - len(PARKED_SUFFIX)
 
 
-class Settings(ServiceSettings, AmqpSettings):
+class Settings(ServiceSettings, QueueBrokerSettings):
     """What queue-consumer can be told."""
 
     queue: str = Field("etl-queue", description="the foreign queue to read; declared and bound where it is missing")

@@ -36,4 +36,4 @@ def tolerate_unreadable_properties() -> None:
             log.warning("message read without its properties: they are not readable", error=type(error).__name__)
 
     setattr(read_what_can_be_read, _MARK, True)
-    ContentHeader.unmarshal = read_what_can_be_read  # type: ignore[method-assign]
+    ContentHeader.unmarshal = read_what_can_be_read  # type: ignore[method-assign] # the library has no door for this

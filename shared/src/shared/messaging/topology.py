@@ -8,11 +8,15 @@ exchange and the foreign queues live in that of `ETLPAY_QUEUE_AMQP_URL`, which m
 `etlpay.parked`, which nobody reads: its depth is an alarm. All are quorum queues: only those fsync before they confirm.
 """
 
+import asyncio
 from typing import Final
 
+import structlog
 from aio_pika.abc import AbstractConnection, ExchangeType
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 from pamqp.common import FieldTable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 EVENTS_EXCHANGE: Final = "etlpay.events"
 PUBLIC_QUEUE: Final = "etl-queue"
@@ -27,6 +31,7 @@ _QUORUM: Final[FieldTable] = {"x-queue-type": "quorum"}
 _LANE_BYTES_MAX: Final = 8 * 1024**3
 _LANE_DELIVERIES_MAX: Final = 20
 _PUBLIC_DELIVERIES_MAX: Final = 100
+_LOOK_SECONDS: Final = 0.5
 
 
 def _dead_lettering(to: str, deliveries_max: int) -> FieldTable:
@@ -60,20 +65,30 @@ async def declare_lanes(connection: AbstractConnection) -> None:
 
 
 async def require_lanes(connection: AbstractConnection) -> None:
-    """Make sure that the queues between the services exist, for a service that may have permission to write only.
+    """Return once the queues between the services exist, for a service that may have permission to write only.
 
     Looking takes no permission. A lane that is missing is declared where that is allowed; elsewhere the processor,
-    whose intake they are, declares them, and until then nothing is taken.
-
-    Raises:
-        aiormq.exceptions.ChannelAccessRefused: one is missing and not ours to declare.
+    whose intake they are, declares them, and until then there is nothing to publish to.
     """
+    told = False
+    while not await _lanes_exist(connection):
+        try:
+            await declare_lanes(connection)
+        except ChannelAccessRefused:
+            if not told:
+                log.info("waiting for the processor to declare the lanes; nothing is taken yet")
+            told = True
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _lanes_exist(connection: AbstractConnection) -> bool:
     try:
         async with connection.channel() as amqp_channel:
             for name in _ARGUMENTS:
                 await amqp_channel.declare_queue(name, passive=True)
     except ChannelNotFoundEntity:
-        await declare_lanes(connection)
+        return False
+    return True
 
 
 async def declare_public(connection: AbstractConnection, queue: str) -> None:

@@ -1,0 +1,276 @@
+"""The gRPC door as its clients meet it: a real server, a real RabbitMQ, and a processor that can go away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+import grpc
+import grpc.aio
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+from grpc_ingest.bootstrap import serve
+from grpc_ingest.settings import Settings
+from shared.messaging.topology import INGEST_QUEUE, declare_lanes
+from shared.rpc import etlpay_pb2 as pb
+from shared.rpc import processing_pb2
+from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+from shared.rpc.processing_pb2_grpc import ProcessingServicer, add_ProcessingServicer_to_server
+from shared.testing.processing import FakeProcessing
+from shared.wire import decode_batch, outcome_message, read_batch
+from support.servers import Servers, free_port
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Processor(ProcessingServicer):
+    """The processor's gRPC door on a ledger in memory; answers only while `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.ledger = FakeProcessing()
+        self.called = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def Process(self, request: processing_pb2.EventBatch, _: object) -> processing_pb2.OutcomeBatch:  # noqa: N802 - the name in the proto
+        self.called.set()
+        await self.go_on.wait()
+        return outcome_message(await self.ledger.process(read_batch(request)))
+
+
+class Door:
+    """A running grpc-ingest."""
+
+    def __init__(self, address: str, processor: Processor) -> None:
+        self.address = address
+        self.processor = processor
+        self.stopping = asyncio.Event()
+        self.grpc_channel = grpc.aio.insecure_channel(address)
+        self.stub = EtlServiceStub(self.grpc_channel)
+
+    async def health(self, service: str = "") -> int:
+        stub = health_pb2_grpc.HealthStub(self.grpc_channel)
+        status: int = (await stub.Check(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True)).status
+        return status
+
+
+@asynccontextmanager
+async def run_door(servers: Servers, *, processor_is_here: bool = True, **settings: object) -> AsyncIterator[Door]:
+    port, processing_port = free_port(), free_port()
+    processor = Processor()
+    server = grpc.aio.server()
+    add_ProcessingServicer_to_server(processor, server)
+    if processor_is_here:
+        server.add_insecure_port(f"127.0.0.1:{processing_port}")
+        await server.start()
+    values = {
+        "amqp_url": f"amqp://operator@{servers.amqp_host}:{servers.amqp_port}/",
+        "amqp_password": servers.amqp_password,
+        "grpc_port": port,
+        "processor_target": f"127.0.0.1:{processing_port}",
+    }
+    door = Door(f"127.0.0.1:{port}", processor)
+    try:
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(serve(Settings.model_validate(values | settings), door.stopping))
+            async with asyncio.timeout(20):
+                while await door.health() != SERVING:  # noqa: ASYNC110 - only asking tells
+                    await asyncio.sleep(0.1)
+            yield door
+            door.stopping.set()
+            async with asyncio.timeout(20):
+                await serving
+    finally:
+        await door.grpc_channel.close()
+        await server.stop(grace=None)
+
+
+@pytest.fixture
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with run_door(servers) as running:
+        yield running
+
+
+def request(key: str = "", payload: str = '{"value": 1}', source: str = "grpc-demo") -> pb.IngestRequest:
+    return pb.IngestRequest(source_name=source, payload_json=payload, id=key)
+
+
+async def test_event_is_answered_with_its_record(door: Door) -> None:
+    response = await door.stub.Ingest(request("a"))
+
+    assert (response.status, response.id) == ("SUCCESS", 1)
+
+
+async def test_errors_carry_details_that_a_client_can_decode(door: Door) -> None:
+    await door.stub.Ingest(request("a"))
+
+    with pytest.raises(grpc.aio.AioRpcError) as conflict:
+        await door.stub.Ingest(request("a", "{}"))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await door.stub.Ingest(request(payload="[]"))
+
+    info, bad = ErrorInfo(), BadRequest()
+    assert rpc_status.from_call(conflict.value).details[0].Unpack(info)
+    assert rpc_status.from_call(refused.value).details[0].Unpack(bad)
+    assert (conflict.value.code(), info.reason) == (grpc.StatusCode.ALREADY_EXISTS, "CONFLICT")
+    assert (refused.value.code(), bad.field_violations[0].field) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "payload_json",
+    )
+
+
+@pytest.mark.parametrize("method", ["Ingest", "IngestBatch"])
+@pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe", b"\x0a\x04\x0a\x02\xff\xfe"])
+async def test_bytes_that_are_no_request_are_refused(door: Door, method: str, garbage: bytes) -> None:
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = door.grpc_channel.unary_unary(f"/etlpay.EtlService/{method}")
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(garbage)
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_message_over_the_limit_is_refused_and_the_connection_goes_on(door: Door) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await door.stub.Ingest(request(payload='{"a": "' + "x" * 9 * 1024 * 1024 + '"}'))
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await door.stub.Ingest(request())).status == "SUCCESS"
+
+
+async def test_events_wait_in_rabbitmq_while_the_processor_is_away(servers: Servers) -> None:
+    connection = await aio_pika.connect(servers.amqp_url)
+    async with connection, run_door(servers, processor_is_here=False) as door:
+        await declare_lanes(connection)
+        amqp_channel = await connection.channel()
+        lane = await amqp_channel.get_queue(INGEST_QUEUE)
+        await lane.purge()
+
+        response = await door.stub.Ingest(request("a"))
+        message = await lane.get()
+        await message.ack()
+
+    assert response.status == "ACCEPTED"
+    assert [event.body for event in decode_batch(message.body)] == [b'{"value": 1}']
+
+
+async def test_client_can_prefer_not_to_wait(door: Door) -> None:
+    response = await door.stub.Ingest(request(), metadata=(("prefer", "respond-async"),))
+
+    assert response.status == "ACCEPTED"
+
+
+async def test_processor_that_does_not_answer_in_time_is_passed_by(servers: Servers) -> None:
+    async with run_door(servers, process_seconds_max=0.5) as door:
+        door.processor.go_on.clear()
+        response = await door.stub.Ingest(request("slow"))
+        door.processor.go_on.set()
+
+    assert response.status == "ACCEPTED"
+
+
+async def test_without_the_fallback_the_client_is_told_to_come_back(servers: Servers) -> None:
+    async with run_door(servers, fallback_to_queue=False, process_seconds_max=0.5) as door:
+        door.processor.go_on.clear()
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await door.stub.Ingest(request("slow"))
+        door.processor.go_on.set()
+
+    retry = RetryInfo()
+    assert rpc_status.from_call(unknown.value).details[0].Unpack(retry)
+    assert (unknown.value.code(), retry.retry_delay.seconds) == (grpc.StatusCode.UNAVAILABLE, 1)
+
+
+async def test_cancelled_call_is_stored_all_the_same(door: Door) -> None:
+    door.processor.go_on.clear()
+    call = door.stub.Ingest(request("a"))
+    await asyncio.wait_for(door.processor.called.wait(), 5)
+    call.cancel()
+    await asyncio.sleep(0.1)
+    door.processor.go_on.set()
+
+    again = await door.stub.Ingest(request("a"))
+
+    assert again.duplicate
+
+
+async def test_stream_answers_many_batches_in_order(door: Door) -> None:
+    stream = door.stub.IngestStream(
+        iter([pb.IngestBatchRequest(requests=[request(f"{batch}-{n}") for n in range(100)]) for batch in range(30)])
+    )
+
+    answers = [answer async for answer in stream]
+
+    assert len(answers) == 30
+    assert [*range(1, 3_001)] == [response.id for answer in answers for response in answer.responses]
+
+
+async def test_client_that_vanishes_in_mid_stream_leaves_the_door_open(door: Door) -> None:
+    stream = door.stub.IngestStream()
+    await stream.write(pb.IngestBatchRequest(requests=[request("a")]))
+    await stream.read()
+
+    stream.cancel()
+    await asyncio.sleep(0.2)
+
+    assert (await door.stub.Ingest(request("a"))).duplicate
+
+
+async def test_services_can_be_discovered(door: Door) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(door.grpc_channel)
+
+    [answer] = [
+        answer
+        async for answer in stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    ]
+
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"etlpay.EtlService", "grpc.health.v1.Health"} <= names
+    assert await door.health("etlpay.EtlService") == SERVING
+
+
+async def test_stopping_lets_calls_in_flight_finish_and_is_told_by_health(servers: Servers) -> None:
+    async with run_door(servers) as door:
+        watch = health_pb2_grpc.HealthStub(door.grpc_channel).Watch(health_pb2.HealthCheckRequest())
+        before = (await watch.read()).status
+        stream = door.stub.IngestStream()
+        await stream.write(pb.IngestBatchRequest(requests=[request("streamed")]))
+        await stream.read()
+        door.processor.called.clear()
+        door.processor.go_on.clear()
+        call = asyncio.ensure_future(door.stub.Ingest(request("a")))
+        await asyncio.wait_for(door.processor.called.wait(), 5)
+
+        started = asyncio.get_running_loop().time()
+        door.stopping.set()
+        after = (await watch.read()).status
+        await asyncio.sleep(0.3)
+        door.processor.go_on.set()
+        response = await call
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await _read_to_end(stream)
+
+    assert (before, after) == (SERVING, NOT_SERVING)
+    assert response.status == "SUCCESS"
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert asyncio.get_running_loop().time() - started < 5
+
+
+async def _read_to_end(
+    stream: grpc.aio.StreamStreamCall[pb.IngestBatchRequest, pb.IngestBatchResponse],
+) -> None:
+    while isinstance(await stream.read(), pb.IngestBatchResponse):
+        pass
+
+
+async def test_second_door_on_a_port_fails_instead_of_sharing_it(door: Door, servers: Servers) -> None:
+    with pytest.raises(ExceptionGroup, match="TaskGroup") as failed:
+        async with run_door(servers, grpc_port=int(door.address.split(":")[1])):
+            await asyncio.sleep(5)
+
+    assert "cannot listen" in repr(failed.value)

@@ -1,0 +1,90 @@
+"""What a case is, and what it may use."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from etlpay_cli.settings import inherited_environment
+from faults.children import Child
+from faults.producers import Load
+from faults.world import Fault, World
+
+ALL_CHANNELS: Final = frozenset({"http", "grpc", "file", "queue"})
+_RABBITMQCTL: Final = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+
+
+@dataclass
+class Context:
+    """What a case works with while producers send."""
+
+    world: World
+    load: Load
+    random: random.Random
+    fault: Fault | None = None
+    problems: list[str] = field(default_factory=list)
+    drain_seconds_max: float = 60.0
+
+    def child(self, name: str) -> Child:
+        """Return a program."""
+        return self.world.children[name]
+
+    async def moment(self, least: float = 0.3, most: float = 1.5) -> None:
+        """Wait for a random time."""
+        await asyncio.sleep(self.random.uniform(least, most))
+
+    async def came_true(self) -> bool:
+        """Wait until the failpoint fired."""
+        return self.fault is not None and await self.fault.wait()
+
+    async def rabbitmqctl(self, *arguments: str) -> str:
+        """Run an operator's command on the private node. Raises RuntimeError where it fails."""
+        node = self.child("rabbitmq").program
+        process = await asyncio.create_subprocess_exec(
+            _RABBITMQCTL, "-q", "-n", "etlpay@localhost", *arguments,
+            env=dict(node.environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"rabbitmqctl {arguments[0]}: {said.decode()[-300:]}")
+        return said.decode()
+
+
+Inflict = Callable[[Context], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault under load. `inflict` sets it off, takes it back, and tells whether it came true."""
+
+    name: str
+    inflict: Inflict
+    arm: tuple[str, str] | None = None
+    channels: frozenset[str] = ALL_CHANNELS
+    smoke: bool = False
+    seconds_max: float = 240.0
+    """How long load and fault may take together."""
+    before: Callable[[World], Awaitable[None]] | None = None
+    after: Callable[[World], Awaitable[None]] | None = None
+    must_fail: bool = False
+    """A mutant: the product is broken on purpose, and the checks must see it."""
+    drain_seconds_max: float = 60.0
+
+
+async def until_true(ask: Callable[[], bool | Awaitable[bool]], seconds_max: float) -> bool:
+    """Ask again and again until the answer is yes; return whether it was."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds_max):
+            while True:
+                answer = ask()
+                if answer if isinstance(answer, bool) else await answer:
+                    return True
+                await asyncio.sleep(0.1)
+    return False
+
+
+def tests_environment() -> dict[str, str]:
+    """Return this process's environment without settings of EtlPay."""
+    return inherited_environment(without=("ETLPAY_",))

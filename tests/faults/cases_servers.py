@@ -1,0 +1,239 @@
+"""RabbitMQ, PostgreSQL and Valkey that die, freeze, refuse, and come back."""
+
+import asyncio
+import contextlib
+import signal
+from typing import Final
+
+import aio_pika
+import asyncpg
+import redis.asyncio
+
+from etlpay_cli.layout import READER_ROLE
+from faults.case import Case, Context, until_true
+from faults.world import HOST, World
+
+_QUEUES: Final = ("etlpay.ingest", "etl-queue")
+
+
+def _frozen(server: str, seconds: float) -> Case:
+    async def inflict(context: Context) -> bool:
+        child = context.child(server)
+        child.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        child.send_signal(signal.SIGCONT)
+        return True
+
+    return Case(f"{server} frozen for {seconds:.0f} s", inflict)
+
+
+async def _kill_broker(context: Context) -> bool:
+    broker = context.child("rabbitmq")
+    await context.moment()
+    await broker.kill(away_seconds=context.random.uniform(0, 3))
+    await broker.wait_ready()
+    return True
+
+
+async def _restart_broker(context: Context) -> bool:
+    broker = context.child("rabbitmq")
+    await context.moment()
+    await broker.terminate()
+    await broker.wait_ready()
+    return True
+
+
+async def _kill_database(context: Context) -> bool:
+    """PostgreSQL's immediate stop: no checkpoint, no farewell; at its start it recovers from the log."""
+    for _ in range(2):
+        await context.moment()
+        await context.child("postgres").end(signal.SIGQUIT)
+        await context.child("postgres").wait_ready()
+        await asyncio.sleep(1)
+    return True
+
+
+async def _database_away(context: Context) -> bool:
+    """Long enough for every attempt to be made again, and for what is taken meanwhile to pile up in the broker."""
+    database = context.child("postgres")
+    await context.moment()
+    await asyncio.gather(database.end(signal.SIGQUIT), database.kill(away_seconds=12))
+    await database.wait_ready()
+    return True
+
+
+async def _both_die(context: Context) -> bool:
+    await context.moment()
+    await asyncio.gather(
+        context.child("rabbitmq").kill(away_seconds=1), context.child("postgres").end(signal.SIGQUIT)
+    )
+    await context.child("postgres").wait_ready()
+    await context.child("rabbitmq").wait_ready()
+    return True
+
+
+async def _terminate_backends(context: Context) -> bool:
+    terminated = 0
+    async with context.world.owner() as owner:
+        for _ in range(25):
+            terminated += await owner.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND usename IN ('etlpay_processor', 'etlpay_reader')"
+            )
+            await asyncio.sleep(0.3)
+    return terminated > 0
+
+
+async def _lock_table(context: Context) -> bool:
+    async with context.world.owner() as owner:
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE raw_events IN ACCESS EXCLUSIVE MODE")
+            await asyncio.sleep(12)
+            waiting = await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    return bool(waiting)
+
+
+async def _read_only(context: Context) -> bool:
+    async with context.world.owner() as owner:
+        await owner.execute("SET default_transaction_read_only = off")
+        try:
+            await owner.execute("ALTER ROLE etlpay_processor SET default_transaction_read_only = on")
+            await _end_sessions(owner)
+            await asyncio.sleep(6)
+            count = await owner.fetchval("SELECT count(*) FROM raw_events")
+            await asyncio.sleep(1)
+            return bool(count == await owner.fetchval("SELECT count(*) FROM raw_events"))
+        finally:
+            await owner.execute("ALTER ROLE etlpay_processor RESET default_transaction_read_only")
+            await _end_sessions(owner)
+
+
+async def _end_sessions(owner: asyncpg.Connection) -> None:
+    await owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'etlpay_processor'")
+
+
+async def _exhaust_connections(context: Context) -> bool:
+    world = context.world
+    url = f"postgresql://{READER_ROLE}@{HOST}:{world.ports['postgres']}/etlpay"
+    password = world.layout.read_secret("operator/reader_password")
+    refused = False
+    async with contextlib.AsyncExitStack() as taken, world.owner() as owner:
+        for _ in range(2):
+            for _ in range(110):
+                try:
+                    connection = await asyncpg.connect(url, password=password)
+                except asyncpg.TooManyConnectionsError:
+                    refused = True
+                    break
+                taken.push_async_callback(connection.close, timeout=5)
+            # Now those who had one must ask for a new one.
+            await _end_sessions(owner)
+        await asyncio.sleep(5)
+    return refused
+
+
+async def _memory_alarm(context: Context) -> bool:
+    await context.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1MB")
+    raised = await until_true(lambda: _alarms(context), 10)
+    await asyncio.sleep(6)
+    await context.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1GB")
+    return raised
+
+
+async def _alarms(context: Context) -> bool:
+    return "memory" in (await context.rabbitmqctl("status")).lower().split("alarms")[1].split("tags")[0]
+
+
+async def _queue_full(context: Context) -> bool:
+    """The processor is frozen, and the lane takes no more than a few messages."""
+    await context.rabbitmqctl("set_policy", "--apply-to", "queues", "full", r"^etlpay\.ingest$", '{"max-length": 3}')
+    context.child("processor").send_signal(signal.SIGSTOP)
+    refused = await until_true(lambda: context.load.journal.calls["later"] > 0, 30)
+    await asyncio.sleep(3)
+    context.child("processor").send_signal(signal.SIGCONT)
+    await context.rabbitmqctl("clear_policy", "full")
+    return refused
+
+
+async def _delete_queues(context: Context) -> bool:
+    """Delete the queues when they are empty, whoever is just publishing or consuming."""
+    connection = await aio_pika.connect(context.world.amqp_url("operator"))
+    async with connection:
+        for name in _QUEUES:
+            # Events that come while the processor is stopped would be in the deleted queue: nobody could keep them.
+            await _delete_when_empty(connection, name)
+            await asyncio.sleep(2)
+    return True
+
+
+async def _delete_when_empty(connection: aio_pika.abc.AbstractConnection, name: str) -> None:
+    async with connection.channel() as amqp_channel:
+        await amqp_channel.queue_delete(name)
+
+
+async def _unbind(context: Context) -> bool:
+    connection = await aio_pika.connect(context.world.amqp_url("operator"))
+    async with connection, connection.channel() as amqp_channel:
+        queue = await amqp_channel.get_queue("etl-queue")
+        await queue.unbind("etlpay.events", routing_key="etl-queue")
+        await asyncio.sleep(2)
+        # Nobody has to bind it again by hand: the consumer does when it starts.
+        await context.child("queue-consumer").terminate()
+        await context.child("queue-consumer").wait_ready()
+    return True
+
+
+async def _flush(context: Context) -> bool:
+    async with _cache(context.world) as client:
+        for _ in range(5):
+            await client.flushall()
+            await asyncio.sleep(0.5)
+    return True
+
+
+async def _poison_cache(context: Context) -> bool:
+    poisoned = 0
+    async with _cache(context.world) as client:
+        for _ in range(8):
+            async for key in client.scan_iter("etlpay:*"):
+                await client.set(key, b'{"not": "what anybody expects", \xff' if poisoned % 2 else b"[]")
+                poisoned += 1
+            await client.delete("etlpay:sources")
+            await client.lpush("etlpay:sources", "a list where a string should be")
+            await asyncio.sleep(0.5)
+        await client.flushall()
+    return poisoned > 0
+
+
+def _cache(world: World) -> redis.asyncio.Redis:
+    return redis.asyncio.Redis(host=HOST, port=world.ports["redis"], socket_timeout=5)
+
+
+async def _kill_cache(context: Context) -> bool:
+    await context.child("valkey").kill(away_seconds=4)
+    await context.child("valkey").wait_ready()
+    return True
+
+
+CASES: Final = [
+    Case("broker killed and started again", _kill_broker, smoke=True),
+    Case("broker stopped and started again", _restart_broker),
+    Case("PostgreSQL stopped at once, twice", _kill_database, smoke=True),
+    Case("PostgreSQL away for 12 s", _database_away),
+    Case("broker and PostgreSQL die together", _both_die),
+    Case("database sessions terminated every 300 ms", _terminate_backends),
+    _frozen("rabbitmq", 5),
+    _frozen("rabbitmq", 25),
+    _frozen("postgres", 5),
+    _frozen("postgres", 20),
+    _frozen("valkey", 5),
+    Case("cache killed", _kill_cache),
+    Case("cache flushed", _flush),
+    Case("cache poisoned", _poison_cache),
+    Case("table locked for 12 s", _lock_table),
+    Case("ledger read-only for 7 s", _read_only),
+    Case("database connections exhausted", _exhaust_connections),
+    Case("memory alarm of the broker", _memory_alarm),
+    Case("queue full", _queue_full),
+    Case("binding gone", _unbind),
+]

@@ -1,0 +1,170 @@
+"""A TCP edge between two programs that can be cut, frozen in one or both directions, slowed down and sliced."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import Final
+
+_CHUNK_BYTES: Final = 64 * 1024
+_SLICE_BYTES: Final = 97
+
+
+@dataclass
+class Trap:
+    """Cuts a connection when the answer to a certain request is on its way: the server did it, the client never knows.
+
+    `passage` counts the requests that hold `pattern`.
+    """
+
+    pattern: bytes
+    passage: int
+    sprung: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def passes(self, chunk: bytes) -> bool:
+        """Return True where this request is the one whose answer nobody will see."""
+        if self.sprung.is_set() or self.pattern not in chunk:
+            return False
+        self.passage -= 1
+        return self.passage == 0
+
+
+class _Connection:
+    """Both sides of one connection."""
+
+    def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
+        self.near = near
+        self.far = far
+        self.trapped = False
+
+    def abort(self) -> None:
+        self.near.transport.abort()
+        self.far.transport.abort()
+
+
+class Edge:
+    """Forwards what a client and a server say to each other, as long as nothing is the matter with it.
+
+    What is held is not lost: as on a real network, it arrives when the edge is whole again and both sides still talk.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        """`host` and `port` are the server's."""
+        self._target = (host, port)
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._requests_flow = asyncio.Event()
+        self._answers_flow = asyncio.Event()
+        self._accepting = True
+        self._delay_seconds = 0.0
+        self._slicing = False
+        self.trap: Trap | None = None
+        self.port = 0
+        self.heal()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    async def open(self) -> None:
+        """Listen on a free port of this machine."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """End everything."""
+        self.heal()
+        if self._server is not None:
+            self._server.close()
+        self._abort_all()
+
+    def cut(self) -> None:
+        """Reset every connection, and each new one at once."""
+        self._accepting = False
+        self._abort_all()
+
+    def reset_connections(self) -> None:
+        """Reset what is open; new connections work."""
+        self._abort_all()
+
+    def hold(self, *, requests: bool = True, answers: bool = True) -> None:
+        """Let nothing through in these directions, and say nothing about it: a black hole."""
+        if requests:
+            self._requests_flow.clear()
+        if answers:
+            self._answers_flow.clear()
+
+    def slow_down(self, delay_seconds: float, *, slicing: bool = False) -> None:
+        """Delay every chunk, and cut chunks into small ones."""
+        self._delay_seconds = delay_seconds
+        self._slicing = slicing
+
+    def heal(self) -> None:
+        """Be whole again."""
+        self._accepting = True
+        self._delay_seconds = 0.0
+        self._slicing = False
+        self.trap = None
+        self._requests_flow.set()
+        self._answers_flow.set()
+
+    def _abort_all(self) -> None:
+        for connection in self._connections:
+            connection.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._accepting:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        connection = _Connection(writer, far_writer)
+        self._connections.add(connection)
+        try:
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump_requests(reader, connection))
+                pumps.create_task(self._pump_answers(far_reader, connection))
+        finally:
+            self._connections.discard(connection)
+            connection.abort()
+
+    async def _pump_requests(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(_CHUNK_BYTES):
+                await self._requests_flow.wait()
+                connection.trapped = connection.trapped or (self.trap is not None and self.trap.passes(chunk))
+                await self._forward(chunk, connection.far)
+        await _end(connection.far)
+
+    async def _pump_answers(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(_CHUNK_BYTES):
+                await self._answers_flow.wait()
+                if connection.trapped and self.trap is not None:
+                    self.trap.sprung.set()
+                    connection.abort()
+                    return
+                await self._forward(chunk, connection.near)
+        await _end(connection.near)
+
+    async def _forward(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
+        if self._delay_seconds:
+            await asyncio.sleep(self._delay_seconds)
+        pieces = [chunk]
+        if self._slicing and len(chunk) < 20 * _SLICE_BYTES:
+            pieces = [chunk[start : start + _SLICE_BYTES] for start in range(0, len(chunk), _SLICE_BYTES)]
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            if len(pieces) > 1:
+                await asyncio.sleep(0.001)
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    """Pass on that one side has said everything."""
+    with contextlib.suppress(OSError, RuntimeError):
+        if writer.can_write_eof() and not writer.transport.is_closing():
+            writer.write_eof()

@@ -1,0 +1,131 @@
+"""What producers meant to send and what they were told, on the disk before and after each call."""
+
+import enum
+import os
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+# In every payload, and so in no log.
+CANARY: Final = "payload-canary"
+
+
+class Told(enum.Enum):
+    """What a producer was told of one content under one id."""
+
+    STORED = "stored"
+    ACCEPTED = "accepted"
+    CONFLICT = "conflict"
+    REFUSED = "refused"
+
+    @property
+    def kept(self) -> bool:
+        """Whether the answer promises that the content is kept, as an event or as a conflict."""
+        return self is not Told.REFUSED
+
+
+class Version(msgspec.Struct, gc=False):
+    """One content that was sent under an id."""
+
+    body: bytes
+    told: Told | None = None
+    calls: int = 0
+
+
+class Sent(msgspec.Struct, kw_only=True, gc=False):
+    """One event as its producer sees it. `versions` after the first are other contents under the same id."""
+
+    source: str
+    key: str
+    versions: list[Version]
+    valid: bool = True
+    becomes_failed: bool = False
+    csv_header: bytes = b""
+
+    @property
+    def first(self) -> Version:
+        """The content that the event is meant to have."""
+        return self.versions[0]
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether its producer may forget it."""
+        return any(version.told is not None and version.told.kept for version in self.versions)
+
+
+class Attempt(msgspec.Struct, gc=False):
+    """One content of one event on its way."""
+
+    sent: Sent
+    version: Version
+
+
+class Journal:
+    """Of one case."""
+
+    def __init__(self, path: Path, source: str, seed: int) -> None:
+        """Events are made here, so that the same seed makes the same ones."""
+        self.source = source
+        self.events: list[Sent] = []
+        self.calls: Counter[str] = Counter()
+        self._random = random.Random(seed)  # noqa: S311 - a seeded test, not a secret
+        self._file = path.open("ab")
+        self._number = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def new(self, channel: str, *, valid: bool = True) -> Sent:
+        """Return a new event with an id of its own."""
+        self._number += 1
+        key = f"{channel}-{self._number}"
+        body = self.content() if valid else b'{"broken ' + self._filling()
+        sent = Sent(source=f"{self.source}.{channel}", key=key, versions=[Version(body)], valid=valid)
+        self.events.append(sent)
+        return sent
+
+    def content(self, **members: object) -> bytes:
+        """Return a payload that no other event has."""
+        amount = f"{self._random.randrange(10**12)}.{self._random.randrange(100):02}"
+        text = self._filling().decode()
+        # Written by hand, with blanks: what is stored must be these very bytes.
+        own = "".join(f'"{name}": {msgspec.json.encode(value).decode()}, ' for name, value in members.items())
+        return f'{{{own}"amount": {amount}, "text":"{text}" }}'.encode()
+
+    def expect(self, attempts: Iterable[Attempt]) -> None:
+        """Note on the disk what is about to be sent."""
+        self._write("sends", attempts)
+        for attempt in attempts:
+            attempt.version.calls += 1
+
+    def learn(self, attempt: Attempt, told: Told) -> None:
+        """Note an answer. The strongest counts: what was stored once cannot become less."""
+        if attempt.version.told is not Told.STORED:
+            attempt.version.told = told
+        self.calls[told.value] += 1
+
+    def note(self, attempts: Iterable[Attempt]) -> None:
+        """Put the answers on the disk."""
+        self._write("was told", attempts)
+
+    def acknowledged(self) -> Iterator[Sent]:
+        """Yield every event that its producer may forget."""
+        return (sent for sent in self.events if sent.acknowledged)
+
+    def _filling(self) -> bytes:
+        return f"{CANARY}-{self._random.getrandbits(64):016x}-{'ä' * self._random.randrange(60)}".encode()
+
+    def _write(self, verb: str, attempts: Iterable[Attempt]) -> None:
+        lines = [
+            f"{verb} {attempt.sent.source} {attempt.sent.key} {attempt.sent.versions.index(attempt.version)} "
+            f"{attempt.version.told.value if attempt.version.told else '-'}\n"
+            for attempt in attempts
+        ]
+        self._file.write("".join(lines).encode())
+        self._file.flush()
+        os.fdatasync(self._file.fileno())

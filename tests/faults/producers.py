@@ -1,0 +1,406 @@
+"""Producers on all four channels: each sends again, with the same ids, until it is told what became of its events."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import aio_pika
+import aiormq
+import grpc.aio
+import httpx2
+import msgspec
+
+from faults.journal import Attempt, Journal, Sent, Told, Version
+from faults.world import HOST, World
+from shared.contracts.errors import EtlPayError
+from shared.messaging.client import QueueClient
+from shared.rpc import etlpay_pb2 as pb
+from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+
+_CALL_SECONDS_MAX: Final = 20.0
+_PAUSE_SECONDS: Final = 0.15
+_BATCH: Final = 25
+_DUPLICATES: Final = 0.02
+_CONFLICTS: Final = 0.01
+_INVALID: Final = 0.01
+_TOLD: Final = {
+    "SUCCESS": Told.STORED,
+    "FAILED": Told.STORED,
+    "DUPLICATE": Told.STORED,
+    "ACCEPTED": Told.ACCEPTED,
+    "CONFLICT": Told.CONFLICT,
+    "REFUSED": Told.REFUSED,
+}
+_BROKER_ERRORS: Final = (
+    EtlPayError,
+    OSError,
+    TimeoutError,
+    EOFError,
+    aiormq.exceptions.AMQPError,
+    aio_pika.exceptions.AMQPError,
+    asyncio.InvalidStateError,
+)
+
+# Sends attempts once; learns what it is told, and leaves what it is not told as it is.
+Send = Callable[[list[Attempt]], Awaitable[None]]
+
+
+class Load:
+    """All producers of one case, and when they may stop."""
+
+    def __init__(self, world: World, journal: Journal, *, events: int, seed: int) -> None:
+        """`events` is how many there are at least, over all channels."""
+        self.world = world
+        self.journal = journal
+        self.quota = events // 4
+        self.random = random.Random(seed)  # noqa: S311 - a seeded test, not a secret
+        self.enough = asyncio.Event()
+        self.channels: frozenset[str] = frozenset({"http", "grpc", "file", "queue"})
+        self.pause_seconds = 0.02
+        self.calls_at_once = 4
+
+    async def run(self) -> None:
+        """Return when `enough` is set, every producer has sent its share, and every event was answered."""
+        makers = {"http": HttpProducer, "grpc": GrpcProducer, "queue": QueueProducer, "file": FileProducer}
+        async with asyncio.TaskGroup() as group:
+            for channel, maker in makers.items():
+                if channel in self.channels:
+                    group.create_task(self._produce(channel, maker(self)))
+
+    async def flowing(self, seconds_max: float = 20.0) -> None:
+        """Return when events have been taken for a moment on every channel."""
+        wanted = {f"{self.journal.source}.{channel}" for channel in self.channels}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds_max):
+                while wanted - {sent.source for sent in self.journal.acknowledged()}:
+                    await asyncio.sleep(0.05)
+
+    async def _produce(self, channel: str, producer: "Producer") -> None:
+        async with producer:
+            async with asyncio.TaskGroup() as calls:
+                places = asyncio.Semaphore(producer.calls_at_once or self.calls_at_once)
+                made = 0
+                while made < self.quota or not self.enough.is_set():
+                    await places.acquire()
+                    attempts = self._next(channel, producer)
+                    made += len(attempts)
+                    calls.create_task(self._deliver(producer, attempts, places))
+                    # Slow at first sight, so that the fault meets traffic from its beginning to its end.
+                    await asyncio.sleep(self.pause_seconds if made < 3 * self.quota else 10 * self.pause_seconds)
+
+    def _next(self, channel: str, producer: "Producer") -> list[Attempt]:
+        count = 1 if self.random.random() < producer.singles else _BATCH
+        attempts = []
+        for _ in range(count):
+            sent = self.journal.new(channel, valid=self.random.random() >= _INVALID)
+            producer.finish(sent)
+            attempts.append(Attempt(sent, sent.first))
+        return attempts
+
+    async def _deliver(self, producer: "Producer", attempts: list[Attempt], places: asyncio.Semaphore) -> None:
+        try:
+            await self._until_told(producer, attempts)
+            again = [attempt for attempt in attempts if attempt.sent.key and self.random.random() < _DUPLICATES]
+            others = [self._contradict(attempt.sent) for attempt in attempts if self._may_contradict(attempt)]
+            if again and producer.may_repeat:
+                await self._until_told(producer, again, repeat=True)
+            if others and producer.may_repeat:
+                await self._until_told(producer, others)
+        finally:
+            places.release()
+
+    def _may_contradict(self, attempt: Attempt) -> bool:
+        sent = attempt.sent
+        return sent.valid and bool(sent.key) and not sent.becomes_failed and self.random.random() < _CONFLICTS
+
+    def _contradict(self, sent: Sent) -> Attempt:
+        version = Version(self.journal.content())
+        sent.versions.append(version)
+        return Attempt(sent, version)
+
+    async def _until_told(self, producer: "Producer", attempts: list[Attempt], *, repeat: bool = False) -> None:
+        open_attempts = attempts
+        while open_attempts:
+            self.journal.expect(open_attempts)
+            told_before = [attempt.version.told for attempt in open_attempts]
+            answered = await producer.send(open_attempts)
+            self.journal.note(open_attempts)
+            if repeat and answered:
+                return
+            open_attempts = [
+                attempt
+                for attempt, before in zip(open_attempts, told_before, strict=True)
+                if attempt.version.told is None or (repeat and attempt.version.told is before and not answered)
+            ]
+            if open_attempts:
+                await asyncio.sleep(_PAUSE_SECONDS * (0.5 + self.random.random()))
+
+
+class Producer:
+    """What the channels have in common."""
+
+    calls_at_once = 0
+    singles = 0.5
+    may_repeat = True
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.world = load.world
+        self.journal = load.journal
+        self.random = load.random
+
+    def finish(self, sent: Sent) -> None:
+        """Give a new event what this channel wants of it."""
+
+    async def send(self, attempts: list[Attempt]) -> bool:
+        """Send once; return whether the call itself was answered."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> "Producer":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class HttpProducer(Producer):
+    """`POST /api/ingest` and its batches, waiting or not."""
+
+    async def __aenter__(self) -> "HttpProducer":
+        self._client = httpx2.AsyncClient(
+            base_url=f"http://{HOST}:{self.world.ports['http']}", timeout=_CALL_SECONDS_MAX
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def send(self, attempts: list[Attempt]) -> bool:
+        headers = {"Prefer": "respond-async"} if self.random.random() < 0.3 else {}
+        documents = [
+            f'{{"source_name": "{attempt.sent.source}", "id": "{attempt.sent.key}", "payload": '.encode()
+            + attempt.version.body
+            + b"}"
+            for attempt in attempts
+        ]
+        try:
+            if len(attempts) == 1:
+                answer = await self._client.post(
+                    "/api/ingest", content=documents[0], headers={"Content-Type": "application/json", **headers}
+                )
+                return self._learn_one(attempts[0], answer)
+            answer = await self._client.post(
+                "/api/ingest/batch",
+                content=b"\n".join(documents),
+                headers={"Content-Type": "application/x-ndjson", **headers},
+            )
+        except httpx2.TransportError:
+            return False
+        return self._learn_many(attempts, answer)
+
+    def _learn_one(self, attempt: Attempt, answer: httpx2.Response) -> bool:
+        match answer.status_code:
+            case 200 | 201:
+                told = Told.STORED
+            case 202:
+                told = Told.ACCEPTED
+            case 409:
+                told = Told.CONFLICT
+            case 400 | 422:
+                told = Told.REFUSED
+            case 429 | 503:
+                self.journal.calls["later"] += 1
+                return False
+            case status:
+                self.journal.calls[f"unexpected HTTP {status}"] += 1
+                return False
+        self.journal.learn(attempt, told)
+        return True
+
+    def _learn_many(self, attempts: Sequence[Attempt], answer: httpx2.Response) -> bool:
+        if answer.status_code != 200:
+            later = answer.status_code in (429, 503)
+            self.journal.calls["later" if later else f"unexpected HTTP {answer.status_code}"] += 1
+            return False
+        results = msgspec.json.decode(answer.content)["results"]
+        for attempt, result in zip(attempts, results, strict=True):
+            if result["status"] in _TOLD:
+                self.journal.learn(attempt, _TOLD[result["status"]])
+        return all(result["status"] in _TOLD for result in results)
+
+
+class GrpcProducer(Producer):
+    """`Ingest`, `IngestBatch` and now and then a stream."""
+
+    async def __aenter__(self) -> "GrpcProducer":
+        self._channel = grpc.aio.insecure_channel(
+            f"{HOST}:{self.world.ports['grpc']}",
+            options=(("grpc.max_reconnect_backoff_ms", 500), ("grpc.initial_reconnect_backoff_ms", 100)),
+        )
+        self._stub = EtlServiceStub(self._channel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    async def send(self, attempts: list[Attempt]) -> bool:
+        requests = [
+            pb.IngestRequest(
+                source_name=attempt.sent.source, id=attempt.sent.key, payload_json=attempt.version.body.decode()
+            )
+            for attempt in attempts
+        ]
+        metadata = (("prefer", "respond-async"),) if self.random.random() < 0.3 else ()
+        try:
+            if len(requests) == 1:
+                answer = await self._stub.Ingest(requests[0], timeout=_CALL_SECONDS_MAX, metadata=metadata)
+                return self._learn(attempts, [answer])
+            if self.random.random() < 0.3:
+                return await self._stream(attempts, requests, metadata)
+            batch = pb.IngestBatchRequest(requests=requests)
+            answers = await self._stub.IngestBatch(batch, timeout=_CALL_SECONDS_MAX, metadata=metadata)
+            return self._learn(attempts, answers.responses)
+        except grpc.aio.AioRpcError as error:
+            return self._learn_status(attempts, error)
+
+    async def _stream(
+        self, attempts: list[Attempt], requests: list[pb.IngestRequest], metadata: tuple[tuple[str, str], ...]
+    ) -> bool:
+        portions = [requests[start : start + 5] for start in range(0, len(requests), 5)]
+        call = self._stub.IngestStream(
+            (pb.IngestBatchRequest(requests=portion) for portion in portions),
+            timeout=_CALL_SECONDS_MAX,
+            metadata=metadata,
+        )
+        told = 0
+        answered = True
+        async for answer in call:
+            portion = attempts[told : told + len(answer.responses)]
+            told += len(portion)
+            answered = self._learn(portion, answer.responses) and answered
+        return answered
+
+    def _learn(self, attempts: Sequence[Attempt], answers: Sequence[pb.IngestResponse]) -> bool:
+        for attempt, answer in zip(attempts, answers, strict=True):
+            if answer.status in _TOLD:
+                self.journal.learn(attempt, _TOLD[answer.status])
+        return all(answer.status in _TOLD for answer in answers)
+
+    def _learn_status(self, attempts: list[Attempt], error: grpc.aio.AioRpcError) -> bool:
+        match error.code():
+            case grpc.StatusCode.ALREADY_EXISTS if len(attempts) == 1:
+                self.journal.learn(attempts[0], Told.CONFLICT)
+            case grpc.StatusCode.INVALID_ARGUMENT if len(attempts) == 1:
+                self.journal.learn(attempts[0], Told.REFUSED)
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                self.journal.calls["later"] += 1
+                return False
+            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
+                return False
+            # A call that the server had when it died.
+            case grpc.StatusCode.CANCELLED:
+                return False
+            case code:
+                self.journal.calls[f"unexpected gRPC {code.name}"] += 1
+                return False
+        return True
+
+
+class QueueProducer(Producer):
+    """Messages to the public exchange, each confirmed. What is no JSON is kept all the same, as FAILED."""
+
+    def finish(self, sent: Sent) -> None:
+        sent.becomes_failed = not sent.valid
+        sent.valid = True
+
+    async def __aenter__(self) -> "QueueProducer":
+        self._client: QueueClient | None = None
+        self._connecting = asyncio.Lock()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._disconnect()
+
+    async def send(self, attempts: list[Attempt]) -> bool:
+        for attempt in attempts:
+            client = await self._connected()
+            if client is None:
+                return False
+            sent = attempt.sent
+            try:
+                async with asyncio.timeout(_CALL_SECONDS_MAX):
+                    await client.publish("etl-queue", attempt.version.body, source=sent.source, id=sent.key)
+            except _BROKER_ERRORS:
+                await self._disconnect(client)
+                return False
+            except asyncio.CancelledError:
+                # The client library cancels what is in flight when its connection ends.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                await self._disconnect(client)
+                return False
+            self.journal.learn(attempt, Told.ACCEPTED)
+        return True
+
+    async def _connected(self) -> QueueClient | None:
+        async with self._connecting:
+            if self._client is None:
+                client = QueueClient(self.world.amqp_url("producer"))
+                try:
+                    async with asyncio.timeout(_CALL_SECONDS_MAX):
+                        self._client = await client.__aenter__()
+                except _BROKER_ERRORS:
+                    return None
+            return self._client
+
+    async def _disconnect(self, client: QueueClient | None = None) -> None:
+        if self._client is None or (client is not None and client is not self._client):
+            return
+        ended, self._client = self._client, None
+        try:
+            async with asyncio.timeout(2):
+                await ended.__aexit__()
+        except (*_BROKER_ERRORS, asyncio.CancelledError):
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+
+
+class FileProducer(Producer):
+    """Files that are written beside the inbox and renamed into it; told by their arrival in done/."""
+
+    calls_at_once = 2
+    singles = 0.2
+    may_repeat = False
+
+    def finish(self, sent: Sent) -> None:
+        if not sent.valid:
+            sent.key = ""
+        elif self.random.random() < 0.5:
+            # The row's own id.
+            sent.first.body = self.journal.content(id=sent.key)
+        else:
+            # An id that is derived from the file's content and the row's number; found again by its content.
+            sent.key = ""
+
+    async def send(self, attempts: list[Attempt]) -> bool:
+        source = attempts[0].sent.source
+        name = f"{attempts[0].sent.versions[0].body[-24:-12].hex()}-{self.random.getrandbits(48):012x}.ndjson"
+        files = self.world.layout.files
+        await asyncio.to_thread(_drop, files / "inbox" / source, name, [attempt.version.body for attempt in attempts])
+        done, failed = files / "done" / source / name, files / "failed" / source / name
+        while not (done.exists() or failed.exists()):
+            await asyncio.sleep(0.1)
+        for attempt in attempts:
+            self.journal.learn(attempt, Told.ACCEPTED if attempt.sent.valid else Told.REFUSED)
+        return True
+
+
+def _drop(folder: Path, name: str, rows: list[bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{name}.tmp"
+    unfinished.write_bytes(b"\n".join(rows) + b"\n")
+    unfinished.rename(folder / name)

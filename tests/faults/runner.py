@@ -1,0 +1,156 @@
+"""Runs cases one after the other in one world, and judges each."""
+
+import asyncio
+import contextlib
+import random
+import time
+import traceback
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faults.case import Case, Context
+from faults.checks import Baseline, Logs, Verdict, judge, read_ledger, wait_drained
+from faults.journal import Journal
+from faults.producers import Load
+from faults.world import World, new_world
+
+
+@dataclass
+class Result:
+    """What became of a case."""
+
+    case: Case
+    seed: int
+    fired: bool = False
+    verdict: Verdict = field(default_factory=Verdict)
+    recovery_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Whether every check held."""
+        return not (self.verdict.lost or self.verdict.doubled or self.verdict.problems)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the case says what it should: the fault came true, and all is well, or, of a mutant, is not."""
+        return self.fired and self.clean is not self.case.must_fail
+
+    @property
+    def word(self) -> str:
+        """The result in a word."""
+        if not self.fired:
+            return "void"
+        if self.case.must_fail:
+            return "caught" if self.passed else "NOT CAUGHT"
+        return "ok" if self.passed else "FAILED"
+
+
+async def run_cases(
+    cases: Sequence[Case], *, seed: int, events: int, keep_files: Path, tell: Callable[[Result], None]
+) -> list[Result]:
+    """Run the cases; after one that failed the next gets a new world, since nobody knows what is left of the old."""
+    results: list[Result] = []
+    left = list(cases)
+    while left:
+        async with new_world(keep_files) as world:
+            baseline = await _warm_up(world, seed)
+            while left:
+                result = await _run(world, left.pop(0), baseline, seed=seed, events=events)
+                results.append(result)
+                tell(result)
+                if not result.passed:
+                    _keep_logs(world, keep_files / f"{seed}-{_slug(result.case.name)}", result)
+                    break
+    return results
+
+
+async def _warm_up(world: World, seed: int) -> Baseline:
+    """Send a little over every channel first: what every service opens once is no leak."""
+    journal = Journal(world.layout.state_folder / "journal", "warm-up", seed)
+    load = Load(world, journal, events=400, seed=seed)
+    load.enough.set()
+    async with asyncio.timeout(90):
+        await load.run()
+    await wait_drained(world, journal)
+    verdict = judge(journal, await read_ledger(world, journal.source))
+    if verdict.lost or verdict.doubled or verdict.problems:
+        raise RuntimeError(f"not even without a fault: {dict(verdict.problems)}")
+    return Baseline(world)
+
+
+async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, events: int) -> Result:
+    begun = time.monotonic()
+    result = Result(case, seed)
+    logs = Logs(world)
+    own_seed = seed ^ zlib.crc32(case.name.encode())
+    journal = Journal(world.layout.state_folder / "journal", f"{seed}-{_slug(case.name)}", own_seed)
+    try:
+        async with _prepared(world, case):
+            fault = await world.arm(*case.arm) if case.arm else None
+            load = Load(world, journal, events=events, seed=own_seed)
+            load.channels = case.channels
+            context = Context(world, load, random.Random(own_seed), fault)  # noqa: S311 - a seeded test, not a secret
+            await _inflict(case, context, result)
+            result.recovery_seconds += await wait_drained(world, journal, case.drain_seconds_max)
+            result.verdict = judge(journal, await read_ledger(world, journal.source))
+            result.verdict.problems.update(context.problems)
+        await baseline.compare(result.verdict)
+    except Exception as error:
+        result.verdict.fault(f"{type(error).__name__}: {_first_line(error)}")
+        (world.layout.logs / "harness.log").write_text(traceback.format_exc())
+    finally:
+        journal.close()
+    logs.check(result.verdict)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+async def _inflict(case: Case, context: Context, result: Result) -> None:
+    async with asyncio.timeout(case.seconds_max), asyncio.TaskGroup() as group:
+        loading = group.create_task(context.load.run())
+        await context.load.flowing()
+        try:
+            result.fired = await case.inflict(context)
+        finally:
+            context.load.enough.set()
+            for edge in context.world.edges.values():
+                edge.heal()
+        healed = time.monotonic()
+        if not case.must_fail:
+            await context.world.wait_ready()
+        result.recovery_seconds = time.monotonic() - healed
+        if case.must_fail:
+            await asyncio.wait([loading], timeout=10)
+            loading.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _prepared(world: World, case: Case) -> AsyncIterator[None]:
+    if case.before is not None:
+        await case.before(world)
+    try:
+        yield
+    finally:
+        if case.after is not None:
+            await case.after(world)
+
+
+def _keep_logs(world: World, folder: Path, result: Result) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (*world.layout.logs.glob("*.log"), world.layout.state_folder / "journal"):
+        if path.exists():
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "problems").write_text("\n".join(f"{count} x {what}" for what, count in result.verdict.problems.items()))
+
+
+def _first_line(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__} {error}".split("\n")[0][:200]
+
+
+def _slug(name: str) -> str:
+    return "".join(char if char.isalnum() else "-" for char in name.lower()).strip("-")

@@ -1,0 +1,224 @@
+"""One EtlPay of its own: real servers, the five services, and an edge with a proxy between each two that talk."""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from etlpay_cli.layout import Layout
+from etlpay_cli.local import postgres, rabbitmq, services, valkey
+from etlpay_cli.local.program import Program
+from etlpay_cli.ports import PREFERRED, choose_ports, listen
+from etlpay_cli.provision import PRIVATE, provision
+from faults.children import Child
+from faults.edges import Edge
+
+HOST: Final = "127.0.0.1"
+SERVICES: Final = ("processor", "api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
+# Who talks to whom, by the names of the ports.
+EDGES: Final = (
+    ("processor", "postgres"),
+    ("processor", "amqp"),
+    ("processor", "redis"),
+    ("api-gateway", "processing"),
+    ("api-gateway", "amqp"),
+    ("api-gateway", "postgres"),
+    ("api-gateway", "redis"),
+    ("grpc-ingest", "processing"),
+    ("grpc-ingest", "amqp"),
+    ("file-watcher", "amqp"),
+    ("queue-consumer", "amqp"),
+)
+_FAST: Final = {"ETLPAY_FILES_SETTLE_SECONDS": "0.05", "ETLPAY_FILES_SCAN_SECONDS": "0.5"}
+
+
+@dataclass
+class Fault:
+    """A failpoint that was set, and the file that tells whether it came true."""
+
+    log: Path
+
+    @property
+    def fired(self) -> bool:
+        """Whether it came true."""
+        return self.log.exists() and self.log.stat().st_size > 0
+
+    async def wait(self, seconds_max: float = 40.0) -> bool:
+        """Wait until it comes true; return whether it did."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds_max):
+                while not self.fired:
+                    await asyncio.sleep(0.02)
+        return self.fired
+
+
+class World:
+    """Everything that runs, by name."""
+
+    def __init__(self, root: Path) -> None:
+        """Prepare; nothing is started."""
+        self.layout = Layout(root)
+        self.ports = choose_ports({}, {}, unusual)
+        self.edges: dict[tuple[str, str], Edge] = {}
+        self.children: dict[str, Child] = {}
+        self._group = asyncio.TaskGroup()
+        self._faults = 0
+
+    def edge(self, service: str, target: str) -> Edge:
+        """Return the edge from a service to what it talks to."""
+        return self.edges[service, target]
+
+    def edges_to(self, target: str) -> list[Edge]:
+        """Return every edge to a target."""
+        return [edge for (_, to), edge in self.edges.items() if to == target]
+
+    @property
+    def owner_url(self) -> str:
+        """PostgreSQL as its owner, without a proxy."""
+        password = self.layout.read_secret("postgres/owner_password")
+        return f"postgresql://etlpay_owner:{password}@{HOST}:{self.ports['postgres']}/etlpay"
+
+    def amqp_url(self, user: str) -> str:
+        """RabbitMQ as `producer` or `operator`, without a proxy."""
+        name = "producer_password" if user == "producer" else "amqp_password"
+        return f"amqp://{user}:{self.layout.read_secret(f'operator/{name}')}@{HOST}:{self.ports['amqp']}/"
+
+    @contextlib.asynccontextmanager
+    async def owner(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection of the database's owner."""
+        connection = await asyncpg.connect(self.owner_url, command_timeout=60)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5)
+
+    def secrets(self) -> Iterator[str]:
+        """Yield every password of this world."""
+        for path in self.layout.secrets.rglob("*password*"):
+            yield path.read_text().strip()
+
+    async def arm(self, service: str, specification: str) -> Fault:
+        """Restart a service so that it fails once at the given place."""
+        self._faults += 1
+        fault = Fault(self.layout.state_folder / f"fault-{self._faults}")
+        child = self.children[service]
+        armed = child.with_environment(ETLPAY_FAILPOINT=specification, ETLPAY_FAILPOINT_LOG=str(fault.log))
+        await child.restart(armed)
+        return fault
+
+    async def wait_ready(self, seconds_max: float = 60.0) -> None:
+        """Return when every service is ready. Raises TimeoutError."""
+        async with asyncio.TaskGroup() as waiting:
+            for name in SERVICES:
+                waiting.create_task(self.children[name].wait_ready(seconds_max))
+
+    def keep(self, program: Program) -> Child:
+        """Start a program and keep it running."""
+        child = Child(program, self.layout.log(program.name))
+        self.children[program.name] = child
+        self._group.create_task(child.run(), name=program.name)
+        return child
+
+    async def start(self) -> None:
+        """Bring everything up."""
+        layout, ports = self.layout, self.ports
+        layout.make_folders()
+        provision(layout.secrets, PRIVATE)
+        rabbitmq.prepare(layout, ports)
+        await self.keep(rabbitmq.epmd_program(layout, ports)).wait_ready()
+        broker, cache = self.keep(rabbitmq.program(layout, ports)), self.keep(valkey.program(layout, ports))
+        await asyncio.to_thread(postgres.prepare, layout)
+        await self.keep(postgres.program(layout, ports)).wait_ready()
+        await _complete(services.migration(layout, ports), layout)
+        await cache.wait_ready()
+        await broker.wait_ready()
+        for service, target in EDGES:
+            edge = self.edges[service, target] = Edge(HOST, ports[target])
+            await edge.open()
+        for program in self.service_programs():
+            self.keep(program)
+        await self.wait_ready()
+
+    def service_programs(self) -> list[Program]:
+        """Return the five services, each told the addresses of its own proxies."""
+        processors = [services.processor(self.layout, self._ports_of("processor"))]
+        doors = [
+            program
+            for name in SERVICES
+            for program in services.doors(self.layout, self._ports_of(name))
+            if program.name == name
+        ]
+        return [replace(program, environment={**program.environment, **_FAST}) for program in processors + doors]
+
+    async def stop(self) -> None:
+        """End everything: the doors first, the servers last."""
+        for edge in self.edges.values():
+            edge.heal()
+        names = list(reversed(self.children))
+        doors = [name for name in names if name in SERVICES[1:]]
+        async with asyncio.TaskGroup() as closing:
+            for name in doors:
+                closing.create_task(self.children[name].close())
+        for name in (name for name in names if name not in doors):
+            await self.children[name].close()
+        for edge in self.edges.values():
+            await edge.close()
+
+    def _ports_of(self, service: str) -> dict[str, int]:
+        own = {target: edge.port for (name, target), edge in self.edges.items() if name == service}
+        # The processor listens where it listens; a door finds it behind its own proxy.
+        return {**self.ports, **own}
+
+    async def __aenter__(self) -> "World":
+        """Start everything."""
+        await self._group.__aenter__()
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            await self._group.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End everything."""
+        await self.stop()
+        await self._group.__aexit__(None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def new_world(keep_files: Path | None = None) -> AsyncIterator[World]:
+    """Run a world in a folder of its own; where the block fails, its logs are copied to `keep_files`."""
+    root = Path(tempfile.mkdtemp(prefix="etlpay-faults-"))
+    try:
+        async with World(root) as world:
+            yield world
+    except BaseException:
+        if keep_files is not None:
+            shutil.copytree(root / ".etlpay" / "logs", keep_files / root.name, dirs_exist_ok=True)
+        raise
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def unusual(held: contextlib.ExitStack, port: int) -> bool:
+    """Hold a port, but none of those that a stack of the same machine would like to have."""
+    return port not in PREFERRED.values() and listen(held, port)
+
+
+async def _complete(task: services.Task, layout: Layout) -> None:
+    with layout.log(task.name).open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *task.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=dict(task.environment),
+            cwd=layout.run,
+        )  # fmt: skip
+    if await process.wait():
+        raise RuntimeError(f"{task.name} failed: see {layout.log(task.name)}")
+
+

@@ -5,6 +5,7 @@ import uuid
 
 import aio_pika
 from aio_pika.abc import HeadersType
+from yarl import URL
 
 from shared.messaging import QueueClient
 from support.stack import Stack, until
@@ -91,8 +92,8 @@ async def test_a_consumer_started_by_hand_declares_its_queue_and_takes_from_it(s
 
 
 def operator_url(stack: Stack) -> str:
-    """Return the URL that a service started by hand uses."""
+    """Return the operator's URL for the virtual host of foreign queues."""
     lines = (stack.root / ".etlpay" / "stack.env").read_text().splitlines()
     told = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     url, password = (told[name].strip("'\"") for name in ("ETLPAY_AMQP_URL", "ETLPAY_AMQP_PASSWORD"))
-    return url.replace("@", f":{password}@")
+    return str(URL(url).with_password(password).with_path("/"))

@@ -18,9 +18,11 @@ import redis.asyncio
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+from yarl import URL
 
 from etlpay_cli import state
 from etlpay_cli.layout import Layout
+from etlpay_cli.provision import DEFINITIONS_PLACE, SECRET_PLACES, VOLUME, provision
 
 # Of the database roles on servers that live as long as the tests.
 ROLE_PASSWORD = "only-for-this-run"  # noqa: S105
@@ -37,13 +39,34 @@ class Servers:
     owner_password: str
     amqp_host: str
     amqp_port: int
-    amqp_password: str
     redis_url: str
+    secrets: Path
 
     @property
     def amqp_url(self) -> str:
         """The operator's URL, with its password."""
-        return f"amqp://operator:{self.amqp_password}@{self.amqp_host}:{self.amqp_port}/"
+        return self.broker_url("operator")
+
+    @property
+    def amqp_password(self) -> str:
+        """The operator's password at the broker."""
+        return self.broker_password("operator")
+
+    def broker_url(self, user: str, vhost: str = "/") -> str:
+        """Return the URL of a broker user for a virtual host, with its password."""
+        return URL.build(
+            scheme="amqp",
+            user=user,
+            password=self.broker_password(user),
+            host=self.amqp_host,
+            port=self.amqp_port,
+            path=f"/{vhost.removeprefix('/')}",
+        ).human_repr()
+
+    def broker_password(self, user: str) -> str:
+        """Return the generated password of a broker user."""
+        [place] = SECRET_PLACES[user]
+        return (self.secrets / place).read_text().strip()
 
     def postgres_url(self, role: str, database: str = "etlpay", password: str | None = None) -> str:
         """Return a URL for a role, with its password where one is given."""
@@ -72,7 +95,7 @@ def server_kinds() -> list[str]:
 @contextmanager
 def run_servers(kind: str, folder: Path) -> Iterator[Servers]:
     """Run one set of servers of their own data until the block ends."""
-    with _local_servers(folder) if kind == "local" else _containers() as servers:
+    with _local_servers(folder) if kind == "local" else _containers(folder) as servers:
         yield servers
 
 
@@ -91,18 +114,19 @@ def _local_servers(folder: Path) -> Iterator[Servers]:
             owner_password=layout.read_secret("postgres/owner_password"),
             amqp_host="127.0.0.1",
             amqp_port=known.ports["amqp"],
-            amqp_password=layout.read_secret("operator/amqp_password"),
             redis_url=f"redis://127.0.0.1:{known.ports['redis']}/0",
+            secrets=layout.secrets,
         )
     finally:
         run_etlpay("down", environment=environment)
 
 
 @contextmanager
-def _containers() -> Iterator[Servers]:
+def _containers(folder: Path) -> Iterator[Servers]:
     # The blocks below stop their containers; the helper image that would do it for a killed run is not needed.
     testcontainers_config.ryuk_disabled = True
     password = uuid.uuid4().hex
+    provision(folder, VOLUME)
     postgres = (
         DockerContainer("postgres:17")
         .with_env("POSTGRES_USER", "etlpay_owner")
@@ -113,8 +137,10 @@ def _containers() -> Iterator[Servers]:
     )
     rabbitmq = (
         DockerContainer("rabbitmq:4-management")
-        .with_env("RABBITMQ_DEFAULT_USER", "operator")
-        .with_env("RABBITMQ_DEFAULT_PASS", password)
+        .with_volume_mapping(str(CHECKOUT / "docker" / "rabbitmq.conf"), "/run/etlpay/rabbitmq.conf")
+        # Beside the place where the image's start script would want to own it.
+        .with_env("RABBITMQ_CONFIG_FILE", "/run/etlpay/rabbitmq.conf")
+        .with_volume_mapping(str(folder / DEFINITIONS_PLACE), "/run/etlpay/definitions.json")
         .with_exposed_ports(5672)
     )
     valkey = DockerContainer("redis:8").with_exposed_ports(6379)
@@ -127,8 +153,8 @@ def _containers() -> Iterator[Servers]:
             owner_password=password,
             amqp_host=host,
             amqp_port=int(rabbitmq.get_exposed_port(5672)),
-            amqp_password=password,
             redis_url=f"redis://{host}:{valkey.get_exposed_port(6379)}/0",
+            secrets=folder,
         )
         asyncio.run(_wait_until_up(servers))
         yield servers

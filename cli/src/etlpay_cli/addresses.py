@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from etlpay_cli.layout import DATABASE, LANES_VHOST, READER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, READER_ROLE, Layout
 from etlpay_cli.ports import HOST
+from etlpay_cli.provision import LANES_VHOST
 from etlpay_cli.state import Mode, write_private
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "etlpay"
-LANES_VHOST = "etlpay"
 OWNER_ROLE = "etlpay_owner"
 READER_ROLE = "etlpay_reader"
 PROCESSOR_ROLE = "etlpay_processor"

@@ -43,22 +43,41 @@ class Permission:
     read: str
 
 
-# Writing to the default exchange is called `amq.default`. Reading comes with declaring: RabbitMQ demands it of whoever
-# declares a queue that has a dead-letter exchange.
-_OWN = Permission(configure=r"^etlpay\.", write=r"^(amq\.default$|etlpay\.)", read=r"^etlpay\.")
-BROKER_USERS: dict[str, Permission] = {
-    "api-gateway": _OWN,
-    "grpc-ingest": _OWN,
-    "file-watcher": _OWN,
-    "processor": _OWN,
+# The lanes between the services have a virtual host of their own. Whoever may write to a default exchange, which every
+# producer does, may write to every queue of that virtual host: here those are foreign queues only.
+PUBLIC_VHOST = "/"
+LANES_VHOST = "etlpay"
+
+_NOTHING = r"^$"
+# Writing to the default exchange is called `amq.default`. Whoever only hands over neither reads nor declares.
+_HANDS_OVER = {LANES_VHOST: Permission(configure=_NOTHING, write=r"^amq\.default$", read=_NOTHING)}
+_EVERYTHING = Permission(configure=".*", write=".*", read=".*")
+# By user and virtual host; who is not named for one cannot even connect to it.
+BROKER_USERS: dict[str, dict[str, Permission]] = {
+    "api-gateway": _HANDS_OVER,
+    "grpc-ingest": _HANDS_OVER,
+    "file-watcher": _HANDS_OVER,
+    # Declaring a queue that has a dead letter exchange takes reading it, and writing to that exchange.
+    "processor": {
+        LANES_VHOST: Permission(
+            configure=r"^etlpay\.(ingest|ingest\.slow|parked)$",
+            write=r"^amq\.default$",
+            read=r"^etlpay\.(ingest|ingest\.slow)$",
+        )
+    },
     # Foreign queues have foreign names. What is parked is nobody's to read but the operator's.
-    "queue-consumer": Permission(
-        configure=r"^(?!amq\.)", write=r"^(?!amq\.(?!default$))", read=r"^(?!amq\.|etlpay\.parked)"
-    ),
-    "producer": Permission(
-        configure=r"^etl-queue$", write=r"^(amq\.default|etlpay\.events|etl-queue)$", read=r"^etl-queue$"
-    ),
-    "operator": Permission(configure=".*", write=".*", read=".*"),
+    "queue-consumer": _HANDS_OVER
+    | {
+        PUBLIC_VHOST: Permission(
+            configure=r"^(?!amq\.)", write=r"^(amq\.default$|(?!amq\.))", read=r"^(?!amq\.)(?!.*\.parked$)"
+        )
+    },
+    "producer": {
+        PUBLIC_VHOST: Permission(
+            configure=r"^etl-queue$", write=r"^(amq\.default|etlpay\.events)$", read=r"^etl-queue$"
+        )
+    },
+    "operator": {PUBLIC_VHOST: _EVERYTHING, LANES_VHOST: _EVERYTHING},
 }
 _SALT_BYTES = 4  # fixed by rabbit_password_hashing_sha256
 
@@ -94,7 +113,7 @@ def definitions(passwords: dict[str, str], known: dict[str, Any] | None = None) 
     """Return what RabbitMQ loads at its start. A hash in `known` that still fits its password is kept."""
     hashes = {user["name"]: user["password_hash"] for user in (known or {}).get("users", ())}
     return {
-        "vhosts": [{"name": "/"}],
+        "vhosts": [{"name": PUBLIC_VHOST}, {"name": LANES_VHOST}],
         "users": [
             {
                 "name": user,
@@ -105,8 +124,9 @@ def definitions(passwords: dict[str, str], known: dict[str, Any] | None = None) 
             for user in BROKER_USERS
         ],
         "permissions": [
-            {"user": user, "vhost": "/", "configure": may.configure, "write": may.write, "read": may.read}
-            for user, may in BROKER_USERS.items()
+            {"user": user, "vhost": vhost, "configure": may.configure, "write": may.write, "read": may.read}
+            for user, permissions in BROKER_USERS.items()
+            for vhost, may in permissions.items()
         ],
     }
 

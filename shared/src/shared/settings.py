@@ -8,6 +8,7 @@ import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
 from pydantic.fields import FieldInfo
@@ -121,13 +122,36 @@ def _nearest(name: str, known: set[str]) -> str | None:
 class AmqpSettings(BaseModel):
     """How to reach RabbitMQ, and the bounds of what goes there."""
 
-    amqp_url: str = Field("amqp://guest@127.0.0.1:5672/", description="RabbitMQ, without the password")
+    amqp_url: str = Field(
+        "amqp://guest@127.0.0.1:5672/", description="RabbitMQ with the virtual host of the lanes, without the password"
+    )
     amqp_password: SecretStr = Field(SecretStr("guest"), description="password of the user in ETLPAY_AMQP_URL")
     amqp_heartbeat_seconds: PositiveInt = Field(10, description="heartbeat of AMQP connections")
     amqp_connect_seconds_max: PositiveFloat = Field(5.0, description="how long one attempt to connect may take")
     publish_seconds_max: PositiveFloat = Field(5.0, description="how long a publish may wait for its confirmation")
     publishes_in_flight_max: PositiveInt = Field(32, description="publishes that wait for their confirmation at once")
     reconnect_seconds_max: PositiveFloat = Field(5.0, description="longest pause between two attempts to connect")
+
+
+class QueueBrokerSettings(AmqpSettings):
+    """How to reach the broker of the foreign queues, which may be another one than ours."""
+
+    queue_amqp_url: str = Field(
+        "", description="RabbitMQ of the foreign queues; empty: the one in ETLPAY_AMQP_URL, virtual host `/`"
+    )
+    queue_amqp_password: SecretStr = Field(
+        SecretStr(""), description="password of the user in ETLPAY_QUEUE_AMQP_URL, where that is set"
+    )
+
+    def queue_broker(self) -> AmqpSettings:
+        """Return how to reach the broker of the foreign queues. Our own password goes to our own broker only."""
+        ours = AmqpSettings(**{name: getattr(self, name) for name in AmqpSettings.model_fields})
+        foreign = (
+            {"amqp_url": self.queue_amqp_url, "amqp_password": self.queue_amqp_password}
+            if self.queue_amqp_url
+            else {"amqp_url": urlsplit(self.amqp_url)._replace(path="/").geturl()}
+        )
+        return ours.model_copy(update=foreign)
 
 
 class PostgresSettings(BaseModel):

@@ -11,7 +11,6 @@ import aio_pika
 import asyncpg
 import msgspec
 import pytest
-from aiormq.exceptions import ChannelAccessRefused
 
 from etlpay_cli import state
 from etlpay_cli.addresses import Addresses
@@ -52,9 +51,6 @@ class LocalServers:
         known = state.read_state(self.layout.state)
         assert known is not None
         return known
-
-    def broker_url(self, user: str, place: str) -> str:
-        return f"amqp://{user}:{self.layout.read_secret(place)}@127.0.0.1:{self.known().ports['amqp']}/"
 
     def owner_url(self) -> str:
         password = self.layout.read_secret("postgres/owner_password")
@@ -113,24 +109,6 @@ async def test_postgres_refuses_the_owner_without_its_password(stack: LocalServe
 
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(f"postgresql://etlpay_owner:guess@127.0.0.1:{port}/etlpay")
-
-
-@pytest.mark.parametrize(
-    ("user", "place", "queue"),
-    [
-        ("producer", "operator/producer_password", "etlpay.ingest"),
-        ("api-gateway", "api-gateway/amqp_password", "etl-queue"),
-        ("processor", "processor/amqp_password", "payments"),
-    ],
-)
-async def test_a_broker_user_is_refused_what_is_not_its_own(
-    stack: LocalServers, user: str, place: str, queue: str
-) -> None:
-    async with await aio_pika.connect(stack.broker_url(user, place)) as connection:
-        amqp_channel = await connection.channel()
-
-        with pytest.raises(ChannelAccessRefused):
-            await amqp_channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
 
 
 async def test_there_is_no_guest(stack: LocalServers) -> None:

@@ -13,7 +13,9 @@ import pytest
 from etlpay_cli.provision import (
     BROKER_USERS,
     DEFINITIONS_PLACE,
+    LANES_VHOST,
     PRIVATE,
+    PUBLIC_VHOST,
     SECRET_PLACES,
     VOLUME,
     Modes,
@@ -104,35 +106,60 @@ def test_the_definitions_name_every_user_once_and_hold_no_password() -> None:
     made = definitions(passwords)
 
     assert list(BROKER_USERS) == [user["name"] for user in made["users"]]
-    assert list(BROKER_USERS) == [permission["user"] for permission in made["permissions"]]
+    assert [(user, vhost) for user, vhosts in BROKER_USERS.items() for vhost in vhosts] == [
+        (permission["user"], permission["vhost"]) for permission in made["permissions"]
+    ]
+    assert {permission["vhost"] for permission in made["permissions"]} == {vhost["name"] for vhost in made["vhosts"]}
     assert b"password-of-" not in msgspec.json.encode(made)
 
 
+@pytest.mark.parametrize("user", ["api-gateway", "grpc-ingest", "file-watcher", "processor", "producer"])
+def test_who_has_no_business_in_a_virtual_host_cannot_enter_it(user: str) -> None:
+    wanted = PUBLIC_VHOST if user == "producer" else LANES_VHOST
+
+    assert list(BROKER_USERS[user]) == [wanted]
+
+
+@pytest.mark.parametrize("user", ["api-gateway", "grpc-ingest", "file-watcher", "queue-consumer"])
+@pytest.mark.parametrize("name", ["etlpay.ingest", "etlpay.ingest.slow", "etlpay.parked", "amq.topic", "", "other"])
+def test_who_hands_over_can_write_to_the_lanes_and_nothing_else(user: str, name: str) -> None:
+    assert may(user, LANES_VHOST, "write", "amq.default")
+    assert not may(user, LANES_VHOST, "read", name or "amq.default")
+    assert not may(user, LANES_VHOST, "configure", name or "amq.default")
+    assert not may(user, LANES_VHOST, "write", name or "amq.fanout")
+
+
 @pytest.mark.parametrize(
-    ("user", "action", "name", "allowed"),
+    ("user", "vhost", "action", "name", "allowed"),
     [
-        ("file-watcher", "write", "amq.default", True),
-        ("file-watcher", "configure", "etlpay.ingest", True),
-        ("file-watcher", "write", "amq.topic", False),
-        ("file-watcher", "read", "etl-queue", False),
-        ("file-watcher", "write", "etl-queue", False),
-        ("processor", "read", "etlpay.ingest.slow", True),
-        ("processor", "read", "payments", False),
-        ("queue-consumer", "read", "payments", True),
-        ("queue-consumer", "configure", "etl-queue", True),
-        ("queue-consumer", "write", "amq.default", True),
-        ("queue-consumer", "write", "amq.fanout", False),
-        ("queue-consumer", "read", "etlpay.parked", False),
-        ("producer", "write", "etlpay.events", True),
-        ("producer", "write", "amq.default", True),
-        ("producer", "configure", "etl-queue", True),
-        ("producer", "read", "etlpay.ingest", False),
-        ("producer", "configure", "etlpay.ingest", False),
-        ("producer", "configure", "etl-queue-2", False),
-        ("operator", "read", "etlpay.parked", True),
+        ("processor", LANES_VHOST, "configure", "etlpay.ingest", True),
+        ("processor", LANES_VHOST, "read", "etlpay.ingest.slow", True),
+        ("processor", LANES_VHOST, "configure", "etlpay.parked", True),
+        ("processor", LANES_VHOST, "read", "etlpay.parked", False),
+        ("processor", LANES_VHOST, "configure", "etlpay.ingest2", False),
+        ("processor", LANES_VHOST, "write", "etlpay.ingest", False),
+        ("queue-consumer", PUBLIC_VHOST, "read", "payments", True),
+        ("queue-consumer", PUBLIC_VHOST, "configure", "etl-queue", True),
+        ("queue-consumer", PUBLIC_VHOST, "configure", "etl-queue.parked", True),
+        ("queue-consumer", PUBLIC_VHOST, "read", "etl-queue.parked", False),
+        ("queue-consumer", PUBLIC_VHOST, "write", "amq.default", True),
+        ("queue-consumer", PUBLIC_VHOST, "write", "amq.fanout", False),
+        ("producer", PUBLIC_VHOST, "write", "etlpay.events", True),
+        ("producer", PUBLIC_VHOST, "write", "amq.default", True),
+        ("producer", PUBLIC_VHOST, "configure", "etl-queue", True),
+        ("producer", PUBLIC_VHOST, "read", "etl-queue", True),
+        ("producer", PUBLIC_VHOST, "configure", "etl-queue-2", False),
+        ("producer", PUBLIC_VHOST, "configure", "etlpay.events", False),
+        ("operator", PUBLIC_VHOST, "read", "etl-queue.parked", True),
+        ("operator", LANES_VHOST, "read", "etlpay.parked", True),
     ],
 )
-def test_a_broker_user_may_do_what_it_needs_and_no_more(user: str, action: str, name: str, *, allowed: bool) -> None:
-    pattern = getattr(BROKER_USERS[user], action)
+def test_a_broker_user_may_do_what_it_needs_and_no_more(
+    user: str, vhost: str, action: str, name: str, *, allowed: bool
+) -> None:
+    assert allowed == may(user, vhost, action, name)
 
-    assert allowed == bool(re.search(pattern, name))
+
+def may(user: str, vhost: str, action: str, name: str) -> bool:
+    """Decide as RabbitMQ does: an expression that is found anywhere in the name allows it."""
+    return bool(re.search(getattr(BROKER_USERS[user][vhost], action), name))

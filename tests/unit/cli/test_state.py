@@ -54,7 +54,7 @@ def test_stack_env_is_for_this_user_only_and_speaks_the_services_settings(tmp_pa
         line.split("=", 1) for line in layout.stack_env.read_text().splitlines() if line and not line.startswith("#")
     )
     assert lines == {
-        "ETLPAY_AMQP_URL": "amqp://operator@127.0.0.1:5672/",
+        "ETLPAY_AMQP_URL": "amqp://operator@127.0.0.1:5672/etlpay",
         "ETLPAY_AMQP_PASSWORD": "o-pw",
         "ETLPAY_POSTGRES_URL": "postgresql://etlpay_reader@127.0.0.1:5432/etlpay",
         "ETLPAY_POSTGRES_PASSWORD": "r-pw",

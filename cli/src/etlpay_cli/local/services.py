@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etlpay_cli import probes
-from etlpay_cli.layout import DATABASE, LANES_VHOST, OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE, Layout
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
+from etlpay_cli.provision import LANES_VHOST
 from etlpay_cli.settings import inherited_environment
 
 if TYPE_CHECKING:

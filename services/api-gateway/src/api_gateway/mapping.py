@@ -8,10 +8,25 @@ from typing import Annotated, Final
 import msgspec
 
 from shared.contracts.errors import RefusedError
-from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
+from shared.contracts.event import (
+    ID_CHARS_MAX,
+    SOURCE_PATTERN,
+    TYPE_CHARS_MAX,
+    Channel,
+    Envelope,
+    id_problem,
+    identify,
+    source_problem,
+    type_problem,
+)
 from shared.contracts.outcome import Problem
 from shared.contracts.payload import object_problem
 
+# For the API's description alone: the checks below say more than "not valid".
+_SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{SOURCE_PATTERN}$"})]
+_Payload = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+_Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ID_CHARS_MAX})]
+_Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": TYPE_CHARS_MAX})]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -22,10 +37,10 @@ class MalformedError(RefusedError):
 class IngestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One event. `(source_name, id)` identifies it for ever; without an id it gets an identity of its own."""
 
-    source_name: str
-    payload: msgspec.Raw
-    id: str | None = None
-    type: str | None = None
+    source_name: _SourceName
+    payload: _Payload
+    id: _Id | None = None
+    type: _Type | None = None
     occurred_at: _Moment | None = None
 
 

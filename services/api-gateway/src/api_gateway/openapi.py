@@ -69,15 +69,13 @@ def describe(app: FastAPI) -> Schema:
 
 
 def _refined(component: Schema) -> Schema:
-    """Say what the types cannot: which text is a moment, and that a payload is an object."""
+    """Say what the types cannot: which text is a moment, and that a result is an object."""
     properties = component.get("properties", {})
     for name, member in properties.items():
         if name.endswith("_at"):
             for choice in member.get("anyOf", [member]):
                 if choice.get("type") == "string":
                     choice["format"] = "date-time"
-        elif name == "payload":
-            member["type"] = "object"
         elif name == "result_payload":
             member["type"] = ["object", "null"]
     if "description" in component:

@@ -14,7 +14,8 @@ ID_CHARS_MAX: Final = 255
 TYPE_CHARS_MAX: Final = 255
 
 # Visible ASCII that is safe in URLs, folder names and metrics; CloudEvents allows any URI-reference here.
-_SOURCE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._~:/@+-]{{0,{SOURCE_CHARS_MAX - 1}}}")
+SOURCE_PATTERN: Final = rf"[A-Za-z0-9][A-Za-z0-9._~:/@+-]{{0,{SOURCE_CHARS_MAX - 1}}}"
+_SOURCE = re.compile(SOURCE_PATTERN)
 # Anything printable. Control characters (and with them the separator below) and lone surrogates are not.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 

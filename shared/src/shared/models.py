@@ -38,7 +38,7 @@ ingestion_sources = Table(
 raw_events = Table(
     "raw_events",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("event_id", Uuid, nullable=False, unique=True, comment="derived from (source, idempotency key), or UUIDv7"),
     Column("source_id", Integer, ForeignKey("ingestion_sources.id"), nullable=False),
     Column("idempotency_key", Text, comment="the id its producer gave; null: none"),
@@ -56,7 +56,13 @@ raw_events = Table(
 processed_records = Table(
     "processed_records",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column(
+        "id",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="one series with the ids of raw events; a first record has its event's",
+    ),
     Column("raw_event_id", BigInteger, ForeignKey("raw_events.id"), nullable=False),
     Column("source_id", Integer, nullable=False, comment="of the raw event, for the queries below"),
     Column("channel", SmallInteger, nullable=False, comment="of the raw event"),

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from processor.ids import LedgerIds
 from processor.store import Entry, Store
 from processor.transform import Draft, transform
 from shared.contracts.errors import UnavailableError
@@ -74,6 +75,31 @@ async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compar
 
     assert dispositions(outcomes) == [STORED, DUPLICATE, CONFLICT]
     assert len({outcome.raw_event_id for outcome in outcomes}) == 1
+
+
+async def test_the_ledger_keeps_the_order_in_which_events_were_given(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    store = Store(engine)
+    keys = [str(number) for number in range(2_500)]
+
+    for start in range(0, 2_500, 500):
+        await write(store, *(event(key=key) for key in keys[start : start + 500]))
+
+    rows = await owner.fetch("SELECT idempotency_key FROM raw_events ORDER BY id")
+    assert [row["idempotency_key"] for row in rows] == keys
+
+
+async def test_two_processors_never_give_out_the_same_id(engine: AsyncEngine) -> None:
+    both = [LedgerIds(engine), LedgerIds(engine)]
+
+    taken = await asyncio.gather(
+        *(both[turn % 2].take(size) for turn, size in enumerate((1, 999, 3, 2_500, 700, 1_000)))
+    )
+
+    numbers = [number for ids in taken for number in ids]
+    assert len(set(numbers)) == len(numbers) == 5_203
+    assert all(ids == sorted(ids) for ids in taken)
 
 
 async def test_events_without_an_id_are_never_duplicates(engine: AsyncEngine, owner: asyncpg.Connection) -> None:

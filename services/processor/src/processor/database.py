@@ -4,25 +4,17 @@ from typing import Final
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from processor.statements import CHECK_LEDGER
 from shared.contracts.errors import EtlPayError, FatalError, PermanentError, UnavailableError
 from shared.settings import PostgresSettings
 
 # SQLSTATE classes and codes (PostgreSQL documentation, appendix A).
 _RETRYABLE: Final = ("08", "40", "53", "55P03", "57", "58", "25006")
 _PERMANENT: Final = ("22", "23", "54")
-
-_CHECK: Final = text(
-    """
-    SELECT current_setting('fsync') = 'on' AS fsync,
-           current_setting('synchronous_commit') <> 'off' AS synchronous_commit,
-           NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
-           (SELECT version_num FROM alembic_version) AS revision
-    """
-)
 
 
 class PermanentDataError(PermanentError):
@@ -50,6 +42,8 @@ def create_engine(settings: PostgresSettings, *, name: str) -> AsyncEngine:
             "command_timeout": settings.postgres_seconds_max + 1,
             "server_settings": {
                 "application_name": name,
+                # A plan made for any size of batch joins a thousand rows by comparing each with each.
+                "plan_cache_mode": "force_custom_plan",
                 "statement_timeout": milliseconds,
                 "lock_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": milliseconds,
@@ -80,7 +74,7 @@ async def check(engine: AsyncEngine) -> None:
     """
     try:
         async with engine.connect() as connection:
-            found = (await connection.execute(_CHECK)).one()
+            found = (await connection.execute(CHECK_LEDGER)).one()
     except (DBAPIError, OSError, TimeoutError) as error:
         problem = classified(error)
         if isinstance(problem, FatalError):

@@ -3,67 +3,20 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from processor.database import PermanentDataError, classified
+from processor.ids import LedgerIds
+from processor.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SOURCES, FIND_FIRSTS, FIND_SOURCES
 from processor.transform import Draft, failed, same_payload
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
 from shared.failpoints import failpoint
-
-_ADD_SOURCES: Final = text(
-    "INSERT INTO ingestion_sources (name) SELECT unnest(CAST(:names AS text[])) ON CONFLICT (name) DO NOTHING"
-)
-_FIND_SOURCES: Final = text("SELECT name, id FROM ingestion_sources WHERE name = ANY(CAST(:names AS text[]))")
-
-_ADD_RAW_EVENTS: Final = text(
-    """
-    INSERT INTO raw_events (event_id, source_id, idempotency_key, channel, type, occurred_at, received_at,
-                            content_type, origin, body)
-    SELECT * FROM unnest(
-        CAST(:event_id AS uuid[]), CAST(:source_id AS int[]), CAST(:idempotency_key AS text[]),
-        CAST(:channel AS smallint[]), CAST(:type AS text[]), CAST(:occurred_at AS timestamptz[]),
-        CAST(:received_at AS timestamptz[]), CAST(:content_type AS text[]), CAST(:origin AS text[]),
-        CAST(:body AS bytea[]))
-    ON CONFLICT (event_id) DO NOTHING
-    RETURNING event_id, id
-    """
-)
-_ADD_RECORDS: Final = text(
-    """
-    INSERT INTO processed_records (raw_event_id, source_id, channel, status, result_payload, errors, processed_at)
-    SELECT raw_event_id, source_id, channel, status, CAST(result AS jsonb), CAST(errors AS jsonb), :processed_at
-    FROM unnest(
-        CAST(:raw_event_id AS bigint[]), CAST(:source_id AS int[]), CAST(:channel AS smallint[]),
-        CAST(:status AS smallint[]), CAST(:result AS text[]), CAST(:errors AS text[])
-    ) AS drafts (raw_event_id, source_id, channel, status, result, errors)
-    RETURNING raw_event_id, id
-    """
-)
-_FIND_FIRST: Final = text(
-    """
-    SELECT raw.event_id, raw.id AS raw_event_id, raw.received_at, raw.content_type, raw.body, record.id AS record_id,
-           record.status, CAST(record.result_payload AS text) AS result, CAST(record.errors AS text) AS errors,
-           record.processed_at
-    FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
-    WHERE raw.event_id = ANY(CAST(:event_ids AS uuid[]))
-    """
-)
-_ADD_CONFLICTS: Final = text(
-    """
-    INSERT INTO conflicts (raw_event_id, channel, received_at, content_type, origin, body, body_sha256)
-    SELECT * FROM unnest(
-        CAST(:raw_event_id AS bigint[]), CAST(:channel AS smallint[]), CAST(:received_at AS timestamptz[]),
-        CAST(:content_type AS text[]), CAST(:origin AS text[]), CAST(:body AS bytea[]), CAST(:body_sha256 AS bytea[]))
-    ON CONFLICT (raw_event_id, body_sha256) DO NOTHING
-    """
-)
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 
@@ -75,12 +28,18 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     draft: Draft
 
 
+class _Numbered(msgspec.Struct, frozen=True, gc=False):
+    """An entry with the id that it gets in the ledger."""
+
+    id: int
+    entry: Entry
+
+
 class _First(msgspec.Struct, frozen=True, gc=False):
     """The entry that the ledger holds under an event id."""
 
     content_type: str
     body: bytes
-    received_at: datetime
     outcome: Outcome
 
 
@@ -90,6 +49,7 @@ class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         """`engine` connects as etlpay_processor."""
         self._engine = engine
+        self._ids = LedgerIds(engine)
         self._source_ids: dict[str, int] = {}
 
     async def write(self, entries: Sequence[Entry], *, processed_at: datetime) -> list[Outcome]:
@@ -103,11 +63,17 @@ class Store:
             FatalError: it never will be by this process (privileges, schema).
             PermanentError: an entry cannot be kept even as FAILED.
         """
-        # Sorted, so that two batches with the same new keys wait for each other instead of deadlocking.
-        ordered = sorted({entry.event.event_id: entry for entry in reversed(entries)}.values(), key=_event_id)
+        firsts: dict[UUID, Entry] = {}
+        for entry in entries:
+            firsts.setdefault(entry.event.event_id, entry)
         try:
-            await self._learn_sources(ordered)
-            return await self._commit(entries, ordered, processed_at)
+            await self._learn_sources(entries)
+            ids = await self._ids.take(len(firsts))
+            # Numbered in the order given; sorted, so that two batches with the same new keys wait for each other
+            # instead of deadlocking.
+            numbered = [_Numbered(number, entry) for number, entry in zip(ids, firsts.values(), strict=True)]
+            numbered.sort(key=_event_id)
+            return await self._commit(entries, numbered, processed_at)
         except (DBAPIError, OSError, TimeoutError) as error:
             raise classified(error) from error
 
@@ -117,11 +83,11 @@ class Store:
         return len(self._source_ids)
 
     async def _commit(
-        self, entries: Sequence[Entry], ordered: Sequence[Entry], processed_at: datetime
+        self, entries: Sequence[Entry], numbered: Sequence[_Numbered], processed_at: datetime
     ) -> list[Outcome]:
         try:
             async with self._engine.begin() as connection:
-                stored = await self._insert(connection, ordered, processed_at)
+                stored = await self._insert(connection, numbered, processed_at)
                 failpoint("processor.in_transaction")
                 outcomes = await self._resolve(connection, entries, stored)
                 failpoint("processor.before_commit")
@@ -132,51 +98,45 @@ class Store:
             failpoint("processor.committed")
             return outcomes
         async with self._engine.begin() as connection:
-            stored = await self._bisect(connection, ordered, processed_at)
+            stored = await self._bisect(connection, numbered, processed_at)
             return await self._resolve(connection, entries, stored)
 
     async def _bisect(
-        self, connection: AsyncConnection, entries: Sequence[Entry], processed_at: datetime
+        self, connection: AsyncConnection, numbered: Sequence[_Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         """Insert in halves, down to the one entry that is refused; that one is kept as FAILED."""
         try:
             async with connection.begin_nested():
-                return await self._insert(connection, entries, processed_at)
+                return await self._insert(connection, numbered, processed_at)
         except DBAPIError as error:
             problem = classified(error)
             if not isinstance(problem, PermanentDataError):
                 raise
-        if len(entries) > 1:
-            middle = len(entries) // 2
-            first_half = await self._bisect(connection, entries[:middle], processed_at)
-            return first_half | await self._bisect(connection, entries[middle:], processed_at)
-        refused = Entry(entries[0].event, failed(f"PostgreSQL refused it (SQLSTATE {problem.sqlstate})"))
-        return await self._insert(connection, [refused], processed_at)
+        if len(numbered) > 1:
+            middle = len(numbered) // 2
+            first_half = await self._bisect(connection, numbered[:middle], processed_at)
+            return first_half | await self._bisect(connection, numbered[middle:], processed_at)
+        [refused] = numbered
+        draft = failed(f"PostgreSQL refused it (SQLSTATE {problem.sqlstate})")
+        return await self._insert(connection, [_Numbered(refused.id, Entry(refused.entry.event, draft))], processed_at)
 
     async def _insert(
-        self, connection: AsyncConnection, entries: Sequence[Entry], processed_at: datetime
+        self, connection: AsyncConnection, numbered: Sequence[_Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         """Insert what is new; return its outcomes by event id."""
-        events = [entry.event for entry in entries]
-        rows = await connection.execute(_ADD_RAW_EVENTS, self._raw_event_columns(events))
-        raw_ids: dict[UUID, int] = {row.event_id: row.id for row in rows}
-        if not raw_ids:
-            return {}
-        new = [entry for entry in entries if entry.event.event_id in raw_ids]
-        new_ids = [raw_ids[entry.event.event_id] for entry in new]
-        rows = await connection.execute(_ADD_RECORDS, self._record_columns(new, new_ids, processed_at))
-        record_ids: dict[int, int] = {row.raw_event_id: row.id for row in rows}
+        new = set(await connection.scalars(ADD_EVENTS, self._columns(numbered) | {"processed_at": processed_at}))
         return {
-            entry.event.event_id: Outcome(
+            each.entry.event.event_id: Outcome(
                 disposition=Disposition.STORED,
-                raw_event_id=raw_id,
-                record_id=record_ids[raw_id],
-                status=entry.draft.status,
+                raw_event_id=each.id,
+                record_id=each.id,
+                status=each.entry.draft.status,
                 processed_at=processed_at,
-                errors=entry.draft.errors,
-                result=entry.draft.result,
+                errors=each.entry.draft.errors,
+                result=each.entry.draft.result,
             )
-            for entry, raw_id in zip(new, new_ids, strict=True)
+            for each in numbered
+            if each.id in new
         }
 
     async def _resolve(
@@ -201,13 +161,13 @@ class Store:
                 inserted[event.event_id] = event
             outcomes.append(outcome)
         if conflicts:
-            await connection.execute(_ADD_CONFLICTS, _conflict_columns(conflicts))
+            await connection.execute(ADD_CONFLICTS, _conflict_columns(conflicts))
         return outcomes
 
     async def _find_firsts(self, connection: AsyncConnection, event_ids: set[UUID]) -> dict[UUID, _First]:
         if not event_ids:
             return {}
-        rows = await connection.execute(_FIND_FIRST, {"event_ids": sorted(event_ids)})
+        rows = await connection.execute(FIND_FIRSTS, {"event_ids": sorted(event_ids)})
         return {row.event_id: _read_first(row) for row in rows}
 
     async def _learn_sources(self, entries: Sequence[Entry]) -> None:
@@ -216,12 +176,15 @@ class Store:
         if not names:
             return
         async with self._engine.begin() as connection:
-            await connection.execute(_ADD_SOURCES, {"names": names})
-            rows = (await connection.execute(_FIND_SOURCES, {"names": names})).all()
+            await connection.execute(ADD_SOURCES, {"names": names})
+            rows = (await connection.execute(FIND_SOURCES, {"names": names})).all()
         self._source_ids |= {row.name: row.id for row in rows}
 
-    def _raw_event_columns(self, events: Sequence[Envelope]) -> dict[str, Any]:
+    def _columns(self, numbered: Sequence[_Numbered]) -> dict[str, Any]:
+        events = [each.entry.event for each in numbered]
+        drafts = [each.entry.draft for each in numbered]
         return {
+            "id": [each.id for each in numbered],
             "event_id": [event.event_id for event in events],
             "source_id": [self._source_ids[event.source] for event in events],
             "idempotency_key": [event.idempotency_key or None for event in events],
@@ -232,33 +195,24 @@ class Store:
             "content_type": [event.content_type for event in events],
             "origin": [event.origin or None for event in events],
             "body": [event.body for event in events],
-        }
-
-    def _record_columns(self, entries: Sequence[Entry], raw_ids: list[int], processed_at: datetime) -> dict[str, Any]:
-        return {
-            "raw_event_id": raw_ids,
-            "source_id": [self._source_ids[entry.event.source] for entry in entries],
-            "channel": [entry.event.channel for entry in entries],
-            "status": [entry.draft.status for entry in entries],
-            "result": [entry.draft.result and entry.draft.result.decode() for entry in entries],
-            "errors": [_problems_json(entry.draft.errors) for entry in entries],
-            "processed_at": processed_at,
+            "status": [draft.status for draft in drafts],
+            "result": [draft.result and draft.result.decode() for draft in drafts],
+            "errors": [_problems_json(draft.errors) for draft in drafts],
         }
 
 
-def _event_id(entry: Entry) -> UUID:
-    return entry.event.event_id
+def _event_id(numbered: _Numbered) -> UUID:
+    return numbered.entry.event.event_id
 
 
 def _problems_json(problems: tuple[Problem, ...]) -> str | None:
     return msgspec.json.encode(problems).decode() if problems else None
 
 
-def _read_first(row: Any) -> _First:  # noqa: ANN401 - a row of _FIND_FIRST
+def _read_first(row: Any) -> _First:  # noqa: ANN401 - a row of FIND_FIRSTS
     return _First(
         content_type=row.content_type,
         body=row.body,
-        received_at=row.received_at,
         outcome=Outcome(
             disposition=Disposition.DUPLICATE,
             raw_event_id=row.raw_event_id,
@@ -273,7 +227,7 @@ def _read_first(row: Any) -> _First:  # noqa: ANN401 - a row of _FIND_FIRST
 
 def _first_of(event: Envelope, outcome: Outcome) -> _First:
     """Return what the ledger holds since this very batch."""
-    return _First(event.content_type, event.body, event.received_at, outcome)
+    return _First(event.content_type, event.body, outcome)
 
 
 def _compare(event: Envelope, first: _First) -> Outcome:

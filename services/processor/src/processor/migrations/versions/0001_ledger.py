@@ -15,8 +15,11 @@ CREATE TABLE ingestion_sources (
 );
 COMMENT ON TABLE ingestion_sources IS 'Who produced events; a row appears with the first event of a source.';
 
+-- Ids are taken in blocks of a thousand: number n stands for the ids from 1000 (n - 1) + 1 to 1000 n.
+CREATE SEQUENCE ledger_id_blocks;
+
 CREATE TABLE raw_events (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint PRIMARY KEY,
     event_id uuid NOT NULL UNIQUE,
     source_id integer NOT NULL REFERENCES ingestion_sources (id),
     idempotency_key text,
@@ -37,7 +40,7 @@ COMMENT ON COLUMN raw_events.origin IS 'where it came from within the channel, s
 COMMENT ON COLUMN raw_events.body IS 'the received bytes';
 
 CREATE TABLE processed_records (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint PRIMARY KEY,
     raw_event_id bigint NOT NULL REFERENCES raw_events (id),
     source_id integer NOT NULL,
     channel smallint NOT NULL,
@@ -48,6 +51,7 @@ CREATE TABLE processed_records (
     processed_at timestamptz NOT NULL
 );
 COMMENT ON TABLE processed_records IS 'What processing made of each raw event.';
+COMMENT ON COLUMN processed_records.id IS 'one series with the ids of raw events; a first record has its event''s';
 COMMENT ON COLUMN processed_records.source_id IS 'of the raw event, for the queries below';
 COMMENT ON COLUMN processed_records.channel IS 'of the raw event';
 COMMENT ON COLUMN processed_records.status IS '1 SUCCESS, 2 FAILED';
@@ -101,6 +105,7 @@ COMMENT ON VIEW events IS 'Each event with its record; payload is the result, or
 _GRANTS = """
 GRANT USAGE ON SCHEMA public TO etlpay_processor, etlpay_reader;
 GRANT SELECT, INSERT ON ingestion_sources, raw_events, processed_records, conflicts TO etlpay_processor;
+GRANT USAGE ON SEQUENCE ledger_id_blocks TO etlpay_processor;
 GRANT SELECT ON alembic_version TO etlpay_processor;
 GRANT SELECT ON ingestion_sources, raw_events, processed_records, conflicts, events, alembic_version TO etlpay_reader;
 ALTER ROLE etlpay_reader SET default_transaction_read_only = on;

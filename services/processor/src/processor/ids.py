@@ -1,0 +1,44 @@
+"""Ids for the ledger, taken in blocks: no round trip per batch, and events keep the order in which they were given."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from processor.statements import NEXT_ID_BLOCKS
+
+BLOCK_IDS: Final = 1_000
+
+
+class LedgerIds:
+    """Gives out ids that no other processor gives out. What a process has not used when it ends stays unused."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Nothing is taken before it is needed."""
+        self._engine = engine
+        self._blocks: deque[range] = deque()
+        self._left = 0
+        self._lock = asyncio.Lock()
+
+    async def take(self, count: int) -> list[int]:
+        """Return `count` new ids, ascending. Raises as the engine does where PostgreSQL cannot be asked."""
+        async with self._lock:
+            if self._left < count:
+                await self._fetch(count - self._left)
+            ids: list[int] = []
+            while len(ids) < count:
+                block = self._blocks.popleft()
+                wanted = count - len(ids)
+                ids += block[:wanted]
+                if block[wanted:]:
+                    self._blocks.appendleft(block[wanted:])
+            self._left -= count
+            return ids
+
+    async def _fetch(self, count: int) -> None:
+        blocks = -(-count // BLOCK_IDS)
+        async with self._engine.begin() as connection:
+            numbers = sorted(await connection.scalars(NEXT_ID_BLOCKS, {"blocks": blocks}))
+        self._blocks += [range((number - 1) * BLOCK_IDS + 1, number * BLOCK_IDS + 1) for number in numbers]
+        self._left += blocks * BLOCK_IDS

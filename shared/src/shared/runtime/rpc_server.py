@@ -1,11 +1,20 @@
 """A gRPC server with the limits that every EtlPay server has."""
 
+import logging
 from typing import Final
 
 import grpc.aio
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
 MIB: Final = 1024 * 1024
+
+_LIBRARY_LOG: Final = logging.getLogger("grpc._cython.cygrpc")
+
+
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """Tell an error of ours from an answer that came after its caller had gone, which is the caller's business."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
 
 
 class RpcServerSettings(BaseModel):
@@ -20,6 +29,8 @@ class RpcServerSettings(BaseModel):
 
 def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
     """Return a server without services or ports; calls beyond the limit get RESOURCE_EXHAUSTED."""
+    if _is_worth_telling not in _LIBRARY_LOG.filters:
+        _LIBRARY_LOG.addFilter(_is_worth_telling)
     return grpc.aio.server(
         maximum_concurrent_rpcs=settings.rpc_calls_max,
         options=(

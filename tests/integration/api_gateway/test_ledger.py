@@ -94,18 +94,21 @@ async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
     """Three records share each moment, so that the order within a moment counts too."""
     for moment in range(5):
         await store(engine, *[event(key=f"{moment}-{i}") for i in range(3)], at=START + timedelta(seconds=moment))
-    seen: list[int] = []
+    seen: list[str | None] = []
     after: Position | None = None
 
     while True:
         page = await reader.records(RecordFilter(), after=after, limit=4)
-        seen += [record.id for record in page.items]
+        seen += [record.idempotency_key for record in page.items]
         await store(engine, event(key=f"new-{len(seen)}"), at=START + timedelta(hours=1))
         if page.next is None:
             break
         after = read_record_cursor(page.next)
 
-    assert seen == sorted(range(1, 16), reverse=True)
+    assert [key.partition("-")[0] for key in seen if key] == [
+        str(moment) for moment in (4, 3, 2, 1, 0) for _ in range(3)
+    ]
+    assert len(set(seen)) == 15
 
 
 async def test_the_filters_filter(engine: AsyncEngine, reader: Ledger) -> None:
@@ -217,10 +220,13 @@ async def many_records(owner: asyncpg.Connection) -> asyncpg.Connection:
     await owner.execute(
         """
         INSERT INTO ingestion_sources (name) SELECT 's' || n FROM generate_series(1, 100) AS n;
-        INSERT INTO raw_events (event_id, source_id, channel, received_at, content_type, body)
-        SELECT gen_random_uuid(), 1 + n % 100, 1, now(), 'application/json', '{}' FROM generate_series(1, 40000) AS n;
-        INSERT INTO processed_records (raw_event_id, source_id, channel, status, processed_at)
-        SELECT n, 1 + n % 100, 1, CASE WHEN n % 1000 = 0 THEN 2 ELSE 1 END,
+        INSERT INTO raw_events (id, event_id, source_id, channel, received_at, content_type, body)
+        OVERRIDING SYSTEM VALUE
+        SELECT n, gen_random_uuid(), 1 + n % 100, 1, now(), 'application/json', '{}'
+        FROM generate_series(1, 40000) AS n;
+        INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, processed_at)
+        OVERRIDING SYSTEM VALUE
+        SELECT n, n, 1 + n % 100, 1, CASE WHEN n % 1000 = 0 THEN 2 ELSE 1 END,
                timestamptz '2026-11-23' + n * interval '1 s'
         FROM generate_series(1, 40000) AS n;
         ANALYZE;

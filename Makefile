@@ -33,6 +33,12 @@ demo: venv ## send one event through each channel and show what became of it
 test: venv ## run every test that this machine can run (ARGS="tests/unit -k name" narrows)
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: faults
+faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; SEED=1,2 CASES="broker,files" EVENTS=2000 choose)
+	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(SMOKE),--smoke) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CASES),--cases "$(CASES)") $(if $(EVENTS),--events $(EVENTS)) \
+		$(if $(SMOKE)$(CASES),,--report docs/faults.md)
+
 .PHONY: lint
 lint: venv ## formatter, linter, types, architecture, dependencies
 	@$(BIN)/ruff format --check --quiet .

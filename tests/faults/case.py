@@ -1,13 +1,11 @@
 """What a case is, and what it may use."""
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from etlpay_cli.settings import inherited_environment
 from faults.children import Child
 from faults.producers import Load
 from faults.world import Fault, World
@@ -71,20 +69,3 @@ class Case:
     must_fail: bool = False
     """A mutant: the product is broken on purpose, and the checks must see it."""
     drain_seconds_max: float = 60.0
-
-
-async def until_true(ask: Callable[[], bool | Awaitable[bool]], seconds_max: float) -> bool:
-    """Ask again and again until the answer is yes; return whether it was."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds_max):
-            while True:
-                answer = ask()
-                if answer if isinstance(answer, bool) else await answer:
-                    return True
-                await asyncio.sleep(0.1)
-    return False
-
-
-def tests_environment() -> dict[str, str]:
-    """Return this process's environment without settings of EtlPay."""
-    return inherited_environment(without=("ETLPAY_",))

@@ -10,10 +10,10 @@ import asyncpg
 import redis.asyncio
 
 from etlpay_cli.layout import READER_ROLE
-from faults.case import Case, Context, until_true
+from etlpay_cli.provision import LANES_VHOST
+from faults.case import Case, Context
+from faults.waiting import until_true
 from faults.world import HOST, World
-
-_QUEUES: Final = ("etlpay.ingest", "etl-queue")
 
 
 def _frozen(server: str, seconds: float) -> Case:
@@ -64,9 +64,7 @@ async def _database_away(context: Context) -> bool:
 
 async def _both_die(context: Context) -> bool:
     await context.moment()
-    await asyncio.gather(
-        context.child("rabbitmq").kill(away_seconds=1), context.child("postgres").end(signal.SIGQUIT)
-    )
+    await asyncio.gather(context.child("rabbitmq").kill(away_seconds=1), context.child("postgres").end(signal.SIGQUIT))
     await context.child("postgres").wait_ready()
     await context.child("rabbitmq").wait_ready()
     return True
@@ -85,11 +83,10 @@ async def _terminate_backends(context: Context) -> bool:
 
 
 async def _lock_table(context: Context) -> bool:
-    async with context.world.owner() as owner:
-        async with owner.transaction():
-            await owner.execute("LOCK TABLE raw_events IN ACCESS EXCLUSIVE MODE")
-            await asyncio.sleep(12)
-            waiting = await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    async with context.world.owner() as owner, owner.transaction():
+        await owner.execute("LOCK TABLE raw_events IN ACCESS EXCLUSIVE MODE")
+        await asyncio.sleep(12)
+        waiting = await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     return bool(waiting)
 
 
@@ -146,29 +143,26 @@ async def _alarms(context: Context) -> bool:
 
 async def _queue_full(context: Context) -> bool:
     """The processor is frozen, and the lane takes no more than a few messages."""
-    await context.rabbitmqctl("set_policy", "--apply-to", "queues", "full", r"^etlpay\.ingest$", '{"max-length": 3}')
+    await context.rabbitmqctl(
+        "set_policy", "-p", LANES_VHOST, "--apply-to", "queues", "full", r"^etlpay\.ingest$", '{"max-length": 3}'
+    )
     context.child("processor").send_signal(signal.SIGSTOP)
     refused = await until_true(lambda: context.load.journal.calls["later"] > 0, 30)
     await asyncio.sleep(3)
     context.child("processor").send_signal(signal.SIGCONT)
-    await context.rabbitmqctl("clear_policy", "full")
+    await context.rabbitmqctl("clear_policy", "-p", LANES_VHOST, "full")
     return refused
 
 
-async def _delete_queues(context: Context) -> bool:
-    """Delete the queues when they are empty, whoever is just publishing or consuming."""
-    connection = await aio_pika.connect(context.world.amqp_url("operator"))
-    async with connection:
-        for name in _QUEUES:
-            # Events that come while the processor is stopped would be in the deleted queue: nobody could keep them.
-            await _delete_when_empty(connection, name)
-            await asyncio.sleep(2)
+async def _delete_lane(context: Context) -> bool:
+    """The lane is deleted when nothing is in it: what a deleted queue held nobody could keep. HTTP and gRPC go on."""
+    connection = await aio_pika.connect(context.world.amqp_url("operator", LANES_VHOST))
+    async with connection, connection.channel() as amqp_channel:
+        for _ in range(3):
+            context.world.edge("processor", "amqp").reset_connections()
+            await amqp_channel.queue_delete("etlpay.ingest")
+            await asyncio.sleep(3)
     return True
-
-
-async def _delete_when_empty(connection: aio_pika.abc.AbstractConnection, name: str) -> None:
-    async with connection.channel() as amqp_channel:
-        await amqp_channel.queue_delete(name)
 
 
 async def _unbind(context: Context) -> bool:
@@ -236,4 +230,5 @@ CASES: Final = [
     Case("memory alarm of the broker", _memory_alarm),
     Case("queue full", _queue_full),
     Case("binding gone", _unbind),
+    Case("lane deleted, three times", _delete_lane, channels=frozenset({"http", "grpc"})),
 ]

@@ -10,6 +10,7 @@ from typing import Final
 import asyncpg
 
 from faults.journal import CANARY, Journal, Sent, Told
+from faults.waiting import until_true
 from faults.world import SERVICES, World
 
 DRAIN_SECONDS_MAX: Final = 60.0
@@ -80,8 +81,7 @@ async def wait_drained(world: World, journal: Journal, seconds_max: float = DRAI
     with contextlib.suppress(TimeoutError, ExceptionGroup):
         async with asyncio.timeout(seconds_max):
             await world.wait_ready(seconds_max)
-            while not await _all_stored(world, journal):
-                await asyncio.sleep(0.5)
+            await until_true(lambda: _all_stored(world, journal), None)
     return loop.time() - begun
 
 
@@ -161,10 +161,13 @@ class Baseline:
 
     async def compare(self, verdict: Verdict, *, seconds_max: float = 30.0) -> None:
         """Note what is not as it was, after some time in which it may become so."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds_max
-        while (problems := await self._problems()) and loop.time() < deadline:
-            await asyncio.sleep(0.5)
+        problems: list[str] = []
+
+        async def has_none() -> bool:
+            problems[:] = await self._problems()
+            return not problems
+
+        await until_true(has_none, seconds_max)
         for problem in problems:
             verdict.fault(problem)
 

@@ -12,9 +12,9 @@ from typing import Final
 import psutil
 
 from etlpay_cli.local.program import Program
+from faults.waiting import until_true
 
 _RESTART_SECONDS: Final = 0.3
-_READY_POLL_SECONDS: Final = 0.1
 
 
 class Child:
@@ -115,9 +115,8 @@ class Child:
 
     async def wait_ready(self, seconds_max: float = 60.0) -> None:
         """Return when the program is ready. Raises TimeoutError."""
-        async with asyncio.timeout(seconds_max):
-            while self.pid is None or not await self.program.ready():
-                await asyncio.sleep(_READY_POLL_SECONDS)
+        if not await until_true(self._is_ready, seconds_max):
+            raise TimeoutError(f"{self.program.name} was not ready within {seconds_max:.0f} s")
 
     async def close(self) -> None:
         """End the program for good."""
@@ -135,6 +134,9 @@ class Child:
                             await self._changed.wait()
         except TimeoutError:
             self.send_signal(signal.SIGKILL)
+
+    async def _is_ready(self) -> bool:
+        return self.pid is not None and await self.program.ready()
 
     async def _start(self) -> Process:
         with self.log.open("ab") as log:

@@ -1,11 +1,10 @@
 """Producers on all four channels: each sends again, with the same ids, until it is told what became of its events."""
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import aio_pika
 import aiormq
@@ -14,6 +13,7 @@ import httpx2
 import msgspec
 
 from faults.journal import Attempt, Journal, Sent, Told, Version
+from faults.waiting import until_true
 from faults.world import HOST, World
 from shared.contracts.errors import EtlPayError
 from shared.messaging.client import QueueClient
@@ -60,7 +60,7 @@ class Load:
         self.enough = asyncio.Event()
         self.channels: frozenset[str] = frozenset({"http", "grpc", "file", "queue"})
         self.pause_seconds = 0.02
-        self.calls_at_once = 4
+        self.burst = asyncio.Event()
 
     async def run(self) -> None:
         """Return when `enough` is set, every producer has sent its share, and every event was answered."""
@@ -73,23 +73,24 @@ class Load:
     async def flowing(self, seconds_max: float = 20.0) -> None:
         """Return when events have been taken for a moment on every channel."""
         wanted = {f"{self.journal.source}.{channel}" for channel in self.channels}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds_max):
-                while wanted - {sent.source for sent in self.journal.acknowledged()}:
-                    await asyncio.sleep(0.05)
+        await until_true(lambda: wanted <= {sent.source for sent in self.journal.acknowledged()}, seconds_max)
 
     async def _produce(self, channel: str, producer: "Producer") -> None:
-        async with producer:
-            async with asyncio.TaskGroup() as calls:
-                places = asyncio.Semaphore(producer.calls_at_once or self.calls_at_once)
-                made = 0
-                while made < self.quota or not self.enough.is_set():
-                    await places.acquire()
-                    attempts = self._next(channel, producer)
-                    made += len(attempts)
-                    calls.create_task(self._deliver(producer, attempts, places))
-                    # Slow at first sight, so that the fault meets traffic from its beginning to its end.
-                    await asyncio.sleep(self.pause_seconds if made < 3 * self.quota else 10 * self.pause_seconds)
+        async with producer, asyncio.TaskGroup() as calls:
+            places = asyncio.Semaphore(producer.calls_at_once)
+            made = 0
+            while made < self.quota or not self.enough.is_set():
+                await places.acquire()
+                attempts = self._next(channel, producer)
+                made += len(attempts)
+                calls.create_task(self._deliver(producer, attempts, places))
+                if self.burst.is_set():
+                    # Callers without number: nobody waits for a place any more.
+                    places.release()
+                # Slow at first sight, so that the fault meets traffic from its beginning to its end.
+                await asyncio.sleep(
+                    self.pause_seconds if self.burst.is_set() or made < 3 * self.quota else 10 * self.pause_seconds
+                )
 
     def _next(self, channel: str, producer: "Producer") -> list[Attempt]:
         count = 1 if self.random.random() < producer.singles else _BATCH
@@ -142,7 +143,7 @@ class Load:
 class Producer:
     """What the channels have in common."""
 
-    calls_at_once = 0
+    calls_at_once = 4
     singles = 0.5
     may_repeat = True
 
@@ -159,7 +160,7 @@ class Producer:
         """Send once; return whether the call itself was answered."""
         raise NotImplementedError
 
-    async def __aenter__(self) -> "Producer":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -169,7 +170,7 @@ class Producer:
 class HttpProducer(Producer):
     """`POST /api/ingest` and its batches, waiting or not."""
 
-    async def __aenter__(self) -> "HttpProducer":
+    async def __aenter__(self) -> Self:
         self._client = httpx2.AsyncClient(
             base_url=f"http://{HOST}:{self.world.ports['http']}", timeout=_CALL_SECONDS_MAX
         )
@@ -235,7 +236,7 @@ class HttpProducer(Producer):
 class GrpcProducer(Producer):
     """`Ingest`, `IngestBatch` and now and then a stream."""
 
-    async def __aenter__(self) -> "GrpcProducer":
+    async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(
             f"{HOST}:{self.world.ports['grpc']}",
             options=(("grpc.max_reconnect_backoff_ms", 500), ("grpc.initial_reconnect_backoff_ms", 100)),
@@ -316,7 +317,7 @@ class QueueProducer(Producer):
         sent.becomes_failed = not sent.valid
         sent.valid = True
 
-    async def __aenter__(self) -> "QueueProducer":
+    async def __aenter__(self) -> Self:
         self._client: QueueClient | None = None
         self._connecting = asyncio.Lock()
         return self
@@ -390,16 +391,15 @@ class FileProducer(Producer):
         source = attempts[0].sent.source
         name = f"{attempts[0].sent.versions[0].body[-24:-12].hex()}-{self.random.getrandbits(48):012x}.ndjson"
         files = self.world.layout.files
-        await asyncio.to_thread(_drop, files / "inbox" / source, name, [attempt.version.body for attempt in attempts])
+        await asyncio.to_thread(drop, files / "inbox" / source, name, [attempt.version.body for attempt in attempts])
         done, failed = files / "done" / source / name, files / "failed" / source / name
-        while not (done.exists() or failed.exists()):
-            await asyncio.sleep(0.1)
+        await until_true(lambda: done.exists() or failed.exists(), None)
         for attempt in attempts:
             self.journal.learn(attempt, Told.ACCEPTED if attempt.sent.valid else Told.REFUSED)
         return True
 
 
-def _drop(folder: Path, name: str, rows: list[bytes]) -> None:
+def drop(folder: Path, name: str, rows: list[bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{name}.tmp"
     unfinished.write_bytes(b"\n".join(rows) + b"\n")

@@ -98,7 +98,8 @@ async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, event
             result.verdict = judge(journal, await read_ledger(world, journal.source))
             result.verdict.problems.update(context.problems)
         await baseline.compare(result.verdict)
-    except Exception as error:
+    # Whatever a case does, the next one has its turn, and this one its place in the report.
+    except Exception as error:  # noqa: BLE001 - the loop boundary
         result.verdict.fault(f"{type(error).__name__}: {_first_line(error)}")
         (world.layout.logs / "harness.log").write_text(traceback.format_exc())
     finally:

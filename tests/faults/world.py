@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import asyncpg
 
@@ -18,6 +18,7 @@ from etlpay_cli.ports import PREFERRED, choose_ports, listen
 from etlpay_cli.provision import PRIVATE, provision
 from faults.children import Child
 from faults.edges import Edge
+from faults.waiting import until_true
 
 HOST: Final = "127.0.0.1"
 SERVICES: Final = ("processor", "api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
@@ -51,11 +52,7 @@ class Fault:
 
     async def wait(self, seconds_max: float = 40.0) -> bool:
         """Wait until it comes true; return whether it did."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds_max):
-                while not self.fired:
-                    await asyncio.sleep(0.02)
-        return self.fired
+        return await until_true(lambda: self.fired, seconds_max)
 
 
 class World:
@@ -84,10 +81,10 @@ class World:
         password = self.layout.read_secret("postgres/owner_password")
         return f"postgresql://etlpay_owner:{password}@{HOST}:{self.ports['postgres']}/etlpay"
 
-    def amqp_url(self, user: str) -> str:
-        """RabbitMQ as `producer` or `operator`, without a proxy."""
+    def amqp_url(self, user: str, vhost: str = "") -> str:
+        """RabbitMQ as `producer` or `operator`, without a proxy; the lanes are in a virtual host of their own."""
         name = "producer_password" if user == "producer" else "amqp_password"
-        return f"amqp://{user}:{self.layout.read_secret(f'operator/{name}')}@{HOST}:{self.ports['amqp']}/"
+        return f"amqp://{user}:{self.layout.read_secret(f'operator/{name}')}@{HOST}:{self.ports['amqp']}/{vhost}"
 
     @contextlib.asynccontextmanager
     async def owner(self) -> AsyncIterator[asyncpg.Connection]:
@@ -175,7 +172,7 @@ class World:
         # The processor listens where it listens; a door finds it behind its own proxy.
         return {**self.ports, **own}
 
-    async def __aenter__(self) -> "World":
+    async def __aenter__(self) -> Self:
         """Start everything."""
         await self._group.__aenter__()
         try:
@@ -220,5 +217,3 @@ async def _complete(task: services.Task, layout: Layout) -> None:
         )  # fmt: skip
     if await process.wait():
         raise RuntimeError(f"{task.name} failed: see {layout.log(task.name)}")
-
-

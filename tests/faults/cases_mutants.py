@@ -1,0 +1,82 @@
+"""Cases in which the product is broken on purpose: the checks must fail, or they are worth nothing."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aio_pika
+
+from etlpay_cli.provision import LANES_VHOST
+from faults.case import Case, Context
+from faults.cases_services import came_true
+from faults.mutants import mutated
+from faults.world import World
+
+_DRAIN_SECONDS_MAX: Final = 10.0
+
+
+def _mutate(name: str, prepare: str = "") -> Callable[[World], Awaitable[None]]:
+    async def before(world: World) -> None:
+        if prepare:
+            async with world.owner() as owner:
+                await owner.execute(prepare)
+        child = world.children["processor"]
+        child.always(mutated(child.program, name))
+        await child.terminate()
+        await child.wait_ready()
+
+    return before
+
+
+async def _repair(world: World) -> None:
+    """Take out everything that the mutant has done."""
+    child = world.children["processor"]
+    child.always(next(program for program in world.service_programs() if program.name == "processor"))
+    connection = await aio_pika.connect(world.amqp_url("operator", LANES_VHOST))
+    async with world.owner() as owner, connection, connection.channel() as amqp_channel:
+        await child.terminate()
+        for queue in ("etlpay.ingest", "etlpay.ingest.slow", "etlpay.parked"):
+            await (await amqp_channel.get_queue(queue)).purge()
+        await owner.execute("TRUNCATE ingestion_sources, raw_events, processed_records, conflicts CASCADE")
+        await owner.execute("ALTER TABLE raw_events DROP CONSTRAINT IF EXISTS raw_events_event_id_key")
+        await owner.execute("ALTER TABLE raw_events ADD CONSTRAINT raw_events_event_id_key UNIQUE (event_id)")
+    await child.kill()
+    await child.wait_ready()
+
+
+async def _killed(context: Context) -> bool:
+    for _ in range(2):
+        await context.moment()
+        await context.child("processor").kill()
+    return True
+
+
+CASES: Final = [
+    Case(
+        "mutant: ack before commit",
+        came_true,
+        arm=("processor", "processor.before_commit:kill@20"),
+        channels=frozenset({"file", "queue"}),
+        before=_mutate("ack-before-commit"),
+        after=_repair,
+        must_fail=True,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+    Case(
+        "mutant: no unique key",
+        _killed,
+        before=_mutate("no-unique-key", "ALTER TABLE raw_events DROP CONSTRAINT raw_events_event_id_key"),
+        after=_repair,
+        must_fail=True,
+        smoke=True,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+    Case(
+        "mutant: key in a second transaction",
+        came_true,
+        arm=("processor", "mutant.between_transactions:kill@20"),
+        before=_mutate("key-in-second-transaction"),
+        after=_repair,
+        must_fail=True,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+]

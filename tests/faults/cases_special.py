@@ -1,0 +1,293 @@
+"""Events and files that are trouble by themselves, and more of them than there is room for."""
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import aio_pika
+
+from etlpay_cli.provision import LANES_VHOST
+from faults.case import ALL_CHANNELS, Case, Context
+from faults.checks import RSS_BYTES_MAX
+from faults.journal import Attempt, Sent, Told, Version
+from faults.mutants import mutated
+from faults.producers import GrpcProducer, HttpProducer, Producer, QueueProducer, drop
+from faults.waiting import until_true
+from faults.world import SERVICES, World
+
+_POISON: Final = "kills whoever reads it"
+_REFUSED: Final = "is refused by the database"
+_MANY_FILES: Final = 5_000
+_HOT_CALLS: Final = 500
+
+
+async def _poison(context: Context) -> bool:
+    """One message kills every processor that reads it. It ends among the parked, and its neighbours in the ledger."""
+    journal, world = context.load.journal, context.world
+    neighbours = [journal.new("queue") for _ in range(20)]
+    culprit = journal.new("queue")
+    culprit.first.body = journal.content(text2=_POISON)
+    batch = [*neighbours[:10], culprit, *neighbours[10:]]
+    async with QueueProducer(context.load) as producer:
+        await _send_all(producer, [Attempt(sent, sent.first) for sent in batch])
+    # It will never be stored, and that is right: what must be is looked at below.
+    journal.events.remove(culprit)
+    culprits = culprit.first.body
+    parked: list[bytes] = []
+
+    async def is_parked() -> bool:
+        parked.extend(await _take_parked(world))
+        return any(culprits in body for body in parked)
+
+    if not await until_true(is_parked, 400):
+        context.problems.append("the poison did not end among the parked messages")
+    return len(context.child("processor").exits) > 2
+
+
+async def _send_all(producer: Producer, attempts: list[Attempt]) -> None:
+    for attempt in attempts:
+        while attempt.version.told is None:
+            producer.journal.expect([attempt])
+            await producer.send([attempt])
+            await asyncio.sleep(0 if attempt.version.told else 0.2)
+
+
+async def _take_parked(world: World) -> list[bytes]:
+    try:
+        connection = await aio_pika.connect(world.amqp_url("operator", LANES_VHOST))
+        async with connection, connection.channel() as amqp_channel:
+            queue = await amqp_channel.get_queue("etlpay.parked")
+            bodies = []
+            while (message := await queue.get(fail=False)) is not None:
+                bodies.append(message.body)
+                await message.ack()
+            return bodies
+    except (OSError, aio_pika.exceptions.AMQPError):
+        return []
+
+
+async def _poisonable(world: World) -> None:
+    child = world.children["processor"]
+    program = mutated(child.program, "poison")
+    child.always(replace(program, environment={**program.environment, "FAULTS_POISON": _POISON}))
+    await child.terminate()
+    await child.wait_ready()
+
+
+async def _plain_processor(world: World) -> None:
+    child = world.children["processor"]
+    child.always(next(program for program in world.service_programs() if program.name == "processor"))
+    await child.terminate()
+    await child.wait_ready()
+    await _take_parked(world)
+
+
+_REFUSE: Final = f"""
+    CREATE FUNCTION faults_refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        IF NEW.status = 1 AND EXISTS (
+            SELECT FROM raw_events
+            WHERE id = NEW.raw_event_id AND position(convert_to('{_REFUSED}', 'UTF8') in body) > 0
+        ) THEN
+            RAISE EXCEPTION USING ERRCODE = '22000', MESSAGE = 'refused';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER faults_refuse BEFORE INSERT ON processed_records FOR EACH ROW EXECUTE FUNCTION faults_refuse();
+"""
+
+
+async def _refuse_rows(world: World) -> None:
+    async with world.owner() as owner:
+        await owner.execute(_REFUSE)
+
+
+async def _refuse_nothing(world: World) -> None:
+    async with world.owner() as owner:
+        await owner.execute("DROP TRIGGER faults_refuse ON processed_records; DROP FUNCTION faults_refuse()")
+
+
+async def _refused_row(context: Context) -> bool:
+    """Three rows in batches of 200 that the database will not have: they are kept as FAILED, the others as they are."""
+    load, journal = context.load, context.load.journal
+    for number in range(3):
+        batch = [journal.new("http") for _ in range(200)]
+        culprit = batch[context.random.randrange(200)]
+        culprit.first.body = journal.content(text2=_REFUSED)
+        culprit.becomes_failed = True
+        producer = (HttpProducer, GrpcProducer, HttpProducer)[number](load)
+        async with producer:
+            attempts = [Attempt(sent, sent.first) for sent in batch]
+            while attempts:
+                await producer.send(attempts)
+                attempts = [attempt for attempt in attempts if attempt.version.told is None]
+    return True
+
+
+async def _hot_id(context: Context) -> bool:
+    """One id, sent some 2,000 times over all channels at once, is one event."""
+    load, journal = context.load, context.load.journal
+    key = "the-hot-one"
+    hot = Sent(source=f"{journal.source}.hot", key=key, versions=[Version(journal.content(id=key))])
+    journal.events.append(hot)
+
+    async def insist(producer: Producer) -> None:
+        async with producer:
+            for _ in range(_HOT_CALLS // 5):
+                await asyncio.gather(*(producer.send([Attempt(hot, hot.first)]) for _ in range(5)))
+
+    async with asyncio.TaskGroup() as group:
+        for maker in (HttpProducer, GrpcProducer, QueueProducer):
+            group.create_task(insist(maker(load)))
+        folder = context.world.layout.files / "inbox" / hot.source
+        for number in range(10):
+            await asyncio.to_thread(drop, folder, f"hot-{number}.ndjson", [hot.first.body] * (_HOT_CALLS // 10))
+            await asyncio.sleep(0.3)
+    return hot.first.calls == 0 and hot.acknowledged
+
+
+async def _flood(context: Context) -> bool:
+    """Twenty times the callers, and a processor that stands still: refused with 503 or 429, and memory stays flat."""
+    load = context.load
+    load.pause_seconds = 0.004
+    load.burst.set()
+    processor = context.child("processor")
+    await asyncio.sleep(2)
+    most = dict.fromkeys(SERVICES, 0)
+    for phase in range(4):
+        if phase == 1:
+            processor.send_signal(signal.SIGSTOP)
+        if phase == 3:
+            processor.send_signal(signal.SIGCONT)
+        for _ in range(12):
+            most = {name: max(most[name], context.child(name).rss_bytes) for name in SERVICES}
+            await asyncio.sleep(0.25)
+    for name, rss_bytes in most.items():
+        if rss_bytes > RSS_BYTES_MAX:
+            context.problems.append(f"{name} grew to {rss_bytes >> 20} MB")
+    load.burst.clear()
+    return load.journal.calls["later"] > 0
+
+
+async def _rewritten_file(context: Context) -> bool:
+    """A file that grows while it is read: every row once, those before and those after."""
+    world, journal = context.world, context.load.journal
+    rows = [journal.new("grown") for _ in range(3_000)]
+    for sent in rows:
+        sent.first.body = journal.content(id=sent.key)
+    folder = world.layout.files / "inbox" / f"{journal.source}.grown"
+    edge = world.edge("file-watcher", "amqp")
+    edge.hold()
+    await asyncio.to_thread(drop, folder, "grown.ndjson", [sent.first.body for sent in rows[:2_900]])
+    work = world.layout.files / "work" / folder.name / "grown.ndjson"
+    claimed = await until_true(work.exists, 20)
+    if claimed:
+        await asyncio.to_thread(_append, work, [sent.first.body for sent in rows[2_900:]])
+    edge.heal()
+    done = world.layout.files / "done" / folder.name / "grown.ndjson"
+    if await until_true(done.exists, 60):
+        for sent in rows if claimed else rows[:2_900]:
+            journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
+    else:
+        context.problems.append("the file that grew is not done")
+    return claimed
+
+
+def _append(path: Path, rows: list[bytes]) -> None:
+    with path.open("ab") as file:
+        file.write(b"\n".join(rows) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+async def _same_content(context: Context) -> bool:
+    """The same rows, without ids of their own, in files of other names: each row is one event."""
+    world, journal = context.world, context.load.journal
+    rows = [journal.new("twice") for _ in range(200)]
+    for sent in rows:
+        sent.key = ""
+    folder = world.layout.files / "inbox" / f"{journal.source}.twice"
+    names = ("first.ndjson", "second.ndjson", "third.jsonl")
+    for name in names:
+        await asyncio.to_thread(drop, folder, name, [sent.first.body for sent in rows])
+        await context.moment(0.0, 0.5)
+        await context.child("file-watcher").kill()
+    done = world.layout.files / "done" / folder.name
+    if not await until_true(lambda: all((done / name).exists() for name in names), 60):
+        context.problems.append("files of the same content are not done")
+        return True
+    for sent in rows:
+        journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
+    return True
+
+
+async def _many_files(context: Context) -> bool:
+    """Five thousand files come while nobody watches, and the watcher dies twice over them."""
+    world, journal = context.world, context.load.journal
+    watcher = context.child("file-watcher")
+    folder = world.layout.files / "inbox" / f"{journal.source}.many"
+    stopped = asyncio.Event()
+    sent = [journal.new("many") for _ in range(_MANY_FILES)]
+    for event in sent:
+        event.first.body = journal.content(id=event.key)
+
+    async def drop_all() -> None:
+        for number, event in enumerate(sent):
+            drop(folder, f"{number}.json", [event.first.body])
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        stopped.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watcher.kill(away_seconds=4))
+        group.create_task(drop_all())
+    for _ in range(2):
+        await context.moment(1.0, 3.0)
+        await watcher.kill()
+    done = world.layout.files / "done" / folder.name
+    if not await until_true(lambda: done.exists() and len(list(done.iterdir())) == _MANY_FILES, 150):
+        context.problems.append("files that came while nobody watched are not done")
+    for event in sent:
+        journal.learn(Attempt(event, event.first), Told.ACCEPTED)
+    return stopped.is_set()
+
+
+async def _vanish(context: Context) -> bool:
+    """Clients that go away in the middle of their call. What they sent is stored once or not at all."""
+    journal, world = context.load.journal, context.world
+    for _ in range(60):
+        sent = journal.new("vanished")
+        document = (
+            f'{{"source_name": "{sent.source}", "id": "{sent.key}", "payload": '.encode() + sent.first.body + b"}"
+        )
+        head = "POST /api/ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(document)}\r\n\r\n"
+        _, writer = await asyncio.open_connection("127.0.0.1", world.ports["http"])
+        writer.write(head.encode() + document[: context.random.randrange(len(document) + 40)])
+        await asyncio.sleep(context.random.uniform(0, 0.02))
+        writer.transport.abort()
+    return True
+
+
+_NO_FILES: Final = ALL_CHANNELS - {"file"}
+
+CASES: Final = [
+    Case("one hot id over all channels", _hot_id, smoke=True),
+    Case("rows that the database refuses, in batches of 200", _refused_row, before=_refuse_rows, after=_refuse_nothing),
+    Case("clients that vanish", _vanish),
+    Case("a file that grows while it is read", _rewritten_file, channels=_NO_FILES),
+    Case("same content under several names", _same_content),
+    Case("5,000 files while nobody watches", _many_files, channels=_NO_FILES),
+    Case("flood of twenty times the callers", _flood),
+    Case(
+        "poison message that kills the processor",
+        _poison,
+        channels=frozenset({"file"}),
+        before=_poisonable,
+        after=_plain_processor,
+        seconds_max=480.0,
+    ),
+]

@@ -1,0 +1,112 @@
+"""The report of a run: a table on the terminal, and the same, with its date, in docs/faults.md."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from faults.runner import Result
+
+_COLUMNS: Final = ("case", "seed", "fault", "acknowledged", "stored", "lost", "doubled", "recovery", "result")
+
+
+class Screen:
+    """A progress bar on a terminal, and a line per case everywhere."""
+
+    def __init__(self, total: int) -> None:
+        """`total` is how many cases there will be."""
+        self._console = Console()
+        self._progress = Progress(
+            BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"),
+            console=self._console, disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=total)
+
+    def tell(self, result: Result) -> None:
+        """Show a result."""
+        cells = row(result)
+        self._progress.advance(self._task)
+        self._console.print(
+            f"{cells[-1]:<10} {result.case.name:<68} {cells[3]:>7} acknowledged {cells[5]:>4} lost"
+            f" {cells[6]:>4} doubled  recovered in {cells[7]}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        if not result.passed:
+            for problem, count in result.verdict.problems.items():
+                self._console.print(f"           {count} x {problem}", highlight=False, soft_wrap=True, markup=False)
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
+def row(result: Result) -> tuple[str, ...]:
+    """Return a result's cells."""
+    verdict = result.verdict
+    return (
+        result.case.name,
+        str(result.seed),
+        "came true" if result.fired else "NEVER",
+        str(verdict.acknowledged),
+        str(verdict.stored),
+        str(verdict.lost),
+        str(verdict.doubled),
+        f"{result.recovery_seconds:.1f} s",
+        result.word,
+    )
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Return a run in a sentence."""
+    sound = [result for result in results if not result.case.must_fail]
+    mutants = [result for result in results if result.case.must_fail]
+    acknowledged = sum(result.verdict.acknowledged for result in sound)
+    lost = sum(result.verdict.lost for result in sound)
+    doubled = sum(result.verdict.doubled for result in sound)
+    return (
+        f"{sum(result.passed for result in sound)} of {len(sound)} cases passed: {acknowledged:,} events acknowledged,"
+        f" {lost} lost, {doubled} doubled. {sum(result.passed for result in mutants)} of {len(mutants)} mutants caught."
+    )
+
+
+def append(page: Path, results: Sequence[Result], *, events: int, now: Callable[[], datetime] | None = None) -> None:
+    """Append a run to the page."""
+    moment = now() if now else datetime.now(UTC)
+    lines = [
+        f"\n## {moment:%Y-%m-%d %H:%M} UTC\n",
+        f"{summary(results)}\n",
+        f"At least {events} events per case; local servers; {_machine()}.\n",
+        f"| {' | '.join(_COLUMNS)} |",
+        f"|{'---|' * len(_COLUMNS)}",
+        *(f"| {' | '.join(row(result))} |" for result in results),
+        *_problems(results),
+    ]
+    with page.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {platform.system()} {platform.machine()}"
+
+
+def _problems(results: Sequence[Result]) -> list[str]:
+    failed = [result for result in results if not result.passed]
+    return [
+        "",
+        *(f"- {result.case.name}: {problem} ({count})" for result in failed
+          for problem, count in result.verdict.problems.items()),
+    ] if failed else []  # fmt: skip

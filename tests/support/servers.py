@@ -25,7 +25,7 @@ from etlpay_cli.layout import Layout
 from etlpay_cli.provision import DEFINITIONS_PLACE, SECRET_PLACES, VOLUME, provision
 
 # Of the database roles on servers that live as long as the tests.
-ROLE_PASSWORD = "only-for-this-run"  # noqa: S105
+ROLE_PASSWORD = "only-for-this-run"  # noqa: S105 - of servers that live as long as the tests
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

@@ -56,8 +56,8 @@ DoorMaker = Callable[..., AbstractAsyncContextManager[Door]]
 @asynccontextmanager
 async def run_door(**settings: object) -> AsyncIterator[Door]:
     chosen = {**LIMITS, **settings}
-    async with run_gateway(**chosen) as gateway, asyncio.TaskGroup() as group:
-        config = server_config(gateway.app, GatewaySettings(http_port=0, **chosen))  # type: ignore[arg-type]
+    async with run_gateway(**chosen) as gateway, asyncio.TaskGroup() as group:  # type: ignore[arg-type]  # as below
+        config = server_config(gateway.app, GatewaySettings(http_port=0, **chosen))  # type: ignore[arg-type]  # settings of any type
         server: uvicorn.Server = EmbeddedServer(config)
         group.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110 - the server tells nobody

@@ -118,7 +118,7 @@ async def test_the_filters_filter(engine: AsyncEngine, reader: Ledger) -> None:
     await store(engine, grpc, at=START + timedelta(seconds=2))
 
     async def keys(**which: object) -> list[str | None]:
-        page = await reader.records(RecordFilter(**which), after=None, limit=10)  # type: ignore[arg-type]
+        page = await reader.records(RecordFilter(**which), after=None, limit=10)  # type: ignore[arg-type]  # filters of any type
         return [record.idempotency_key for record in page.items]
 
     assert await keys() == ["3", "2", "1"]
@@ -163,7 +163,7 @@ async def test_sources_come_in_pages_in_order(engine: AsyncEngine, reader: Ledge
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM raw_events", "CREATE TABLE mine (id int)"])
-async def test_the_readers_connection_cannot_write(ledger: Servers, owner: asyncpg.Connection, statement: str) -> None:  # noqa: ARG001
+async def test_the_readers_connection_cannot_write(ledger: Servers, owner: asyncpg.Connection, statement: str) -> None:  # noqa: ARG001 - an empty ledger
     engine = create_reader(reader_settings(ledger))
 
     with pytest.raises(DBAPIError):
@@ -205,7 +205,8 @@ async def test_each_query_runs_along_the_index_that_is_meant_for_it(
     many_records: asyncpg.Connection, which: RecordFilter, after: Position | None, index: str
 ) -> None:
     query = page_query(which, after=after, limit=50, bytes_max=1_000_000)
-    compiled = query.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    compiled = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
 
     plan = "\n".join(row[0] for row in await many_records.fetch(f"EXPLAIN {compiled}"))
 

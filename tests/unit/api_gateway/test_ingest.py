@@ -249,7 +249,7 @@ class SlowProcessing(FakeProcessing):
         self.entered = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]
+    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]  # a twin takes what the test hands it
         self.entered.set()
         await self.go.wait()
         return await super().process(events)

@@ -195,7 +195,7 @@ async def test_503_where_nothing_was_taken(gateway: GatewayMaker, fault: Overloa
 class FailingLater(FakeProcessing):
     """Goes away after its first batch."""
 
-    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]
+    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]  # a twin takes what the test hands it
         outcomes = await super().process(events)
         self.away = UnavailableError("away")
         return outcomes
@@ -219,7 +219,7 @@ class BusyAtFirst(FakeProcessing):
         super().__init__()
         self.refusals = 2
 
-    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]
+    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]  # a twin takes what the test hands it
         if self.refusals:
             self.refusals -= 1
             raise OverloadedError("busy")

@@ -26,7 +26,7 @@ json_values = st.recursive(
 
 def problems_of(document: bytes, **more: str) -> dict[str, str]:
     with pytest.raises(RefusedError) as refused:
-        read_event(document, received_at=NOW, **more)  # type: ignore[arg-type]
+        read_event(document, received_at=NOW, **more)
     return {problem.pointer: problem.detail for problem in refused.value.problems}
 
 

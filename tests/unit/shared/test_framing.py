@@ -78,7 +78,7 @@ def test_any_bytes_give_the_same_end_however_they_are_cut(document: bytes, place
                 for item in framer.feed(chunk):
                     found.append(item)  # noqa: PERF402 - what came before an error counts too
             for item in framer.finish():
-                found.append(item)  # noqa: PERF402
+                found.append(item)  # noqa: PERF402 - what came before an error counts
         except FramingError as error:
             return found, error.detail
         return found, None
@@ -125,7 +125,7 @@ def test_where_an_array_breaks_is_told_by_position(document: bytes, position: in
     st.booleans(),
     st.lists(st.integers(0, 500), max_size=8),
 )
-def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], last: bool, places: list[int]) -> None:  # noqa: FBT001
+def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], last: bool, places: list[int]) -> None:  # noqa: FBT001 - hypothesis hands it over by name
     document = b"\n".join(lines) + (b"\n" if last else b"")
     expected = [line.removesuffix(b"\r") for line in lines if line.strip(b" \t\r\n")]
 
@@ -153,7 +153,7 @@ def test_an_item_over_the_limit_is_refused_before_its_end(framer: Framer, docume
     chunks = [document[start : start + chunk_bytes] for start in range(0, len(document), chunk_bytes)]
 
     with pytest.raises(ItemTooLargeError):
-        items_of(type(framer)(10), chunks)  # type: ignore[call-arg]
+        items_of(type(framer)(10), chunks)  # type: ignore[call-arg]  # both framers take it
 
 
 @pytest.mark.timeout(10)

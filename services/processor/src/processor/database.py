@@ -78,8 +78,8 @@ async def check(engine: AsyncEngine) -> None:
     except (DBAPIError, OSError, TimeoutError) as error:
         problem = classified(error)
         if isinstance(problem, FatalError):
-            # Before the first migration there is no table to ask, and no privilege to ask it.
-            raise UnavailableError("the ledger is not migrated yet") from error
+            # Before the first migration there is no table to ask, no privilege to ask it, and no role to come in with.
+            raise UnavailableError(f"the ledger is not migrated yet, or not for this role: {problem}") from error
         raise problem from error
     if not (found.fsync and found.synchronous_commit):
         raise FatalError("PostgreSQL runs with fsync or synchronous_commit off: a commit would not be durable")

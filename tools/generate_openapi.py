@@ -8,6 +8,7 @@ import msgspec
 from api_gateway.app import build_app
 from api_gateway.ledger import Ledger, create_reader
 from api_gateway.settings import GatewaySettings
+from shared.access import Access
 from shared.cache import Cache
 from shared.runtime.readiness import Readiness
 from shared.submission.submitter import Submitter
@@ -25,6 +26,7 @@ def render() -> bytes:
         ledger=Ledger(create_reader(settings), page_bytes_max=settings.page_bytes_max),
         cache=Cache(None, seconds=settings.cache_seconds),
         readiness=Readiness(),
+        access=Access(None),
         settings=settings,
     )
     return msgspec.json.format(msgspec.json.encode(app.openapi()), indent=2) + b"\n"

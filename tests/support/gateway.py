@@ -14,6 +14,7 @@ from api_gateway.ledger import RecordFilter
 from api_gateway.paging import Position, record_cursor, source_cursor
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import RecordPage, SourcePage
+from shared.access import Access
 from shared.cache import Cache
 from shared.contracts.errors import UnavailableError
 from shared.contracts.record import Record, Source
@@ -80,13 +81,13 @@ class CacheTwin(Cache):
     async def sources(self) -> list[Source] | None:
         return self.kept_sources
 
-    async def put_records(self, records: "list[Record]") -> None:  # type: ignore[override]
+    async def put_records(self, records: "list[Record]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
         self.kept |= {record.event_id: record for record in records} | {record.id: record for record in records}
 
-    async def put_queued(self, event_ids: "list[UUID]") -> None:  # type: ignore[override]
+    async def put_queued(self, event_ids: "list[UUID]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
         self.queued |= set(event_ids)
 
-    async def put_sources(self, sources: "list[Source]") -> None:  # type: ignore[override]
+    async def put_sources(self, sources: "list[Source]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
         self.kept_sources = list(sources)
 
 
@@ -106,12 +107,21 @@ GatewayMaker = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 
 @asynccontextmanager
-async def run_gateway(processing: FakeProcessing | None = None, **settings: object) -> AsyncIterator[Gateway]:
-    chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]
+async def run_gateway(
+    processing: FakeProcessing | None = None, access: Access | None = None, **settings: object
+) -> AsyncIterator[Gateway]:
+    chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]  # settings of any type
     processing, publisher = processing or FakeProcessing(), FakePublisher()
     ledger, cache, readiness = LedgerTwin(), CacheTwin(), Readiness("intake")
     submitter = Submitter(processing, publisher, limits=chosen.submission, fallback_to_queue=chosen.fallback_to_queue)
-    app = build_app(submitter=submitter, ledger=ledger, cache=cache, readiness=readiness, settings=chosen)
+    app = build_app(
+        submitter=submitter,
+        ledger=ledger,
+        cache=cache,
+        readiness=readiness,
+        access=access or Access(None),
+        settings=chosen,
+    )
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with (
         asyncio.TaskGroup() as group,

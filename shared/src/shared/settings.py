@@ -7,10 +7,20 @@ Precedence: environment, then secret files, then the file `.etlpay/stack.env` in
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -107,7 +117,7 @@ def unknown_variables(settings: type[ServiceSettings]) -> list[tuple[str, str | 
     known = {variable.name for variable in variables(settings)}
     groups = {name.split(_NESTING)[0] for name in known}
     found = sorted(name for name in os.environ if name.startswith(PREFIX))
-    strange = [name for name in found if name.removesuffix(FILE_SUFFIX) not in known | groups]
+    strange = [name for name in found if not {name, name.removesuffix(FILE_SUFFIX)} & (known | groups)]
     return [(name, _nearest(name, known)) for name in strange]
 
 
@@ -152,6 +162,28 @@ class QueueBrokerSettings(AmqpSettings):
             else {"amqp_url": urlsplit(self.amqp_url)._replace(path="/").geturl()}
         )
         return ours.model_copy(update=foreign)
+
+
+class AccessSettings(BaseModel):
+    """Who may come in through a door."""
+
+    api_keys_file: str = Field("", description="file of API keys (`etlpay keys`); empty: nobody is asked for one")
+    allow_anonymous: bool = Field(default=False, description="listen beyond this machine also without API keys")
+    rate_per_key: NonNegativeFloat = Field(0, description="events a second of one name of API keys; 0: no limit")
+
+
+class TlsSettings(BaseModel):
+    """How a door proves who it is, and who has to prove it to the door. Files are PEM."""
+
+    tls_cert_file: str = Field("", description="certificate, with its chain; empty: no TLS")
+    tls_key_file: str = Field("", description="private key of that certificate")
+    tls_client_ca_file: str = Field("", description="certificates that those of clients must come from; empty: none")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file) or (self.tls_client_ca_file and not self.tls_cert_file):
+            raise ValueError("TLS needs ETLPAY_TLS_CERT_FILE and ETLPAY_TLS_KEY_FILE")
+        return self
 
 
 class PostgresSettings(BaseModel):

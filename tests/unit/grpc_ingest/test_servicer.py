@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from grpc_ingest.servicer import EtlServicer
+from shared.access import Access
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope
@@ -65,7 +66,7 @@ class FakeContext:
 
 
 class Door:
-    def __init__(self, processing: FakeProcessing | None = None, **limits: int) -> None:
+    def __init__(self, processing: FakeProcessing | None = None, access: Access | None = None, **limits: int) -> None:
         self.processing = processing or FakeProcessing()
         self.publisher = FakePublisher()
         self.submitter = Submitter(
@@ -77,7 +78,7 @@ class Door:
             "body_bytes_max": 10_000,
             "stream_batches_max": 2,
         }
-        self.servicer = EtlServicer(self.submitter, **(bounds | limits))
+        self.servicer = EtlServicer(self.submitter, access or Access(None), **(bounds | limits))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Door"]:

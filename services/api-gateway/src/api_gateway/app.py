@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api_gateway.exchange import Admission
+from api_gateway.exchange import Admission, Authentication
 from api_gateway.openapi import describe
 from api_gateway.paths import BATCH_PATH, INGEST_PATH
 from api_gateway.problems import INVALID, RefusalError, answer_error, answer_status, problem_answer
@@ -20,6 +20,7 @@ from api_gateway.routes.ingest_batch import IngestBatch
 from api_gateway.routes.queries import Queries, Reader, query_router
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer
+from shared.access import Access
 from shared.cache import Cache
 from shared.contracts.errors import RetryableError
 from shared.contracts.outcome import Problem
@@ -34,8 +35,14 @@ _DESCRIPTION: Final = (
 )
 
 
-def build_app(
-    *, submitter: Submitter, ledger: Reader, cache: Cache, readiness: Readiness, settings: GatewaySettings
+def build_app(  # noqa: PLR0913 - everything that a request meets
+    *,
+    submitter: Submitter,
+    ledger: Reader,
+    cache: Cache,
+    readiness: Readiness,
+    access: Access,
+    settings: GatewaySettings,
 ) -> FastAPI:
     """Return the application; nothing connects or starts here."""
     app = FastAPI(
@@ -54,6 +61,8 @@ def build_app(
     ]
     app.include_router(query_router(Queries(ledger, cache)))
     app.router.routes += [*document_routes("EtlPay"), *ops_routes(readiness)]
+    app.add_middleware(Authentication, access=access)
+    # Around the one before: there is room for so many, whoever they are.
     app.add_middleware(Admission, requests_max=settings.http_requests_max)
     _answer_errors(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the way FastAPI documents

@@ -1,6 +1,7 @@
 """The composition root: everything the gateway is made of meets here."""
 
 import asyncio
+import ssl
 
 import uvicorn
 
@@ -9,6 +10,7 @@ from api_gateway.ledger import Ledger, create_reader
 from api_gateway.protocol import bounded_protocol
 from api_gateway.settings import GatewaySettings
 from api_gateway.watch import INTAKE, Watch
+from shared.access import open_access
 from shared.cache import Cache
 from shared.contracts.errors import FatalError
 from shared.messaging.publisher import READY as RABBITMQ
@@ -20,7 +22,13 @@ from shared.submission.submitter import Submitter
 
 
 async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
-    """Serve until `stopping`; then let the requests in flight finish, and what they handed over."""
+    """Serve until `stopping`; then let the requests in flight finish, and what they handed over.
+
+    Raises:
+        FatalError: the port is taken, a file of keys or certificates cannot be used, anybody could come in, or RabbitMQ
+            does not let us in.
+    """
+    access = open_access(settings, host=settings.http_host, host_setting="ETLPAY_HTTP_HOST")
     readiness, broker = Readiness(INTAKE), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="api-gateway", readiness=broker)
     processing = GrpcProcessing(settings)
@@ -37,7 +45,9 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         broker=broker,
         fallback_to_queue=settings.fallback_to_queue,
     )
-    app = build_app(submitter=submitter, ledger=ledger, cache=cache, readiness=readiness, settings=settings)
+    app = build_app(
+        submitter=submitter, ledger=ledger, cache=cache, readiness=readiness, access=access, settings=settings
+    )
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(publisher.run())
@@ -74,10 +84,19 @@ def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
         proxy_headers=False,
         backlog=settings.http_backlog,
         timeout_keep_alive=settings.http_keep_alive_seconds,
+        ssl_certfile=settings.tls_cert_file or None,
+        ssl_keyfile=settings.tls_key_file or None,
+        ssl_ca_certs=settings.tls_client_ca_file or None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca_file else ssl.CERT_NONE,
     )
 
 
 async def _serve_door(config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    try:
+        # Before anything listens: what is wrong with certificates is told as such.
+        config.load()
+    except OSError as error:
+        raise FatalError(f"the TLS files cannot be used ({type(error).__name__})") from error
     try:
         await serve_http(config, stopping)
     except* OSError as error:

@@ -6,14 +6,16 @@ from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api_gateway.headers import Headers, content_length
+from api_gateway.headers import Headers, content_length, read_headers
 from api_gateway.paths import API_PREFIX
-from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_error
+from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_error, unauthenticated
 from api_gateway.views import Answer
+from shared.access import Access, Caller, UnauthenticatedError
 from shared.contracts.errors import EtlPayError, OverloadedError
 
 _DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
 _DRAIN_SECONDS_MAX: Final = 2.0
+_CALLER: Final = "etlpay.caller"
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -27,6 +29,9 @@ class BodyLimits(NamedTuple):
     bytes_max: int
     pause_seconds_max: float
     seconds_max: float
+
+
+_REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=_DRAIN_SECONDS_MAX, seconds_max=_DRAIN_SECONDS_MAX)
 
 
 class Room:
@@ -165,6 +170,39 @@ class Admission:
             await self._app(scope, receive, send)
         finally:
             self._room.give(1)
+
+
+class Authentication:
+    """Lets API requests in that have a valid key, where keys are asked for; the rest get 401."""
+
+    def __init__(self, app: ASGIApp, *, access: Access) -> None:
+        """Health, metrics and documents are open."""
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on with its caller."""
+        if scope["type"] == "http" and scope["path"].startswith(API_PREFIX):
+            headers = read_headers(scope["headers"])
+            try:
+                scope[_CALLER] = self._access.admit(headers.authorization)
+            except UnauthenticatedError:
+                await _refuse(Exchange(headers, receive, send, _REFUSED_LIMITS), unauthenticated())
+                return
+        await self._app(scope, receive, send)
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Return who sends an API request."""
+    caller: Caller = scope[_CALLER]
+    return caller
+
+
+async def _refuse(exchange: Exchange, refusal: RefusalError) -> None:
+    try:
+        await exchange.answer(answer_error(refusal))
+    except ClientGoneError:
+        return
 
 
 async def send_answer(send: Send, answer: Answer, *, close: bool = False) -> None:

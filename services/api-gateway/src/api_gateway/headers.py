@@ -43,6 +43,7 @@ class Headers(NamedTuple):
     content_length: str
     idempotency_key: str | None
     prefer: str
+    authorization: str | None
     expect: bool
 
 
@@ -55,19 +56,28 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
     for name, value in pairs:
         if name in _OURS:
             found[name] = found[name] + b", " + value if name in found else value
-    key = found.get(b"idempotency-key")
+    key, authorization = found.get(b"idempotency-key"), found.get(b"authorization")
     return Headers(
         content_type=found.get(b"content-type", b"").decode("latin-1"),
         content_encoding=found.get(b"content-encoding", b"").decode("latin-1"),
         content_length=found.get(b"content-length", b"").decode("latin-1"),
         idempotency_key=None if key is None else key.decode("latin-1"),
         prefer=found.get(b"prefer", b"").decode("latin-1"),
+        authorization=None if authorization is None else authorization.decode("latin-1"),
         expect=b"expect" in found,
     )
 
 
 _OURS: Final = frozenset(
-    {b"content-type", b"content-encoding", b"content-length", b"idempotency-key", b"prefer", b"expect"}
+    {
+        b"authorization",
+        b"content-type",
+        b"content-encoding",
+        b"content-length",
+        b"idempotency-key",
+        b"prefer",
+        b"expect",
+    }
 )
 
 

@@ -12,13 +12,16 @@ from api_gateway.paths import BATCH_PATH, INGEST_PATH
 from api_gateway.problems import (
     CONFLICT,
     FAILED,
+    FORBIDDEN,
     INVALID,
     MALFORMED,
     MEDIA,
     MEDIA_TYPE,
     OVERLOADED,
+    RATE,
     SLOW,
     TOO_LARGE,
+    UNAUTHENTICATED,
     UNAVAILABLE,
     UNKNOWN,
     Kind,
@@ -47,12 +50,26 @@ _LINES: Final = (
 _REPLAYED: Final = {"Idempotency-Replayed": {"schema": {"const": "true"}, "description": "an earlier answer, again"}}
 _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 _APPLIED: Final = {"Preference-Applied": {"schema": {"type": "string"}, "description": "RFC 7240"}}
-_INGEST_REFUSALS: Final = (MALFORMED, SLOW, TOO_LARGE, MEDIA)
+_TEXT: Final = {"schema": {"type": "string"}}
+_HEADERS_OF: Final[dict[Kind, Schema]] = {
+    UNAUTHENTICATED: {"WWW-Authenticate": _TEXT | {"description": "RFC 6750"}},
+    RATE: _RETRY_AFTER
+    | {
+        "RateLimit-Policy": _TEXT | {"description": "how many events in how many seconds"},
+        "RateLimit": _TEXT | {"description": "what is left, and when it is more"},
+    },
+}
+_INGEST_REFUSALS: Final = (MALFORMED, UNAUTHENTICATED, SLOW, TOO_LARGE, MEDIA, RATE)
+_KEYS: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, `etlp_...`. Where the operator has made none, none is asked for.",
+}
 
 
 def reply(view: type[msgspec.Struct], *kinds: Kind) -> dict[int | str, Schema]:
     """Return the declared responses of a query: its success and its problems."""
-    return {200: _success(view, "the answer")} | _problems(*kinds)
+    return {200: _success(view, "the answer")} | _problems(UNAUTHENTICATED, *kinds)
 
 
 def describe(app: FastAPI) -> Schema:
@@ -63,7 +80,11 @@ def describe(app: FastAPI) -> Schema:
         )
         schema["paths"] = _ingest_paths() | schema["paths"]
         _, components = msgspec.json.schema_components(_TYPES, ref_template=_REF)
-        schema["components"] = {"schemas": {name: _refined(components[name]) for name in sorted(components)}}
+        schema["components"] = {
+            "schemas": {name: _refined(components[name]) for name in sorted(components)},
+            "securitySchemes": {"apiKey": _KEYS},
+        }
+        schema["security"] = [{"apiKey": []}, {}]
         app.openapi_schema = schema
     return app.openapi_schema
 
@@ -98,8 +119,8 @@ def _problems(*kinds: Kind) -> dict[int | str, Schema]:
             continue
         schema = {"$ref": _REF.format(name=ProblemDetails.__name__)}
         responses[kind.status] = {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
-        if kind.retry_after_seconds is not None:
-            responses[kind.status]["headers"] = _RETRY_AFTER
+        if headers := _HEADERS_OF.get(kind, {} if kind.retry_after_seconds is None else _RETRY_AFTER):
+            responses[kind.status]["headers"] = headers
     return responses
 
 
@@ -122,7 +143,7 @@ def _ingest_one() -> Schema:
             {"Location": {"schema": {"type": "string"}, "description": "where to ask for it"}} | _APPLIED,
         ),
     }
-    kinds = (*_INGEST_REFUSALS, CONFLICT, INVALID, FAILED, OVERLOADED, UNAVAILABLE, UNKNOWN)
+    kinds = (*_INGEST_REFUSALS, FORBIDDEN, CONFLICT, INVALID, FAILED, OVERLOADED, UNAVAILABLE, UNKNOWN)
     return {
         "tags": ["ingest"],
         "operationId": "ingestEvent",
@@ -170,4 +191,4 @@ def _prefer(description: str) -> Schema:
 
 
 def _in_order(responses: dict[int | str, Schema] | dict[int, Schema]) -> Schema:
-    return {str(status): responses[status] for status in sorted(responses, key=int)}  # type: ignore[index]
+    return {str(status): responses[status] for status in sorted(responses, key=int)}  # type: ignore[index]  # a JSON object of FastAPI's

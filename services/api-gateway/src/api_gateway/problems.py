@@ -1,5 +1,6 @@
 """Every answer that is not a success: problem details (RFC 9457). No problem repeats a value that was sent."""
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -8,6 +9,7 @@ import msgspec
 
 from api_gateway.mapping import MalformedError
 from api_gateway.views import Answer, Ingested
+from shared.access import OutOfScopeError, RateExceededError
 from shared.contracts.errors import EtlPayError, OutcomeUnknownError, OverloadedError, RefusedError, RetryableError
 from shared.contracts.outcome import Problem
 
@@ -26,6 +28,18 @@ class Kind(NamedTuple):
 
 
 MALFORMED: Final = Kind("malformed", 400, "The request cannot be read", "Nothing was stored. Correct the request.")
+UNAUTHENTICATED: Final = Kind(
+    "unauthenticated",
+    401,
+    "A valid API key is needed",
+    "Nothing was stored. Send `Authorization: Bearer etlp_...` with a key that is active; ask the operator for one.",
+)
+FORBIDDEN: Final = Kind(
+    "forbidden",
+    403,
+    "The API key may not send events of this source",
+    "Nothing was stored. Use one of the sources that the key was made for, or ask the operator.",
+)
 NOT_FOUND: Final = Kind("not-found", 404, "There is no such thing", "The ledger does not hold what the URL names.")
 METHOD: Final = Kind(
     "method-not-allowed", 405, "The method is not allowed here", "The header Allow names those that are."
@@ -56,6 +70,12 @@ FAILED: Final = Kind(
     "the same id gives the same answer.",
 )
 HEAD: Final = Kind("head-too-large", 431, "The head of the request is too large", "Nothing was stored.")
+RATE: Final = Kind(
+    "rate-exceeded",
+    429,
+    "More events than the API key's rate allows",
+    "Nothing was taken. Repeat after the time in Retry-After; RateLimit-Policy names the rate.",
+)
 INTERNAL: Final = Kind(
     "internal",
     500,
@@ -76,8 +96,8 @@ UNKNOWN: Final = Kind(
     1,
 )
 KINDS: Final = (
-    MALFORMED, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA, INVALID, FAILED, HEAD, INTERNAL, OVERLOADED,
-    UNAVAILABLE, UNKNOWN,
+    MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA, INVALID, FAILED, RATE,
+    HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, UNKNOWN,
 )  # fmt: skip
 _OF_STATUS: Final = {kind.status: kind for kind in (*reversed(KINDS), INVALID, UNAVAILABLE)}
 
@@ -137,13 +157,38 @@ def problem_answer(  # noqa: PLR0913 - the members of a problem document
     return Answer(kind.status, msgspec.json.encode(details), headers, MEDIA_TYPE)
 
 
-def answer_error(error: RefusalError | RefusedError | RetryableError) -> Answer:
+def unauthenticated() -> RefusalError:
+    """Return the refusal of a request without a valid API key; the same whether it has none or a wrong one."""
+    return RefusalError(
+        UNAUTHENTICATED,
+        "Send an API key that is valid as a bearer token.",
+        headers=[("www-authenticate", 'Bearer realm="etlpay"')],
+    )
+
+
+def rate_exceeded(error: RateExceededError) -> RefusalError:
+    """Return the refusal of a request over its key's rate, with the headers that tell of it (structured fields)."""
+    window = max(1, math.ceil(1 / error.rate))
+    return RefusalError(
+        RATE,
+        f"At most {error.rate:g} events a second.",
+        headers=[
+            ("retry-after", str(error.retry_after_seconds)),
+            ("ratelimit-policy", f'"events";q={int(error.rate * window)};w={window}'),
+            ("ratelimit", f'"events";r=0;t={error.retry_after_seconds}'),
+        ],
+    )
+
+
+def answer_error(error: RefusalError | RefusedError | RetryableError) -> Answer:  # noqa: PLR0911 - one for each
     """Return the answer for an error that stopped a request."""
     match error:
         case RefusalError():
             return problem_answer(error.kind, error.detail, errors=error.errors, headers=error.headers)
         case MalformedError():
             return problem_answer(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
+        case OutOfScopeError():
+            return problem_answer(FORBIDDEN, "The event's source is not one of this API key's.", errors=error.problems)
         case RefusedError():
             return problem_answer(INVALID, "The event was refused; nothing was stored.", errors=error.problems)
         case OverloadedError():

@@ -3,12 +3,22 @@
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from shared.batching import BatchLimits
-from shared.settings import AmqpSettings, PostgresSettings, RedisSettings, ServiceSettings, SubmissionSettings
+from shared.settings import (
+    AccessSettings,
+    AmqpSettings,
+    PostgresSettings,
+    RedisSettings,
+    ServiceSettings,
+    SubmissionSettings,
+    TlsSettings,
+)
 
 _MIB = 1024 * 1024
 
 
-class GatewaySettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, SubmissionSettings):
+class GatewaySettings(
+    ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, SubmissionSettings, AccessSettings, TlsSettings
+):
     """Settings of `python -m api_gateway`."""
 
     http_host: str = Field("127.0.0.1", description="where the HTTP door listens")

@@ -9,11 +9,12 @@ from grpc_reflection.v1alpha import reflection
 
 from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
 from grpc_ingest.settings import Settings
+from shared.access import Access, open_access
 from shared.contracts.errors import FatalError
 from shared.messaging.publisher import READY, Publisher
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
-from shared.runtime.rpc_server import build_server
+from shared.runtime.rpc_server import build_server, listen
 from shared.submission.processing import GrpcProcessing
 from shared.submission.submitter import Submitter
 
@@ -28,19 +29,22 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Serve until `stopping`; then finish the calls in flight, hand over what was taken, and close.
 
     Raises:
-        FatalError: the port is taken, or RabbitMQ does not let us in.
+        FatalError: the port is taken, a file of keys or certificates cannot be used, anybody could come in, or RabbitMQ
+            does not let us in.
     """
+    access = open_access(settings, host=settings.grpc_host, host_setting="ETLPAY_GRPC_HOST")
     readiness = Readiness(READY)
     publisher = Publisher(settings, name="grpc-ingest", readiness=readiness)
     processing = GrpcProcessing(settings)
     submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
+    servicer = _servicer(settings, submitter, access)
     drained = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(publisher.run())
             submitting = group.create_task(submitter.run())
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
-            await _serve_calls(settings, submitter, processing, readiness, stopping)
+            await _serve_calls(settings, servicer, processing, readiness, stopping)
             submitter.close()
             await submitting
             publisher.close()
@@ -50,20 +54,24 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         await processing.close()
 
 
-async def _serve_calls(
-    settings: Settings,
-    submitter: Submitter,
-    processing: GrpcProcessing,
-    readiness: Readiness,
-    stopping: asyncio.Event,
-) -> None:
-    servicer = EtlServicer(
+def _servicer(settings: Settings, submitter: Submitter, access: Access) -> EtlServicer:
+    return EtlServicer(
         submitter,
+        access,
         batch_events_max=settings.grpc_batch_events_max,
         batch_bytes_max=settings.batch.batch_bytes_max,
         body_bytes_max=settings.body_bytes_max,
         stream_batches_max=settings.grpc_stream_batches_max,
     )
+
+
+async def _serve_calls(
+    settings: Settings,
+    servicer: EtlServicer,
+    processing: GrpcProcessing,
+    readiness: Readiness,
+    stopping: asyncio.Event,
+) -> None:
     healths = health.aio.HealthServicer()
     server = build_server(settings)
     server.add_generic_rpc_handlers((servicer.handler(),))
@@ -83,7 +91,7 @@ async def _serve_calls(
 
 async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
     try:
-        port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+        port = listen(server, f"{settings.grpc_host}:{settings.grpc_port}", settings)
     except RuntimeError as error:
         await server.stop(grace=None)
         raise FatalError(f"cannot listen on {settings.grpc_host}:{settings.grpc_port}") from error

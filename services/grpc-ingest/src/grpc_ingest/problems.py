@@ -3,11 +3,20 @@
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.code_pb2 import ALREADY_EXISTS, INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE
+from google.rpc.code_pb2 import (
+    ALREADY_EXISTS,
+    INTERNAL,
+    INVALID_ARGUMENT,
+    PERMISSION_DENIED,
+    RESOURCE_EXHAUSTED,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+)
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from grpc_ingest.mapping import CONFLICT, retry_advice
+from shared.access import RateExceededError
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 
 _DOMAIN = "etlpay"
@@ -26,6 +35,34 @@ def refused(error: RefusedError) -> Status:
 def conflict() -> Status:
     """ALREADY_EXISTS: same id, other content."""
     return _status(ALREADY_EXISTS, f"the id {CONFLICT.detail}", ErrorInfo(reason="CONFLICT", domain=_DOMAIN))
+
+
+def unauthenticated() -> Status:
+    """UNAUTHENTICATED: no valid API key; the same whether there is none or a wrong one."""
+    return _status(
+        UNAUTHENTICATED,
+        "send an API key that is valid as metadata: authorization: Bearer etlp_...",
+        ErrorInfo(reason="API_KEY_INVALID", domain=_DOMAIN),
+    )
+
+
+def out_of_scope() -> Status:
+    """PERMISSION_DENIED: the event's source is not one of the API key's."""
+    return _status(
+        PERMISSION_DENIED,
+        "the event's source is not one of this API key's",
+        ErrorInfo(reason="SOURCE_OUT_OF_SCOPE", domain=_DOMAIN),
+    )
+
+
+def rate_exceeded(error: RateExceededError) -> Status:
+    """RESOURCE_EXHAUSTED: over the API key's rate; nothing was taken."""
+    return _status(
+        RESOURCE_EXHAUSTED,
+        f"at most {error.rate:g} events a second",
+        ErrorInfo(reason="RATE_LIMIT_EXCEEDED", domain=_DOMAIN),
+        RetryInfo(retry_delay=Duration(seconds=error.retry_after_seconds)),
+    )
 
 
 def retry_later(error: RetryableError) -> Status:

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, NamedTuple, NoReturn, Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from grpc_ingest import metrics, problems
 from grpc_ingest.mapping import Answer, to_envelope, to_response
+from shared.access import Access, Caller, OutOfScopeError, RateExceededError, UnauthenticatedError
 from shared.contracts.errors import EtlPayError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
@@ -52,12 +53,20 @@ class RejectedCallError(EtlPayError):
         self.status = status
 
 
+class Terms(NamedTuple):
+    """On which terms events are taken: who sends them, and whether the outcome is waited for."""
+
+    caller: Caller
+    wait: bool
+
+
 class EtlServicer:
     """Answers the calls of `etlpay.EtlService`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the limits of a call
         self,
         submitter: Submitting,
+        access: Access,
         *,
         batch_events_max: int,
         batch_bytes_max: int,
@@ -66,6 +75,7 @@ class EtlServicer:
     ) -> None:
         """The limits: of requests in a batch, of bytes handed over at once, of one payload, of a stream's batches."""
         self._submitter = submitter
+        self._access = access
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
         self._body_bytes_max = body_bytes_max
@@ -105,7 +115,7 @@ class EtlServicer:
         self, request: bytes, context: _UnaryContext[pb.IngestBatchResponse]
     ) -> pb.IngestBatchResponse:
         """Store the events of one batch; one response per request, in order."""
-        return await self._answer_call(context, lambda: self._ingest_batch(request, wait=_waits(context)))
+        return await self._answer_call(context, lambda: self._ingest_batch(request, self._terms(context)))
 
     async def ingest_stream(self, _requests: object, context: Context) -> None:
         """Store batch after batch; while too many are in hand, the next one is not read."""
@@ -124,9 +134,12 @@ class EtlServicer:
             return await _abort(context, status)
 
     async def _ingest(self, request: bytes, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
+        terms = self._terms(context)
         message = _parse(pb.IngestRequest, request)
-        ((event_id, answer),) = await self._answer([message], wait=_waits(context))
+        ((event_id, answer),) = await self._answer([message], terms)
         match answer:
+            case OutOfScopeError():
+                raise RejectedCallError(problems.out_of_scope())
             case RefusedError():
                 raise RejectedCallError(problems.refused(answer))
             case RetryableError():
@@ -136,12 +149,12 @@ class EtlServicer:
             case _:
                 return to_response(event_id, answer)
 
-    async def _ingest_batch(self, request: bytes, *, wait: bool) -> pb.IngestBatchResponse:
+    async def _ingest_batch(self, request: bytes, terms: Terms) -> pb.IngestBatchResponse:
         messages = _parse(pb.IngestBatchRequest, request).requests
         if len(messages) > self._batch_events_max:
             problem = Problem("/requests", f"holds more than {self._batch_events_max} requests")
             raise RejectedCallError(problems.refused(RefusedError([problem])))
-        answers = await self._answer(messages, wait=wait)
+        answers = await self._answer(messages, terms)
         return pb.IngestBatchResponse(responses=[to_response(event_id, answer) for event_id, answer in answers])
 
     async def _ingest_stream(self, context: Context) -> None:
@@ -165,21 +178,23 @@ class EtlServicer:
         answers: "asyncio.Queue[asyncio.Task[pb.IngestBatchResponse | Status] | None]",
         group: asyncio.TaskGroup,
     ) -> None:
-        wait = _waits(context)
         try:
             while True:
                 await places.acquire()
                 request = await context.read()
                 if not isinstance(request, bytes):  # grpc.aio.EOF
                     return
-                answers.put_nowait(group.create_task(self._batch_of_stream(request, wait=wait)))
+                answers.put_nowait(group.create_task(self._batch_of_stream(request, context)))
         finally:
             answers.put_nowait(None)
 
-    async def _batch_of_stream(self, request: bytes, *, wait: bool) -> pb.IngestBatchResponse | Status:
-        """Return the status instead of raising it: what came before this batch is answered first."""
+    async def _batch_of_stream(self, request: bytes, context: Context) -> pb.IngestBatchResponse | Status:
+        """Return the status instead of raising it: what came before this batch is answered first.
+
+        The caller is asked for with each batch, so a key that is revoked ends its open streams.
+        """
         try:
-            return await self._ingest_batch(request, wait=wait)
+            return await self._ingest_batch(request, self._terms(context))
         except RejectedCallError as error:
             return error.status
 
@@ -187,19 +202,33 @@ class EtlServicer:
         await self._draining.wait()
         reading.cancel()
 
+    def _terms(self, context: grpc.aio.ServicerContext[bytes, T]) -> Terms:
+        """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key)."""
+        credentials = ", ".join(_metadata(context, "authorization"))
+        try:
+            return Terms(self._access.admit(credentials), _waits(context))
+        except UnauthenticatedError as error:
+            raise RejectedCallError(problems.unauthenticated()) from error
+
     async def _answer(
-        self, requests: Sequence[pb.IngestRequest], *, wait: bool
+        self, requests: Sequence[pb.IngestRequest], terms: Terms
     ) -> list[tuple[uuid.UUID | None, Answer]]:
-        """Return the event id and the answer of each request, in order."""
+        """Return the event id and the answer of each request, in order. Raises RejectedCallError (over the rate)."""
+        try:
+            terms.caller.spend(len(requests))
+        except RateExceededError as error:
+            raise RejectedCallError(problems.rate_exceeded(error)) from error
         failpoint("grpc-ingest.received")
         received_at = now()
         drafts: list[Envelope | RefusedError] = []
         for request in requests:
             try:
-                drafts.append(to_envelope(request, received_at=received_at, body_bytes_max=self._body_bytes_max))
+                event = to_envelope(request, received_at=received_at, body_bytes_max=self._body_bytes_max)
+                terms.caller.check_source(event.source)
+                drafts.append(event)
             except RefusedError as error:
                 drafts.append(error)
-        outcomes = iter(await self._hand_over([draft for draft in drafts if isinstance(draft, Envelope)], wait=wait))
+        outcomes = iter(await self._hand_over([draft for draft in drafts if isinstance(draft, Envelope)], terms.wait))
         answers: list[tuple[uuid.UUID | None, Answer]] = [
             (draft.event_id, next(outcomes)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts
         ]
@@ -207,7 +236,7 @@ class EtlServicer:
         failpoint("grpc-ingest.before_response")
         return answers
 
-    async def _hand_over(self, events: Sequence[Envelope], *, wait: bool) -> list[Answer]:
+    async def _hand_over(self, events: Sequence[Envelope], wait: bool) -> list[Answer]:  # noqa: FBT001 - a term of the call
         hand_over = self._submitter.submit if wait else self._submitter.enqueue
         answers: list[Answer] = []
         for batch in split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max):
@@ -259,12 +288,16 @@ def _parse(kind: type[M], request: bytes) -> M:
 def _waits(context: grpc.aio.ServicerContext[bytes, T]) -> bool:
     """Return False where the client prefers not to wait for the outcome (RFC 7240, `prefer: respond-async`)."""
     preferences = (
-        preference.strip().lower()
-        for key, value in context.invocation_metadata() or ()
-        if key == "prefer" and isinstance(value, str)
-        for preference in value.split(",")
+        preference.strip().lower() for value in _metadata(context, "prefer") for preference in value.split(",")
     )
     return "respond-async" not in preferences
+
+
+def _metadata(context: grpc.aio.ServicerContext[bytes, T], name: str) -> Iterator[str]:
+    """Yield every value that the client gave under this name."""
+    for key, value in context.invocation_metadata() or ():
+        if key == name and isinstance(value, str):
+            yield value
 
 
 async def _abort(context: grpc.aio.ServicerContext[bytes, T], status: Status) -> NoReturn:

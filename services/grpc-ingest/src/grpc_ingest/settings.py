@@ -4,10 +4,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from shared.batching import BatchLimits
 from shared.runtime.rpc_server import RpcServerSettings
-from shared.settings import AmqpSettings, ServiceSettings, SubmissionSettings
+from shared.settings import AccessSettings, AmqpSettings, ServiceSettings, SubmissionSettings, TlsSettings
 
 
-class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSettings):
+class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSettings, AccessSettings, TlsSettings):
     """What grpc-ingest can be told."""
 
     grpc_host: str = Field("127.0.0.1", description="where the gRPC door listens")

@@ -1,10 +1,15 @@
 """A gRPC server with the limits that every EtlPay server has."""
 
 import logging
+from pathlib import Path
 from typing import Final
 
+import grpc
 import grpc.aio
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+
+from shared.contracts.errors import FatalError
+from shared.settings import TlsSettings
 
 MIB: Final = 1024 * 1024
 
@@ -46,3 +51,20 @@ def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ),
     )
+
+
+def listen(server: grpc.aio.Server, address: str, tls: TlsSettings) -> int:
+    """Let a server listen, with TLS where there is a certificate; return the port.
+
+    Raises:
+        FatalError: the files cannot be used. RuntimeError: the address cannot be had.
+    """
+    if not tls.tls_cert_file:
+        return server.add_insecure_port(address)
+    try:
+        key, chain = Path(tls.tls_key_file).read_bytes(), Path(tls.tls_cert_file).read_bytes()
+        clients = Path(tls.tls_client_ca_file).read_bytes() if tls.tls_client_ca_file else None
+    except OSError as error:
+        raise FatalError(f"the TLS files cannot be read ({type(error).__name__})") from error
+    credentials = grpc.ssl_server_credentials([(key, chain)], clients, require_client_auth=clients is not None)
+    return server.add_secure_port(address, credentials)

@@ -7,12 +7,20 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of
 from api_gateway.headers import Preferences, body_format, idempotency_key, preferences, read_headers
 from api_gateway.mapping import read_event
-from api_gateway.problems import CONFLICT, FAILED, RefusalError, answer_error, problem_answer
+from api_gateway.problems import (
+    CONFLICT,
+    FAILED,
+    RefusalError,
+    answer_error,
+    problem_answer,
+    rate_exceeded,
+)
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Queued, ingested
+from shared.access import Caller, RateExceededError
 from shared.cache import Cache
 from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
@@ -39,14 +47,15 @@ class IngestOne:
         """Serve one request."""
         exchange = Exchange(read_headers(scope["headers"]), receive, send, self._limits)
         try:
-            await self._serve(exchange)
+            await self._serve(exchange, caller_of(scope))
         except ClientGoneError:
             return
         except (RefusalError, RefusedError, RetryableError) as error:
             metrics.count_error(error)
             await exchange.answer(answer_error(error))
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def _serve(self, exchange: Exchange, caller: Caller) -> None:
+        _spend(caller)
         body_format(exchange.headers, lines=False)
         key = idempotency_key(exchange.headers)
         preferred = preferences(exchange.headers)
@@ -54,6 +63,7 @@ class IngestOne:
         failpoint("api-gateway.body_read")
         try:
             event = read_event(document, received_at=now(), header_key=key)
+            caller.check_source(event.source)
             outcome = await self._submit(event, preferred)
         finally:
             self._room.give(taken)
@@ -80,6 +90,14 @@ class IngestOne:
             return (await self._submitter.enqueue([event]))[0]
         except RetryableError as error:
             raise OutcomeUnknownError("it may still be stored") from error
+
+
+def _spend(caller: Caller) -> None:
+    """Count the event. Raises RefusalError (over the caller's rate)."""
+    try:
+        caller.spend(1)
+    except RateExceededError as error:
+        raise rate_exceeded(error) from error
 
 
 def answer_outcome(event: Envelope, outcome: Outcome | Accepted) -> Answer:

@@ -9,12 +9,13 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of
 from api_gateway.headers import LINES, body_format, preferences, read_headers
 from api_gateway.mapping import read_event
-from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error
+from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Counts, ItemResult, item_result
+from shared.access import Caller, RateExceededError
 from shared.cache import Cache
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
@@ -57,7 +58,7 @@ class IngestBatch:
             await exchange.answer(answer_error(error))
             return
         try:
-            await self._serve(exchange)
+            await self._serve(exchange, caller_of(scope))
         except ClientGoneError:
             return
         except (RefusalError, RetryableError) as error:
@@ -65,12 +66,17 @@ class IngestBatch:
         finally:
             self._room.give(1)
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def _serve(self, exchange: Exchange, caller: Caller) -> None:
+        try:
+            # How many events there are is known when they are read; they count then.
+            caller.spend(0)
+        except RateExceededError as error:
+            raise rate_exceeded(error) from error
         lines = body_format(exchange.headers, lines=True) == LINES
         item_bytes_max = self._settings.body_bytes_max
         framer: Framer = LineFramer(item_bytes_max) if lines else ArrayFramer(item_bytes_max)
         respond_async = preferences(exchange.headers).respond_async
-        run = _Run(self._submitter, self._settings, respond_async=respond_async)
+        run = _Run(self._submitter, self._settings, caller=caller, respond_async=respond_async)
         await run.read(exchange, framer)
         more = [("preference-applied", "respond-async")] if respond_async and run.counts.accepted else []
         await exchange.stream(Answer(200, b""), run.report(), *more)
@@ -81,7 +87,8 @@ class IngestBatch:
 class _Run:
     """The events of one request on their way, in groups; keeps of each group only its results, encoded."""
 
-    def __init__(self, submitter: Submitter, settings: GatewaySettings, *, respond_async: bool) -> None:
+    def __init__(self, submitter: Submitter, settings: GatewaySettings, *, caller: Caller, respond_async: bool) -> None:
+        self._caller = caller
         self._send = submitter.enqueue if respond_async else submitter.submit
         self._settings = settings
         self._places = asyncio.Semaphore(settings.batch_groups_in_flight_max)
@@ -150,7 +157,9 @@ class _Run:
             raise RefusalError(TOO_LARGE, f"A batch must not hold more than {self._settings.batch_items_max} events.")
         self.counts.received += 1
         try:
-            self._group.append((index, read_event(document, received_at=now())))
+            event = read_event(document, received_at=now())
+            self._caller.check_source(event.source)
+            self._group.append((index, event))
         except RefusedError as error:
             self._group.append((index, ItemResult(index=index, status="REFUSED", errors=error.problems)))
         self._group_bytes += len(document)
@@ -176,6 +185,7 @@ class _Run:
         """Start the group on its way; wait while as many as allowed are on theirs."""
         self._started = True
         group, self._group, self._group_bytes = self._group, [], 0
+        self._caller.overdraw(len(group))
         if not group:
             return
         await self._places.acquire()

@@ -1,0 +1,109 @@
+"""The checks of the fault matrix fail where they should: each of these ledgers is wrong in one way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.checks import Ledger, Verdict, judge
+from faults.journal import Attempt, Journal, Sent, Told, Version
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal", "case", seed=1)
+    yield journal
+    journal.close()
+
+
+def told(journal: Journal, answer: Told, *, valid: bool = True) -> Sent:
+    """Return an event of which its producer was told this."""
+    sent = journal.new("http", valid=valid)
+    journal.learn(Attempt(sent, sent.first), answer)
+    return sent
+
+
+def row(sent: Sent, number: int = 1, **others: object) -> dict[str, object]:
+    """Return the row that an event should have."""
+    return {
+        "id": number,
+        "source": sent.source,
+        "key": sent.key,
+        "body": sent.first.body,
+        "records": 1,
+        "status": 1,
+    } | others
+
+
+def judged(journal: Journal, *rows: dict[str, object], conflicts: tuple[dict[str, object], ...] = ()) -> Verdict:
+    return judge(journal, Ledger(list(rows), list(conflicts)))
+
+
+def problems(verdict: Verdict) -> list[str]:
+    return list(verdict.problems)
+
+
+def test_a_ledger_that_holds_what_was_acknowledged_is_right(journal: Journal) -> None:
+    sent = told(journal, Told.STORED)
+
+    verdict = judged(journal, row(sent))
+
+    assert (verdict.acknowledged, verdict.stored, verdict.lost, verdict.doubled, problems(verdict)) == (1, 1, 0, 0, [])
+
+
+@pytest.mark.parametrize("answer", [Told.STORED, Told.ACCEPTED])
+def test_an_acknowledged_event_that_is_not_there_is_lost(journal: Journal, answer: Told) -> None:
+    told(journal, answer)
+
+    assert judged(journal).lost == 1
+
+
+def test_an_event_of_which_nothing_is_known_may_be_there_or_not_but_not_twice(journal: Journal) -> None:
+    sent = journal.new("http")
+
+    assert judged(journal).lost == 0
+    assert judged(journal, row(sent)).doubled == 0
+    assert judged(journal, row(sent, 1), row(sent, 2)).doubled == 1
+
+
+@pytest.mark.parametrize(
+    ("others", "problem"),
+    [
+        ({"body": b"{}"}, "stored with another content than sent"),
+        ({"records": 0, "status": None}, "a raw event with 0 records"),
+        ({"records": 2}, "a raw event with 2 records"),
+        ({"status": 2}, "its record has the wrong status"),
+    ],
+)
+def test_a_row_that_is_not_as_it_should_be_is_told(journal: Journal, others: dict[str, object], problem: str) -> None:
+    sent = told(journal, Told.STORED)
+
+    assert problem in problems(judged(journal, row(sent, **others)))
+
+
+def test_a_refused_event_must_not_be_there(journal: Journal) -> None:
+    sent = told(journal, Told.REFUSED, valid=False)
+
+    assert problems(judged(journal, row(sent))) == ["refused, and stored"]
+
+
+def test_a_row_that_nobody_sent_is_told(journal: Journal) -> None:
+    sent = told(journal, Told.STORED)
+
+    assert problems(judged(journal, row(sent), row(sent, 2, key="never-sent"))) == ["stored, and sent by nobody"]
+
+
+def test_a_second_content_must_not_take_the_place_of_the_first_and_must_be_kept(journal: Journal) -> None:
+    sent = told(journal, Told.STORED)
+    sent.versions.append(Version(b'{"other": 1}', Told.CONFLICT))
+    kept = {"raw_event_id": 1, "body": b'{"other": 1}'}
+
+    assert problems(judged(journal, row(sent), conflicts=(kept,))) == []
+    assert problems(judged(journal, row(sent)))
+    assert "stored first, and then overwritten" in problems(judged(journal, row(sent, body=b'{"other": 1}')))
+
+
+def test_an_answer_that_nobody_expects_is_told(journal: Journal) -> None:
+    journal.calls["unexpected HTTP 500"] += 2
+
+    assert judged(journal).problems == {"unexpected HTTP 500": 2}

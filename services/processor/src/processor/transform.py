@@ -12,6 +12,7 @@ import msgspec
 
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Problem, RecordStatus
+from shared.contracts.payload import same_value
 
 CSV_ROW: Final = "text/csv; header=present"
 
@@ -67,7 +68,7 @@ def same_payload(event: Envelope, content_type: str, body: bytes) -> bool:
     if event.body == body:
         return True
     try:
-        return _equal(_exact_payload(event.content_type, event.body), _exact_payload(content_type, body))
+        return same_value(_exact_payload(event.content_type, event.body), _exact_payload(content_type, body))
     except UnreadableError:
         return False
 
@@ -138,20 +139,3 @@ def _read_row(body: bytes) -> dict[str, str]:
     if "\x00" in body.decode():
         raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
     return dict(zip(header, row, strict=True))
-
-
-def _equal(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON values
-    """Compare without recursion: payloads may be nested as deep as the parser allows."""
-    waiting = [(one, other)]
-    while waiting:
-        one, other = waiting.pop()
-        match one, other:
-            case dict(), dict() if one.keys() == other.keys():
-                waiting += [(one[name], other[name]) for name in one]
-            case list(), list() if len(one) == len(other):
-                waiting += zip(one, other, strict=True)
-            case (bool(), _) | (_, bool()) if one is not other:
-                return False
-            case _ if one != other:
-                return False
-    return True

@@ -1,4 +1,6 @@
-"""The check that each door makes on a payload: can it be an event at all?"""
+"""What a payload is: the check that each door makes on it, and when two are the same."""
+
+from typing import Any
 
 import msgspec
 
@@ -24,3 +26,28 @@ def object_problem(body: bytes) -> str | None:
     if not raw.startswith(b"{"):
         return "must be a JSON object"
     return None
+
+
+def same_value(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON values
+    """Return True where two JSON values, numbers read as int or Decimal, are equal; true is not 1.
+
+    Compares without recursion: payloads may be nested as deep as the parser allows.
+    """
+    waiting = [(one, other)]
+    while waiting:
+        one, other = waiting.pop()
+        match one, other:
+            case dict(), dict():
+                if one.keys() != other.keys():
+                    return False
+                waiting += [(one[name], other[name]) for name in one]
+            case list(), list():
+                if len(one) != len(other):
+                    return False
+                waiting += zip(one, other, strict=True)
+            case (bool(), _) | (_, bool()):
+                if one is not other:
+                    return False
+            case _ if one != other:
+                return False
+    return True

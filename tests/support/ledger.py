@@ -1,4 +1,4 @@
-"""A migrated ledger on a real PostgreSQL, empty for every test."""
+"""Fixtures: a migrated ledger on a real PostgreSQL, empty for every test. A plugin of tests/conftest.py."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,0 +1,96 @@
+"""One behaviour of `Processing`, of the twin in memory and of the processor's pipeline on PostgreSQL."""
+
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from processor.cache import CacheFeeder
+from processor.pipeline import Pipeline
+from processor.store import Store
+from shared.cache import Cache
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+from shared.submission.processing import Processing
+from shared.testing.processing import FakeProcessing
+from support.events import event
+
+STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposition.CONFLICT
+
+
+class _OnPostgres:
+    """The pipeline behind the processor's doors."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._pipeline = Pipeline(Store(engine), CacheFeeder(Cache(None, seconds=1)))
+
+    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+        return await self._pipeline.write(events)
+
+
+class Suite:
+    """What both must do."""
+
+    async def test_new_events_are_stored_and_numbered_in_order(self, processing: Processing) -> None:
+        outcomes = await processing.process([event(key="b"), event(key="a"), event()])
+
+        assert [outcome.disposition for outcome in outcomes] == [STORED] * 3
+        assert [outcome.status for outcome in outcomes] == [RecordStatus.SUCCESS] * 3
+        numbers = [outcome.raw_event_id for outcome in outcomes]
+        assert numbers == sorted(set(numbers))
+
+    @pytest.mark.parametrize(
+        ("first", "second", "disposition"),
+        [
+            (b'{"v": 1}', b'{"v": 1}', DUPLICATE),
+            (b'{"v": 1}', b'{ "v":1.0 }', DUPLICATE),
+            (b'{"a": 1, "b": 2}', b'{"b": 2, "a": 1}', DUPLICATE),
+            (b'{"v": 1}', b'{"v": 2}', CONFLICT),
+            (b'{"v": 1}', b'{"v": true}', CONFLICT),
+            (b'{"v": 0.1}', b'{"v": 0.1000000000000000055}', CONFLICT),
+            (b'{"v": [1, 2]}', b'{"v": [2, 1]}', CONFLICT),
+            (b"not json", b"not json", DUPLICATE),
+            (b"not json", b"not  json", CONFLICT),
+        ],
+    )
+    async def test_the_same_id_is_a_duplicate_of_equal_values_and_in_conflict_with_others(
+        self, processing: Processing, first: bytes, second: bytes, disposition: Disposition
+    ) -> None:
+        [before] = await processing.process([event(first, key="a")])
+
+        [again] = await processing.process([event(second, key="a")])
+
+        assert again.disposition is disposition
+        assert (again.raw_event_id, again.record_id) == (before.raw_event_id, before.record_id)
+        assert (again.status, again.processed_at) == (before.status, before.processed_at)
+
+    async def test_an_answer_again_holds_the_first_bytes_where_they_differ(self, processing: Processing) -> None:
+        await processing.process([event(b'{"v": 1.10}', key="a")])
+
+        same, other = await processing.process([event(b'{"v": 1.10}', key="a"), event(b'{"v":1.1}', key="a")])
+
+        assert (same.result, other.result) == (None, b'{"v": 1.10}')
+
+    async def test_what_cannot_be_read_is_kept_as_failed_beside_its_neighbours(self, processing: Processing) -> None:
+        outcomes = await processing.process([event(key="a"), event(b"\xff", key="b"), event(b"[1]", key="c")])
+
+        assert [outcome.disposition for outcome in outcomes] == [STORED] * 3
+        assert [outcome.status.name for outcome in outcomes] == ["SUCCESS", "FAILED", "FAILED"]
+        assert all(outcome.errors for outcome in outcomes[1:])
+
+    async def test_within_a_batch_the_first_of_an_id_counts(self, processing: Processing) -> None:
+        outcomes = await processing.process([event(b'{"v": 1}', key="a"), event(b'{"v": 2}', key="a")])
+
+        assert [outcome.disposition for outcome in outcomes] == [STORED, CONFLICT]
+
+
+class TestTwin(Suite):
+    @pytest.fixture
+    def processing(self) -> Processing:
+        return FakeProcessing()
+
+
+class TestOnPostgres(Suite):
+    @pytest.fixture
+    def processing(self, engine: AsyncEngine) -> Processing:
+        return _OnPostgres(engine)

@@ -78,7 +78,7 @@ def test_an_event_of_which_nothing_is_known_may_be_there_or_not_but_not_twice(jo
 def test_a_row_that_is_not_as_it_should_be_is_told(journal: Journal, others: dict[str, object], problem: str) -> None:
     sent = told(journal, Told.STORED)
 
-    assert problem in problems(judged(journal, row(sent, **others)))
+    assert problem in problems(judged(journal, row(sent) | others))
 
 
 def test_a_refused_event_must_not_be_there(journal: Journal) -> None:

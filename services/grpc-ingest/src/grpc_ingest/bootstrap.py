@@ -11,7 +11,8 @@ from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
 from grpc_ingest.settings import Settings
 from shared.access import Access, open_access
 from shared.contracts.errors import FatalError
-from shared.messaging.publisher import READY, Publisher
+from shared.messaging.publisher import READY as RABBITMQ
+from shared.messaging.publisher import Publisher
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
 from shared.runtime.rpc_server import build_server, listen
@@ -20,6 +21,7 @@ from shared.submission.submitter import Submitter
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+_INTAKE = "intake"
 _PROCESSOR = "processor"
 _READINESS_SECONDS = 0.5
 _FLUSH_SECONDS = 0.5
@@ -33,8 +35,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             does not let us in.
     """
     access = open_access(settings, host=settings.grpc_host, host_setting="ETLPAY_GRPC_HOST")
-    readiness = Readiness(READY)
-    publisher = Publisher(settings, name="grpc-ingest", readiness=readiness)
+    readiness, broker = Readiness(_INTAKE), Readiness(RABBITMQ)
+    publisher = Publisher(settings, name="grpc-ingest", readiness=broker)
     processing = GrpcProcessing(settings)
     submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
     servicer = _servicer(settings, submitter, access)
@@ -44,7 +46,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             publishing = group.create_task(publisher.run())
             submitting = group.create_task(submitter.run())
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
-            await _serve_calls(settings, servicer, processing, readiness, stopping)
+            await _serve_calls(settings, servicer, _Intake(readiness, broker, processing, settings), stopping)
             submitter.close()
             await submitting
             publisher.close()
@@ -68,8 +70,7 @@ def _servicer(settings: Settings, submitter: Submitter, access: Access) -> EtlSe
 async def _serve_calls(
     settings: Settings,
     servicer: EtlServicer,
-    processing: GrpcProcessing,
-    readiness: Readiness,
+    intake: "_Intake",
     stopping: asyncio.Event,
 ) -> None:
     healths = health.aio.HealthServicer()
@@ -79,11 +80,9 @@ async def _serve_calls(
     reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     await _listen(server, settings)
     async with asyncio.TaskGroup() as group:
-        telling = group.create_task(
-            _tell_health(healths, processing, readiness, needs_processor=not settings.fallback_to_queue)
-        )
+        telling = group.create_task(_tell_health(healths, intake))
         await stopping.wait()
-        readiness.draining = True
+        intake.readiness.draining = True
         telling.cancel()
     await healths.enter_graceful_shutdown()
     await _stop(server, servicer, seconds_max=settings.grpc_drain_seconds_max)
@@ -99,16 +98,29 @@ async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
     log.info("listening", host=settings.grpc_host, port=port)
 
 
-async def _tell_health(
-    healths: health.aio.HealthServicer, processing: GrpcProcessing, readiness: Readiness, *, needs_processor: bool
-) -> None:
+class _Intake:
+    """Ready means: an event that comes now can be made durable, over the processor or, if allowed, over the queue."""
+
+    def __init__(self, readiness: Readiness, broker: Readiness, processing: GrpcProcessing, settings: Settings) -> None:
+        self.readiness = readiness
+        self._broker = broker
+        self._processing = processing
+        self._fallback_to_queue = settings.fallback_to_queue
+
+    def look(self) -> bool:
+        """Tell the readiness what is there; return whether calls can be served."""
+        processor, rabbitmq = self._processing.connected, self._broker.ready
+        self.readiness.set_optional(_PROCESSOR, present=processor)
+        self.readiness.set_optional(RABBITMQ, present=rabbitmq)
+        self.readiness.set(_INTAKE, present=processor or (rabbitmq and self._fallback_to_queue))
+        return self.readiness.ready
+
+
+async def _tell_health(healths: health.aio.HealthServicer, intake: _Intake) -> None:
     """Keep the health service as the readiness is: one door for load balancers, one for operators, one truth."""
-    tell = readiness.set if needs_processor else readiness.set_optional
     while True:
-        tell(_PROCESSOR, present=processing.connected)
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if readiness.ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        serving = intake.look()
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", SERVICE_NAME):
             await healths.set(service, status)
         await asyncio.sleep(_READINESS_SECONDS)

@@ -5,7 +5,8 @@ exchange and the foreign queues live in that of `ETLPAY_QUEUE_AMQP_URL`, which m
 
 `etlpay.ingest` is the fast lane. A message that keeps failing there (a crash while it is in hand counts) moves to
 `etlpay.ingest.slow`, which is read one message at a time so that innocent neighbours come home, and from there to
-`etlpay.parked`, which nobody reads: its depth is an alarm. All are quorum queues: only those fsync before they confirm.
+`etlpay.parked`, which nobody reads: its depth is an alarm. `etlpay.receipts` brings what the doors have counted. All are
+quorum queues: only those fsync before they confirm.
 """
 
 import asyncio
@@ -23,11 +24,14 @@ PUBLIC_QUEUE: Final = "etl-queue"
 INGEST_QUEUE: Final = "etlpay.ingest"
 SLOW_QUEUE: Final = "etlpay.ingest.slow"
 PARKED_QUEUE: Final = "etlpay.parked"
+RECEIPTS_QUEUE: Final = "etlpay.receipts"
 
 # Set aside beside the queue that they came from: a dead letter cannot leave its virtual host.
 PARKED_SUFFIX: Final = ".parked"
 
 _QUORUM: Final[FieldTable] = {"x-queue-type": "quorum"}
+# Looking at a parked message gives it back; RabbitMQ 4 would drop it after twenty looks.
+_PARKED: Final[FieldTable] = {"x-delivery-limit": 1_000_000_000}
 _LANE_BYTES_MAX: Final = 8 * 1024**3
 _LANE_DELIVERIES_MAX: Final = 20
 _PUBLIC_DELIVERIES_MAX: Final = 100
@@ -47,9 +51,10 @@ def _dead_lettering(to: str, deliveries_max: int) -> FieldTable:
 
 
 _ARGUMENTS: Final[dict[str, FieldTable]] = {
-    PARKED_QUEUE: {},
+    PARKED_QUEUE: _PARKED,
     SLOW_QUEUE: _dead_lettering(PARKED_QUEUE, _LANE_DELIVERIES_MAX),
     INGEST_QUEUE: _dead_lettering(SLOW_QUEUE, _LANE_DELIVERIES_MAX),
+    RECEIPTS_QUEUE: _dead_lettering(PARKED_QUEUE, _LANE_DELIVERIES_MAX),
 }
 
 
@@ -91,6 +96,19 @@ async def _lanes_exist(connection: AbstractConnection) -> bool:
     return True
 
 
+async def lane_depths(connection: AbstractConnection) -> dict[str, int]:
+    """Return how many messages wait in each queue between the services; those in a consumer's hands do not count.
+
+    Raises:
+        aiormq.exceptions.ChannelNotFoundEntity: one does not exist.
+    """
+    async with connection.channel() as amqp_channel:
+        return {
+            name: (await amqp_channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
+            for name in _ARGUMENTS
+        }
+
+
 async def declare_public(connection: AbstractConnection, queue: str) -> None:
     """Make sure that `queue` exists and is bound to the public exchange under its own name. Idempotent.
 
@@ -103,7 +121,7 @@ async def declare_public(connection: AbstractConnection, queue: str) -> None:
         # The broker closed that channel with its refusal; the second attempt has one of its own.
         parked = f"{queue}{PARKED_SUFFIX}"
         async with connection.channel() as amqp_channel:
-            await amqp_channel.declare_queue(parked, durable=True, arguments=_QUORUM)
+            await amqp_channel.declare_queue(parked, durable=True, arguments=_QUORUM | _PARKED)
         arguments = _QUORUM | _dead_lettering(parked, _PUBLIC_DELIVERIES_MAX)
         await _bind_public(connection, queue, passive=False, arguments=arguments)
 

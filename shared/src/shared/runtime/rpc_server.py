@@ -48,7 +48,7 @@ def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
             ("grpc.max_connection_age_ms", settings.rpc_connection_age_seconds_max * 1000),
             ("grpc.max_connection_age_grace_ms", settings.rpc_connection_grace_seconds * 1000),
             ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
         ),
     )
 

@@ -41,6 +41,18 @@ async def test_201_after_the_event_is_stored(gateway: GatewayMaker) -> None:
         assert body["event_id"] == str(g.processing.events[0].event_id)
 
 
+@pytest.mark.parametrize("path", ["/api/ingest", "/api/ingest/batch"])
+async def test_a_surprise_is_a_problem_that_tells_nothing(gateway: GatewayMaker, path: str) -> None:
+    def surprise(_: Envelope) -> list[Problem]:
+        raise RuntimeError("a secret")
+
+    async with gateway(FakeProcessing(surprise)) as g:
+        answer = await g.client.post(path, json=EVENT if path == "/api/ingest" else [EVENT])
+
+        problem_of(answer, 500, "internal")
+        assert "secret" not in answer.text
+
+
 async def test_the_result_is_the_payloads_own_bytes(gateway: GatewayMaker) -> None:
     sent = b'{"amount": 1.10,  "n":123456789012345678901234567890}'
     async with gateway() as g:

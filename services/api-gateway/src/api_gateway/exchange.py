@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_gateway.headers import Headers, content_length, read_headers
 from api_gateway.paths import API_PREFIX
@@ -16,6 +16,7 @@ from shared.contracts.errors import EtlPayError, OverloadedError
 _DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
 _DRAIN_SECONDS_MAX: Final = 2.0
 _CALLER: Final = "etlpay.caller"
+_HEADERS: Final = "etlpay.headers"
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -63,6 +64,7 @@ class Exchange:
         self._limits = limits
         self._at_end = False
         self._drainable = not headers.expect
+        self._received = 0
 
     async def body(self, room: Room) -> tuple[bytes, int]:
         """Return the body and how much room it took, which is the caller's to give back.
@@ -72,8 +74,10 @@ class Exchange:
         """
         chunks: list[bytes] = []
         taken = 0
+        deadline = self._begin()
         try:
-            async for chunk in self.chunks():
+            while not self._at_end:
+                chunk = await self._next_chunk(deadline)
                 room.take(len(chunk))
                 taken += len(chunk)
                 chunks.append(chunk)
@@ -84,17 +88,9 @@ class Exchange:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes. Raises RefusalError (too large, too slow) or ClientGoneError."""
-        length = content_length(self.headers)
-        if length is not None and length > self._limits.bytes_max:
-            raise self._too_large()
-        received = 0
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limits.seconds_max
+        deadline = self._begin()
         while not self._at_end:
-            chunk = await self._next(min(deadline, loop.time() + self._limits.pause_seconds_max))
-            received += len(chunk)
-            if received > self._limits.bytes_max:
-                raise self._too_large()
+            chunk = await self._next_chunk(deadline)
             if chunk:
                 yield chunk
 
@@ -112,14 +108,35 @@ class Exchange:
         ]
         if not self._at_end:
             headers.append(_CLOSE)
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        messages: list[Message] = [
+            {"type": "http.response.body", "body": part, "more_body": position < len(parts)}
+            for position, part in enumerate(parts, 1)
+        ]
         try:
-            for position, part in enumerate(parts, 1):
+            async with asyncio.timeout(self._limits.pause_seconds_max):
+                await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                await self._send(messages[0])
+            for message in messages[1:]:
                 async with asyncio.timeout(self._limits.pause_seconds_max):
-                    await self._send({"type": "http.response.body", "body": part, "more_body": position < len(parts)})
+                    await self._send(message)
         except TimeoutError:
             # The server closes a connection whose answer was not completed.
             return
+
+    def _begin(self) -> float:
+        """Return until when the whole body must have come. Raises RefusalError where it says that it is too large."""
+        length = content_length(self.headers)
+        if length is not None and length > self._limits.bytes_max:
+            raise self._too_large()
+        return asyncio.get_running_loop().time() + self._limits.seconds_max
+
+    async def _next_chunk(self, deadline: float) -> bytes:
+        pause_until = asyncio.get_running_loop().time() + self._limits.pause_seconds_max
+        chunk = await self._next(min(deadline, pause_until))
+        self._received += len(chunk)
+        if self._received > self._limits.bytes_max:
+            raise self._too_large()
+        return chunk
 
     async def _next(self, deadline: float) -> bytes:
         try:
@@ -183,7 +200,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on with its caller."""
         if scope["type"] == "http" and scope["path"].startswith(API_PREFIX):
-            headers = read_headers(scope["headers"])
+            headers = scope[_HEADERS] = read_headers(scope["headers"])
             try:
                 scope[_CALLER] = self._access.admit(headers.authorization)
             except UnauthenticatedError:
@@ -196,6 +213,12 @@ def caller_of(scope: Scope) -> Caller:
     """Return who sends an API request."""
     caller: Caller = scope[_CALLER]
     return caller
+
+
+def headers_of(scope: Scope) -> Headers:
+    """Return our headers of an API request, which were read to know who sends it."""
+    headers: Headers = scope[_HEADERS]
+    return headers
 
 
 async def _refuse(exchange: Exchange, refusal: RefusalError) -> None:

@@ -7,8 +7,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of
-from api_gateway.headers import Preferences, body_format, idempotency_key, preferences, read_headers
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
+from api_gateway.headers import Preferences, body_format, idempotency_key, preferences
 from api_gateway.mapping import read_event
 from api_gateway.problems import (
     CONFLICT,
@@ -45,7 +45,7 @@ class IngestOne:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = Exchange(read_headers(scope["headers"]), receive, send, self._limits)
+        exchange = Exchange(headers_of(scope), receive, send, self._limits)
         try:
             await self._serve(exchange, caller_of(scope))
         except ClientGoneError:

@@ -9,8 +9,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of
-from api_gateway.headers import LINES, body_format, preferences, read_headers
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
+from api_gateway.headers import LINES, body_format, preferences
 from api_gateway.mapping import read_event
 from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
 from api_gateway.settings import GatewaySettings
@@ -51,7 +51,7 @@ class IngestBatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = Exchange(read_headers(scope["headers"]), receive, send, self._limits)
+        exchange = Exchange(headers_of(scope), receive, send, self._limits)
         try:
             self._room.take(1)
         except OverloadedError as error:

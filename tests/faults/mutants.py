@@ -37,8 +37,13 @@ def mutated(plain: Program, name: str) -> Program:
     return replace(
         plain,
         command=(sys.executable, "-m", "faults.mutants", name),
-        environment={**plain.environment, "PYTHONPATH": str(_TESTS)},
+        environment={**plain.environment, "PYTHONPATH": os.pathsep.join((str(_TESTS), *_path(plain)))},
     )
+
+
+def _path(plain: Program) -> list[str]:
+    given = plain.environment.get("PYTHONPATH", "")
+    return [given] if given else []
 
 
 def _ack_before_commit() -> None:

@@ -51,16 +51,17 @@ class Watcher:
 
 
 @asynccontextmanager
-async def watcher(servers: Servers, root: Path, *flags: str, amqp_port: int | None = None) -> AsyncIterator[Watcher]:
+async def watcher(servers: Servers, root: Path, *flags: str, broker_at: str | None = None) -> AsyncIterator[Watcher]:
     """Run `python -m file_watcher` until the block ends."""
     ops_port = free_port()
+    broker_at = broker_at or f"{servers.amqp_host}:{servers.amqp_port}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ETLPAY_")}  # noqa: TID251 - a child's environment
     environment |= {
         "ETLPAY_FILES_ROOT": str(root),
         "ETLPAY_FILES_SCAN_SECONDS": "0.2",
         "ETLPAY_FILES_SETTLE_SECONDS": "0.2",
         "ETLPAY_FILES_BATCH_EVENTS_MAX": "50",
-        "ETLPAY_AMQP_URL": f"amqp://operator@{servers.amqp_host}:{amqp_port or servers.amqp_port}/",
+        "ETLPAY_AMQP_URL": f"amqp://operator@{broker_at}/",
         "ETLPAY_AMQP_PASSWORD": servers.amqp_password,
         "ETLPAY_PUBLISH_SECONDS_MAX": "1",
         "ETLPAY_RECONNECT_SECONDS_MAX": "0.5",
@@ -223,7 +224,7 @@ async def test_a_file_waits_for_the_broker(
     """Nobody listens at first; the service waits, and is not ready."""
     port = free_port()
     drop(tmp_path, "a.json", b'[{"value": 1}]')
-    async with watcher(servers, tmp_path, amqp_port=port) as service:
+    async with watcher(servers, tmp_path, broker_at=f"127.0.0.1:{port}") as service:
         await asyncio.sleep(3)
         assert names(tmp_path, "work") == {"a.json"}
         await service.until_ready(ready=False)

@@ -39,6 +39,13 @@ faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; SEED=1,2 CAS
 		$(if $(CASES),--cases "$(CASES)") $(if $(EVENTS),--events $(EVENTS)) \
 		$(if $(SMOKE)$(CASES),,--report docs/faults.md)
 
+.PHONY: bench
+bench: venv ## measure each road beside its limit (ROADS=http,grpc ROUNDS=3 EVENTS=100000 ROWS=1000000 GROWTH=0 narrow it)
+	@cd tests && $(abspath $(BIN))/python -m benchmarks \
+		$(if $(ROADS),--roads $(ROADS)) $(if $(PAYLOADS),--payloads $(PAYLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(EVENTS),--events $(EVENTS)) $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(GROWTH),--growth $(GROWTH)) $(if $(RECORD),--record)
+
 .PHONY: lint
 lint: venv ## formatter, linter, types, architecture, dependencies
 	@$(BIN)/ruff format --check --quiet .

@@ -1,0 +1,87 @@
+"""Measures each road beside its limit: `make bench ROADS=http,grpc ROUNDS=3 EVENTS=100000`."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.file_roads import file_lines
+from benchmarks.grpc_roads import grpc_lines
+from benchmarks.http_roads import http_lines
+from benchmarks.ledger import Ledger
+from benchmarks.measuring import Bench, Line, run_line
+from benchmarks.queue_roads import queue_lines
+from benchmarks.system import System, found_system, running_system
+from support.servers import CHECKOUT
+
+_PAGE = CHECKOUT / "docs" / "benchmarks.md"
+_CHART = CHECKOUT / "docs" / "benchmarks.svg"
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--roads", default="", help="names, separated by commas; empty: all")
+    parser.add_argument("--payloads", default="", help="sizes, separated by commas; empty: all")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each line is measured")
+    parser.add_argument("--events", type=int, default=100_000, help="events of a measurement")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a file")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long wrk sends")
+    parser.add_argument("--growth", type=int, default=0, help="events that are stored before anything is measured")
+    parser.add_argument("--json", type=Path, default=CHECKOUT / ".benchmarks" / "latest.json", help="where JSON goes")
+    parser.add_argument("--root", type=Path, help="measure the local stack that runs there, instead of one of its own")
+    parser.add_argument("--record", action="store_true", help="append to docs/benchmarks.md and draw its chart")
+    return parser.parse_args(words)
+
+
+def chosen(arguments: argparse.Namespace) -> list[Line]:
+    """Return the lines that were asked for."""
+    roads = set(filter(None, arguments.roads.split(",")))
+    sizes = set(filter(None, arguments.payloads.split(",")))
+    lines = [*http_lines(), *grpc_lines(), *file_lines(), *queue_lines()]
+    return [line for line in lines if (not roads or line.road in roads) and (not sizes or line.size in sizes)]
+
+
+async def run(system: System, lines: list[Line], arguments: argparse.Namespace, console: Console) -> dict[str, str]:
+    """Measure every line; return the versions of the servers."""
+    ledger = await Ledger.connect(system.owner_url)
+    with tempfile.TemporaryDirectory(dir=system.stack.root) as folder, console.status("") as status:
+        bench = Bench(system, ledger, arguments.events, arguments.rows, arguments.seconds, Path(folder))
+        if arguments.growth:
+            status.update(f"storing {arguments.growth:,} events")
+            await ledger.fill(arguments.growth)
+        for line in lines:
+            await run_line(bench, line, arguments.rounds, status.update)
+            report.show_progress(console, line)
+    servers = {"PostgreSQL": await ledger.server_version()}
+    await ledger.close()
+    return servers
+
+
+def main() -> int:
+    """Measure, show, write; return 1 where a line is under its figure."""
+    words = sys.argv[1:]
+    arguments = parse(words)
+    console = Console(stderr=False)
+    lines = chosen(arguments)
+    with found_system(arguments.root) if arguments.root else running_system({}) as system:
+        servers = asyncio.run(run(system, lines, arguments, console))
+    report.show(console, lines)
+    said = " ".join(word for word in words if word != "--record")
+    arguments.json.parent.mkdir(exist_ok=True)
+    report.write_json(arguments.json, lines, said, servers)
+    if arguments.record:
+        report.append_page(_PAGE, lines, said, servers)
+        report.draw(_CHART, lines)
+    missed = [line.title for line in lines if line.misses()]
+    if missed:
+        console.print(f"{len(missed)} of {len(lines)} lines are under their figure")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""A line of the table: a road, its limit, its peers, each measured once a round, and what is required of it."""
+
+import asyncio
+import statistics
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.ledger import Found, Ledger
+from benchmarks.system import GENERATOR, Cost, System
+
+TESTS_FOLDER = Path(__file__).resolve().parents[1]
+# A payload of this size is the realistic one; the figures are asked of it.
+REALISTIC = "850"
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One measurement: how many events, how many a second, and latencies where a caller waits."""
+
+    events: int
+    rate: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    generator_seconds: float | None = None
+    """CPU of the load generator while it sent, without its preparations."""
+
+
+class Lost(AssertionError):  # noqa: N818 - what it says
+    """The ledger does not hold exactly what was sent: nothing that was measured counts."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs."""
+
+    system: System
+    ledger: Ledger
+    events: int
+    rows: int
+    seconds: float
+    folder: Path
+    costs: list[Cost] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count what the block costs: the part of a measurement that the clock runs for."""
+        with self.system.cost() as cost:
+            yield
+        self.costs.append(cost)
+
+
+Measure = Callable[[Bench, str], Awaitable[Sample]]
+"""Takes the bench and a name that no other measurement has, which serves as source."""
+
+
+@dataclass
+class Line:
+    """One line of the table."""
+
+    road: str
+    title: str
+    size: str
+    measure: Measure
+    beside: str
+    limit: Measure
+    peers: Mapping[str, Measure] = field(default_factory=dict)
+    ratio_min: float | None = None
+    rate_min: float | None = None
+    p50_ms_max: float | None = None
+    p99_ms_max: float | None = None
+    samples: list[Sample] = field(default_factory=list)
+    limits: list[Sample] = field(default_factory=list)
+    peer_samples: dict[str, list[Sample]] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+
+    @property
+    def rate(self) -> float:
+        """The median rate."""
+        return statistics.median(sample.rate for sample in self.samples)
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds' ratios: both sides of each were measured one after the other."""
+        pairs = zip(self.samples, self.limits, strict=True)
+        return statistics.median(sample.rate / limit.rate for sample, limit in pairs)
+
+    def latency_ms(self, name: str) -> float | None:
+        """Return the median over the rounds of `p50_ms` or `p99_ms`."""
+        found = [value for sample in self.samples if (value := getattr(sample, name)) is not None]
+        return statistics.median(found) if found else None
+
+    def misses(self) -> list[str]:
+        """Return what is required and not reached."""
+        asked = [
+            (f"ratio {self.ratio:.2f} < {self.ratio_min}", self.ratio_min is not None and self.ratio < self.ratio_min),
+            (f"rate {self.rate:,.0f} < {self.rate_min}", self.rate_min is not None and self.rate < self.rate_min),
+            *self._late("p50_ms", self.p50_ms_max),
+            *self._late("p99_ms", self.p99_ms_max),
+        ]
+        return [text for text, missed in asked if missed]
+
+    def _late(self, name: str, most: float | None) -> list[tuple[str, bool]]:
+        found = self.latency_ms(name)
+        return [(f"{name} {found:.1f} > {most}", found > most)] if most is not None and found is not None else []
+
+
+async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
+    """Measure a line: limit, peers and road one after the other, round after round."""
+    for number in range(1, rounds + 1):
+        name = f"{line.road}-{line.size}-{number}".replace(" ", "-")
+        await bench.ledger.settle()
+        tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}: {line.beside}")
+        line.limits.append(await line.limit(bench, f"{name}-limit"))
+        for peer, measure in line.peers.items():
+            await bench.ledger.settle()
+            tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}: {peer}")
+            line.peer_samples.setdefault(peer, []).append(await measure(bench, f"{name}-peer"))
+        await bench.ledger.settle()
+        tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}")
+        bench.costs.clear()
+        sample = await line.measure(bench, name)
+        line.samples.append(sample)
+        for cost in bench.costs:
+            if sample.generator_seconds is not None:
+                cost.cpu_seconds[GENERATOR] = sample.generator_seconds
+            line.cost.add(cost)
+
+
+def require_exact(found: Found, sent: int, *, in_flight_max: int = 0) -> None:
+    """Raise Lost unless the ledger holds what was sent: nothing else, nothing twice, nothing changed.
+
+    `in_flight_max`: how many requests a generator may have cut off unanswered at its end; those alone may be missing.
+    """
+    if not (
+        sent - in_flight_max <= found.events <= sent
+        and found.events == found.distinct == found.exact == found.successes
+    ):
+        raise Lost(f"sent {sent}, found {found}")
+
+
+async def run_tool(*command: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program of the benchmarks to its end; return what it printed. Raises RuntimeError where it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=TESTS_FOLDER,
+        env=environment,
+    )
+    told, complaints = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"{command[:4]} failed: {complaints.decode()[-2000:]}")
+    return told.decode()
+
+
+async def generate(module: str, *arguments: object) -> Sample:
+    """Run one of our own load generators as a process of its own; return the sample that it prints."""
+    told = await run_tool(sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments))
+    return msgspec.json.decode(told.encode(), type=Sample)
+
+
+async def store_limit(bench: Bench, _source: str, *, size: str) -> Sample:
+    """COPY of the same rows into the same tables."""
+    return Sample(bench.events, await bench.ledger.copy_limit(size, bench.events))

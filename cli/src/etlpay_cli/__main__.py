@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from etlpay_cli import screen, state
+from etlpay_cli import keys, screen, state
 from etlpay_cli.demo import DEMO_SOURCES, Demo, connect
 from etlpay_cli.errors import ERROR, INTERRUPTED, UNAVAILABLE, USAGE, StackError
 from etlpay_cli.layout import Layout
@@ -30,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(keys.app)
 
 
 class WantedMode(StrEnum):
@@ -117,22 +120,23 @@ def status(
 @app.command()
 def demo() -> None:
     """Send one event through each channel, show each answer and record, and fail when one is missing."""
-    stack = running_stack(*_here())
+    layout, settings = _here()
+    stack = running_stack(layout, settings)
     if stack is None:
         screen.talk.print("EtlPay is not up; start it with: make up")
         raise typer.Exit(UNAVAILABLE)
-    missing = _run(_demonstrate(stack.addresses()))
+    missing = _run(_demonstrate(stack.addresses(), settings.demo_key.get_secret_value()))
     if missing:
         screen.complain(f"missing: {', '.join(missing)}")
         raise typer.Exit(ERROR)
     screen.talk.print("All four channels work.")
 
 
-async def _demonstrate(doors: Addresses) -> list[str]:
+async def _demonstrate(doors: Addresses, api_key: str) -> list[str]:
     """Run the demo and return the sources whose event is missing."""
     missing = []
-    async with connect(doors) as http:
-        demonstration = Demo(doors, http)
+    async with connect(doors, api_key) as http:
+        demonstration = Demo(doors, http, api_key)
         with screen.progress("sending one event through each channel"):
             async for passage in demonstration.passages():
                 screen.show_passage(passage)

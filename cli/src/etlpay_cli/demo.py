@@ -52,8 +52,9 @@ class Passage:
 class Demo:
     """One run of the demo against the stack at `doors`."""
 
-    def __init__(self, doors: Addresses, http: httpx2.AsyncClient) -> None:
+    def __init__(self, doors: Addresses, http: httpx2.AsyncClient, api_key: str = "") -> None:
         """Prepare; nothing is sent."""
+        self._authorization = _authorization(api_key)
         self._doors = doors
         self._http = http
 
@@ -98,7 +99,9 @@ class Demo:
             stub = etlpay_pb2_grpc.EtlServiceStub(rpc_channel)
             payload = msgspec.json.encode(passage.payload).decode()
             request = etlpay_pb2.IngestRequest(source_name=passage.source, payload_json=payload)
-            response = await stub.Ingest(request, timeout=_CALL_SECONDS_MAX)
+            response = await stub.Ingest(
+                request, timeout=_CALL_SECONDS_MAX, metadata=tuple(self._authorization.items())
+            )
         return f"OK id={response.id} status={response.status} event_id={response.event_id}"
 
     async def _send_file(self, passage: Passage) -> str:
@@ -138,9 +141,13 @@ def drop_file(inbox: Path, passage: Passage) -> str:
     return f"dropped {folder / name}"
 
 
-def connect(doors: Addresses) -> httpx2.AsyncClient:
+def connect(doors: Addresses, api_key: str = "") -> httpx2.AsyncClient:
     """Return a client of the stack's HTTP door."""
-    return httpx2.AsyncClient(base_url=doors.http, timeout=_CALL_SECONDS_MAX)
+    return httpx2.AsyncClient(base_url=doors.http, timeout=_CALL_SECONDS_MAX, headers=_authorization(api_key))
+
+
+def _authorization(api_key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def _page(response: httpx2.Response) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # A checkout is known by this file; the command works from anywhere below it.
@@ -22,6 +22,10 @@ class CliSettings(BaseSettings):
     grpc_port: int | None = Field(default=None, ge=1, le=65535, description="Port of the gRPC channel.")
     amqp_port: int | None = Field(default=None, ge=1, le=65535, description="Port of RabbitMQ.")
     postgres_port: int | None = Field(default=None, ge=1, le=65535, description="Port of PostgreSQL.")
+    api_keys_file: Path | None = Field(
+        default=None, description="file of API keys (`etlpay keys`); empty: nobody is asked for one"
+    )
+    demo_key: SecretStr = Field(default=SecretStr(""), description="The API key that `make demo` sends.")
     redis_port: int | None = Field(default=None, ge=1, le=65535, description="Port of Redis or Valkey.")
 
 

@@ -58,11 +58,15 @@ def write_state(path: Path, state: State) -> None:
     write_private(path, msgspec.json.format(msgspec.json.encode(state), indent=2))
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file that only this user may read, whole or not at all."""
+def write_private(path: Path, content: bytes, *, like: os.stat_result | None = None) -> None:
+    """Replace a file that only this user may read, whole or not at all; with the mode and owner of `like` instead."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
+        if like is not None:
+            os.fchmod(file.fileno(), like.st_mode & 0o777)
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), like.st_uid, like.st_gid)
     temporary.replace(path)
 
 

@@ -179,19 +179,20 @@ class Access:
         if self._file is None or now < self._look_again_at:
             return
         self._look_again_at = now + _LOOK_SECONDS
+        seen = None
         try:
             # Asking for its state, and reading a small file that changed, take less than handing that to a thread.
             seen = _fingerprint(self._file)
             if seen == self._seen:
                 return
-            self._seen = seen
             self._use(read_keys(self._file))
         except KeysFileError as error:
-            # Once for each state of the file.
-            if self._complaint != (self._seen, str(error)):
+            # Tried again every second, because what was wrong need not change the file; told once.
+            if self._complaint != (seen, str(error)):
+                self._complaint = (seen, str(error))
                 log.error("API keys not read again; those before still count", reason=str(error))  # noqa: TRY400 - the reason says it all
-            self._complaint = (self._seen, str(error))
         else:
+            self._seen, self._complaint = seen, None
             log.info("API keys read again", keys=len(self._callers))
 
     def _use(self, keys: Sequence[ApiKey]) -> None:

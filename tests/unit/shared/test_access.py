@@ -207,6 +207,24 @@ def test_a_file_that_breaks_changes_nothing_and_is_told_once(
     assert not any(secret in str(logs) for secret in (KEY, OTHER, hash_key(KEY), hash_key(OTHER)))
 
 
+def test_a_file_that_can_be_read_again_without_having_changed_is_read(
+    write_keys: WriteKeys, clock: FakeClock, tmp_path: Path
+) -> None:
+    """Such as one whose permissions were put right: that changes neither its content nor its time."""
+    path = write_keys((KEY, "shop", "shop*"))
+    access = Access(path, clock=clock)
+    new = write_keys((OTHER, "shop", "shop*"))
+    new.rename(tmp_path / "aside")
+    path.symlink_to(path)
+    clock.now += 1
+    assert access.admit(bearer(KEY)).name == "shop"
+
+    (tmp_path / "aside").rename(path)
+    clock.now += 1
+
+    assert access.admit(bearer(OTHER)).name == "shop"
+
+
 def key_block(**members: str) -> str:
     block = {
         "name": '"shop"',

@@ -125,12 +125,13 @@ async def keep_session(
     """
     attempt = refusals = 0
     let_in = False
+    loop = asyncio.get_running_loop()
     while not closing.is_set():
-        attempt += 1
+        begun = loop.time()
         try:
             with told_session_end():
                 async with _open_session(settings, name) as session:
-                    let_in, attempt = True, 0
+                    let_in = True
                     await use(session)
                 if not closing.is_set():
                     _tell_end(name, session.reason)
@@ -141,8 +142,16 @@ async def keep_session(
             log.error("RabbitMQ refused the user or its password; trying again", session=name)  # noqa: TRY400 - the reason says it all
         except SESSION_ERRORS as error:
             _tell_end(name, type(error).__name__)
-        pause = random.uniform(0, min(settings.reconnect_seconds_max, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311 - jitter, not a secret
+        # A session that ends as soon as it has begun, because a queue is refused, say, is no better than none.
+        attempt = 0 if loop.time() - begun > settings.reconnect_seconds_max else attempt + 1
+        pause = random.uniform(0, pause_seconds_max(settings, attempt=attempt))  # noqa: S311 - jitter, not a secret
         await first_of(closing, seconds_max=pause)
+
+
+def pause_seconds_max(settings: AmqpSettings, *, attempt: int) -> float:
+    """Return how long the pause may be after so many sessions that ended as soon as they had begun."""
+    # Without the bound the number would at some time be too large for a float, and end the process in a long outage.
+    return min(settings.reconnect_seconds_max, _FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10))
 
 
 def _tell_end(name: str, reason: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 from support.servers import Servers, docker_is_here, run_servers, server_kinds
 from support.stack import Stack, run_stack
 
+pytest_plugins = ("support.ledger",)
+
 
 @pytest.fixture(scope="session", params=server_kinds())
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:

@@ -1,5 +1,6 @@
 """The door where nobody waits: batches of events on the two lanes of RabbitMQ."""
 
+import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import stamina
@@ -25,11 +26,21 @@ async def settle_together(delivery: Delivery, write: Callable[[Sequence[Envelope
 async def settle_one_by_one(
     delivery: Delivery, write: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
 ) -> None:
-    """Store a delivery of the slow lane event by event, so that one that breaks its batch breaks alone; then ack it."""
+    """Store a delivery of the slow lane event by event, then ack it.
+
+    One that cannot be stored, or that ends the process, breaks alone. A delivery that comes again is stored in another
+    order, so that each innocent has its turn before the culprit some time.
+    """
 
     async def store(events: list[Envelope]) -> None:
-        for event in events:
-            await _persist(write, [event])
+        refused: PermanentError | None = None
+        for event in random.sample(events, len(events)) if delivery.redelivered else events:
+            try:
+                await _persist(write, [event])
+            except PermanentError as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     await _settle(delivery, store)
 

@@ -10,8 +10,9 @@ import msgspec
 from aio_pika import DeliveryMode, Message
 from yarl import URL
 
+from shared.contracts.errors import OutcomeUnknownError
 from shared.messaging.publisher import publish_confirmed
-from shared.messaging.session import Session
+from shared.messaging.session import SESSION_ERRORS, Session, told_session_end
 from shared.messaging.topology import EVENTS_EXCHANGE
 from shared.settings import QueueBrokerSettings, ServiceSettings
 
@@ -84,7 +85,12 @@ class QueueClient:
             await session.connection.close()
 
     async def _send(self, session: Session, queue: str, message: Message) -> None:
-        async with session.connection.channel(publisher_confirms=True, on_return_raises=True) as amqp_channel:
-            exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
-            deadline = asyncio.get_running_loop().time() + self._deadline_seconds
-            await publish_confirmed(session, exchange, message, routing_key=queue, deadline=deadline)
+        try:
+            with told_session_end():
+                async with session.connection.channel(publisher_confirms=True, on_return_raises=True) as amqp_channel:
+                    exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
+                    deadline = asyncio.get_running_loop().time() + self._deadline_seconds
+                    await publish_confirmed(session, exchange, message, routing_key=queue, deadline=deadline)
+        except SESSION_ERRORS as error:
+            # Of any class that the library has for it, also after the confirmation.
+            raise OutcomeUnknownError("the session ended") from error

@@ -7,13 +7,10 @@ taken over.
 Names are data: every path is one name, opened relative to a folder that is held open, and no link is followed.
 """
 
-import ctypes
 import errno
 import fcntl
 import heapq
-import itertools
 import os
-import re
 import stat
 import struct
 import time
@@ -22,20 +19,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
+from file_watcher.renaming import REJECTS_SUFFIX, candidates, exists, moved
 from shared.contracts.errors import FatalError
-
-REJECTS_SUFFIX: Final = ".rejects.ndjson"
 
 _FOLDERS: Final = ("inbox", "work", "done", "failed")
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a pipe that somebody put into the inbox would wait for its writer.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STILL_WRITTEN: Final = (".tmp", ".part")
-_EXTENSIONS: Final = re.compile(r"(?:\.(?:json|ndjson|jsonl|csv))?(?:\.(?:gz|zst))?\Z", re.IGNORECASE)
-# With room for the name of its rejects, which in work/ is hidden by one more character.
-_NAME_BYTES_MAX: Final = 255 - len(f".{REJECTS_SUFFIX}")
 _UNSETTLED_MAX: Final = 100_000
-_RENAME_NOREPLACE: Final = 1
 
 
 class Stamp(NamedTuple):
@@ -201,14 +193,14 @@ class Folders:
     def finish(self, claimed: Claimed, ended: str) -> str:
         """Move a claimed file, after its rejects where there are some, to done/ or failed/; return its name there."""
         with self._folder("work", claimed.source) as folder, self._folder(ended, claimed.source, create=True) as target:
-            rejected = _exists(folder, claimed.rejects_name)
-            for name in _candidates(claimed.name):
-                if _exists(target, name):
+            rejected = exists(folder, claimed.rejects_name)
+            for name in candidates(claimed.name):
+                if exists(target, name):
                     continue
                 # First the rejects: should the process end here, the file is still in work/ and is read again.
-                if rejected and not _moved(folder, claimed.rejects_name, target, name + REJECTS_SUFFIX):
+                if rejected and not moved(folder, claimed.rejects_name, target, name + REJECTS_SUFFIX):
                     continue
-                if _moved(folder, claimed.name, target, name):
+                if moved(folder, claimed.name, target, name):
                     return name
                 rejected = False
         raise AssertionError("there is always a free name")
@@ -244,7 +236,7 @@ class Folders:
 
     def _move(self, folder: int, name: str, to: str, source: str) -> str:
         with self._folder(to, source, create=True) as target:
-            return next(free for free in _candidates(name) if _moved(folder, name, target, free))
+            return next(free for free in candidates(name) if moved(folder, name, target, free))
 
     def _list(self, folder: str) -> Iterator[Found]:
         """Yield what lies in the folders of the sources, and beside them."""
@@ -348,54 +340,6 @@ def stamp_of(status: os.stat_result) -> Stamp:
     """Return the stamp of a file whose status is given."""
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
-
-def _candidates(name: str) -> Iterator[str]:
-    """Yield `name.csv.gz`, then `name~2.csv.gz`, `name~3.csv.gz` ... for a name that may be taken."""
-    extensions = _EXTENSIONS.search(name)
-    end = extensions.start() if extensions else len(name)
-    yield _fitting(name[:end], name[end:])
-    for number in itertools.count(2):
-        yield _fitting(name[:end], f"~{number}{name[end:]}")
-
-
-def _fitting(name: str, suffix: str) -> str:
-    """Return `name` and `suffix` together, with the name cut so that a file system takes it."""
-    room = _NAME_BYTES_MAX - len(os.fsencode(suffix))
-    return os.fsdecode(os.fsencode(name)[:room]) + suffix
-
-
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _moved(folder: int, name: str, target: int, new_name: str) -> bool:
-    """Rename, or return False where the new name is taken."""
-    try:
-        _rename(folder, name, target, new_name)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _rename(folder: int, name: str, target: int, new_name: str) -> None:
-    """Rename atomically. Raises FileExistsError where the new name is taken."""
-    code = _libc.renameat2(folder, os.fsencode(name), target, os.fsencode(new_name), _RENAME_NOREPLACE)
-    number = ctypes.get_errno() if code else 0
-    if number in (errno.EINVAL, errno.ENOSYS):
-        # This file system cannot refuse to replace. Two watchers on it could choose one name in the same instant.
-        if _exists(target, new_name):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=target)
-    elif number:
-        raise OSError(number, os.strerror(number))
-
-
-# The standard library has no rename that refuses to replace.
-_libc = ctypes.CDLL(None, use_errno=True)
 
 _ACL_NAME: Final = "system.posix_acl_default"
 _ACL_VERSION: Final = 2

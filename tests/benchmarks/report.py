@@ -164,8 +164,10 @@ def draw(path: Path, lines: Sequence[Line]) -> None:
     height = _ROW_PIXELS * (len(lines) + 2)
     width = _LABEL_PIXELS + _BAR_PIXELS + 180
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
-        ' font-family="sans-serif" font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+            ' font-family="sans-serif" font-size="13">'
+        ),
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="{_LABEL_PIXELS}" y="20" fill="#333">rate as a part of the limit measured beside it</text>',
     ]

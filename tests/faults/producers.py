@@ -34,15 +34,8 @@ _TOLD: Final = {
     "CONFLICT": Told.CONFLICT,
     "REFUSED": Told.REFUSED,
 }
-_BROKER_ERRORS: Final = (
-    EtlPayError,
-    OSError,
-    TimeoutError,
-    EOFError,
-    aiormq.exceptions.AMQPError,
-    aio_pika.exceptions.AMQPError,
-    asyncio.InvalidStateError,
-)
+_AMQP_ERRORS: Final = (aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPError, asyncio.InvalidStateError)
+_BROKER_ERRORS: Final = (EtlPayError, OSError, TimeoutError, EOFError, *_AMQP_ERRORS)
 
 # Sends attempts once; learns what it is told, and leaves what it is not told as it is.
 Send = Callable[[list[Attempt]], Awaitable[None]]

@@ -70,11 +70,14 @@ async def run_cases(
 async def _warm_up(world: World, seed: int) -> Baseline:
     """Send a little over every channel first: what every service opens once is no leak."""
     journal = Journal(world.layout.state_folder / "journal", "warm-up", seed)
-    load = Load(world, journal, events=400, seed=seed)
-    load.enough.set()
-    async with asyncio.timeout(90):
-        await load.run()
-    await wait_drained(world, journal)
+    try:
+        load = Load(world, journal, events=400, seed=seed)
+        load.enough.set()
+        async with asyncio.timeout(90):
+            await load.run()
+        await wait_drained(world, journal)
+    finally:
+        journal.close()
     verdict = judge(journal, await read_ledger(world, journal.source))
     if verdict.lost or verdict.doubled or verdict.problems:
         raise RuntimeError(f"not even without a fault: {dict(verdict.problems)}")

@@ -16,13 +16,18 @@ from shared.wire import encode_batch
 from support.events import event
 
 
+class KilledError(Exception):
+    """The process ends here."""
+
+
 class DeliveryTwin:
     """A message in hand that notes how it was settled."""
 
     message_id = "m-1"
 
-    def __init__(self, body: bytes, happened: list[str]) -> None:
+    def __init__(self, body: bytes, happened: list[str], *, redelivered: bool) -> None:
         self.body = body
+        self.redelivered = redelivered
         self._happened = happened
 
     async def ack(self) -> None:
@@ -56,9 +61,9 @@ def _no_pauses() -> Any:  # noqa: ANN401 - a fixture that yields
     stamina.set_testing(False)
 
 
-def delivery(body: bytes, happened: list[str]) -> Delivery:
+def delivery(body: bytes, happened: list[str], *, redelivered: bool = False) -> Delivery:
     """Return the twin as what the consumer expects."""
-    return cast("Delivery", DeliveryTwin(body, happened))
+    return cast("Delivery", DeliveryTwin(body, happened, redelivered=redelivered))
 
 
 BATCH = encode_batch([event(key="1"), event(key="2"), event(key="3")])
@@ -134,3 +139,31 @@ async def test_any_other_fault_leaves_the_delivery_unsettled(fault: Exception) -
         await settle_together(delivery(BATCH, happened), ledger.write)
 
     assert happened == []
+
+
+async def test_what_cannot_be_kept_takes_no_neighbour_of_a_slow_message_with_it() -> None:
+    """The message goes on to the parked ones, and everything else that is in it is stored."""
+    happened: list[str] = []
+    ledger = Ledger(happened, PermanentError("the first one"))
+
+    await settle_one_by_one(delivery(BATCH, happened), ledger.write)
+
+    assert happened == ["commit 1", "commit 1", "reject"]
+
+
+async def test_every_innocent_of_a_slow_message_has_its_turn_although_one_ends_the_process() -> None:
+    """Delivered as often as the broker does, each time up to the culprit, which is nowhere and everywhere in order."""
+    stored: set[str] = set()
+
+    async def write(events: Sequence[Envelope]) -> list[Outcome]:
+        [only] = events
+        if only.idempotency_key == "1":
+            raise KilledError
+        stored.add(only.idempotency_key)
+        return []
+
+    for attempt in range(20):
+        with pytest.raises(KilledError):
+            await settle_one_by_one(delivery(BATCH, [], redelivered=attempt > 0), write)
+
+    assert stored == {"2", "3"}

@@ -11,10 +11,10 @@ from isal import isal_zlib
 _READ_BYTES: Final = 256 * 1024
 # 8 MiB: what every zstd reader must be able to hold, and enough for all levels but the "ultra" ones.
 _ZSTD_WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
-# A block of 128 KiB can hide in four bytes, so a step of this size unpacks to 32 MiB at most.
-_ZSTD_STEP_BYTES: Final = 1024
-# gzip packs a thousandfold at most: 16 MiB.
-_GZIP_STEP_BYTES: Final = 16 * 1024
+# A block of 128 KiB can hide in four bytes, so a step of this size unpacks to 8 MiB at most.
+_ZSTD_STEP_BYTES: Final = 256
+# gzip packs a thousandfold at most: 4 MiB.
+_GZIP_STEP_BYTES: Final = 4 * 1024
 _GZIP_BITS: Final = 31  # 15 for the largest window, 16 for the header of gzip
 DAMAGED: Final[tuple[type[Exception], ...]] = (
     isal_zlib.IsalError,  # type: ignore[assignment] # its stub names no class

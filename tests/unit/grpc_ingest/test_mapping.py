@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpc_ingest.mapping import to_envelope, to_response
+from grpc_ingest.mapping import batch_problem, to_envelope, to_response
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RefusedError
 from shared.contracts.event import Channel, Envelope, identify
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
@@ -101,6 +101,34 @@ def test_payload_over_the_limit_is_refused_before_it_is_read() -> None:
     assert problems_of(pb.IngestRequest(source_name="a", payload_json="{" * 11), body_bytes_max=10) == {
         "/payload_json": "is larger than 10 bytes"
     }
+
+
+@given(st.lists(st.builds(pb.IngestRequest, id=st.text(max_size=300)), max_size=20))
+def test_requests_are_counted_before_there_are_objects(requests: list[pb.IngestRequest]) -> None:
+    batch = pb.IngestBatchRequest(requests=requests).SerializeToString()
+
+    assert batch_problem(batch, 20) is None
+    assert batch_problem(batch + b"\x0a\x00", len(requests)) == f"holds more than {len(requests)} requests"
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        b"\x0a\x00" * 11,
+        b"\x78\x01" + b"\x0a\x00" * 10,
+        b"\x79" + b"\x0a" * 8 + b"\x0a\x00" * 10,
+        b"\x7d" + b"\x0a" * 4 + b"\x0a\x00" * 10,
+        b"\x7a\x02\x0a\x00" + b"\x0a\x00" * 10,
+        b"\x0b\x0c\x0a\x00",
+    ],
+)
+def test_no_field_hides_requests_from_the_count(batch: bytes) -> None:
+    assert batch_problem(batch, 10) is not None
+
+
+@given(st.binary(max_size=100))
+def test_the_count_of_any_bytes_ends(batch: bytes) -> None:
+    assert batch_problem(batch, 1_000) in (None, "holds a field that proto3 does not have")
 
 
 def test_stored_event_answers_with_its_record() -> None:

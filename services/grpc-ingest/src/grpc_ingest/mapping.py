@@ -18,6 +18,11 @@ Answer = Outcome | Accepted | RetryableError | RefusedError
 
 CONFLICT = Problem("/id", "was used before for an event with other content; that one stays, this one is kept aside")
 
+# A field on the wire begins with its number and, in these bits, how it is written.
+_WIRE_TYPE = 0b111
+_MORE = 0x80
+_VARINT_BYTES_MAX = 10
+
 _NANOS_PER_MICROSECOND = 1_000
 _NANOS_MAX = 999_999_999
 _MICROSECONDS_PER_SECOND = 1_000_000
@@ -43,6 +48,34 @@ def to_envelope(request: pb.IngestRequest, *, received_at: datetime, body_bytes_
         type=request.type,
         occurred_at=_moment(request.occurred_at) if request.HasField("occurred_at") else None,
     )
+
+
+def batch_problem(batch: bytes, events_max: int) -> str | None:
+    """Return why the bytes of an `IngestBatchRequest` should not be parsed, or None.
+
+    An empty request is two bytes on the wire and a hundred in memory, so they are counted before there are objects.
+    Every field counts, known or not, and no more than `events_max` are looked at. Where the bytes are broken the count
+    ends: the parser, which comes next, goes no further either.
+    """
+    position = count = 0
+    while position < len(batch):
+        count += 1
+        if count > events_max:
+            return f"holds more than {events_max} requests"
+        tag, position = _varint(batch, position)
+        match tag & _WIRE_TYPE:
+            case 0:
+                _, position = _varint(batch, position)
+            case 1:
+                position += 8
+            case 2:
+                length, position = _varint(batch, position)
+                position += length
+            case 5:
+                position += 4
+            case _:
+                return "holds a field that proto3 does not have"
+    return None
 
 
 def to_response(event_id: uuid.UUID | None, answer: Answer) -> pb.IngestResponse:
@@ -116,3 +149,13 @@ def _timestamp(moment: datetime) -> Timestamp:
 
 def _messages(problems: tuple[Problem, ...]) -> list[pb.Problem]:
     return [pb.Problem(pointer=problem.pointer, detail=problem.detail) for problem in problems]
+
+
+def _varint(data: bytes, start: int) -> tuple[int, int]:
+    """Return a length and where it ends; where it is broken, the end of the data."""
+    number = 0
+    for place, byte in enumerate(data[start : start + _VARINT_BYTES_MAX]):
+        number |= (byte & ~_MORE) << 7 * place
+        if not byte & _MORE:
+            return number, start + place + 1
+    return 0, len(data)

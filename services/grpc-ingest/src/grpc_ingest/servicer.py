@@ -14,7 +14,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from grpc_ingest import metrics, problems
-from grpc_ingest.mapping import Answer, to_envelope, to_response
+from grpc_ingest.mapping import Answer, batch_problem, to_envelope, to_response
 from shared.access import Access, Caller, OutOfScopeError, RateExceededError, UnauthenticatedError
 from shared.contracts.errors import EtlPayError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
@@ -150,10 +150,9 @@ class EtlServicer:
                 return to_response(event_id, answer)
 
     async def _ingest_batch(self, request: bytes, terms: Terms) -> pb.IngestBatchResponse:
+        if problem := batch_problem(request, self._batch_events_max):
+            raise RejectedCallError(problems.refused(RefusedError([Problem("/requests", problem)])))
         messages = _parse(pb.IngestBatchRequest, request).requests
-        if len(messages) > self._batch_events_max:
-            problem = Problem("/requests", f"holds more than {self._batch_events_max} requests")
-            raise RejectedCallError(problems.refused(RefusedError([problem])))
         answers = await self._answer(messages, terms)
         return pb.IngestBatchResponse(responses=[to_response(event_id, answer) for event_id, answer in answers])
 

@@ -19,10 +19,10 @@ class BatchLimits(BaseModel):
     """The bounds of a batcher. Batches are in flight side by side; what waits for one is the backlog."""
 
     batch_events_max: PositiveInt = Field(1_000, description="events in one batch")
-    batch_bytes_max: PositiveInt = Field(4 * _MIB, description="bytes of events in one batch, about")
+    batch_bytes_max: PositiveInt = Field(2 * _MIB, description="bytes of events in one batch, about")
     batches_in_flight_max: PositiveInt = Field(2, description="batches that are written at the same time")
     backlog_events_max: PositiveInt = Field(20_000, description="events that wait for a batch; more are refused")
-    backlog_bytes_max: PositiveInt = Field(32 * _MIB, description="bytes of events that wait for a batch, about")
+    backlog_bytes_max: PositiveInt = Field(16 * _MIB, description="bytes of events that wait for a batch, about")
 
 
 class _Group(Generic[T, R]):

@@ -60,6 +60,7 @@ async def run_door(access: Access | None = None, tls: dict[str, str] | None = No
         batch_bytes_max=1_000_000,
         body_bytes_max=10_000,
         stream_batches_max=2,
+        requests_bytes_max=1_000_000,
     )
     server = build_server(settings)
     server.add_generic_rpc_handlers((servicer.handler(),))

@@ -77,6 +77,7 @@ class Door:
             "batch_bytes_max": 1_000_000,
             "body_bytes_max": 10_000,
             "stream_batches_max": 2,
+            "requests_bytes_max": 1_000_000,
         }
         self.servicer = EtlServicer(self.submitter, access or Access(None), **(bounds | limits))
 
@@ -269,6 +270,44 @@ async def test_stream_is_not_read_while_its_batches_are_not_answered() -> None:
 
     assert reads_while_blocked == 2
     assert len(context.written) == 9
+
+
+class Held(FakeProcessing):
+    """Answers nobody before it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+        await self.may.wait()
+        return await super().process(events)
+
+
+async def test_call_without_room_is_told_to_come_back_and_room_is_given_back() -> None:
+    processing = Held()
+    async with Door(processing, requests_bytes_max=100).open() as door, asyncio.TaskGroup() as group:
+        first = group.create_task(door.ingest(request("a", '{"text": "%s"}' % ("x" * 200))))
+        await asyncio.sleep(0.05)
+        aborted = await door.refusal(request("b"))
+        processing.may.set()
+        await first
+
+        assert aborted.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await door.ingest(request("b"))).status == "SUCCESS"
+
+
+async def test_stream_waits_for_room_instead_of_ending() -> None:
+    processing = Held()
+    async with Door(processing, requests_bytes_max=100).open() as door, asyncio.TaskGroup() as group:
+        context = FakeContext([batch("a" * 100), batch("b" * 100), batch("c" * 100)])
+        context.open.set()
+        call = group.create_task(door.servicer.ingest_stream(None, context))  # type: ignore[arg-type] # a twin
+        await asyncio.sleep(0.05)
+        processing.may.set()
+        await call
+
+    assert [len(answer.responses) for answer in context.written] == [1, 1, 1]
 
 
 async def test_stream_ends_at_the_batch_that_cannot_be_read_after_answering_those_before() -> None:

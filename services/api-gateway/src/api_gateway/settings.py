@@ -33,14 +33,14 @@ class GatewaySettings(
         10.0, description="how long a body may take to arrive; of a batch: how long it may pause"
     )
     body_bytes_max: PositiveInt = Field(_MIB, description="size of one event as it is sent, in a batch too")
-    bodies_bytes_max: PositiveInt = Field(64 * _MIB, description="size of all single events in flight")
+    bodies_bytes_max: PositiveInt = Field(8 * _MIB, description="size of all single events in flight")
     batch_bytes_max: PositiveInt = Field(64 * _MIB, description="size of a batch request")
     batch_items_max: PositiveInt = Field(100_000, description="events of a batch request")
     batch_seconds_max: PositiveFloat = Field(300.0, description="how long a batch request may take to arrive")
     batch_requests_max: PositiveInt = Field(4, description="batch requests in flight; beyond it one gets 503")
     batch_group_events: PositiveInt = Field(500, description="events of a batch request handed over together")
-    batch_group_bytes: PositiveInt = Field(_MIB, description="bytes of a batch request handed over together")
-    batch_groups_in_flight_max: PositiveInt = Field(4, description="groups of one batch request handed over at once")
+    batch_group_bytes: PositiveInt = Field(_MIB // 2, description="bytes of a batch request handed over together")
+    batch_groups_in_flight_max: PositiveInt = Field(2, description="groups of one batch request handed over at once")
     batch_patience_seconds: PositiveFloat = Field(
         10.0, description="how long a batch request waits where the backlog is full"
     )

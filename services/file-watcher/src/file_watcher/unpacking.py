@@ -11,8 +11,8 @@ from isal import isal_zlib
 _READ_BYTES: Final = 256 * 1024
 # 8 MiB: what every zstd reader must be able to hold, and enough for all levels but the "ultra" ones.
 _ZSTD_WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
-# A block of 128 KiB can hide in four bytes, so a step of this size unpacks to 8 MiB at most.
-_ZSTD_STEP_BYTES: Final = 256
+# A block of 128 KiB can hide in four bytes, so a step of this size unpacks to 4 MiB at most.
+_ZSTD_STEP_BYTES: Final = 128
 # gzip packs a thousandfold at most: 4 MiB.
 _GZIP_STEP_BYTES: Final = 4 * 1024
 _GZIP_BITS: Final = 31  # 15 for the largest window, 16 for the header of gzip

@@ -64,6 +64,7 @@ def _servicer(settings: Settings, submitter: Submitter, access: Access) -> EtlSe
         batch_bytes_max=settings.batch.batch_bytes_max,
         body_bytes_max=settings.body_bytes_max,
         stream_batches_max=settings.grpc_stream_batches_max,
+        requests_bytes_max=settings.grpc_requests_bytes_max,
     )
 
 

@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from grpc_ingest import metrics, problems
 from grpc_ingest.mapping import Answer, batch_problem, to_envelope, to_response
 from shared.access import Access, Caller, OutOfScopeError, RateExceededError, UnauthenticatedError
-from shared.contracts.errors import EtlPayError, RefusedError, RetryableError
+from shared.contracts.errors import EtlPayError, OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
 from shared.failpoints import failpoint
@@ -60,6 +60,37 @@ class Terms(NamedTuple):
     wait: bool
 
 
+class Room:
+    """Room for the requests in hand, in bytes: each takes several times its size until it is answered."""
+
+    def __init__(self, bytes_max: int) -> None:
+        """Alone a request may always come in, however large."""
+        self._bytes_max = bytes_max
+        self._taken = 0
+        self._given = asyncio.Event()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Hold room for a request. Raises RejectedCallError where there is not enough."""
+        if not self._fits(size):
+            raise RejectedCallError(problems.retry_later(OverloadedError("too much is in hand")))
+        self._taken += size
+        try:
+            yield
+        finally:
+            self._taken -= size
+            self._given.set()
+
+    async def wait_for(self, size: int) -> None:
+        """Return when there is room."""
+        while not self._fits(size):
+            self._given.clear()
+            await self._given.wait()
+
+    def _fits(self, size: int) -> bool:
+        return self._taken == 0 or self._taken + size <= self._bytes_max
+
+
 class EtlServicer:
     """Answers the calls of `etlpay.EtlService`."""
 
@@ -72,14 +103,19 @@ class EtlServicer:
         batch_bytes_max: int,
         body_bytes_max: int,
         stream_batches_max: int,
+        requests_bytes_max: int,
     ) -> None:
-        """The limits: of requests in a batch, of bytes handed over at once, of one payload, of a stream's batches."""
+        """The limits: of requests in a batch, of bytes handed over at once, of one payload, of a stream's batches.
+
+        `requests_bytes_max` bounds all requests in hand.
+        """
         self._submitter = submitter
         self._access = access
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
         self._body_bytes_max = body_bytes_max
         self._stream_batches_max = stream_batches_max
+        self._room = Room(requests_bytes_max)
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -135,8 +171,9 @@ class EtlServicer:
 
     async def _ingest(self, request: bytes, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
         terms = self._terms(context)
-        message = _parse(pb.IngestRequest, request)
-        ((event_id, answer),) = await self._answer([message], terms)
+        with self._room.taken(len(request)):
+            message = _parse(pb.IngestRequest, request)
+            ((event_id, answer),) = await self._answer([message], terms)
         match answer:
             case OutOfScopeError():
                 raise RejectedCallError(problems.out_of_scope())
@@ -152,8 +189,9 @@ class EtlServicer:
     async def _ingest_batch(self, request: bytes, terms: Terms) -> pb.IngestBatchResponse:
         if problem := batch_problem(request, self._batch_events_max):
             raise RejectedCallError(problems.refused(RefusedError([Problem("/requests", problem)])))
-        messages = _parse(pb.IngestBatchRequest, request).requests
-        answers = await self._answer(messages, terms)
+        with self._room.taken(len(request)):
+            messages = _parse(pb.IngestBatchRequest, request).requests
+            answers = await self._answer(messages, terms)
         return pb.IngestBatchResponse(responses=[to_response(event_id, answer) for event_id, answer in answers])
 
     async def _ingest_stream(self, context: Context) -> None:
@@ -193,7 +231,9 @@ class EtlServicer:
         The caller is asked for with each batch, so a key that is revoked ends its open streams.
         """
         try:
-            return await self._ingest_batch(request, self._terms(context))
+            terms = self._terms(context)
+            await self._room.wait_for(len(request))
+            return await self._ingest_batch(request, terms)
         except RejectedCallError as error:
             return error.status
 

@@ -3,7 +3,7 @@
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from shared.batching import BatchLimits
-from shared.runtime.rpc_server import RpcServerSettings
+from shared.runtime.rpc_server import MIB, RpcServerSettings
 from shared.settings import AccessSettings, AmqpSettings, ServiceSettings, SubmissionSettings, TlsSettings
 
 
@@ -14,6 +14,10 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     grpc_port: NonNegativeInt = Field(50051, description="port of the gRPC door; 0: a free one")
     grpc_batch_events_max: PositiveInt = Field(1_000, description="requests in one IngestBatch, or one of a stream")
     grpc_stream_batches_max: PositiveInt = Field(4, description="batches of one IngestStream in hand at once")
+    grpc_requests_bytes_max: PositiveInt = Field(
+        8 * MIB, description="requests in hand, in bytes; beyond it a call gets RESOURCE_EXHAUSTED, and streams wait"
+    )
+    rpc_message_bytes_max: PositiveInt = Field(4 * MIB, description="largest gRPC message, in and out")
     grpc_drain_seconds_max: PositiveFloat = Field(15.0, description="how long calls in flight may take to finish")
     body_bytes_max: PositiveInt = Field(1024 * 1024, description="largest payload of one event")
     batch: BatchLimits = Field(BatchLimits(), description="bounds of the batches that go to the processor")

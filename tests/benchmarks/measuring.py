@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import sys
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,7 +112,8 @@ class Line:
 async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
     """Measure a line: limit, peers and road one after the other, round after round."""
     for number in range(1, rounds + 1):
-        name = f"{line.road}-{line.size}-{number}".replace(" ", "-")
+        # A system that runs longer than this benchmark may hold the events of an earlier one.
+        name = f"{line.road}-{line.size}-{number}-{uuid.uuid4().hex[:8]}".replace(" ", "-")
         await bench.ledger.settle()
         tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}: {line.beside}")
         line.limits.append(await line.limit(bench, f"{name}-limit"))

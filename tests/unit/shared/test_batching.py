@@ -66,6 +66,39 @@ async def test_one_event_is_a_batch_of_one_at_once() -> None:
     assert writer.batches == [[7]]
 
 
+async def test_what_the_event_loop_brings_a_few_turns_later_comes_along() -> None:
+    """Else a burst that one socket brought is many small batches, each with a commit of its own."""
+    writer = Writer()
+
+    async def submit_later(batcher: IntBatcher, item: int) -> list[str]:
+        for _ in range(item):
+            await asyncio.sleep(0)
+        return await batcher.submit([item])
+
+    async with running(writer.write) as batcher:
+        await asyncio.gather(*(submit_later(batcher, item) for item in range(1, 7)))
+
+    assert writer.batches == [[1, 2, 3, 4, 5, 6]]
+
+
+async def test_a_stream_without_end_does_not_hold_up_the_first_of_it() -> None:
+    writer = Writer()
+    ended = False
+
+    async def submit_on_and_on(batcher: IntBatcher) -> None:
+        async with asyncio.TaskGroup() as group:
+            while not ended:
+                group.create_task(batcher.submit([1]))
+                await asyncio.sleep(0)
+
+    async with running(writer.write) as batcher, asyncio.TaskGroup() as group, asyncio.timeout(5):
+        group.create_task(submit_on_and_on(batcher))
+        await writer.begun.acquire()
+        ended = True
+
+    assert len(writer.batches[0]) < 100
+
+
 async def test_what_gathers_while_a_batch_is_written_is_the_next_batch() -> None:
     writer = Writer()
     writer.let.clear()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.checks import Ledger, Verdict, judge
+from faults.checks import Ledger, Verdict, _without_the_surprise, judge
 from faults.journal import Attempt, Journal, Sent, Told, Version
 
 
@@ -107,3 +107,13 @@ def test_an_answer_that_nobody_expects_is_told(journal: Journal) -> None:
     journal.calls["unexpected HTTP 500"] += 2
 
     assert judged(journal).problems == {"unexpected HTTP 500": 2}
+
+
+def test_a_surprise_that_was_asked_for_hides_no_other() -> None:
+    asked = b"Traceback (most recent call last):\n  | shared.failpoints.InjectedError: processor.received\n"
+    logged = b'{"exception": "Traceback ... shared.failpoints.InjectedError: processor.received"}\n'
+    other = b"Traceback (most recent call last):\nKeyError: 1\n"
+
+    assert b"Traceback" not in _without_the_surprise(asked + logged)
+    assert b"Traceback" in _without_the_surprise(asked + other)
+    assert b"Traceback" in _without_the_surprise(asked + b'{"exception": "Traceback ... KeyError: 1"}\n')

@@ -24,6 +24,7 @@ def render() -> bytes:
     app = build_app(
         submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.submission, fallback_to_queue=True),
         ledger=Ledger(create_reader(settings), page_bytes_max=settings.page_bytes_max),
+        lanes=FakePublisher(),
         cache=Cache(None, seconds=settings.cache_seconds),
         readiness=Readiness(),
         access=Access(None),

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor.cache import CacheFeeder
-from processor.pipeline import Pipeline
+from processor.pipeline import Pipeline, called
 from processor.store import Store
 from shared.cache import Cache
 from shared.contracts.event import Envelope
@@ -22,10 +22,10 @@ class _OnPostgres:
     """The pipeline behind the processor's doors."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._pipeline = Pipeline(Store(engine), CacheFeeder(Cache(None, seconds=1)))
+        self._write = called(Pipeline(Store(engine), CacheFeeder(Cache(None, seconds=1))).write)
 
     async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
-        return await self._pipeline.write(events)
+        return await self._write(events)
 
 
 class Suite:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from uuid import UUID
 
 import httpx2
@@ -11,12 +12,13 @@ from fastapi import FastAPI
 
 from api_gateway.app import build_app
 from api_gateway.ledger import RecordFilter
-from api_gateway.paging import Position, record_cursor, source_cursor
+from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
 from api_gateway.settings import GatewaySettings
-from api_gateway.views import RecordPage, SourcePage
+from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
 from shared.access import Access
 from shared.cache import Cache
 from shared.contracts.errors import UnavailableError
+from shared.contracts.event import Channel, now
 from shared.contracts.record import Record, Source
 from shared.runtime.readiness import Readiness
 from shared.submission.submitter import Submitter
@@ -30,6 +32,7 @@ class LedgerTwin:
     def __init__(self) -> None:
         self.all: list[Record] = []
         self.all_sources: list[Source] = []
+        self.books: list[AuditLine] = []
         self.away = False
         self.asked: list[RecordFilter] = []
 
@@ -54,6 +57,14 @@ class LedgerTwin:
         self._answer()
         rest = [source for source in self.all_sources if source.id > after]
         return SourcePage(rest[:limit], source_cursor(rest[limit - 1].id) if len(rest) > limit else None)
+
+    async def audit(self, hour: datetime, *, source: str | None, after: AuditPosition | None, limit: int) -> AuditPage:
+        self._answer()
+        lines = [line for line in self.books if source in {None, line.source}]
+        rest = [line for line in lines if after is None or line.source > after.source]
+        last = rest[limit - 1] if len(rest) > limit else None
+        cursor = audit_cursor(AuditPosition(last.source, Channel[last.channel.upper()])) if last else None
+        return AuditPage(hour=hour, as_of=now(), items=rest[:limit], next=cursor)
 
     def _answer(self) -> None:
         if self.away:
@@ -117,6 +128,7 @@ async def run_gateway(
     app = build_app(
         submitter=submitter,
         ledger=ledger,
+        lanes=publisher,
         cache=cache,
         readiness=readiness,
         access=access or Access(None),

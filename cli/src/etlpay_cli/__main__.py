@@ -10,6 +10,8 @@ import typer
 from pydantic import ValidationError
 
 from etlpay_cli import keys, screen, state
+from etlpay_cli.audit import audit as ask_for_audit
+from etlpay_cli.audit import connect_to, exit_code, parse_span
 from etlpay_cli.demo import DEMO_SOURCES, Demo, connect
 from etlpay_cli.errors import ERROR, INTERRUPTED, UNAVAILABLE, USAGE, StackError
 from etlpay_cli.layout import Layout
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from etlpay_cli.addresses import Addresses
+    from etlpay_cli.judgement import Verdict
 
 _Result = TypeVar("_Result")
 
@@ -146,6 +149,62 @@ async def _demonstrate(doors: Addresses, api_key: str) -> list[str]:
     screen.show_sources(sources)
     listed = {source["name"] for source in sources}
     return missing + [f"{name} in GET /api/sources" for name in DEMO_SOURCES.values() if name not in listed]
+
+
+@app.command()
+def audit(  # noqa: PLR0913 - each is a flag
+    since: Annotated[str, typer.Option(help="How far back, such as 24h or 7d.")] = "24h",
+    until: Annotated[str, typer.Option(help="How far back it ends; 1h leaves out what is still moving.")] = "0m",
+    *,
+    source: Annotated[str | None, typer.Option(help="One source only.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for what is under way.")] = 30.0,
+    url: Annotated[str | None, typer.Option(help="A gateway; without it the one of the stack on this machine.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings, as JSON.")] = False,
+) -> None:
+    """Compare what was acknowledged with what is stored. Exit code 1: it does not balance; 5: too early to tell."""
+    settings = CliSettings() if url is not None else None
+    address = url or ""
+    if settings is None:
+        layout, settings = _here()
+        stack = running_stack(layout, settings)
+        if stack is None:
+            screen.talk.print("EtlPay is not up; start it with: make up, or name a gateway with --url")
+            raise typer.Exit(UNAVAILABLE)
+        address = stack.addresses().http
+    key = settings.api_key.get_secret_value() or settings.demo_key.get_secret_value()
+    verdict = _run(_audit(address, key, since=since, until=until, source=source, wait_seconds=wait))
+    if as_json:
+        screen.print_json(verdict)
+    else:
+        screen.show_verdict(verdict)
+    _tell_verdict(verdict)
+    raise typer.Exit(exit_code(verdict))
+
+
+async def _audit(  # noqa: PLR0913 - each is a flag
+    address: str, key: str, *, since: str, until: str, source: str | None, wait_seconds: float
+) -> Verdict:
+    async with connect_to(address, key) as http:
+        with screen.progress("asking for the books") as progress:
+            return await ask_for_audit(
+                http,
+                since=parse_span(since),
+                until=parse_span(until),
+                source=source,
+                wait_seconds=wait_seconds,
+                progress=progress,
+            )
+
+
+def _tell_verdict(verdict: Verdict) -> None:
+    for finding in verdict.settled_wrong:
+        where = f"{finding.hour:%Y-%m-%d %H:00} UTC, {finding.line.source or '(unreadable)'}, {finding.line.channel}"
+        screen.complain(f"{where}: {finding.missing} missing, {finding.without_record} without a record")
+    if exit_code(verdict) == UNAVAILABLE:
+        reasons = verdict.unsettled or ["something is missing, and may still come"]
+        screen.complain(f"not settled yet: {'; '.join(reasons)}; --wait waits longer")
+    elif exit_code(verdict) == 0:
+        screen.talk.print("It balances: everything that was acknowledged is stored.")
 
 
 def _here() -> tuple[Layout, CliSettings]:

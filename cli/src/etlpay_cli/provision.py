@@ -60,9 +60,9 @@ BROKER_USERS: dict[str, dict[str, Permission]] = {
     # Declaring a queue that has a dead letter exchange takes reading it, and writing to that exchange.
     "processor": {
         LANES_VHOST: Permission(
-            configure=r"^etlpay\.(ingest|ingest\.slow|parked)$",
+            configure=r"^etlpay\.(ingest|ingest\.slow|parked|receipts)$",
             write=r"^amq\.default$",
-            read=r"^etlpay\.(ingest|ingest\.slow)$",
+            read=r"^etlpay\.(ingest|ingest\.slow|receipts)$",
         )
     },
     # Foreign queues have foreign names. What is parked is nobody's to read but the operator's.

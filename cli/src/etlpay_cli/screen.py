@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.demo import Passage
+    from etlpay_cli.judgement import Finding, Verdict
+
+_AUDIT_COLUMNS = (
+    "received", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "events", "success", "failed",
+    "settled_duplicate", "settled_conflict",
+)  # fmt: skip
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 data = Console(highlight=False, soft_wrap=True)
@@ -81,6 +87,35 @@ def show_sources(sources: list[dict[str, Any]]) -> None:
     data.print(Text("GET /api/sources", style="bold"))
     for source in sources:
         data.print(Text(f"       {msgspec.json.encode(source).decode()}"))
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """Show every line of the audit, and their sums."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("hour", "source", "channel"):
+        table.add_column(name)
+    for name in (*_AUDIT_COLUMNS, "missing", "surplus"):
+        table.add_column(name, justify="right")
+    for finding in verdict.findings:
+        hour = f"{finding.hour:%Y-%m-%d %H:00}"
+        row = (hour, finding.line.source or "(unreadable)", finding.line.channel, *_audit_numbers(finding))
+        table.add_row(*map(Text, row), style="" if finding.balanced else "bold red")
+    sums = [str(sum(column)) for column in zip(*map(_audit_values, verdict.findings), strict=True)]
+    if sums:
+        table.add_row("total", "", "", *sums, style="bold")
+    data.print(table)
+    for name, depth in (verdict.queues or {}).items():
+        if depth:
+            data.print(Text(f"{depth} messages wait in {name}", style="bold red"))
+
+
+def _audit_values(finding: Finding) -> tuple[int, ...]:
+    numbers = (getattr(finding.line, name) for name in _AUDIT_COLUMNS)
+    return (*numbers, finding.missing, finding.surplus)
+
+
+def _audit_numbers(finding: Finding) -> tuple[str, ...]:
+    return tuple(map(str, _audit_values(finding)))
 
 
 def print_json(value: object) -> None:

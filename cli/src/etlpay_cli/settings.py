@@ -26,6 +26,7 @@ class CliSettings(BaseSettings):
         default=None, description="file of API keys (`etlpay keys`); empty: nobody is asked for one"
     )
     demo_key: SecretStr = Field(default=SecretStr(""), description="The API key that `make demo` sends.")
+    api_key: SecretStr = Field(default=SecretStr(""), description="The API key that `etlpay audit` sends.")
     redis_port: int | None = Field(default=None, ge=1, le=65535, description="Port of Redis or Valkey.")
 
 

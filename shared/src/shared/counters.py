@@ -1,8 +1,19 @@
-"""What every door counts, by channel: received = stored + duplicate + conflict + refused + queued + unknown."""
+"""What every door counts, in one place: received = stored + duplicate + conflict + refused + queued + unknown.
 
+An event is counted when it is answered, with its arrival and its fate at once. The counters for Prometheus are by
+channel alone, because labels are bounded; the tally beside them also tells sources and hours apart, for the receipts
+that `etlpay audit` compares with the ledger. Both are what this process has counted.
+"""
+
+from collections import Counter as Numbers
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import Counter
+
+from shared.contracts.event import Channel
+from shared.contracts.receipt import Answered, Fate, Tally
 
 RECEIVED: Final = Counter("etlpay_events_received", "Events that came to a door.", ["channel"])
 STORED: Final = Counter("etlpay_events_stored", "Events answered as stored.", ["channel"])
@@ -11,3 +22,31 @@ CONFLICT: Final = Counter("etlpay_events_conflict", "Events answered as conflict
 REFUSED: Final = Counter("etlpay_events_refused", "Events refused; nothing of them was stored.", ["channel"])
 QUEUED: Final = Counter("etlpay_events_queued", "Events answered as accepted: durable in the queue.", ["channel"])
 UNKNOWN: Final = Counter("etlpay_events_unknown", "Events not taken, or not confirmed in time.", ["channel"])
+
+TALLY: Final = Tally()
+
+_OF_FATE: Final = {
+    Fate.STORED: STORED,
+    Fate.DUPLICATE: DUPLICATE,
+    Fate.CONFLICT: CONFLICT,
+    Fate.REFUSED: REFUSED,
+    Fate.QUEUED: QUEUED,
+    Fate.UNKNOWN: UNKNOWN,
+}
+
+
+def count_answers(channel: Channel, answered: Sequence[Answered]) -> None:
+    """Count the events of a batch."""
+    TALLY.add(channel, answered)
+    numbers: Numbers[Fate] = Numbers()
+    for answer in answered:
+        numbers[answer.fate] += answer.number
+    RECEIVED.labels(channel.label).inc(numbers.total())
+    for fate, number in numbers.items():
+        _OF_FATE[fate].labels(channel.label).inc(number)
+
+
+def count_answer(channel: Channel, fate: Fate, *, source: str, received_at: datetime, number: int = 1) -> None:
+    """Count events of one source that were answered alike."""
+    if number:
+        count_answers(channel, [Answered(source, received_at, fate, number)])

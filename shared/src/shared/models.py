@@ -90,6 +90,34 @@ conflicts = Table(
     comment="Same (source, id), other content: kept for inspection, never stored over the first.",
 )
 
+settlements = Table(
+    "settlements",
+    metadata,
+    Column("event_id", Uuid, primary_key=True, comment="of the event that was stored first"),
+    Column("received_at", DateTime(timezone=True), primary_key=True, comment="tells this acceptance from any other"),
+    Column("source_id", Integer, nullable=False),
+    Column("channel", SmallInteger, nullable=False),
+    Column("disposition", SmallInteger, nullable=False, comment="2 duplicate, 3 conflict"),
+    comment="What was acknowledged before it turned out to be stored already.",
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("instance", Uuid, primary_key=True, comment="the process that counted"),
+    Column("number", BigInteger, primary_key=True, comment="of its receipts, from 1"),
+    Column("source", Text, primary_key=True, comment="empty: unreadable; *: sources beyond the limit, together"),
+    Column("channel", SmallInteger, primary_key=True),
+    Column("hour", DateTime(timezone=True), primary_key=True, comment="the hour of received_at"),
+    Column("service", Text, nullable=False),
+    Column("reported_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    *(
+        Column(fate, BigInteger, nullable=False)
+        for fate in ("stored", "duplicate", "conflict", "refused", "queued", "unknown")
+    ),
+    comment="How the doors answered, in portions; etlpay audit compares it with what is stored.",
+)
+
 # Every index names the query it serves.
 Index(
     "processed_records_of_event",  # GET /api/events/{event_id}: the record of a raw event
@@ -114,3 +142,13 @@ Index(
     processed_records.c.id,
     postgresql_where=text("status = 2"),
 )
+# GET /api/audit: what arrived in one hour. Rows stand almost in the order of their arrival, so a few bytes for each
+# stretch of the table are enough, and writing costs next to nothing.
+for _table in (raw_events, settlements):
+    Index(
+        f"{_table.name}_by_arrival",
+        _table.c.received_at,
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "true"},
+    )
+Index("receipts_by_hour", receipts.c.hour)  # GET /api/audit: what was answered in one hour

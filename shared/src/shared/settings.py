@@ -140,6 +140,7 @@ class AmqpSettings(BaseModel):
     amqp_connect_seconds_max: PositiveFloat = Field(5.0, description="how long one attempt to connect may take")
     publish_seconds_max: PositiveFloat = Field(5.0, description="how long a publish may wait for its confirmation")
     publishes_in_flight_max: PositiveInt = Field(32, description="publishes that wait for their confirmation at once")
+    receipt_seconds: PositiveFloat = Field(10.0, description="how often a door tells the ledger what it has counted")
     reconnect_seconds_max: PositiveFloat = Field(5.0, description="longest pause between two attempts to connect")
 
 

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from shared.contracts.errors import PermanentError
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
+from shared.contracts.receipt import Count, Receipt
 from shared.rpc import processing_pb2 as pb
 
 CONTENT_TYPE: Final = "application/x-protobuf"
@@ -61,6 +62,34 @@ def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
 def read_outcomes(message: pb.OutcomeBatch) -> list[Outcome]:
     """Return the outcomes of an answer."""
     return [_read_outcome(outcome) for outcome in message.outcomes]
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """Return the receipt as the body of a message on `etlpay.receipts`."""
+    return pb.Receipt(
+        service=receipt.service,
+        instance=receipt.instance.bytes,
+        number=receipt.number,
+        tallies=[_tally_message(count) for count in receipt.counts],
+    ).SerializeToString()
+
+
+def decode_receipt(body: bytes) -> Receipt:
+    """Read what `encode_receipt` wrote.
+
+    Raises:
+        PermanentError: the bytes are not a receipt.
+    """
+    try:
+        message = pb.Receipt.FromString(body)
+        return Receipt(
+            service=message.service,
+            instance=uuid.UUID(bytes=message.instance),
+            number=message.number,
+            counts=tuple(_read_tally(tally) for tally in message.tallies),
+        )
+    except (DecodeError, ValueError) as error:
+        raise PermanentError("not a receipt") from error
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -125,6 +154,26 @@ def _read_outcome(message: pb.Outcome) -> Outcome:
         processed_at=from_microseconds(message.processed_at_us),
         result=message.result if message.HasField("result") else None,
     )
+
+
+def _tally_message(count: Count) -> pb.Tally:
+    stored, duplicate, conflict, refused, queued, unknown = count.fates
+    return pb.Tally(
+        source=count.source,
+        channel=cast("pb.Channel", count.channel),
+        hour=count.hour,
+        stored=stored,
+        duplicate=duplicate,
+        conflict=conflict,
+        refused=refused,
+        queued=queued,
+        unknown=unknown,
+    )
+
+
+def _read_tally(tally: pb.Tally) -> Count:
+    fates = (tally.stored, tally.duplicate, tally.conflict, tally.refused, tally.queued, tally.unknown)
+    return Count(tally.source, Channel(tally.channel), tally.hour, fates)
 
 
 def batch_bytes(events: Sequence[Envelope]) -> int:

@@ -12,14 +12,20 @@ from processor.settings import MigrationSettings
 from shared.models import metadata
 from support.servers import ROLE_PASSWORD, Servers
 
-LEDGER = ("ingestion_sources", "raw_events", "processed_records", "conflicts")
+LEDGER = ("ingestion_sources", "raw_events", "processed_records", "conflicts", "settlements", "receipts")
+HAVE_NO_ID = ("settlements", "receipts")
 CHANGES = {
     "insert": "INSERT INTO {table} DEFAULT VALUES",
-    "update": "UPDATE {table} SET id = DEFAULT",
+    "update": "UPDATE {table} SET {column} = DEFAULT",
     "delete": "DELETE FROM {table}",
     "truncate": "TRUNCATE {table}",
     "drop": "DROP TABLE {table}",
 }
+
+
+def statement(change: str, table: str) -> str:
+    """Return a change of a table."""
+    return CHANGES[change].format(table=table, column="channel" if table in HAVE_NO_ID else "id")
 
 
 @pytest.mark.parametrize("table", LEDGER)
@@ -30,7 +36,7 @@ async def test_the_reader_can_change_nothing(ledger: Servers, table: str, change
     await connection.execute("SET default_transaction_read_only = off")
 
     with pytest.raises((InsufficientPrivilegeError, ReadOnlySQLTransactionError)):
-        await connection.execute(CHANGES[change].format(table=table))
+        await connection.execute(statement(change, table))
 
     await connection.close()
 
@@ -41,7 +47,7 @@ async def test_the_processor_can_append_and_nothing_else(ledger: Servers, table:
     connection = await asyncpg.connect(ledger.postgres_url("etlpay_processor", password=ROLE_PASSWORD))
 
     with pytest.raises(InsufficientPrivilegeError):
-        await connection.execute(CHANGES[change].format(table=table))
+        await connection.execute(statement(change, table))
 
     await connection.close()
 

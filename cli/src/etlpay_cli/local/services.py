@@ -39,6 +39,7 @@ _DECIDED_HERE = (
     "ETLPAY_READER_PASSWORD",
     "ETLPAY_OPS_",
     "ETLPAY_FILES_ROOT",
+    "ETLPAY_API_KEY",
     "ETLPAY_DEMO_KEY",
     # It listens on this machine only, and `etlpay` speaks to it in the clear.
     "ETLPAY_TLS_",

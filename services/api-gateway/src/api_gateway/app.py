@@ -1,7 +1,7 @@
 """The application: the doors under one roof, and one way to answer errors."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +15,7 @@ from api_gateway.exchange import Admission, Authentication, send_answer
 from api_gateway.openapi import describe
 from api_gateway.paths import BATCH_PATH, INGEST_PATH
 from api_gateway.problems import INVALID, RefusalError, answer_error, answer_status, problem_answer
+from api_gateway.routes.audit import Books, Lanes, audit_router
 from api_gateway.routes.documents import document_routes
 from api_gateway.routes.ingest import IngestOne
 from api_gateway.routes.ingest_batch import IngestBatch
@@ -34,6 +35,10 @@ _DESCRIPTION: Final = (
     "Lands payment events in PostgreSQL, each exactly once. What is accepted is durable; what is refused is absent; "
     "repeating with the same id is always safe. Errors are [problem documents](/docs/problems)."
 )
+
+
+class LedgerReader(Reader, Books, Protocol):
+    """The ledger, as all questions see it."""
 
 
 class Gateway(FastAPI):
@@ -81,7 +86,8 @@ async def _serve(door: ASGIApp, scope: Scope, receive: Receive, send: Send) -> N
 def build_app(  # noqa: PLR0913 - everything that a request meets
     *,
     submitter: Submitter,
-    ledger: Reader,
+    ledger: LedgerReader,
+    lanes: Lanes,
     cache: Cache,
     readiness: Readiness,
     access: Access,
@@ -105,6 +111,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
     # For the answers to other methods, and for whoever lists the routes.
     app.router.routes += [Route(path, door, methods=["POST"]) for path, door in doors.items()]
     app.include_router(query_router(Queries(ledger, cache)))
+    app.include_router(audit_router(ledger, lanes, receipt_seconds=settings.receipt_seconds))
     app.router.routes += [*document_routes("EtlPay"), *ops_routes(readiness)]
     _answer_errors(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the way FastAPI documents

@@ -13,8 +13,10 @@ from api_gateway.watch import INTAKE, Watch
 from shared.access import open_access
 from shared.cache import Cache
 from shared.contracts.errors import FatalError
+from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
+from shared.messaging.receipts import ReceiptSender
 from shared.runtime.ops import serve_http, serve_ops
 from shared.runtime.readiness import Readiness
 from shared.submission.processing import GrpcProcessing
@@ -31,6 +33,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     access = open_access(settings, host=settings.http_host, host_setting="ETLPAY_HTTP_HOST")
     readiness, broker = Readiness(INTAKE), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="api-gateway", readiness=broker)
+    receipts = ReceiptSender(publisher, TALLY, service="api-gateway", interval_seconds=settings.receipt_seconds)
     processing = GrpcProcessing(settings)
     cache = Cache.connect(settings)
     ledger = Ledger(create_reader(settings), page_bytes_max=settings.page_bytes_max)
@@ -46,18 +49,27 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         fallback_to_queue=settings.fallback_to_queue,
     )
     app = build_app(
-        submitter=submitter, ledger=ledger, cache=cache, readiness=readiness, access=access, settings=settings
+        submitter=submitter,
+        ledger=ledger,
+        lanes=publisher,
+        cache=cache,
+        readiness=readiness,
+        access=access,
+        settings=settings,
     )
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(publisher.run())
             submitting = group.create_task(submitter.run())
+            telling = group.create_task(receipts.run())
             group.create_task(watch.run(stopping))
             group.create_task(_announce_drain(readiness, stopping))
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
             await _serve_door(server_config(app, settings), stopping)
             submitter.close()
             await submitting
+            receipts.close()
+            await telling
             publisher.close()
     finally:
         await processing.close()

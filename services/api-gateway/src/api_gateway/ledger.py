@@ -1,20 +1,34 @@
 """The ledger as the gateway reads it: SELECT only, each query on the index that `shared.models` names for it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import msgspec
 import structlog
-from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, func, literal_column, make_url, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal_column,
+    make_url,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from api_gateway.paging import Position, record_cursor, source_cursor
-from api_gateway.views import RecordPage, SourcePage
+from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
+from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
 from shared.contracts.errors import UnavailableError
-from shared.contracts.event import Channel
+from shared.contracts.event import Channel, now
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record, Source
 from shared.models import ingestion_sources as sources
@@ -27,6 +41,43 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 # SQLAlchemy wraps what a statement raises; what connecting raises comes as the driver made it.
 _ERRORS: Final = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 _NULL: Final = msgspec.Raw(b"null")
+
+# Three books of one hour, side by side. Every line of a book that has none of the others counts with zeros.
+_AUDIT: Final = text(
+    """
+    SELECT source, channel, CAST(sum(stored) AS bigint) AS stored, CAST(sum(duplicate) AS bigint) AS duplicate,
+           CAST(sum(conflict) AS bigint) AS conflict, CAST(sum(refused) AS bigint) AS refused,
+           CAST(sum(queued) AS bigint) AS queued, CAST(sum(unknown) AS bigint) AS unknown,
+           CAST(sum(events) AS bigint) AS events, CAST(sum(success) AS bigint) AS success,
+           CAST(sum(failed) AS bigint) AS failed, CAST(sum(settled_duplicate) AS bigint) AS settled_duplicate,
+           CAST(sum(settled_conflict) AS bigint) AS settled_conflict, max(moved_at) AS moved_at
+    FROM (
+        SELECT source, channel, stored, duplicate, conflict, refused, queued, unknown, 0 AS events, 0 AS success,
+               0 AS failed, 0 AS settled_duplicate, 0 AS settled_conflict, reported_at AS moved_at
+        FROM receipts WHERE hour = :hour
+        UNION ALL
+        SELECT source.name, raw.channel, 0, 0, 0, 0, 0, 0, count(*), count(*) FILTER (WHERE record.status = 1),
+               count(*) FILTER (WHERE record.status = 2), 0, 0, max(raw.stored_at)
+        FROM raw_events AS raw
+        JOIN ingestion_sources AS source ON source.id = raw.source_id
+        LEFT JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
+        WHERE raw.received_at >= :hour AND raw.received_at < :until
+        GROUP BY source.name, raw.channel
+        UNION ALL
+        SELECT source.name, settled.channel, 0, 0, 0, 0, 0, 0, 0, 0, 0, count(*) FILTER (WHERE disposition = 2),
+               count(*) FILTER (WHERE disposition = 3), max(settled.received_at)
+        FROM settlements AS settled JOIN ingestion_sources AS source ON source.id = settled.source_id
+        WHERE settled.received_at >= :hour AND settled.received_at < :until
+        GROUP BY source.name, settled.channel
+    ) AS books
+    WHERE (CAST(:source AS text) IS NULL OR source = :source)
+      AND (CAST(:after_source AS text) IS NULL
+           OR (source COLLATE "C", channel) > (CAST(:after_source AS text), CAST(:after_channel AS smallint)))
+    GROUP BY source, channel
+    ORDER BY source COLLATE "C", channel
+    LIMIT :limit
+    """
+)
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 
@@ -100,6 +151,22 @@ class Ledger:
         items = [Source(id=row.id, name=row.name, created_at=row.created_at) for row in rows[:limit]]
         return SourcePage(items, source_cursor(items[-1].id) if len(rows) > limit else None)
 
+    async def audit(self, hour: datetime, *, source: str | None, after: AuditPosition | None, limit: int) -> AuditPage:
+        """Return up to `limit` lines of the hour that begins at `hour`, by source and channel, after a position."""
+        query = _AUDIT.bindparams(
+            hour=hour,
+            until=hour + timedelta(hours=1),
+            source=source,
+            after_source=after and after.source,
+            after_channel=after and after.channel.value,
+            limit=limit + 1,
+        )
+        rows = await self._rows(query)
+        items = [_audit_line(row) for row in rows[:limit]]
+        last = rows[limit - 1] if len(rows) > limit else None
+        cursor = audit_cursor(AuditPosition(last.source, Channel(last.channel))) if last else None
+        return AuditPage(hour=hour, as_of=now(), items=items, next=cursor)
+
     async def present(self) -> bool:
         """Return whether PostgreSQL answers."""
         try:
@@ -112,7 +179,7 @@ class Ledger:
         """Give the connections back."""
         await self._engine.dispose()
 
-    async def _rows(self, query: Select[Any]) -> list[Any]:
+    async def _rows(self, query: Executable) -> list[Any]:
         try:
             async with self._engine.connect() as connection:
                 return list(await connection.execute(query))
@@ -185,6 +252,12 @@ def _entries(page: Any = records) -> Select[Any]:  # noqa: ANN401 - the table of
         .join_from(page, events, events.c.id == page.c.raw_event_id)
         .join(sources, sources.c.id == events.c.source_id)
     )
+
+
+def _audit_line(row: Any) -> AuditLine:  # noqa: ANN401 - a row of _AUDIT
+    answered = (row.stored, row.duplicate, row.conflict, row.refused, row.queued, row.unknown)
+    numbers = {name: getattr(row, name) for name in AuditLine.__struct_fields__ if name not in {"channel", "received"}}
+    return AuditLine(channel=Channel(row.channel).label, received=sum(answered), **numbers)
 
 
 def _record(row: Any) -> Record:  # noqa: ANN401 - a row of _entries

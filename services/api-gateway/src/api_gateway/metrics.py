@@ -1,44 +1,31 @@
 """What the HTTP door counts: received = stored + duplicate + conflict + refused + queued + unknown."""
 
-from typing import Final
+from collections.abc import Sequence
 
-from api_gateway.views import Counts
-from shared import counters
 from shared.contracts.errors import EtlPayError, RetryableError
-from shared.contracts.outcome import Accepted, Disposition, Outcome
-
-_RECEIVED: Final = counters.RECEIVED.labels("http")
-_STORED: Final = counters.STORED.labels("http")
-_DUPLICATE: Final = counters.DUPLICATE.labels("http")
-_CONFLICT: Final = counters.CONFLICT.labels("http")
-_REFUSED: Final = counters.REFUSED.labels("http")
-_QUEUED: Final = counters.QUEUED.labels("http")
-_UNKNOWN: Final = counters.UNKNOWN.labels("http")
-_OF_DISPOSITION: Final = {
-    Disposition.STORED: _STORED,
-    Disposition.DUPLICATE: _DUPLICATE,
-    Disposition.CONFLICT: _CONFLICT,
-}
+from shared.contracts.event import Channel, Envelope, now
+from shared.contracts.outcome import Accepted, Outcome
+from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate, fate_of
+from shared.counters import count_answer, count_answers
 
 
-def count_outcome(outcome: Outcome | Accepted) -> None:
+def count_outcome(event: Envelope, outcome: Outcome | Accepted) -> None:
     """Count an event that was answered with an outcome."""
-    _RECEIVED.inc()
-    (_QUEUED if isinstance(outcome, Accepted) else _OF_DISPOSITION[outcome.disposition]).inc()
+    count_answer(Channel.HTTP, fate_of(outcome), source=event.source, received_at=event.received_at)
 
 
-def count_error(error: EtlPayError) -> None:
-    """Count an event that was answered with an error."""
-    _RECEIVED.inc()
-    (_UNKNOWN if isinstance(error, RetryableError) else _REFUSED).inc()
+def count_error(error: EtlPayError, event: Envelope | None = None) -> None:
+    """Count an event that was answered with an error; None: it could not be read."""
+    fate = Fate.UNKNOWN if isinstance(error, RetryableError) else Fate.REFUSED
+    source, received_at = (event.source, event.received_at) if event else (UNREADABLE_SOURCE, now())
+    count_answer(Channel.HTTP, fate, source=source, received_at=received_at)
 
 
-def count_batch(counts: Counts) -> None:
-    """Count the events of a batch."""
-    _RECEIVED.inc(counts.received)
-    _STORED.inc(counts.stored)
-    _DUPLICATE.inc(counts.duplicate)
-    _CONFLICT.inc(counts.conflict)
-    _REFUSED.inc(counts.refused)
-    _QUEUED.inc(counts.accepted)
-    _UNKNOWN.inc(counts.unknown)
+def count_group(events: Sequence[Envelope], outcomes: Sequence[Outcome | Accepted | None], *, refused: int) -> None:
+    """Count a group of a batch: its events, None where there is no confirmation, and those that could be none."""
+    answered = [
+        Answered(event.source, event.received_at, Fate.UNKNOWN if outcome is None else fate_of(outcome))
+        for event, outcome in zip(events, outcomes, strict=True)
+    ]
+    count_answers(Channel.HTTP, answered)
+    count_answer(Channel.HTTP, Fate.REFUSED, source=UNREADABLE_SOURCE, received_at=now(), number=refused)

@@ -27,13 +27,14 @@ from api_gateway.problems import (
     Kind,
     ProblemDetails,
 )  # fmt: skip
-from api_gateway.views import BatchReport, EventState, Ingested, Queued, RecordPage, SourcePage
+from api_gateway.views import AuditPage, BatchReport, EventState, Ingested, Queued, RecordPage, SourcePage
 from shared.contracts.record import Record
 
 Schema = dict[str, Any]
 
 _TYPES: Final = (
-    IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, ProblemDetails,
+    IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, AuditPage,
+    ProblemDetails,
 )  # fmt: skip
 _REF: Final = "#/components/schemas/{name}"
 _EVENT: Final = {"source_name": "manual-demo", "payload": {"value": 123}}

@@ -6,10 +6,13 @@ import struct
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from shared.contracts.event import Channel
 from shared.wire import from_microseconds, to_microseconds
 
 _RECORDS_MARK: Final = b"r"
 _SOURCES_MARK: Final = b"s"
+_AUDIT_MARK: Final = b"a"
+_AUDIT_BYTES_MIN: Final = 2  # the mark and the channel
 _RECORDS: Final = struct.Struct(">cqq")
 _SOURCES: Final = struct.Struct(">ci")
 
@@ -19,6 +22,13 @@ class Position(NamedTuple):
 
     processed_at: datetime
     id: int
+
+
+class AuditPosition(NamedTuple):
+    """The last line of a page of the audit."""
+
+    source: str
+    channel: Channel
 
 
 def record_cursor(position: Position) -> str:
@@ -46,16 +56,38 @@ def read_source_cursor(cursor: str) -> int:
     return source_id
 
 
+def audit_cursor(position: AuditPosition) -> str:
+    """Return the cursor of the page that follows `position`."""
+    return _write(_AUDIT_MARK + bytes([position.channel]) + position.source.encode())
+
+
+def read_audit_cursor(cursor: str) -> AuditPosition:
+    """Return what `audit_cursor` wrote. Raises ValueError where it did not write it."""
+    packed = _unpack(cursor)
+    if packed[:1] != _AUDIT_MARK or len(packed) < _AUDIT_BYTES_MIN:
+        raise ValueError("a cursor of something else")
+    source = packed[_AUDIT_BYTES_MIN:].decode()
+    if "\0" in source:
+        raise ValueError("not a cursor of the audit")
+    return AuditPosition(source, Channel(packed[1]))
+
+
 def _write(packed: bytes) -> str:
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
 def _read(layout: struct.Struct, expected: bytes, cursor: str) -> tuple[int, ...]:
     try:
-        packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        mark, *numbers = layout.unpack(packed)
-    except (binascii.Error, struct.error, ValueError) as error:
+        mark, *numbers = layout.unpack(_unpack(cursor))
+    except struct.error as error:
         raise ValueError("not a cursor") from error
     if mark != expected:
         raise ValueError("a cursor of something else")
     return tuple(numbers)
+
+
+def _unpack(cursor: str) -> bytes:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("not a cursor") from error

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from shared.contracts.event import Envelope
+from shared.contracts.event import ChannelName, Envelope
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
 from shared.contracts.record import Record, Source, StatusName
 
@@ -91,6 +91,47 @@ class SourcePage(msgspec.Struct, frozen=True):
 
     items: list[Source]
     next: str | None
+
+
+class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of one source that came in through one channel, as the doors answered them and as the ledger has them.
+
+    received = stored + duplicate + conflict + refused + queued + unknown; events = success + failed. What was
+    acknowledged, stored + queued, is accounted for by events + settled_duplicate + settled_conflict: what was queued
+    and turned out to be stored before is settled as such. `source` is empty where it could not be read, `*` for sources
+    beyond what a door keeps apart.
+    """
+
+    source: str
+    channel: ChannelName
+    received: int
+    stored: int
+    duplicate: int
+    conflict: int
+    refused: int
+    queued: int
+    unknown: int
+    events: int
+    success: int
+    failed: int
+    settled_duplicate: int
+    settled_conflict: int
+    moved_at: datetime
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The books of one hour; `next` is the cursor of the next page, null on the last.
+
+    `queues` says how many messages wait in each queue between the services, null where RabbitMQ cannot be asked. A door
+    tells what it has counted every `receipt_seconds`.
+    """
+
+    hour: datetime
+    as_of: datetime
+    items: list[AuditLine]
+    next: str | None
+    queues: dict[str, int] | None = None
+    receipt_seconds: float = 0
 
 
 class EventState(msgspec.Struct, frozen=True, kw_only=True):

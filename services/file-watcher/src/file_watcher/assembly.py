@@ -1,13 +1,14 @@
 """Assembly: the rows of one file become encoded event batches. Blocking; for threads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from file_watcher.mapping import MapRow
 from file_watcher.rows import Reject, Row, UnreadableError
 from shared.contracts.errors import RefusedError
-from shared.contracts.event import Envelope, now
+from shared.contracts.event import Envelope, now, stamp
+from shared.contracts.receipt import hour_of
 from shared.wire import encode_batch, envelope_bytes
 
 
@@ -24,10 +25,15 @@ class BatchLimits(Protocol):
 
 
 class Batch(NamedTuple):
-    """A part of a file: its events as one message (empty: none), what was rejected, and the rows' tokens (in place)."""
+    """A part of a file: its events as one message (empty: none), what was rejected, and the rows' tokens (in place).
+
+    `arrivals` says how many of the events came in at which moment; one of an hour stands for all of that hour.
+    """
 
     body: bytes
     events: int
+    received_at: datetime
+    arrivals: tuple[tuple[datetime, int], ...]
     rejects: tuple[Reject, ...]
     tokens: tuple[bytes, ...]
     unreadable: bool
@@ -89,7 +95,7 @@ class _Part:
         if token is None:
             return
         try:
-            event = map_row(row, self._received_at)
+            event = map_row(row, stamp(self._received_at, len(self._events)))
         except RefusedError as error:
             self.rejects.append(Reject(row.number, _reason(error)))
             return
@@ -101,10 +107,21 @@ class _Part:
         return Batch(
             encode_batch(self._events) if self._events else b"",
             len(self._events),
+            self._received_at,
+            _arrivals(self._events),
             tuple(self.rejects),
             tuple(self._tokens),
             self.unreadable,
         )
+
+
+def _arrivals(events: Sequence[Envelope]) -> tuple[tuple[datetime, int], ...]:
+    if not events:
+        return ()
+    first, last = events[0].received_at, events[-1].received_at
+    if hour_of(first) == hour_of(last):
+        return ((first, len(events)),)
+    return tuple((event.received_at, 1) for event in events)
 
 
 def _reason(error: RefusedError) -> str:

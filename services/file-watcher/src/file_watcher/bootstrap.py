@@ -12,8 +12,10 @@ from file_watcher.landing import Landing
 from file_watcher.settings import Settings
 from file_watcher.watcher import READY as INBOX
 from file_watcher.watcher import InboxWatcher
+from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
+from shared.messaging.receipts import ReceiptSender
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
 
@@ -66,13 +68,17 @@ async def _serve(
     stopping: asyncio.Event,
 ) -> None:
     publisher = Publisher(settings, name="file-watcher", readiness=readiness)
+    receipts = ReceiptSender(publisher, TALLY, service="file-watcher", interval_seconds=settings.receipt_seconds)
     handover = Handover(publisher, batches_in_flight_max=settings.files_batches_in_flight_max, stopping=stopping)
     drained = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(publisher.run())
+        telling = group.create_task(receipts.run())
         group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
         group.create_task(_tell_draining(readiness, stopping))
         await edge(handover)
+        receipts.close()
+        await telling
         publisher.close()
         await publishing
         drained.set()

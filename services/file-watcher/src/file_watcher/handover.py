@@ -32,20 +32,20 @@ class Handover:
         self._stopping = stopping
 
     async def publish_all(
-        self, batches: Iterator[Batch], *, rejected: TakeBatch, confirmed: TakeBatch | None = None
+        self, batches: Iterator[Batch], *, source: str, rejected: TakeBatch, confirmed: TakeBatch | None = None
     ) -> bool:
-        """Return True when every batch is confirmed, False when `stopping` came first.
+        """Return True when every batch, all of one source, is confirmed, False when `stopping` came first.
 
         `rejected` is called, in a thread, with each batch that has rejects, in order; `confirmed` with each batch once
         it is durable. What reading raises is raised when the batches in flight are settled.
         """
-        stream = _Stream()
+        stream = _Stream(source)
         async with asyncio.TaskGroup() as publishing:
             while not self._stopping.is_set():
                 batch = await self._next(batches, rejected, stream)
                 if batch is None:
                     break
-                count_refused(len(batch.rejects))
+                count_refused(len(batch.rejects), source=source, received_at=batch.received_at)
                 publishing.create_task(self._publish(batch, stream, confirmed))
         if stream.fault:
             raise stream.fault
@@ -69,7 +69,7 @@ class Handover:
                 return
         finally:
             self._places.release()
-        count_queued(batch.events)
+        count_queued(batch.arrivals, source=stream.source)
         failpoint("file-watcher.mid_file")
         if confirmed:
             confirmed(batch)
@@ -93,7 +93,8 @@ class Handover:
 class _Stream:
     """How far the batches of one file have come."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.ended = False
         self.unconfirmed = False
         self.fault: OSError | None = None

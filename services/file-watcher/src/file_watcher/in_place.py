@@ -130,7 +130,10 @@ class InPlaceFile:
             confirmed = True
         else:
             confirmed = await self._handover.publish_all(
-                batches, rejected=lambda batch: shown.add(batch.rejects), confirmed=self._confirmed.add
+                batches,
+                source=self._source,
+                rejected=lambda batch: shown.add(batch.rejects),
+                confirmed=self._confirmed.add,
             )
         # While its owner is writing, half a row is no news.
         if shown.count and complete:

@@ -15,7 +15,7 @@ from file_watcher.reading import Content, ContentHash, FileKind, kind_of, open_r
 from file_watcher.rejects import RejectsFile, encode_rejects
 from file_watcher.rows import Reject, UnreadableError
 from file_watcher.settings import Settings
-from shared.contracts.event import source_problem
+from shared.contracts.event import now, source_problem
 from shared.failpoints import failpoint
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ class Landing:
         try:
             kind = self._kind(claimed)
         except UnreadableError as error:
-            await self._reject_whole(rejects, error)
+            await self._reject_whole(rejects, error, claimed.source)
             return FAILED
         fingerprint = await self._fingerprint(claimed)
         while fingerprint:
@@ -82,10 +82,13 @@ class Landing:
             try:
                 batches = await asyncio.to_thread(self._batches, claimed, kind, fingerprint.text)
             except UnreadableError as error:
-                await self._reject_whole(rejects, error)
+                await self._reject_whole(rejects, error, claimed.source)
                 return FAILED
             if not await self._handover.publish_all(
-                batches, rejected=lambda batch: rejects.write(batch.rejects), confirmed=published.add
+                batches,
+                source=claimed.source,
+                rejected=lambda batch: rejects.write(batch.rejects),
+                confirmed=published.add,
             ):
                 return None
             if claimed.stamp() == stamp:
@@ -122,9 +125,9 @@ class Landing:
             raise UnreadableError(f"the file is larger than {self._settings.files_bytes_max} bytes")
         return kind_of(claimed.name)
 
-    async def _reject_whole(self, rejects: RejectsFile, error: UnreadableError) -> None:
+    async def _reject_whole(self, rejects: RejectsFile, error: UnreadableError, source: str) -> None:
         await asyncio.to_thread(rejects.write, [Reject(0, str(error))])
-        count_refused(1)
+        count_refused(1, source=source, received_at=now())
 
     def _batches(self, claimed: Claimed, kind: FileKind, fingerprint: str) -> Iterator[Batch]:
         content = open_rows(claimed.file, kind, self._settings)

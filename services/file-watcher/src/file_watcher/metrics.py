@@ -1,26 +1,28 @@
 """Counters of the file door: received = queued + refused. Rows that are read again after a crash count again."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import Counter
 
-from shared import counters
-
-_CHANNEL: Final = "file"
+from shared.contracts.event import Channel, source_problem
+from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate
+from shared.counters import count_answer, count_answers
 
 _FILES: Final = Counter("etlpay_files", "Files that ended in done/ or failed/.", ["ended"])
 
 
-def count_queued(events: int) -> None:
-    """Count rows whose batch the broker has confirmed."""
-    counters.RECEIVED.labels(_CHANNEL).inc(events)
-    counters.QUEUED.labels(_CHANNEL).inc(events)
+def count_queued(arrivals: Sequence[tuple[datetime, int]], *, source: str) -> None:
+    """Count rows whose batch the broker has confirmed: how many came in at which moment."""
+    answered = [Answered(source, received_at, Fate.QUEUED, number) for received_at, number in arrivals]
+    count_answers(Channel.FILE, answered)
 
 
-def count_refused(rows: int) -> None:
-    """Count rows that cannot be events."""
-    counters.RECEIVED.labels(_CHANNEL).inc(rows)
-    counters.REFUSED.labels(_CHANNEL).inc(rows)
+def count_refused(rows: int, *, source: str, received_at: datetime) -> None:
+    """Count rows that cannot be events; `source` is the name that their folder gives them, whatever it is."""
+    known = UNREADABLE_SOURCE if source_problem(source) else source
+    count_answer(Channel.FILE, Fate.REFUSED, source=known, received_at=received_at, number=rows)
 
 
 def count_file(ended: str) -> None:

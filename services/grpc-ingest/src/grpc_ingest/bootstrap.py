@@ -11,8 +11,10 @@ from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
 from grpc_ingest.settings import Settings
 from shared.access import Access, open_access
 from shared.contracts.errors import FatalError
+from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
+from shared.messaging.receipts import ReceiptSender
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
 from shared.runtime.rpc_server import build_server, listen
@@ -38,17 +40,21 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     readiness, broker = Readiness(_INTAKE), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="grpc-ingest", readiness=broker)
     processing = GrpcProcessing(settings)
+    receipts = ReceiptSender(publisher, TALLY, service="grpc-ingest", interval_seconds=settings.receipt_seconds)
     submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
     servicer = _servicer(settings, submitter, access)
     drained = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:
             publishing = group.create_task(publisher.run())
+            telling = group.create_task(receipts.run())
             submitting = group.create_task(submitter.run())
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
             await _serve_calls(settings, servicer, _Intake(readiness, broker, processing, settings), stopping)
             submitter.close()
             await submitting
+            receipts.close()
+            await telling
             publisher.close()
             await publishing
             drained.set()

@@ -1,43 +1,27 @@
 """Counters of the gRPC door: received = stored + duplicate + conflict + refused + queued + unknown."""
 
-from collections.abc import Iterable
-from typing import Final
-
-from prometheus_client import Counter
+from collections.abc import Sequence
+from datetime import datetime
 
 from grpc_ingest.mapping import Answer
-from shared import counters
-from shared.contracts.errors import RefusedError, RetryableError
-from shared.contracts.outcome import Accepted, Disposition
-
-_CHANNEL: Final = "grpc"
-
-
-_OF_DISPOSITION: Final = {
-    Disposition.STORED: counters.STORED,
-    Disposition.DUPLICATE: counters.DUPLICATE,
-    Disposition.CONFLICT: counters.CONFLICT,
-}
+from shared.contracts.event import Channel, source_problem, stamp
+from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate, fate_of
+from shared.counters import count_answers
+from shared.rpc import etlpay_pb2 as pb
 
 
-def count(answers: Iterable[Answer]) -> None:
-    """Count what became of the events of one call."""
-    tally: dict[Counter, int] = {}
-    for answer in answers:
-        counter = _counter(answer)
-        tally[counter] = tally.get(counter, 0) + 1
-    counters.RECEIVED.labels(_CHANNEL).inc(sum(tally.values()))
-    for counter, number in tally.items():
-        counter.labels(_CHANNEL).inc(number)
+def count(requests: Sequence[pb.IngestRequest], answers: Sequence[Answer], *, received_at: datetime) -> None:
+    """Count what became of the requests of one call; they were stamped in their order from `received_at` on."""
+    fates = map(fate_of, answers)
+    count_answers(
+        Channel.GRPC,
+        [
+            Answered(_source(request.source_name, fate), stamp(received_at, position), fate)
+            for position, (request, fate) in enumerate(zip(requests, fates, strict=True))
+        ],
+    )
 
 
-def _counter(answer: Answer) -> Counter:
-    match answer:
-        case Accepted():
-            return counters.QUEUED
-        case RefusedError():
-            return counters.REFUSED
-        case RetryableError():
-            return counters.UNKNOWN
-        case _:
-            return _OF_DISPOSITION[answer.disposition]
+def _source(name: str, fate: Fate) -> str:
+    """Return the source, where the request named one; what was not refused did."""
+    return UNREADABLE_SOURCE if fate is Fate.REFUSED and source_problem(name) else name

@@ -17,7 +17,7 @@ from grpc_ingest import metrics, problems
 from grpc_ingest.mapping import Answer, batch_problem, to_envelope, to_response
 from shared.access import Access, Caller, OutOfScopeError, RateExceededError, UnauthenticatedError
 from shared.contracts.errors import EtlPayError, OverloadedError, RefusedError, RetryableError
-from shared.contracts.event import Envelope, now
+from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
 from shared.failpoints import failpoint
 from shared.rpc import etlpay_pb2 as pb
@@ -260,9 +260,10 @@ class EtlServicer:
         failpoint("grpc-ingest.received")
         received_at = now()
         drafts: list[Envelope | RefusedError] = []
-        for request in requests:
+        for position, request in enumerate(requests):
             try:
-                event = to_envelope(request, received_at=received_at, body_bytes_max=self._body_bytes_max)
+                moment = stamp(received_at, position)
+                event = to_envelope(request, received_at=moment, body_bytes_max=self._body_bytes_max)
                 terms.caller.check_source(event.source)
                 drafts.append(event)
             except RefusedError as error:
@@ -271,7 +272,7 @@ class EtlServicer:
         answers: list[tuple[uuid.UUID | None, Answer]] = [
             (draft.event_id, next(outcomes)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts
         ]
-        metrics.count(answer for _, answer in answers)
+        metrics.count(requests, [answer for _, answer in answers], received_at=received_at)
         failpoint("grpc-ingest.before_response")
         return answers
 

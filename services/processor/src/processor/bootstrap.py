@@ -10,20 +10,20 @@ from grpc_health.v1 import health, health_pb2_grpc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor.cache import CacheFeeder
-from processor.consumer import settle_one_by_one, settle_together
+from processor.consumer import settle_one_by_one, settle_receipt, settle_together
 from processor.database import check, create_engine
-from processor.pipeline import Pipeline
+from processor.pipeline import Arrival, Pipeline, called, delivered
+from processor.receipts import ReceiptBook
 from processor.servicer import ProcessingDoor
 from processor.settings import ProcessorSettings
 from processor.store import Store
 from shared.batching import Batcher
 from shared.cache import Cache
 from shared.contracts.errors import RetryableError
-from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
 from shared.messaging.consumer import Consumer
 from shared.messaging.session import first_of
-from shared.messaging.topology import INGEST_QUEUE, SLOW_QUEUE, declare_lanes
+from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, declare_lanes
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
@@ -35,6 +35,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _POSTGRES: Final = "postgres"
 _WATCH_SECONDS: Final = 2.0
 _GRPC_GRACE_SECONDS: Final = 10.0
+_RECEIPTS_IN_HAND_MAX: Final = 8
 
 
 async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
@@ -47,7 +48,9 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
             if await _ledger_is_ready(engine, stopping):
                 watching = group.create_task(_watch(engine, cache, readiness, stopping))
+                keeping = group.create_task(_keep_receipts(settings, ReceiptBook(engine), stopping))
                 await _process(settings, Store(engine), CacheFeeder(cache), readiness, stopping)
+                await keeping
                 await watching
     finally:
         await cache.close()
@@ -59,15 +62,19 @@ async def _process(
 ) -> None:
     """Open both doors on one pipeline. Doors close first, then what they took is written, then the rest goes."""
     pipeline = Pipeline(store, feeder)
-    batcher: Batcher[Envelope, Outcome] = Batcher(pipeline.write, limits=settings.batching, weigh=envelope_bytes)
+    batcher: Batcher[Arrival, Outcome] = Batcher(
+        pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
+    )
     open_consumer = partial(Consumer, settings, name="processor", declare=declare_lanes, readiness=readiness)
     fast = open_consumer(
         queue=INGEST_QUEUE,
         prefetch_count=settings.ingest_prefetch,
-        settle=partial(settle_together, write=batcher.submit),
+        settle=partial(settle_together, write=delivered(batcher.submit)),
     )
-    slow = open_consumer(queue=SLOW_QUEUE, prefetch_count=1, settle=partial(settle_one_by_one, write=pipeline.write))
-    server, health_servicer = _build_server(settings, ProcessingDoor(batcher.submit))
+    slow = open_consumer(
+        queue=SLOW_QUEUE, prefetch_count=1, settle=partial(settle_one_by_one, write=delivered(pipeline.write))
+    )
+    server, health_servicer = _build_server(settings, ProcessingDoor(called(batcher.submit)))
     async with asyncio.TaskGroup() as group:
         feeding = group.create_task(feeder.run())
         writing = group.create_task(batcher.run())
@@ -85,6 +92,22 @@ async def _process(
         await writing
         await feeder.close()
         await feeding
+
+
+async def _keep_receipts(settings: ProcessorSettings, book: ReceiptBook, stopping: asyncio.Event) -> None:
+    """Keep what the doors have counted. No event waits for it, so it is no part of being ready."""
+    consumer = Consumer(
+        settings,
+        name="processor receipts",
+        queue=RECEIPTS_QUEUE,
+        prefetch_count=_RECEIPTS_IN_HAND_MAX,
+        declare=declare_lanes,
+        settle=partial(settle_receipt, keep=book.keep),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(consumer.run())
+        await stopping.wait()
+        consumer.close()
 
 
 def _build_server(

@@ -1,7 +1,8 @@
 """The hot path: what happens to every event, whichever door it came through."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from processor.cache import CacheFeeder
 from processor.metrics import FAILURES, count_batch
@@ -10,6 +11,15 @@ from processor.transform import transform
 from shared.contracts.errors import EtlPayError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Outcome
+
+WriteEvents = Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
+
+
+class Arrival(NamedTuple):
+    """An event as it came through a door of the processor. `acknowledged`: see `Entry`."""
+
+    event: Envelope
+    acknowledged: bool
 
 
 class Pipeline:
@@ -20,15 +30,32 @@ class Pipeline:
         self._store = store
         self._cache = cache
 
-    async def write(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def write(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
         began = time.perf_counter()
-        entries = [Entry(event, transform(event)) for event in events]
+        entries = [Entry(event, transform(event), acknowledged) for event, acknowledged in arrivals]
         try:
             outcomes = await self._store.write(entries, processed_at=now())
         except EtlPayError as error:
             FAILURES.labels(type(error).__name__).inc()
             raise
         count_batch(outcomes, seconds=time.perf_counter() - began)
-        self._cache.feed(events, outcomes, sources_known=self._store.sources_known)
+        self._cache.feed([event for event, _ in arrivals], outcomes, sources_known=self._store.sources_known)
         return outcomes
+
+
+def called(write: Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]]) -> WriteEvents:
+    """Return what writes events whose caller waits for the outcome."""
+    return _arriving(write, acknowledged=False)
+
+
+def delivered(write: Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]]) -> WriteEvents:
+    """Return what writes events of a lane, which their doors have acknowledged."""
+    return _arriving(write, acknowledged=True)
+
+
+def _arriving(write: Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]], *, acknowledged: bool) -> WriteEvents:
+    async def write_events(events: Sequence[Envelope]) -> list[Outcome]:
+        return await write([Arrival(event, acknowledged) for event in events])
+
+    return write_events

@@ -43,8 +43,9 @@ ADD_EVENTS: Final = text(
 
 FIND_FIRSTS: Final = text(
     """
-    SELECT raw.event_id, raw.id AS raw_event_id, raw.content_type, raw.body, record.id AS record_id, record.status,
-           CAST(record.result_payload AS text) AS result, CAST(record.errors AS text) AS errors, record.processed_at
+    SELECT raw.event_id, raw.id AS raw_event_id, raw.received_at, raw.content_type, raw.body, record.id AS record_id,
+           record.status, CAST(record.result_payload AS text) AS result, CAST(record.errors AS text) AS errors,
+           record.processed_at
     FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
     WHERE raw.event_id = ANY(CAST(:event_ids AS uuid[]))
     """
@@ -57,6 +58,30 @@ ADD_CONFLICTS: Final = text(
         CAST(:raw_event_id AS bigint[]), CAST(:channel AS smallint[]), CAST(:received_at AS timestamptz[]),
         CAST(:content_type AS text[]), CAST(:origin AS text[]), CAST(:body AS bytea[]), CAST(:body_sha256 AS bytea[]))
     ON CONFLICT (raw_event_id, body_sha256) DO NOTHING
+    """
+)
+
+# One row for each acceptance: a message that is delivered again settles nothing anew.
+ADD_SETTLEMENTS: Final = text(
+    """
+    INSERT INTO settlements (event_id, received_at, source_id, channel, disposition)
+    SELECT * FROM unnest(
+        CAST(:event_id AS uuid[]), CAST(:received_at AS timestamptz[]), CAST(:source_id AS int[]),
+        CAST(:channel AS smallint[]), CAST(:disposition AS smallint[]))
+    ON CONFLICT (event_id, received_at) DO NOTHING
+    """
+)
+
+ADD_RECEIPT: Final = text(
+    """
+    INSERT INTO receipts (instance, number, service, source, channel, hour, stored, duplicate, conflict, refused,
+                          queued, unknown)
+    SELECT :instance, :number, :service, columns.* FROM unnest(
+        CAST(:source AS text[]), CAST(:channel AS smallint[]), CAST(:hour AS timestamptz[]), CAST(:stored AS bigint[]),
+        CAST(:duplicate AS bigint[]), CAST(:conflict AS bigint[]), CAST(:refused AS bigint[]),
+        CAST(:queued AS bigint[]), CAST(:unknown AS bigint[])
+    ) AS columns
+    ON CONFLICT (instance, number, source, channel, hour) DO NOTHING
     """
 )
 

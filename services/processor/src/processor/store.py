@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from processor.database import PermanentDataError, classified
 from processor.ids import LedgerIds
-from processor.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SOURCES, FIND_FIRSTS, FIND_SOURCES
+from processor.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SETTLEMENTS, ADD_SOURCES, FIND_FIRSTS, FIND_SOURCES
 from processor.transform import Draft, failed, same_payload
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
@@ -22,10 +22,11 @@ _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An event with the record it becomes."""
+    """An event with the record it becomes. `acknowledged`: its door has answered already, for it came over a lane."""
 
     event: Envelope
     draft: Draft
+    acknowledged: bool = False
 
 
 class _Numbered(msgspec.Struct, frozen=True, gc=False):
@@ -38,6 +39,7 @@ class _Numbered(msgspec.Struct, frozen=True, gc=False):
 class _First(msgspec.Struct, frozen=True, gc=False):
     """The entry that the ledger holds under an event id."""
 
+    received_at: datetime
     content_type: str
     body: bytes
     outcome: Outcome
@@ -146,6 +148,7 @@ class Store:
         known = [entry for entry in entries if entry.event.event_id not in stored]
         firsts = await self._find_firsts(connection, {entry.event.event_id for entry in known})
         conflicts: list[tuple[Envelope, Outcome]] = []
+        settled: list[tuple[Envelope, Outcome]] = []
         outcomes: list[Outcome] = []
         unanswered = dict(stored)
         inserted: dict[UUID, Envelope] = {}
@@ -157,11 +160,16 @@ class Store:
                 outcome = _compare(event, first)
                 if outcome.disposition is Disposition.CONFLICT:
                     conflicts.append((event, outcome))
+                # What was accepted once and came again, or on both roads, is the raw event itself.
+                if entry.acknowledged and event.received_at != first.received_at:
+                    settled.append((event, outcome))
             else:
                 inserted[event.event_id] = event
             outcomes.append(outcome)
         if conflicts:
             await connection.execute(ADD_CONFLICTS, _conflict_columns(conflicts))
+        if settled:
+            await connection.execute(ADD_SETTLEMENTS, self._settlement_columns(settled))
         return outcomes
 
     async def _find_firsts(self, connection: AsyncConnection, event_ids: set[UUID]) -> dict[UUID, _First]:
@@ -179,6 +187,17 @@ class Store:
             await connection.execute(ADD_SOURCES, {"names": names})
             rows = (await connection.execute(FIND_SOURCES, {"names": names})).all()
         self._source_ids |= {row.name: row.id for row in rows}
+
+    def _settlement_columns(self, settled: list[tuple[Envelope, Outcome]]) -> dict[str, Any]:
+        # Sorted for the same reason as the entries.
+        settled.sort(key=lambda pair: (pair[0].event_id, pair[0].received_at))
+        return {
+            "event_id": [event.event_id for event, _ in settled],
+            "received_at": [event.received_at for event, _ in settled],
+            "source_id": [self._source_ids[event.source] for event, _ in settled],
+            "channel": [event.channel for event, _ in settled],
+            "disposition": [outcome.disposition for _, outcome in settled],
+        }
 
     def _columns(self, numbered: Sequence[_Numbered]) -> dict[str, Any]:
         events = [each.entry.event for each in numbered]
@@ -211,6 +230,7 @@ def _problems_json(problems: tuple[Problem, ...]) -> str | None:
 
 def _read_first(row: Any) -> _First:  # noqa: ANN401 - a row of FIND_FIRSTS
     return _First(
+        received_at=row.received_at,
         content_type=row.content_type,
         body=row.body,
         outcome=Outcome(
@@ -227,7 +247,7 @@ def _read_first(row: Any) -> _First:  # noqa: ANN401 - a row of FIND_FIRSTS
 
 def _first_of(event: Envelope, outcome: Outcome) -> _First:
     """Return what the ledger holds since this very batch."""
-    return _First(event.content_type, event.body, outcome)
+    return _First(event.received_at, event.content_type, event.body, outcome)
 
 
 def _compare(event: Envelope, first: _First) -> Outcome:

@@ -5,8 +5,10 @@ import asyncio
 from queue_consumer.mapping import Place
 from queue_consumer.settings import Settings
 from queue_consumer.source import Source
+from shared.counters import TALLY
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
+from shared.messaging.receipts import ReceiptSender
 from shared.messaging.topology import declare_public
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
@@ -21,6 +23,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     readiness = Readiness(READY)
     publisher = Publisher(settings, name="queue-consumer", readiness=readiness)
     source = _source(settings, publisher)
+    receipts = ReceiptSender(publisher, TALLY, service="queue-consumer", interval_seconds=settings.receipt_seconds)
     consumer = Consumer(
         settings.queue_broker(),
         name="queue-consumer",
@@ -33,6 +36,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     drained = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(publisher.run())
+        telling = group.create_task(receipts.run())
         sourcing = group.create_task(source.run())
         consuming = group.create_task(consumer.run())
         group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
@@ -43,6 +47,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         await consuming
         source.close()
         await sourcing
+        receipts.close()
+        await telling
         publisher.close()
         await publishing
         drained.set()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
+from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, stamp, type_problem
 from shared.contracts.payload import object_problem
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
 
@@ -61,13 +61,13 @@ def to_envelopes(message: Message, *, place: Place, received_at: datetime) -> li
     event_type = _type(message.headers)
     occurred_at = _occurred_at(message.headers)
 
-    def envelope(body: bytes, item_key: str, content_type: str) -> Envelope:
+    def envelope(body: bytes, item_key: str, content_type: str, position: int = 0) -> Envelope:
         kept_key = _bounded(item_key)
         return Envelope(
             event_id=identify(source, kept_key),
             source=source,
             channel=Channel.QUEUE,
-            received_at=received_at,
+            received_at=stamp(received_at, position),
             body=body,
             idempotency_key=kept_key,
             type=event_type,
@@ -79,7 +79,7 @@ def to_envelopes(message: Message, *, place: Place, received_at: datetime) -> li
     items = _items(message, place.message_events_max)
     if items is None:
         return [envelope(message.body, key, _content_type(message))]
-    return [envelope(item, f"{key}#{index}" if key else "", JSON) for index, item in enumerate(items)]
+    return [envelope(item, f"{key}#{index}" if key else "", JSON, index) for index, item in enumerate(items)]
 
 
 def _items(message: Message, items_max: int) -> list[bytes] | None:

@@ -1,26 +1,32 @@
-"""Counters of the queue door: received = queued, unless a message had to be parked."""
+"""Counters of the queue door: received = queued + refused + unknown, and a redelivery is received again."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import Counter
 
-from shared import counters
-
-_CHANNEL: Final = "queue"
+from shared.contracts.event import Channel, Envelope
+from shared.contracts.receipt import Answered, Fate
+from shared.counters import count_answers
 
 _PARKED: Final = Counter("etlpay_messages_parked", "Messages set aside because no batch can hold them.", ["channel"])
 
 
-def count_received(events: int) -> None:
-    """Count the events of a message that was taken."""
-    counters.RECEIVED.labels(_CHANNEL).inc(events)
+def count_queued(events: Sequence[Envelope]) -> None:
+    """Count events that the broker confirmed."""
+    _count(events, Fate.QUEUED)
 
 
-def count_queued(events: int) -> None:
-    """Count the events of a batch that the broker confirmed."""
-    counters.QUEUED.labels(_CHANNEL).inc(events)
+def count_given_up(events: Sequence[Envelope]) -> None:
+    """Count events that were not handed on before the service ended; their message will be delivered again."""
+    _count(events, Fate.UNKNOWN)
 
 
-def count_parked() -> None:
-    """Count a message that was set aside."""
-    _PARKED.labels(_CHANNEL).inc()
+def count_parked(events: Sequence[Envelope]) -> None:
+    """Count a message that was set aside, and those of its events that so were not handed on."""
+    _PARKED.labels(Channel.QUEUE.label).inc()
+    _count(events, Fate.REFUSED)
+
+
+def _count(events: Sequence[Envelope], fate: Fate) -> None:
+    count_answers(Channel.QUEUE, [Answered(event.source, event.received_at, fate) for event in events])

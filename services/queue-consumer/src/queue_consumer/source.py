@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -69,7 +69,6 @@ class Source:
             place=self._place,
             received_at=now(),
         )
-        metrics.count_received(len(events))
         try:
             await self._hand_on(delivery, events)
         except RetryableError:
@@ -80,23 +79,27 @@ class Source:
 
     async def _hand_on(self, delivery: Delivery, events: list[Envelope]) -> None:
         limits = self._limits
-        for batch in split_batches(events, events_max=limits.batch_events_max, bytes_max=limits.batch_bytes_max):
-            try:
+        handed = 0
+        try:
+            for batch in split_batches(events, events_max=limits.batch_events_max, bytes_max=limits.batch_bytes_max):
                 await self._batcher.submit(batch)
-            except PermanentError as error:
-                await self._park(delivery, str(error))
-                return
+                metrics.count_queued(batch)
+                handed += len(batch)
+        except PermanentError as error:
+            await self._park(delivery, events[handed:], str(error))
+        except RetryableError:
+            metrics.count_given_up(events[handed:])
+            raise
 
-    async def _park(self, delivery: Delivery, reason: str) -> None:
+    async def _park(self, delivery: Delivery, events: Sequence[Envelope], reason: str) -> None:
         log.error("message parked; an operator must look at it", queue=self._place.queue, reason=reason)
         await self._persist(lambda: self._publisher.park(delivery.body, reason=reason, queue=self._place.queue))
-        metrics.count_parked()
+        metrics.count_parked(events)
 
     async def _publish(self, events: list[Envelope]) -> list[None]:
         body = encode_batch(events)
         failpoint("queue-consumer.before_publish")
         await self._persist(lambda: self._publisher.publish_batch(body))
-        metrics.count_queued(len(events))
         return [None] * len(events)
 
     async def _persist(self, publish: Callable[[], Awaitable[None]]) -> None:
@@ -109,5 +112,5 @@ class Source:
                 if self._draining.is_set():
                     raise
             attempt += 1
-            pause = random.uniform(0, min(self._interval_seconds, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311 - jitter, not a secret
+            pause = random.uniform(0, min(self._interval_seconds, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret
             await first_of(self._draining, seconds_max=pause)

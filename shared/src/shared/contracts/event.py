@@ -3,7 +3,7 @@
 import enum
 import re
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 import msgspec
@@ -51,7 +51,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event's attributes plus its body.
 
     `body` is what was received, byte for byte; `content_type` says how to read it. `idempotency_key` is the id that
-    the producer gave, or empty. `origin` names the place within the channel, such as a file and a row.
+    the producer gave, or empty. `received_at` tells one acceptance of an event from another: see `stamp`. `origin`
+    names the place within the channel, such as a file and a row.
     """
 
     event_id: uuid.UUID
@@ -104,3 +105,12 @@ def _text_problem(text: str, chars_max: int) -> str | None:
 def now() -> datetime:
     """Return the present moment, in UTC."""
     return datetime.now(UTC)
+
+
+def stamp(received_at: datetime, position: int) -> datetime:
+    """Return `received_at` of the event at `position` of those that came together: each a microsecond after the other.
+
+    So `(event_id, received_at)` names one acceptance, also where one id stands in a batch twice. A delivery that comes
+    again, or an event that travelled both roads, has the same; another acceptance of the same event has not.
+    """
+    return received_at + timedelta(microseconds=position)

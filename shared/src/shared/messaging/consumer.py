@@ -7,6 +7,7 @@ from typing import Any, Final
 import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
+from shared.messaging.acks import Acks
 from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
 from shared.messaging.tolerance import tolerate_unreadable_properties
 from shared.runtime.readiness import Readiness
@@ -22,10 +23,11 @@ _SETTLE_SECONDS_MAX: Final = 5.0
 class Delivery:
     """A message taken from a queue, with its handle."""
 
-    def __init__(self, session: Session, message: AbstractIncomingMessage) -> None:
-        """Hold the message, which came on `session`, until it is settled."""
+    def __init__(self, session: Session, message: AbstractIncomingMessage, acks: Acks) -> None:
+        """Hold the message, which came on `session` and is in hand in `acks`, until it is settled."""
         self._session = session
         self._message = message
+        self._acks = acks
 
     @property
     def body(self) -> bytes:
@@ -54,11 +56,11 @@ class Delivery:
 
     async def ack(self) -> None:
         """Give the message up for good. Where the session is over it comes back, so settling is idempotent."""
-        await self._settle(self._message.ack())
+        await self._settle(self._acks.ack(self._message))
 
     async def reject(self) -> None:
         """Hand the message to the dead letter queue of its queue."""
-        await self._settle(self._message.reject(requeue=False))
+        await self._settle(self._acks.reject(self._message))
 
     async def _settle(self, frame: Awaitable[None]) -> None:
         try:
@@ -135,9 +137,11 @@ class Consumer:
     async def _receive(
         self, session: Session, inbox: asyncio.Queue[AbstractIncomingMessage], settling: asyncio.TaskGroup
     ) -> None:
+        acks = Acks()
         while True:
             message = await inbox.get()
-            settling.create_task(self._settle(Delivery(session, message)))
+            acks.take(message)
+            settling.create_task(self._settle(Delivery(session, message, acks)))
 
     def _tell(self, *, present: bool) -> None:
         if self._readiness is not None:

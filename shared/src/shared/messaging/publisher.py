@@ -9,11 +9,12 @@ from typing import Final, Protocol
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractExchange
 from aio_pika.exceptions import DeliveryError, PublishError
+from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
 from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
-from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, require_lanes
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE, lane_depths, require_lanes
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 from shared.wire import CONTENT_TYPE
@@ -69,16 +70,24 @@ class Publisher:
         """Publish an encoded EventBatch to the ingest lane; see `BatchPublisher`."""
         if len(body) > MESSAGE_BYTES_MAX:
             raise PermanentError(f"a batch is larger than {MESSAGE_BYTES_MAX} bytes")
-        await self._publish(
-            Message(
-                body,
-                content_type=CONTENT_TYPE,
-                delivery_mode=DeliveryMode.PERSISTENT,
-                # New for every attempt: the client library matches returned messages by it.
-                message_id=uuid.uuid4().hex,
-            ),
-            INGEST_QUEUE,
-        )
+        await self._publish(_message(body), INGEST_QUEUE)
+
+    async def publish_receipt(self, body: bytes) -> None:
+        """Publish an encoded Receipt to the processor. Raises RetryableError."""
+        await self._publish(_message(body), RECEIPTS_QUEUE)
+
+    async def depths(self) -> dict[str, int]:
+        """Return how many messages wait in each queue between the services. Raises UnavailableError."""
+        session = self._session
+        if session is None or session.lost.is_set():
+            raise UnavailableError("RabbitMQ cannot be reached")
+        deadline = asyncio.get_running_loop().time() + self._settings.publish_seconds_max
+        try:
+            with told_session_end():
+                async with session.bounded(deadline):
+                    return await lane_depths(session.connection)
+        except (ChannelNotFoundEntity, *SESSION_ERRORS) as error:
+            raise UnavailableError("RabbitMQ cannot be asked now") from error
 
     async def park(self, body: bytes, *, reason: str, queue: str) -> None:
         """Set aside a message that came from `queue` and cannot become a batch, its bytes as they are.
@@ -147,6 +156,16 @@ class Publisher:
     def _tell(self, *, present: bool) -> None:
         if self._readiness is not None:
             self._readiness.set(READY, present=present)
+
+
+def _message(body: bytes) -> Message:
+    return Message(
+        body,
+        content_type=CONTENT_TYPE,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        # New for every attempt: the client library matches returned messages by it.
+        message_id=uuid.uuid4().hex,
+    )
 
 
 async def publish_confirmed(

@@ -5,7 +5,8 @@ exchange and the foreign queues live in that of `ETLPAY_QUEUE_AMQP_URL`, which m
 
 `etlpay.ingest` is the fast lane. A message that keeps failing there (a crash while it is in hand counts) moves to
 `etlpay.ingest.slow`, which is read one message at a time so that innocent neighbours come home, and from there to
-`etlpay.parked`, which nobody reads: its depth is an alarm. All are quorum queues: only those fsync before they confirm.
+`etlpay.parked`, which nobody reads: its depth is an alarm. `etlpay.receipts` brings what the doors have counted. All
+are quorum queues: only those fsync before they confirm.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ PUBLIC_QUEUE: Final = "etl-queue"
 INGEST_QUEUE: Final = "etlpay.ingest"
 SLOW_QUEUE: Final = "etlpay.ingest.slow"
 PARKED_QUEUE: Final = "etlpay.parked"
+RECEIPTS_QUEUE: Final = "etlpay.receipts"
 
 # Set aside beside the queue that they came from: a dead letter cannot leave its virtual host.
 PARKED_SUFFIX: Final = ".parked"
@@ -52,6 +54,7 @@ _ARGUMENTS: Final[dict[str, FieldTable]] = {
     PARKED_QUEUE: _PARKED,
     SLOW_QUEUE: _dead_lettering(PARKED_QUEUE, _LANE_DELIVERIES_MAX),
     INGEST_QUEUE: _dead_lettering(SLOW_QUEUE, _LANE_DELIVERIES_MAX),
+    RECEIPTS_QUEUE: _dead_lettering(PARKED_QUEUE, _LANE_DELIVERIES_MAX),
 }
 
 

@@ -101,3 +101,37 @@ class OutcomeBatch(_message.Message):
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("service", "instance", "number", "tallies")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TALLIES_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    instance: bytes
+    number: int
+    tallies: _containers.RepeatedCompositeFieldContainer[Tally]
+    def __init__(self, service: _Optional[str] = ..., instance: _Optional[bytes] = ..., number: _Optional[int] = ..., tallies: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ...) -> None: ...
+
+class Tally(_message.Message):
+    __slots__ = ("source", "channel", "hour", "stored", "duplicate", "conflict", "refused", "queued", "unknown")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    HOUR_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    CONFLICT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    channel: Channel
+    hour: int
+    stored: int
+    duplicate: int
+    conflict: int
+    refused: int
+    queued: int
+    unknown: int
+    def __init__(self, source: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., hour: _Optional[int] = ..., stored: _Optional[int] = ..., duplicate: _Optional[int] = ..., conflict: _Optional[int] = ..., refused: _Optional[int] = ..., queued: _Optional[int] = ..., unknown: _Optional[int] = ...) -> None: ...

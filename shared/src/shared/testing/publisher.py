@@ -3,6 +3,7 @@
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope
 from shared.messaging.publisher import MESSAGE_BYTES_MAX
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE
 from shared.wire import decode_batch
 
 
@@ -13,6 +14,7 @@ class FakePublisher:
         """An empty queue."""
         self.messages: list[bytes] = []
         self.parked: list[bytes] = []
+        self.receipts: list[bytes] = []
         self.fault: RetryableError | None = None
         """Raised by every publish, which then took nothing, while it is set: away, overloaded or unknown."""
 
@@ -32,6 +34,16 @@ class FakePublisher:
         """See `Publisher.park`."""
         self._fail_as_told()
         self.parked.append(body)
+
+    async def publish_receipt(self, body: bytes) -> None:
+        """See `Publisher.publish_receipt`."""
+        self._fail_as_told()
+        self.receipts.append(body)
+
+    async def depths(self) -> dict[str, int]:
+        """See `Publisher.depths`."""
+        self._fail_as_told()
+        return {INGEST_QUEUE: len(self.messages), PARKED_QUEUE: len(self.parked), RECEIPTS_QUEUE: len(self.receipts)}
 
     def _fail_as_told(self) -> None:
         if self.fault is not None:

@@ -46,15 +46,17 @@ class IngestOne:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         exchange = Exchange(headers_of(scope), receive, send, self._limits)
+        arrived: list[Envelope] = []
         try:
-            await self._serve(exchange, caller_of(scope))
+            await self._serve(exchange, caller_of(scope), arrived)
         except ClientGoneError:
             return
         except (RefusalError, RefusedError, RetryableError) as error:
-            metrics.count_error(error)
+            metrics.count_error(error, *arrived)
             await exchange.answer(answer_error(error))
 
-    async def _serve(self, exchange: Exchange, caller: Caller) -> None:
+    async def _serve(self, exchange: Exchange, caller: Caller, arrived: list[Envelope]) -> None:
+        """Serve one request; `arrived` gets the event as soon as it could be read."""
         _spend(caller)
         body_format(exchange.headers, lines=False)
         key = idempotency_key(exchange.headers)
@@ -63,11 +65,12 @@ class IngestOne:
         failpoint("api-gateway.body_read")
         try:
             event = read_event(document, received_at=now(), header_key=key)
+            arrived.append(event)
             caller.check_source(event.source)
             outcome = await self._submit(event, preferred)
         finally:
             self._room.give(taken)
-        metrics.count_outcome(outcome)
+        metrics.count_outcome(event, outcome)
         failpoint("api-gateway.before_response")
         await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
         if isinstance(outcome, Accepted):

@@ -124,7 +124,6 @@ class _Run:
             raise refusal
         if self._failure is not None and self.counts.unknown == self.counts.received - self.counts.refused:
             raise self._failure
-        metrics.count_batch(self.counts)
 
     def report(self) -> list[bytes]:
         """Return the answer's body, in parts."""
@@ -194,11 +193,13 @@ class _Run:
         submitting.create_task(self._settle(slot, group))
 
     async def _settle(self, slot: int, group: Sequence[tuple[int, Envelope | ItemResult]]) -> None:
+        events = [event for _, event in group if isinstance(event, Envelope)]
         try:
-            outcomes = await self._submit([event for _, event in group if isinstance(event, Envelope)])
+            outcomes = await self._submit(events)
             failpoint("api-gateway.group_answered")
         finally:
             self._places.release()
+        metrics.count_group(events, outcomes, refused=len(group) - len(events))
         answers = iter(outcomes)
         results = [
             entry if isinstance(entry, ItemResult) else self._result(index, entry, next(answers))

@@ -1,4 +1,4 @@
-"""The ledger: sources, raw events, processed records, conflicts, the view `events`, and who may do what."""
+"""The ledger: sources, raw events, records, conflicts, the audit's books, the view `events`, and who may do what."""
 
 from alembic import op
 
@@ -74,6 +74,43 @@ COMMENT ON COLUMN conflicts.raw_event_id IS 'the event stored first';
 COMMENT ON COLUMN conflicts.body IS 'the received bytes';
 """
 
+_BOOKS = """
+CREATE TABLE settlements (
+    event_id uuid NOT NULL,
+    received_at timestamptz NOT NULL,
+    source_id integer NOT NULL,
+    channel smallint NOT NULL,
+    disposition smallint NOT NULL,
+    PRIMARY KEY (event_id, received_at)
+);
+COMMENT ON TABLE settlements IS 'What was acknowledged before it turned out to be stored already.';
+COMMENT ON COLUMN settlements.event_id IS 'of the event that was stored first';
+COMMENT ON COLUMN settlements.received_at IS 'tells this acceptance from any other';
+COMMENT ON COLUMN settlements.disposition IS '2 duplicate, 3 conflict';
+
+CREATE TABLE receipts (
+    instance uuid NOT NULL,
+    number bigint NOT NULL,
+    source text NOT NULL,
+    channel smallint NOT NULL,
+    hour timestamptz NOT NULL,
+    service text NOT NULL,
+    reported_at timestamptz NOT NULL DEFAULT now(),
+    stored bigint NOT NULL,
+    duplicate bigint NOT NULL,
+    conflict bigint NOT NULL,
+    refused bigint NOT NULL,
+    queued bigint NOT NULL,
+    unknown bigint NOT NULL,
+    PRIMARY KEY (instance, number, source, channel, hour)
+);
+COMMENT ON TABLE receipts IS 'How the doors answered, in portions; etlpay audit compares it with what is stored.';
+COMMENT ON COLUMN receipts.instance IS 'the process that counted';
+COMMENT ON COLUMN receipts.number IS 'of its receipts, from 1';
+COMMENT ON COLUMN receipts.source IS 'empty: unreadable; *: sources beyond the limit, together';
+COMMENT ON COLUMN receipts.hour IS 'the hour of received_at';
+"""
+
 _INDEXES = """
 -- GET /api/events/{event_id}: the record of a raw event
 CREATE UNIQUE INDEX processed_records_of_event ON processed_records (raw_event_id, attempt);
@@ -83,6 +120,10 @@ CREATE INDEX processed_records_by_time ON processed_records (processed_at, id);
 CREATE INDEX processed_records_by_source ON processed_records (source_id, processed_at, id);
 -- GET /api/processed-records?status=FAILED: the few among the many
 CREATE INDEX processed_records_failed ON processed_records (processed_at, id) WHERE status = 2;
+-- GET /api/audit: what arrived, and was answered, in one hour
+CREATE INDEX raw_events_by_arrival ON raw_events USING brin (received_at) WITH (autosummarize = true);
+CREATE INDEX settlements_by_arrival ON settlements USING brin (received_at) WITH (autosummarize = true);
+CREATE INDEX receipts_by_hour ON receipts (hour);
 """
 
 _VIEW = """
@@ -104,16 +145,18 @@ COMMENT ON VIEW events IS 'Each event with its record; payload is the result, or
 # The ledger is appended to and read; nobody but its owner changes or deletes.
 _GRANTS = """
 GRANT USAGE ON SCHEMA public TO etlpay_processor, etlpay_reader;
-GRANT SELECT, INSERT ON ingestion_sources, raw_events, processed_records, conflicts TO etlpay_processor;
+GRANT SELECT, INSERT ON ingestion_sources, raw_events, processed_records, conflicts, settlements, receipts
+    TO etlpay_processor;
 GRANT USAGE ON SEQUENCE ledger_id_blocks TO etlpay_processor;
 GRANT SELECT ON alembic_version TO etlpay_processor;
-GRANT SELECT ON ingestion_sources, raw_events, processed_records, conflicts, events, alembic_version TO etlpay_reader;
+GRANT SELECT ON ingestion_sources, raw_events, processed_records, conflicts, settlements, receipts, events,
+    alembic_version TO etlpay_reader;
 ALTER ROLE etlpay_reader SET default_transaction_read_only = on;
 """
 
 
 def upgrade() -> None:
-    for statements in (_TABLES, _INDEXES, _VIEW, _GRANTS):
+    for statements in (_TABLES, _BOOKS, _INDEXES, _VIEW, _GRANTS):
         for statement in statements.split(";\n"):
             if statement.strip():
                 op.execute(statement)

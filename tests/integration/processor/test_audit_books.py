@@ -1,0 +1,168 @@
+"""The audit's books on a real PostgreSQL: each acceptance is settled once, each receipt counts once."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import msgspec
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api_gateway.ledger import Ledger, create_reader
+from api_gateway.paging import read_audit_cursor
+from api_gateway.views import AuditLine
+from processor.receipts import ReceiptBook
+from processor.store import Entry, Store
+from processor.transform import transform
+from shared.contracts.event import Channel, Envelope, now, stamp
+from shared.contracts.outcome import Outcome
+from shared.contracts.receipt import Count, Receipt, hour_of
+from shared.settings import PostgresSettings
+from support.events import event
+from support.servers import ROLE_PASSWORD, Servers
+
+HOUR = datetime(2026, 11, 23, 8, tzinfo=UTC)
+T = HOUR + timedelta(minutes=5)
+
+
+def arrived(key: str, body: bytes = b'{"v": 1}', *, at: datetime = T, source: str = "shop") -> Envelope:
+    return msgspec.structs.replace(event(body, key=key, source=source), received_at=at)
+
+
+async def deliver(store: Store, *events: Envelope, acknowledged: bool = True) -> list[Outcome]:
+    entries = [Entry(each, transform(each), acknowledged) for each in events]
+    return await store.write(entries, processed_at=now())
+
+
+def receipt(*counts: Count, number: int = 1, instance: uuid.UUID | None = None) -> Receipt:
+    return Receipt(service="test", instance=instance or uuid.uuid4(), number=number, counts=counts)
+
+
+async def settled(owner: asyncpg.Connection) -> list[int]:
+    return [row["disposition"] for row in await owner.fetch("SELECT disposition FROM settlements ORDER BY 1")]
+
+
+@pytest.fixture
+async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
+    settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
+    books = Ledger(create_reader(settings), page_bytes_max=1_000_000)
+    yield books
+    await books.close()
+
+
+async def test_a_redelivery_settles_nothing(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
+    store = Store(engine)
+    message = [arrived("a"), arrived("b", at=stamp(T, 1))]
+
+    for _ in range(3):
+        await deliver(store, *message)
+
+    assert await settled(owner) == []
+
+
+async def test_another_acceptance_of_the_same_event_is_settled_once_however_often_it_is_delivered(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    store = Store(engine)
+    await deliver(store, arrived("a"))
+    later = T + timedelta(seconds=1)
+    again = [arrived("a", at=later), arrived("a", b'{"v": 2}', at=stamp(later, 1))]
+
+    for _ in range(3):
+        await deliver(store, *again)
+
+    assert await settled(owner) == [2, 3]
+
+
+async def test_one_id_twice_in_a_message_is_one_event_and_one_settlement(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    message = [arrived("a"), arrived("a", at=stamp(T, 1))]
+
+    await deliver(Store(engine), *message, *message)
+
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 1
+    assert await settled(owner) == [2]
+
+
+async def test_what_a_caller_waits_for_is_told_to_it_and_not_settled(
+    engine: AsyncEngine, owner: asyncpg.Connection
+) -> None:
+    store = Store(engine)
+
+    await deliver(store, arrived("a"), acknowledged=False)
+    await deliver(store, arrived("a", at=T + timedelta(seconds=1)), acknowledged=False)
+
+    assert await settled(owner) == []
+
+
+async def test_a_batch_that_fails_settles_nothing(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
+    """The settlement is in the batch's own transaction: what comes after it takes it back."""
+    store = Store(engine)
+    await deliver(store, arrived("a"))
+    await owner.execute("REVOKE INSERT ON settlements FROM etlpay_processor")
+    try:
+        with pytest.raises(Exception, match="42501"):
+            await deliver(store, arrived("new"), arrived("a", at=stamp(T, 1)))
+    finally:
+        await owner.execute("GRANT INSERT ON settlements TO etlpay_processor")
+
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 1
+
+
+async def test_a_receipt_counts_once_however_often_it_is_kept(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
+    book = ReceiptBook(engine)
+    told = receipt(Count("shop", Channel.HTTP, hour_of(T), (1, 2, 3, 4, 5, 6)))
+
+    await asyncio.gather(*(book.keep(told) for _ in range(4)))
+
+    rows = await owner.fetch("SELECT stored, duplicate, conflict, refused, queued, unknown, hour FROM receipts")
+    assert [tuple(row) for row in rows] == [(1, 2, 3, 4, 5, 6, HOUR)]
+
+
+async def test_the_books_of_an_hour_stand_side_by_side(
+    engine: AsyncEngine, reader: Ledger, owner: asyncpg.Connection
+) -> None:
+    store, book = Store(engine), ReceiptBook(engine)
+    await deliver(store, arrived("a"), arrived("bad", b"nonsense", at=stamp(T, 1)), arrived("a", at=stamp(T, 2)))
+    await deliver(store, arrived("next hour", at=HOUR + timedelta(hours=1)))
+    await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 1, 2, 0))))
+    await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 1, 0))))
+    await book.keep(receipt(Count("", Channel.HTTP, hour_of(T), (0, 0, 0, 7, 0, 0))))
+
+    page = await reader.audit(HOUR, source=None, after=None, limit=10)
+
+    unreadable, shop = page.items
+    assert (unreadable.source, unreadable.refused, unreadable.received) == ("", 7, 7)
+    assert numbers(shop) == {
+        "received": 4, "refused": 1, "queued": 3, "events": 2, "success": 1, "failed": 1, "settled_duplicate": 1,
+    }  # fmt: skip
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 3
+
+
+def numbers(line: AuditLine) -> dict[str, int]:
+    """Return what is not zero."""
+    return {name: number for name, number in msgspec.structs.asdict(line).items() if isinstance(number, int) and number}
+
+
+async def test_pages_of_the_books_hold_every_line_once(engine: AsyncEngine, reader: Ledger) -> None:
+    names = ["", "*", "a", "B", "b", "z9"]
+    counts = [
+        Count(name, channel, hour_of(T), (1, 0, 0, 0, 0, 0))
+        for name in names
+        for channel in (Channel.HTTP, Channel.GRPC)
+    ]
+    await ReceiptBook(engine).keep(receipt(*counts))
+
+    found: list[tuple[str, str]] = []
+    after = None
+    while True:
+        page = await reader.audit(HOUR, source=None, after=after, limit=5)
+        found += [(line.source, line.channel) for line in page.items]
+        if page.next is None:
+            break
+        after = read_audit_cursor(page.next)
+
+    assert len(found) == len(set(found)) == len(counts)

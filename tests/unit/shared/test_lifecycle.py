@@ -67,14 +67,29 @@ def test_what_no_waiting_can_mend_is_told_and_ends_with_one() -> None:
     assert sorted(line["reasons"]) == ["no password", "no schema"]
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
+def test_a_fault_of_ours_is_told_with_its_place_and_without_its_words() -> None:
+    """The words of an error may be a payload."""
+
+    async def fail() -> None:
+        known: dict[str, str] = {}
+        try:
+            known["4111 1111 1111 1111"]
+        except KeyError as error:
+            raise RuntimeError("a payload") from error
+
     async def serve(_: asyncio.Event) -> None:
-        raise RuntimeError("a bug")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
 
-    with pytest.raises(ExceptionGroup) as raised:
-        run(serve, drain_seconds_max=5)
+    with structlog.testing.capture_logs() as lines:
+        code = run(serve, drain_seconds_max=5)
 
-    assert raised.group_contains(RuntimeError, match="a bug")
+    assert code == os.EX_SOFTWARE
+    (line,) = lines
+    assert [error["type"] for error in line["errors"]] == ["RuntimeError", "KeyError"]
+    assert all(error["at"][-1].endswith(" fail") for error in line["errors"])
+    assert "payload" not in str(line)
+    assert "4111" not in str(line)
 
 
 def test_a_drain_that_does_not_end_is_ended() -> None:

@@ -65,7 +65,9 @@ async def _process(
     batcher: Batcher[Arrival, Outcome] = Batcher(
         pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
     )
-    open_consumer = partial(Consumer, settings, name="processor", declare=declare_lanes, readiness=readiness)
+    open_consumer = partial(
+        Consumer, settings, name="processor", declare=declare_lanes, readiness=readiness, proved=True
+    )
     fast = open_consumer(
         queue=INGEST_QUEUE,
         prefetch_count=settings.ingest_prefetch,
@@ -103,6 +105,7 @@ async def _keep_receipts(settings: ProcessorSettings, book: ReceiptBook, stoppin
         prefetch_count=_RECEIPTS_IN_HAND_MAX,
         declare=declare_lanes,
         settle=partial(settle_receipt, keep=book.keep),
+        proved=True,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(consumer.run())

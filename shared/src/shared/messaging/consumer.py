@@ -8,6 +8,7 @@ import structlog
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from shared.messaging.acks import Acks
+from shared.messaging.canary import Canary
 from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
 from shared.messaging.tolerance import tolerate_unreadable_properties
 from shared.runtime.readiness import Readiness
@@ -85,8 +86,12 @@ class Consumer:
         declare: Callable[[AbstractConnection], Awaitable[None]],
         settle: Callable[[Delivery], Coroutine[None, None, None]],
         readiness: Readiness | None = None,
+        proved: bool = False,
     ) -> None:
-        """`declare` makes sure that the queue exists; `settle` must end with the delivery's ack or reject."""
+        """`declare` makes sure that the queue exists; `settle` must end with the delivery's ack or reject.
+
+        A queue that is to be `proved` is ours alone, and may be written to: a canary goes through it.
+        """
         self._settings = settings
         self._name = name
         self._queue = queue
@@ -94,6 +99,8 @@ class Consumer:
         self._declare = declare
         self._settle = settle
         self._readiness = readiness
+        self._canary = Canary(settings, queue=queue, name=name, tell=self._tell_proof) if proved else None
+        self._delivers = True
         self._closing = asyncio.Event()
         tolerate_unreadable_properties()
 
@@ -111,11 +118,14 @@ class Consumer:
         async with asyncio.timeout(_SETUP_SECONDS_MAX):
             await self._declare(session.connection)
             queue, tag = await self._consume(session, inbox)
-        self._tell(present=True)
+        self._tell(present=self._delivers)
         try:
             async with asyncio.TaskGroup() as settling:
                 receiving = settling.create_task(self._receive(session, inbox, settling))
+                proving = settling.create_task(self._canary.prove(session)) if self._canary else None
                 await first_of(session.lost, self._closing)
+                if proving is not None:
+                    proving.cancel()
                 self._tell(present=False)
                 await _stop_receiving(session, queue, tag)
                 receiving.cancel()
@@ -141,7 +151,13 @@ class Consumer:
         while True:
             message = await inbox.get()
             acks.take(message)
-            settling.create_task(self._settle(Delivery(session, message, acks)))
+            delivery = Delivery(session, message, acks)
+            is_canary = self._canary is not None and self._canary.caught(message)
+            settling.create_task(delivery.ack() if is_canary else self._settle(delivery))
+
+    def _tell_proof(self, *, delivers: bool) -> None:
+        self._delivers = delivers
+        self._tell(present=delivers)
 
     def _tell(self, *, present: bool) -> None:
         if self._readiness is not None:

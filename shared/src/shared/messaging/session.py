@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -27,6 +28,9 @@ SESSION_ERRORS: Final = (*CONNECTION_EXCEPTIONS, TimeoutError, EOFError, asyncio
 
 _CLOSE_SECONDS_MAX: Final = 2.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
+# Dead letters of a quorum queue are safe from here on: https://www.rabbitmq.com/blog/2022/03/29/at-least-once-dead-lettering
+_OLDEST: Final = (3, 10)
+_OLDEST_VERSION: Final = ".".join(map(str, _OLDEST))
 # A broker that is just starting or stopping may refuse a user that it will know in a moment.
 _REFUSALS_MAX: Final = 5
 
@@ -121,7 +125,7 @@ async def keep_session(
     """Call `use` with one session after the other until `closing` is set; `use` returns when its session is over.
 
     Raises:
-        FatalError: RabbitMQ has never let us in with these credentials.
+        FatalError: RabbitMQ has never let us in with these credentials, or is too old.
     """
     attempt = refusals = 0
     let_in = False
@@ -130,7 +134,7 @@ async def keep_session(
         begun = loop.time()
         try:
             with told_session_end():
-                async with _open_session(settings, name) as session:
+                async with open_session(settings, name) as session:
                     let_in = True
                     await use(session)
                 if not closing.is_set():
@@ -159,7 +163,12 @@ def _tell_end(name: str, reason: str) -> None:
 
 
 @asynccontextmanager
-async def _open_session(settings: AmqpSettings, name: str) -> AsyncIterator[Session]:
+async def open_session(settings: AmqpSettings, name: str) -> AsyncIterator[Session]:
+    """Open a connection for one session, and close it. `keep_session` is for those that need one for ever.
+
+    Raises:
+        FatalError: the broker is too old to keep what it confirms.
+    """
     url = URL(settings.amqp_url).with_password(settings.amqp_password.get_secret_value())
     connection = await aio_pika.connect(
         url.update_query(heartbeat=str(settings.amqp_heartbeat_seconds)),
@@ -167,6 +176,7 @@ async def _open_session(settings: AmqpSettings, name: str) -> AsyncIterator[Sess
         client_properties={"connection_name": name},
     )
     try:
+        _require_version(connection)
         yield Session(connection)
     finally:
         try:
@@ -174,6 +184,20 @@ async def _open_session(settings: AmqpSettings, name: str) -> AsyncIterator[Sess
                 await connection.close()
         except SESSION_ERRORS as error:
             log.debug("amqp connection did not close cleanly", session=name, error=type(error).__name__)
+
+
+def _require_version(connection: AbstractConnection) -> None:
+    transport = connection.transport
+    said = transport.connection.server_properties.get("version") if transport is not None else None
+    version = said.decode() if isinstance(said, bytes) else str(said)
+    if not is_supported(version):
+        raise FatalError(f"RabbitMQ {_OLDEST_VERSION} or newer is needed, and this one says that it is {version[:32]}")
+
+
+def is_supported(version: str) -> bool:
+    """Tell whether a broker of this version, such as `4.1.0` or `3.13.0-rc.2`, has what the lanes are made of."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) >= _OLDEST
 
 
 async def first_of(*events: asyncio.Event, seconds_max: float | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 from aio_pika.abc import AbstractConnection, ExchangeType
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -66,7 +66,11 @@ async def declare_lanes(connection: AbstractConnection) -> None:
     """
     async with connection.channel() as amqp_channel:
         for name, arguments in _ARGUMENTS.items():
-            await amqp_channel.declare_queue(name, durable=True, arguments=_QUORUM | arguments)
+            try:
+                await amqp_channel.declare_queue(name, durable=True, arguments=_QUORUM | arguments)
+            except ChannelPreconditionFailed:
+                log.error("a queue is there with another type or other arguments; nothing is read from it", queue=name)  # noqa: TRY400 - the reason says it all
+                raise
 
 
 async def require_lanes(connection: AbstractConnection) -> None:

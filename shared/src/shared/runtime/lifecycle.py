@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
@@ -18,7 +19,8 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds_max:
     """Run `serve(stopping)` until it returns; return the exit code.
 
     SIGTERM and SIGINT set `stopping`. A service that has not returned `drain_seconds_max` later is ended as it is:
-    what it had not settled comes back from where it came.
+    what it had not settled comes back from where it came. The code is 0 after a drain, 1 where it cannot work here or
+    its drain took too long, and 70 (EX_SOFTWARE of sysexits.h) for an error that nobody expected.
     """
     code = 0
     try:
@@ -26,6 +28,12 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds_max:
     except* FatalError as fatal:
         log.error("stopped: cannot work here", reasons=list(_reasons(fatal)))  # noqa: TRY400 - the reason says it all
         code = 1
+    except* Exception as unexpected:  # noqa: BLE001 - the end of the process, told in its own words
+        log.critical(
+            "ended by an unexpected error; what was not settled comes back from where it came",
+            errors=list(_places(unexpected)),
+        )
+        code = os.EX_SOFTWARE
     return code
 
 
@@ -36,6 +44,21 @@ def _reasons(group: BaseExceptionGroup[BaseException]) -> Iterator[str]:
             yield from _reasons(error)
         else:
             yield str(error)
+
+
+def _places(error: BaseException) -> Iterator[dict[str, str | list[str]]]:
+    """Yield the type of each error, and the way to where it was raised, without its message."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _places(one)
+        return
+    frames = traceback.extract_tb(error.__traceback__)
+    yield {
+        "type": type(error).__qualname__,
+        "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+    if error.__cause__ is not None:
+        yield from _places(error.__cause__)
 
 
 async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]], drain_seconds_max: float) -> None:

@@ -69,3 +69,5 @@ class Case:
     must_fail: bool = False
     """A mutant: the product is broken on purpose, and the checks must see it."""
     drain_seconds_max: float = 60.0
+    parked: int = 0
+    """How many acknowledged events end among the parked on purpose: so many, and no more, must the books miss."""

@@ -296,5 +296,6 @@ CASES: Final = [
         before=_poisonable,
         after=_plain_processor,
         seconds_max=480.0,
+        parked=1,
     ),
 ]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from faults.books import balance
 from faults.case import Case, Context
 from faults.checks import Baseline, Logs, Verdict, judge, read_ledger, wait_drained
 from faults.journal import Journal
@@ -101,6 +102,8 @@ async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, event
             result.verdict = judge(journal, await read_ledger(world, journal.source))
             result.verdict.problems.update(context.problems)
         await baseline.compare(result.verdict)
+        if not case.must_fail:
+            await balance(world, journal, result.verdict, parked=case.parked)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary
         result.verdict.fault(f"{type(error).__name__}: {_first_line(error)}")

@@ -1,10 +1,15 @@
 """The checks of the fault matrix fail where they should: each of these ledgers is wrong in one way."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from etlpay_cli.judgement import Line, Page
+from etlpay_cli.judgement import Verdict as Books
+from etlpay_cli.judgement import judge as judge_books
+from faults.books import imbalance
 from faults.checks import Ledger, Verdict, _without_the_surprise, judge
 from faults.journal import Attempt, Journal, Sent, Told, Version
 
@@ -117,3 +122,32 @@ def test_a_surprise_that_was_asked_for_hides_no_other() -> None:
     assert b"Traceback" not in _without_the_surprise(asked + logged)
     assert b"Traceback" in _without_the_surprise(asked + other)
     assert b"Traceback" in _without_the_surprise(asked + b'{"exception": "Traceback ... KeyError: 1"}\n')
+
+
+def books(**numbers: int) -> list[Books]:
+    """Return the books of one source on which everything that is not given is zero, and each event has its record."""
+    names = set(Line.__struct_fields__) - {"source", "channel", "moved_at"}
+    zeros = dict.fromkeys(names, 0) | {"success": numbers.get("events", 0)}
+    moment = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
+    line = Line(source="case.http", channel="http", moved_at=moment - timedelta(minutes=1), **zeros | numbers)
+    hour = moment.replace(minute=0)
+    return [
+        judge_books([Page(hour=hour, as_of=moment, items=[line], next=None, queues={}, receipt_seconds=1)]),
+    ]
+
+
+def test_books_that_hold_what_the_doors_told_are_right() -> None:
+    assert imbalance(books(stored=2, queued=3, events=4, settled_duplicate=1), stored=4, parked=0) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "stored", "parked"),
+    [
+        pytest.param({"stored": 2, "queued": 3, "events": 4}, 4, 0, id="one is missing"),
+        pytest.param({"stored": 2, "queued": 3, "events": 5}, 5, 1, id="none is missing, and one is parked"),
+        pytest.param({"stored": 2, "events": 2, "success": 1}, 2, 0, id="one has no record"),
+        pytest.param({"stored": 2, "events": 2}, 3, 0, id="the ledger has one more"),
+    ],
+)
+def test_books_that_do_not_balance_are_told(numbers: dict[str, int], stored: int, parked: int) -> None:
+    assert len(imbalance(books(**numbers), stored=stored, parked=parked)) == 1

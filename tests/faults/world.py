@@ -36,7 +36,11 @@ EDGES: Final = (
     ("file-watcher", "amqp"),
     ("queue-consumer", "amqp"),
 )
-_FAST: Final = {"ETLPAY_FILES_SETTLE_SECONDS": "0.05", "ETLPAY_FILES_SCAN_SECONDS": "0.5"}
+_FAST: Final = {
+    "ETLPAY_FILES_SETTLE_SECONDS": "0.05",
+    "ETLPAY_FILES_SCAN_SECONDS": "0.5",
+    "ETLPAY_RECEIPT_SECONDS": "0.5",
+}
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Start, stop and drain: SIGTERM asks a service to stop receiving, finish, settle and close."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,10 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds_max:
     its drain took too long, and 70 (EX_SOFTWARE of sysexits.h) for an error that nobody expected.
     """
     code = 0
+    # What was imported stays for ever. Full collections that visited it stood still for 50 ms, once a second under
+    # load: the slowest hundredth of single HTTP requests took 61 ms instead of 15.
+    gc.collect()
+    gc.freeze()
     try:
         uvloop.run(_serve(serve, drain_seconds_max))
     except* FatalError as fatal:

@@ -28,6 +28,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """As the server calls it."""
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
+        self._framing_bytes = 0
         self._head_deadline: asyncio.TimerHandle | None = None
         self._broken = False
 
@@ -50,6 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._between_requests():
             self._head_bytes += len(data)
+        self._framing_bytes += len(data)
         self._unset_keepalive_if_required()
         try:
             self._feed(data)
@@ -59,6 +61,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._between_requests():
             self._stop_waiting()
+            if self._framing_bytes > self.head_bytes_max:
+                self._break_off()
         elif self._head_bytes > self.head_bytes_max and not self._body_is_left_over():
             self._break_off()
         elif self._head_deadline is None:
@@ -66,8 +70,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start serving, unless the request asks for another protocol: that wish is not granted, see `_feed`."""
+        self._framing_bytes = 0
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count anew what is no body: the parser holds a trailer until its end, and passes over an extension's."""
+        self._framing_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """As the server has it."""
@@ -77,7 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Count this head from zero."""
         super().on_message_begin()
-        self._head_bytes = 0
+        self._head_bytes = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """Count the URL."""

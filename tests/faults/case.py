@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from faults.children import Child
-from faults.producers import Load
+from faults.load import Load
 from faults.world import Fault, World
 
 ALL_CHANNELS: Final = frozenset({"http", "grpc", "file", "queue"})

@@ -1,10 +1,10 @@
-"""Producers on all four channels: each sends again, with the same ids, until it is told what became of its events."""
+"""Producers for the four channels: each sends events once, and learns what it is told of them."""
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import aio_pika
 import aiormq
@@ -12,20 +12,22 @@ import grpc.aio
 import httpx2
 import msgspec
 
-from faults.journal import Attempt, Journal, Sent, Told, Version
+from faults.journal import Attempt, Sent, Told
 from faults.waiting import until_true
-from faults.world import HOST, World
+from faults.world import HOST
 from shared.contracts.errors import EtlPayError
 from shared.messaging.client import QueueClient
 from shared.rpc import etlpay_pb2 as pb
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 
+if TYPE_CHECKING:
+    from faults.load import Load
+
+# What the client's library says of a connection that ended within a stream.
+_TORN: Final = re.compile(
+    r"RST_STREAM|stream (was )?removed|GOAWAY|transport|reset by peer|socket closed", re.IGNORECASE
+)
 _CALL_SECONDS_MAX: Final = 20.0
-_PAUSE_SECONDS: Final = 0.15
-_BATCH: Final = 25
-_DUPLICATES: Final = 0.02
-_CONFLICTS: Final = 0.01
-_INVALID: Final = 0.01
 _TOLD: Final = {
     "SUCCESS": Told.STORED,
     "FAILED": Told.STORED,
@@ -37,101 +39,6 @@ _TOLD: Final = {
 _AMQP_ERRORS: Final = (aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPError, asyncio.InvalidStateError)
 _BROKER_ERRORS: Final = (EtlPayError, OSError, TimeoutError, EOFError, *_AMQP_ERRORS)
 
-# Sends attempts once; learns what it is told, and leaves what it is not told as it is.
-Send = Callable[[list[Attempt]], Awaitable[None]]
-
-
-class Load:
-    """All producers of one case, and when they may stop."""
-
-    def __init__(self, world: World, journal: Journal, *, events: int, seed: int) -> None:
-        """`events` is how many there are at least, over all channels."""
-        self.world = world
-        self.journal = journal
-        self.quota = events // 4
-        self.random = random.Random(seed)  # noqa: S311 - a seeded test, not a secret
-        self.enough = asyncio.Event()
-        self.channels: frozenset[str] = frozenset({"http", "grpc", "file", "queue"})
-        self.pause_seconds = 0.02
-        self.burst = asyncio.Event()
-
-    async def run(self) -> None:
-        """Return when `enough` is set, every producer has sent its share, and every event was answered."""
-        makers = {"http": HttpProducer, "grpc": GrpcProducer, "queue": QueueProducer, "file": FileProducer}
-        async with asyncio.TaskGroup() as group:
-            for channel, maker in makers.items():
-                if channel in self.channels:
-                    group.create_task(self._produce(channel, maker(self)))
-
-    async def flowing(self, seconds_max: float = 20.0) -> None:
-        """Return when events have been taken for a moment on every channel."""
-        wanted = {f"{self.journal.source}.{channel}" for channel in self.channels}
-        await until_true(lambda: wanted <= {sent.source for sent in self.journal.acknowledged()}, seconds_max)
-
-    async def _produce(self, channel: str, producer: "Producer") -> None:
-        async with producer, asyncio.TaskGroup() as calls:
-            places = asyncio.Semaphore(producer.calls_at_once)
-            made = 0
-            while made < self.quota or not self.enough.is_set():
-                await places.acquire()
-                attempts = self._next(channel, producer)
-                made += len(attempts)
-                calls.create_task(self._deliver(producer, attempts, places))
-                if self.burst.is_set():
-                    # Callers without number: nobody waits for a place any more.
-                    places.release()
-                # Slow at first sight, so that the fault meets traffic from its beginning to its end.
-                await asyncio.sleep(
-                    self.pause_seconds if self.burst.is_set() or made < 3 * self.quota else 10 * self.pause_seconds
-                )
-
-    def _next(self, channel: str, producer: "Producer") -> list[Attempt]:
-        count = 1 if self.random.random() < producer.singles else _BATCH
-        attempts = []
-        for _ in range(count):
-            sent = self.journal.new(channel, valid=self.random.random() >= _INVALID)
-            producer.finish(sent)
-            attempts.append(Attempt(sent, sent.first))
-        return attempts
-
-    async def _deliver(self, producer: "Producer", attempts: list[Attempt], places: asyncio.Semaphore) -> None:
-        try:
-            await self._until_told(producer, attempts)
-            again = [attempt for attempt in attempts if attempt.sent.key and self.random.random() < _DUPLICATES]
-            others = [self._contradict(attempt.sent) for attempt in attempts if self._may_contradict(attempt)]
-            if again and producer.may_repeat:
-                await self._until_told(producer, again, repeat=True)
-            if others and producer.may_repeat:
-                await self._until_told(producer, others)
-        finally:
-            places.release()
-
-    def _may_contradict(self, attempt: Attempt) -> bool:
-        sent = attempt.sent
-        return sent.valid and bool(sent.key) and not sent.becomes_failed and self.random.random() < _CONFLICTS
-
-    def _contradict(self, sent: Sent) -> Attempt:
-        version = Version(self.journal.content())
-        sent.versions.append(version)
-        return Attempt(sent, version)
-
-    async def _until_told(self, producer: "Producer", attempts: list[Attempt], *, repeat: bool = False) -> None:
-        open_attempts = attempts
-        while open_attempts:
-            self.journal.expect(open_attempts)
-            told_before = [attempt.version.told for attempt in open_attempts]
-            answered = await producer.send(open_attempts)
-            self.journal.note(open_attempts)
-            if repeat and answered:
-                return
-            open_attempts = [
-                attempt
-                for attempt, before in zip(open_attempts, told_before, strict=True)
-                if attempt.version.told is None or (repeat and attempt.version.told is before and not answered)
-            ]
-            if open_attempts:
-                await asyncio.sleep(_PAUSE_SECONDS * (0.5 + self.random.random()))
-
 
 class Producer:
     """What the channels have in common."""
@@ -140,7 +47,7 @@ class Producer:
     singles = 0.5
     may_repeat = True
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: "Load") -> None:
         self.load = load
         self.world = load.world
         self.journal = load.journal
@@ -226,6 +133,12 @@ class HttpProducer(Producer):
         return all(result["status"] in _TOLD for result in results)
 
 
+def _is_torn(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether the client's library made this status, of a stream that broke off: the server says why it fails."""
+    from_server = any(name == "grpc-status-details-bin" for name, _ in error.trailing_metadata() or ())
+    return not from_server and _TORN.search(error.details() or "") is not None
+
+
 class GrpcProducer(Producer):
     """`Ingest`, `IngestBatch` and now and then a stream."""
 
@@ -297,8 +210,10 @@ class GrpcProducer(Producer):
             # A call that the server had when it died.
             case grpc.StatusCode.CANCELLED:
                 return False
+            case grpc.StatusCode.INTERNAL if _is_torn(error):
+                return False
             case code:
-                self.journal.calls[f"unexpected gRPC {code.name}"] += 1
+                self.journal.calls[f"unexpected gRPC {code.name}: {error.details()}"] += 1
                 return False
         return True
 

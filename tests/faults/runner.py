@@ -14,7 +14,7 @@ from faults.books import balance
 from faults.case import Case, Context
 from faults.checks import Baseline, Logs, Verdict, judge, read_ledger, wait_drained
 from faults.journal import Journal
-from faults.producers import Load
+from faults.load import Load
 from faults.world import World, new_world
 
 

@@ -11,14 +11,16 @@ from typing import Final
 
 from faults.case import Case
 from faults.cases_edges import CASES as EDGES
+from faults.cases_files import CASES as FILES
 from faults.cases_mutants import CASES as MUTANTS
 from faults.cases_servers import CASES as SERVERS
 from faults.cases_services import CASES as SERVICES
 from faults.cases_special import CASES as SPECIAL
+from faults.cases_upgrade import CASES as UPGRADE
 from faults.report import Screen, append, summary
 from faults.runner import run_cases
 
-ALL: Final[list[Case]] = [*SERVICES, *SERVERS, *EDGES, *SPECIAL, *MUTANTS]
+ALL: Final[list[Case]] = [*SERVICES, *SERVERS, *EDGES, *FILES, *SPECIAL, *UPGRADE, *MUTANTS]
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _EVENTS: Final = 2_000
 _SMOKE_EVENTS: Final = 600

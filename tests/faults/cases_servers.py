@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+from pathlib import Path
 from typing import Final
 
 import aio_pika
@@ -11,7 +13,9 @@ import redis.asyncio
 
 from etlpay_cli.layout import READER_ROLE
 from etlpay_cli.provision import LANES_VHOST
-from faults.case import Case, Context
+from faults.case import ALL_CHANNELS, Case, Context
+from faults.journal import Attempt
+from faults.producers import QueueProducer
 from faults.waiting import until_true
 from faults.world import HOST, World
 
@@ -85,9 +89,63 @@ async def _terminate_backends(context: Context) -> bool:
 async def _lock_table(context: Context) -> bool:
     async with context.world.owner() as owner, owner.transaction():
         await owner.execute("LOCK TABLE raw_events IN ACCESS EXCLUSIVE MODE")
-        await asyncio.sleep(12)
+        await asyncio.sleep(30)
         waiting = await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
     return bool(waiting)
+
+
+async def _disk_full(context: Context) -> bool:
+    """The raw events are in a file system of their own (`_raw_events_elsewhere`), and that is full for some seconds."""
+    ballast = _elsewhere(context.world) / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024 * 1024))
+    async with context.world.owner() as owner:
+        full = await until_true(lambda: _refuses_for_room(owner), 20)
+    await asyncio.sleep(6)
+    ballast.unlink()
+    return full
+
+
+async def _refuses_for_room(owner: asyncpg.Connection) -> bool:
+    try:
+        await owner.execute("CREATE TABLE faults_room TABLESPACE faults AS SELECT generate_series(1, 100000)")
+    except asyncpg.DiskFullError:
+        return True
+    await owner.execute("DROP TABLE faults_room")
+    return False
+
+
+def _elsewhere(world: World) -> Path:
+    return world.layout.state_folder / "elsewhere"
+
+
+async def _raw_events_elsewhere(world: World) -> None:
+    """Move the raw events to a file system of 64 MB more than they take."""
+    folder = _elsewhere(world)
+    folder.mkdir()
+    async with world.owner() as owner:
+        size = await owner.fetchval("SELECT pg_total_relation_size('raw_events')") + 64 * 1024**2
+        await _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+        (folder / "tablespace").mkdir()
+        database = world.layout.postgres.stat()
+        os.chown(folder / "tablespace", database.st_uid, database.st_gid)
+        await owner.execute(f"CREATE TABLESPACE faults LOCATION '{folder / 'tablespace'}'")
+        await owner.execute("ALTER TABLE raw_events SET TABLESPACE faults")
+
+
+async def _raw_events_back(world: World) -> None:
+    async with world.owner() as owner:
+        await owner.execute("ALTER TABLE raw_events SET TABLESPACE pg_default")
+        await owner.execute("DROP TABLESPACE faults")
+    await _run("umount", "--lazy", str(_elsewhere(world)))
+    _elsewhere(world).rmdir()
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    if await process.wait():
+        raise RuntimeError(f"{command[0]} failed")
 
 
 async def _read_only(context: Context) -> bool:
@@ -131,14 +189,22 @@ async def _exhaust_connections(context: Context) -> bool:
 
 async def _memory_alarm(context: Context) -> bool:
     await context.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1MB")
-    raised = await until_true(lambda: _alarms(context), 10)
+    raised = await until_true(lambda: _alarms(context, "memory"), 10)
     await asyncio.sleep(6)
     await context.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1GB")
     return raised
 
 
-async def _alarms(context: Context) -> bool:
-    return "memory" in (await context.rabbitmqctl("status")).lower().split("alarms")[1].split("tags")[0]
+async def _alarms(context: Context, kind: str) -> bool:
+    return kind in (await context.rabbitmqctl("status")).lower().split("alarms")[1].split("tags")[0]
+
+
+async def _disk_alarm(context: Context) -> bool:
+    await context.rabbitmqctl("set_disk_free_limit", "1000000GB")
+    raised = await until_true(lambda: _alarms(context, "disk"), 10)
+    await asyncio.sleep(6)
+    await context.rabbitmqctl("set_disk_free_limit", "50MB")
+    return raised
 
 
 async def _queue_full(context: Context) -> bool:
@@ -163,6 +229,18 @@ async def _delete_lane(context: Context) -> bool:
             await amqp_channel.queue_delete("etlpay.ingest")
             await asyncio.sleep(3)
     return True
+
+
+async def _cancel_consumer(context: Context) -> bool:
+    """The public queue is deleted, so that the broker cancels its consumer, which declares it again and goes on."""
+    connection = await aio_pika.connect(context.world.amqp_url("operator"))
+    async with connection, connection.channel() as amqp_channel:
+        for _ in range(3):
+            await amqp_channel.queue_delete("etl-queue")
+            await asyncio.sleep(2)
+    async with QueueProducer(context.load) as producer:
+        attempts = [Attempt(sent, sent.first) for sent in (context.load.journal.new("queue") for _ in range(50))]
+        return await until_true(lambda: producer.send(attempts), 20)
 
 
 async def _unbind(context: Context) -> bool:
@@ -203,6 +281,22 @@ def _cache(world: World) -> redis.asyncio.Redis:
     return redis.asyncio.Redis(host=HOST, port=world.ports["redis"], socket_timeout=5)
 
 
+async def _fill_cache(context: Context) -> bool:
+    """No room, and nothing may make any: every write is refused."""
+    async with _cache(context.world) as client:
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.config_set("maxmemory", "1")
+        try:
+            await client.set("etlpay:more", b"x")
+        except redis.exceptions.OutOfMemoryError:
+            refused = True
+        else:
+            refused = False
+        await asyncio.sleep(5)
+        await client.config_set("maxmemory", "0")
+    return refused
+
+
 async def _kill_cache(context: Context) -> bool:
     await context.child("valkey").kill(away_seconds=4)
     await context.child("valkey").wait_ready()
@@ -223,12 +317,16 @@ CASES: Final = [
     _frozen("valkey", 5),
     Case("cache killed", _kill_cache),
     Case("cache flushed", _flush),
+    Case("cache full", _fill_cache),
     Case("cache poisoned", _poison_cache),
-    Case("table locked for 12 s", _lock_table),
+    Case("table locked for 30 s", _lock_table),
+    Case("disk of the ledger full", _disk_full, before=_raw_events_elsewhere, after=_raw_events_back),
     Case("ledger read-only for 7 s", _read_only),
     Case("database connections exhausted", _exhaust_connections),
     Case("memory alarm of the broker", _memory_alarm),
+    Case("disk alarm of the broker", _disk_alarm),
     Case("queue full", _queue_full),
     Case("binding gone", _unbind),
+    Case("public queue deleted, three times", _cancel_consumer, channels=ALL_CHANNELS - {"queue"}),
     Case("lane deleted, three times", _delete_lane, channels=frozenset({"http", "grpc"})),
 ]

@@ -1,16 +1,14 @@
-"""Events and files that are trouble by themselves, and more of them than there is room for."""
+"""Events that are trouble by themselves, and more of them than there is room for."""
 
 import asyncio
-import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import aio_pika
 
 from etlpay_cli.provision import LANES_VHOST
-from faults.case import ALL_CHANNELS, Case, Context
+from faults.case import Case, Context
 from faults.checks import RSS_BYTES_MAX
 from faults.journal import Attempt, Sent, Told, Version
 from faults.mutants import mutated
@@ -20,7 +18,6 @@ from faults.world import SERVICES, World
 
 _POISON: Final = "kills whoever reads it"
 _REFUSED: Final = "is refused by the database"
-_MANY_FILES: Final = 5_000
 _HOT_CALLS: Final = 500
 
 
@@ -179,89 +176,6 @@ async def _flood(context: Context) -> bool:
     return load.journal.calls["later"] > 0
 
 
-async def _rewritten_file(context: Context) -> bool:
-    """A file that grows while it is read: every row once, those before and those after."""
-    world, journal = context.world, context.load.journal
-    rows = [journal.new("grown") for _ in range(3_000)]
-    for sent in rows:
-        sent.first.body = journal.content(id=sent.key)
-    folder = world.layout.files / "inbox" / f"{journal.source}.grown"
-    edge = world.edge("file-watcher", "amqp")
-    edge.hold()
-    await asyncio.to_thread(drop, folder, "grown.ndjson", [sent.first.body for sent in rows[:2_900]])
-    work = world.layout.files / "work" / folder.name / "grown.ndjson"
-    claimed = await until_true(work.exists, 20)
-    if claimed:
-        await asyncio.to_thread(_append, work, [sent.first.body for sent in rows[2_900:]])
-    edge.heal()
-    done = world.layout.files / "done" / folder.name / "grown.ndjson"
-    if await until_true(done.exists, 60):
-        for sent in rows if claimed else rows[:2_900]:
-            journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
-    else:
-        context.problems.append("the file that grew is not done")
-    return claimed
-
-
-def _append(path: Path, rows: list[bytes]) -> None:
-    with path.open("ab") as file:
-        file.write(b"\n".join(rows) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-async def _same_content(context: Context) -> bool:
-    """The same rows, without ids of their own, in files of other names: each row is one event."""
-    world, journal = context.world, context.load.journal
-    rows = [journal.new("twice") for _ in range(200)]
-    for sent in rows:
-        sent.key = ""
-    folder = world.layout.files / "inbox" / f"{journal.source}.twice"
-    names = ("first.ndjson", "second.ndjson", "third.jsonl")
-    for name in names:
-        await asyncio.to_thread(drop, folder, name, [sent.first.body for sent in rows])
-        await context.moment(0.0, 0.5)
-        await context.child("file-watcher").kill()
-    done = world.layout.files / "done" / folder.name
-    if not await until_true(lambda: all((done / name).exists() for name in names), 60):
-        context.problems.append("files of the same content are not done")
-        return True
-    for sent in rows:
-        journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
-    return True
-
-
-async def _many_files(context: Context) -> bool:
-    """Five thousand files come while nobody watches, and the watcher dies twice over them."""
-    world, journal = context.world, context.load.journal
-    watcher = context.child("file-watcher")
-    folder = world.layout.files / "inbox" / f"{journal.source}.many"
-    stopped = asyncio.Event()
-    sent = [journal.new("many") for _ in range(_MANY_FILES)]
-    for event in sent:
-        event.first.body = journal.content(id=event.key)
-
-    async def drop_all() -> None:
-        for number, event in enumerate(sent):
-            drop(folder, f"{number}.json", [event.first.body])
-            if number % 100 == 0:
-                await asyncio.sleep(0)
-        stopped.set()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(watcher.kill(away_seconds=4))
-        group.create_task(drop_all())
-    for _ in range(2):
-        await context.moment(1.0, 3.0)
-        await watcher.kill()
-    done = world.layout.files / "done" / folder.name
-    if not await until_true(lambda: done.exists() and len(list(done.iterdir())) == _MANY_FILES, 150):
-        context.problems.append("files that came while nobody watched are not done")
-    for event in sent:
-        journal.learn(Attempt(event, event.first), Told.ACCEPTED)
-    return stopped.is_set()
-
-
 async def _vanish(context: Context) -> bool:
     """Clients that go away in the middle of their call. What they sent is stored once or not at all."""
     journal, world = context.load.journal, context.world
@@ -279,15 +193,10 @@ async def _vanish(context: Context) -> bool:
     return True
 
 
-_NO_FILES: Final = ALL_CHANNELS - {"file"}
-
 CASES: Final = [
     Case("one hot id over all channels", _hot_id, smoke=True),
     Case("rows that the database refuses, in batches of 200", _refused_row, before=_refuse_rows, after=_refuse_nothing),
     Case("clients that vanish", _vanish),
-    Case("a file that grows while it is read", _rewritten_file, channels=_NO_FILES),
-    Case("same content under several names", _same_content),
-    Case("5000 files while nobody watches", _many_files, channels=_NO_FILES),
     Case("flood of twenty times the callers", _flood),
     Case(
         "poison message that kills the processor",

@@ -1,0 +1,217 @@
+"""Files that are written, moved, linked and changed while somebody reads them, and very many of them."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from faults.case import ALL_CHANNELS, Case, Context
+from faults.journal import Attempt, Sent, Told
+from faults.producers import drop
+from faults.waiting import until_true
+
+_NO_FILES: Final = ALL_CHANNELS - {"file"}
+_MANY_FILES: Final = 40_000
+_MANY_SECONDS_MAX: Final = 400.0
+
+
+def _rows(context: Context, name: str, count: int) -> list[Sent]:
+    """Return events that are rows of a file, each with an id of its own in it."""
+    journal = context.load.journal
+    rows = [journal.new(name) for _ in range(count)]
+    for sent in rows:
+        sent.first.body = journal.content(id=sent.key)
+    return rows
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
+
+
+def _lines(rows: list[Sent]) -> list[bytes]:
+    return [sent.first.body for sent in rows]
+
+
+def _folder(context: Context, name: str, state: str = "inbox") -> Path:
+    return context.world.layout.files / state / f"{context.load.journal.source}.{name}"
+
+
+async def _accepted(context: Context, rows: list[Sent], is_done: Callable[[], bool], seconds_max: float = 60) -> None:
+    """Count the rows as acknowledged once they are done; a file that does not end is a problem."""
+    if await until_true(is_done, seconds_max):
+        for sent in rows:
+            context.load.journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
+    else:
+        context.problems.append("a file is not done")
+
+
+async def _grown(context: Context) -> bool:
+    """A file that grows while it is read: every row once, those before and those after."""
+    rows = _rows(context, "grown", 3_000)
+    claimed, done = await _while_claimed(
+        context, "grown", rows[:2_900], lambda path: _write(path, _lines(rows[2_900:]), "ab")
+    )
+    await _accepted(context, rows if claimed else rows[:2_900], done.exists)
+    return claimed
+
+
+async def _rewritten(context: Context) -> bool:
+    """A file that is cut to nothing and written anew while it is read, in another order and with more rows."""
+    rows = _rows(context, "rewritten", 3_000)
+    anew = rows.copy()
+    context.random.shuffle(anew)
+    claimed, done = await _while_claimed(
+        context, "rewritten", rows[:2_900], lambda path: _write(path, _lines(anew), "wb")
+    )
+    await _accepted(context, rows if claimed else rows[:2_900], done.exists)
+    return claimed
+
+
+async def _while_claimed(
+    context: Context, name: str, rows: list[Sent], change: Callable[[Path], None]
+) -> tuple[bool, Path]:
+    """Drop a file, and change it while the watcher has claimed it and can publish nothing of it."""
+    edge = context.world.edge("file-watcher", "amqp")
+    edge.hold()
+    await asyncio.to_thread(drop, _folder(context, name), f"{name}.ndjson", _lines(rows))
+    work = _folder(context, name, "work") / f"{name}.ndjson"
+    claimed = await until_true(work.exists, 20)
+    if claimed:
+        await asyncio.to_thread(change, work)
+    edge.heal()
+    return claimed, _folder(context, name, "done") / f"{name}.ndjson"
+
+
+def _write(path: Path, lines: list[bytes], mode: str) -> None:
+    with path.open(mode) as file:
+        file.write(b"\n".join(lines) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+async def _written_slowly(context: Context) -> bool:
+    """A file under its own name from the first byte on, written with pauses longer than a file has to be quiet for."""
+    rows = _rows(context, "slow", 200)
+    folder = _folder(context, "slow")
+    folder.mkdir(parents=True)
+    done = _folder(context, "slow", "done") / "slow.ndjson"
+    with (folder / "slow.ndjson").open("wb") as file:
+        for start in range(0, len(rows), 10):
+            data = b"".join(line + b"\n" for line in _lines(rows[start : start + 10]))
+            # In the middle of a row, too.
+            for part in (data[:-40], data[-40:]):
+                file.write(part)
+                file.flush()
+                await asyncio.sleep(context.random.uniform(0.0, 0.4))
+        early = done.exists()
+    if early:
+        context.problems.append("a file was done before it was written")
+    await _accepted(context, rows, done.exists)
+    return True
+
+
+async def _renamed_about(context: Context) -> bool:
+    """Files that change their names while the watcher would like to claim them."""
+    files, lines = 60, 20
+    rows = _rows(context, "renamed", files * lines)
+    folder = _folder(context, "renamed")
+    done = _folder(context, "renamed", "done")
+    renamed = 0
+    async with asyncio.TaskGroup() as group:
+
+        async def move(number: int) -> None:
+            nonlocal renamed
+            name = folder / f"{number}.ndjson"
+            drop(folder, name.name, _lines(rows[number * lines : (number + 1) * lines]))
+            for turn in range(12):
+                other = folder / f"{number}-{turn}.{context.random.choice(('ndjson', 'jsonl', 'tmp'))}"
+                try:
+                    name.rename(other)
+                except FileNotFoundError:
+                    return
+                name, renamed = other, renamed + 1
+                await asyncio.sleep(context.random.uniform(0.0, 0.15))
+            if name.suffix == ".tmp" and name.exists():
+                name.rename(folder / f"{number}-last.ndjson")
+
+        for number in range(files):
+            group.create_task(move(number))
+    await _accepted(context, rows, lambda: _count(done) >= files)
+    return renamed > files
+
+
+async def _linked(context: Context) -> bool:
+    """Links to files elsewhere, to devices and to nothing, and pipes: none is read, and the files beside them are."""
+    rows = _rows(context, "linked", 100)
+    folder = _folder(context, "linked")
+    folder.mkdir(parents=True)
+    # Stored, it would be an event of this case that nobody sent.
+    elsewhere = context.world.layout.state_folder / "elsewhere.ndjson"
+    elsewhere.write_bytes(context.load.journal.content(id="elsewhere") + b"\n")
+    targets = {"file": elsewhere, "device": Path("/dev/zero"), "nothing": Path("/nowhere"), "folder": elsewhere.parent}
+    for name, target in targets.items():
+        (folder / f"{name}.ndjson").symlink_to(target)
+    os.mkfifo(folder / "pipe.ndjson")
+    other = context.world.layout.files / "inbox" / f"{context.load.journal.source}.folder"
+    other.symlink_to(elsewhere.parent, target_is_directory=True)
+    await asyncio.to_thread(drop, folder, "real.ndjson", _lines(rows))
+    await _accepted(context, rows, (_folder(context, "linked", "done") / "real.ndjson").exists)
+    # Some scans more, in which they might be taken.
+    await asyncio.sleep(2)
+    taken = [name for name in (*targets, "pipe") if (_folder(context, "linked", "done") / f"{name}.ndjson").exists()]
+    context.problems += [f"a {name} was read as a file" for name in taken]
+    other.unlink(missing_ok=True)
+    return elsewhere.exists()
+
+
+async def _same_content(context: Context) -> bool:
+    """The same rows, without ids of their own, in files of other names: each row is one event."""
+    journal = context.load.journal
+    rows = [journal.new("twice") for _ in range(200)]
+    for sent in rows:
+        sent.key = ""
+    names = ("first.ndjson", "second.ndjson", "third.jsonl")
+    for name in names:
+        await asyncio.to_thread(drop, _folder(context, "twice"), name, _lines(rows))
+        await context.moment(0.0, 0.5)
+        await context.child("file-watcher").kill()
+    done = _folder(context, "twice", "done")
+    await _accepted(context, rows, lambda: all((done / name).exists() for name in names))
+    return True
+
+
+async def _many(context: Context) -> bool:
+    """Forty thousand files come while nobody watches, and the watcher dies twice over them."""
+    watcher = context.child("file-watcher")
+    rows = _rows(context, "many", _MANY_FILES)
+    folder, done = _folder(context, "many"), _folder(context, "many", "done")
+
+    def drop_all() -> None:
+        for number, sent in enumerate(rows):
+            drop(folder, f"{number}.json", [sent.first.body])
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watcher.kill(away_seconds=8))
+        group.create_task(asyncio.to_thread(drop_all))
+    for _ in range(2):
+        await context.moment(1.0, 3.0)
+        await watcher.kill()
+    await _accepted(
+        context,
+        rows,
+        lambda: done.exists() and sum(1 for _ in done.iterdir()) == _MANY_FILES,
+        seconds_max=_MANY_SECONDS_MAX,
+    )
+    return True
+
+
+CASES: Final = [
+    Case("a file that grows while it is read", _grown, channels=_NO_FILES),
+    Case("a file that is rewritten while it is read", _rewritten, channels=_NO_FILES),
+    Case("a file that is written slowly", _written_slowly),
+    Case("files that are renamed about", _renamed_about),
+    Case("links, devices and pipes in an inbox", _linked),
+    Case("same content under several names", _same_content),
+    Case("40000 files while nobody watches", _many, channels=_NO_FILES, seconds_max=_MANY_SECONDS_MAX + 60),
+]

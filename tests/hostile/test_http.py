@@ -1,6 +1,6 @@
 """HTTP that is too much, or is none: what no client library would send, to the running gateway.
 
-What the server's own limits do in small (lengths, heads, deadlines) stands in tests/integration/api_gateway/test_door.py.
+What its limits do in small (lengths, heads, deadlines) stands in tests/integration/api_gateway/test_door.py.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import bz2
 import gzip
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import repeat
 
 import pytest
@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 HUNDRED_MB = 100_000_000
 PROBLEM = b"application/problem+json"
 EVENT = b'{"source_name": "%b", "payload": {"mark": "%b"}}'
-PACKED = {
+PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
     "deflate": zlib.compress,

@@ -221,21 +221,30 @@ class EtlServicer:
                 request = await context.read()
                 if not isinstance(request, bytes):  # grpc.aio.EOF
                     return
-                answers.put_nowait(group.create_task(self._batch_of_stream(request, context)))
+                admitted = asyncio.Event()
+                answers.put_nowait(group.create_task(self._batch_of_stream(request, context, admitted)))
+                # Not one more is read while there is no room for this one: what waits would be in nobody's count.
+                await admitted.wait()
         finally:
             answers.put_nowait(None)
 
-    async def _batch_of_stream(self, request: bytes, context: Context) -> pb.IngestBatchResponse | Status:
+    async def _batch_of_stream(
+        self, request: bytes, context: Context, admitted: asyncio.Event
+    ) -> pb.IngestBatchResponse | Status:
         """Return the status instead of raising it: what came before this batch is answered first.
 
-        The caller is asked for with each batch, so a key that is revoked ends its open streams.
+        `admitted` is set once there was room for it, or never will be. The caller is asked for with each batch, so a
+        key that is revoked ends its open streams.
         """
         try:
             terms = self._terms(context)
             await self._room.wait_for(len(request))
+            admitted.set()
             return await self._ingest_batch(request, terms)
         except RejectedCallError as error:
             return error.status
+        finally:
+            admitted.set()
 
     async def _stop_at_drain(self, reading: asyncio.Task[None]) -> None:
         await self._draining.wait()

@@ -1,0 +1,255 @@
+"""gRPC that is too much, or is none: what a client may do to the running door.
+
+Its errors and their details stand in tests/integration/grpc_ingest/test_door.py.
+"""
+
+import asyncio
+import random
+import struct
+
+import grpc
+import grpc.aio
+import pytest
+
+from shared.rpc.etlpay_pb2 import IngestBatchRequest, IngestRequest
+from support.hostile import CANARY
+from support.stack import Stack, until
+
+MIB = 1024 * 1024
+CALLS_MAX = 1_000
+METHODS = ("Ingest", "IngestBatch", "IngestStream")
+UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_metadata_size", 64 * MIB))
+OF_EACH_METHOD = pytest.mark.parametrize("method", METHODS)
+
+Code = grpc.StatusCode
+Stream = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+def event(source: str, key: str = "", *, fill: int = 0) -> IngestRequest:
+    payload = f'{{"mark": "{CANARY}", "fill": "{"x" * fill}"}}'
+    return IngestRequest(source_name=source, payload_json=payload, id=key)
+
+
+def open_stream(grpc_channel: grpc.aio.Channel, requests: list[bytes] | None = None, **options: object) -> Stream:
+    """Return a stream that sends these requests, or that is written to."""
+    many: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+    many = grpc_channel.stream_stream("/etlpay.EtlService/IngestStream")
+    return many(None if requests is None else iter(requests), **options)  # type: ignore[arg-type]  # options of any type
+
+
+async def call(grpc_channel: grpc.aio.Channel, method: str, request: bytes, **options: object) -> tuple[Code, str]:
+    """Return the code of a call with one request of any bytes, and everything that its answer says."""
+    path = f"/etlpay.EtlService/{method}"
+    try:
+        if method == "IngestStream":
+            answers = [answer async for answer in open_stream(grpc_channel, [request], **options)]
+        else:
+            unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = grpc_channel.unary_unary(path)
+            answers = [await unary(request, **options)]  # type: ignore[arg-type]  # as above
+    except grpc.aio.AioRpcError as error:
+        return error.code(), f"{error.details()}{error.trailing_metadata()}"
+    return Code.OK, repr(answers)
+
+
+async def stored(stack: Stack, source: str) -> int:
+    [row] = await stack.fetch("SELECT count(*) AS count FROM events WHERE source = $1", source)
+    count: int = row["count"]
+    return count
+
+
+@OF_EACH_METHOD
+async def test_a_message_of_100_mb(stack: Stack, source: str, method: str) -> None:
+    async with grpc.aio.insecure_channel(stack.grpc, options=UNLIMITED) as channel:
+        code, told = await call(channel, method, event(source, fill=100 * MIB).SerializeToString())
+        again, _ = await call(channel, "Ingest", event(source).SerializeToString())
+
+    assert code is Code.RESOURCE_EXHAUSTED
+    assert CANARY not in told
+    assert again is Code.OK
+    assert await stored(stack, source) == 1
+
+
+async def test_a_payload_that_is_too_large_in_a_message_that_is_not(stack: Stack, source: str) -> None:
+    request = event(source, fill=MIB)
+    batch = IngestBatchRequest(requests=[event(source), request, event(source)]).SerializeToString()
+
+    async with grpc.aio.insecure_channel(stack.grpc) as channel:
+        alone, told = await call(channel, "Ingest", request.SerializeToString())
+        among, answers = await call(channel, "IngestBatch", batch)
+
+    assert (alone, among) == (Code.INVALID_ARGUMENT, Code.OK)
+    assert CANARY not in told + answers
+    assert answers.count("SUCCESS") == 2
+    assert answers.count("REFUSED") == 1
+    assert await stored(stack, source) == 2
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+@OF_EACH_METHOD
+async def test_a_compressed_bomb_is_not_unpacked(
+    stack: Stack, source: str, method: str, compression: grpc.Compression
+) -> None:
+    bomb = event(source, fill=100 * MIB).SerializeToString()
+
+    async with grpc.aio.insecure_channel(stack.grpc, options=UNLIMITED, compression=compression) as channel:
+        code, told = await call(channel, method, bomb)
+
+    assert code is Code.RESOURCE_EXHAUSTED
+    assert "Decompressed message larger than max" in told
+    assert CANARY not in told
+    assert await stored(stack, source) == 0
+
+
+@OF_EACH_METHOD
+async def test_garbage_is_refused_or_means_nothing(stack: Stack, source: str, method: str) -> None:
+    """Random bytes, and a good message with one byte changed: protobuf reads some as messages, which may be stored."""
+    dice = random.Random(8)  # noqa: S311 - the same bytes each time
+    good = IngestBatchRequest(requests=[event(source)]).SerializeToString()
+    good = event(source).SerializeToString() if method == "Ingest" else good
+    requests = [dice.randbytes(dice.randrange(200)) for _ in range(200)]
+    requests += [
+        good[:place] + bytes([good[place] ^ 1 << dice.randrange(8)]) + good[place + 1 :] for place in range(len(good))
+    ]
+
+    async with grpc.aio.insecure_channel(stack.grpc) as channel:
+        answers = [await call(channel, method, request) for request in requests]
+
+    assert {code for code, _ in answers} <= {Code.INVALID_ARGUMENT, Code.OK}
+    assert [told for code, told in answers if code is Code.INVALID_ARGUMENT and CANARY in told] == []
+
+
+async def test_streams_that_never_close(stack: Stack, source: str) -> None:
+    """A thousand are served, the others are told at once that it is too much, and afterwards all is as before."""
+    apart = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(stack.grpc, options=apart) for _ in range(16)]
+    batch = IngestBatchRequest(requests=[event(source, "one")]).SerializeToString()
+    try:
+        streams = [open_stream(channel) for channel in channels for _ in range(125)]
+        refused = await until(lambda: _ended(streams), lambda ended: len(ended) == len(streams) - CALLS_MAX)
+        codes = {await stream.code() for stream in refused}
+        held = [stream for stream in streams if not stream.done()]
+        alone, _ = await call(channels[-1], "Ingest", event(source).SerializeToString())
+        served = await asyncio.gather(*(_first_answer(stream, batch) for stream in held))
+        for stream in held:
+            stream.cancel()
+    finally:
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+    assert codes == {alone} == {Code.RESOURCE_EXHAUSTED}
+    assert served == [True] * CALLS_MAX
+    async with grpc.aio.insecure_channel(stack.grpc) as channel:
+        request = event(source, "one").SerializeToString()
+        await until(lambda: call(channel, "Ingest", request), lambda answer: answer[0] is Code.OK)
+    assert await stored(stack, source) == 1
+
+
+async def _ended(streams: list[Stream]) -> list[Stream]:
+    return [stream for stream in streams if stream.done()]
+
+
+async def _first_answer(stream: Stream, batch: bytes) -> bool:
+    await stream.write(batch)
+    return isinstance(await stream.read(), bytes)
+
+
+async def _count(stream: Stream) -> int:
+    return len([answer async for answer in stream])
+
+
+async def test_deadlines_of_a_millisecond(stack: Stack, source: str) -> None:
+    """Whatever such a client got to know: sent again with its id, each event is stored once."""
+    requests = [event(source, str(number)).SerializeToString() for number in range(500)]
+
+    async with grpc.aio.insecure_channel(stack.grpc) as channel:
+        hasty = await asyncio.gather(*(call(channel, "Ingest", each, timeout=0.001) for each in requests))
+        patient = await asyncio.gather(*(_until_taken(channel, each) for each in requests))
+
+    assert Code.DEADLINE_EXCEEDED in {code for code, _ in hasty}
+    assert set(patient) == {Code.OK}
+    assert await stored(stack, source) == 500
+
+
+async def _until_taken(grpc_channel: grpc.aio.Channel, request: bytes) -> Code:
+    """Repeat as a client should where the server has too many streams that ended early still in its books."""
+    answer = await until(
+        lambda: call(grpc_channel, "Ingest", request, timeout=15), lambda answer: answer[0] is not Code.UNAVAILABLE
+    )
+    return answer[0]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [("x-large", "x" * MIB)],
+        [(f"x-{number}", "x") for number in range(5_000)],
+        [("prefer", "x" * 30_000)],
+        [("x-bin", bytes(MIB))],
+        [("authorization", "Bearer " + CANARY * 1_000)],
+    ],
+    ids=["one", "many", "prefer", "binary", "authorization"],
+)
+@OF_EACH_METHOD
+async def test_huge_metadata(stack: Stack, source: str, method: str, metadata: list[tuple[str, str | bytes]]) -> None:
+    async with grpc.aio.insecure_channel(stack.grpc, options=UNLIMITED) as channel:
+        code, told = await call(channel, method, event(source).SerializeToString(), metadata=metadata)
+
+    assert code is Code.RESOURCE_EXHAUSTED
+    assert CANARY not in told
+    assert await stored(stack, source) == 0
+
+
+async def test_streams_that_are_cancelled_in_the_middle(stack: Stack, source: str) -> None:
+    batches = [
+        IngestBatchRequest(requests=[event(source, f"{batch}-{n}") for n in range(50)]).SerializeToString()
+        for batch in range(40)
+    ]
+    async with grpc.aio.insecure_channel(stack.grpc) as channel:
+        streams = [open_stream(channel) for _ in batches]
+        for place, (stream, batch) in enumerate(zip(streams, batches, strict=True)):
+            await stream.write(batch)
+            if place % 2:
+                await asyncio.sleep(0.01)
+            stream.cancel()
+
+        again = await _count(open_stream(channel, batches))
+
+    assert again == len(batches)
+    assert await stored(stack, source) == 2_000
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS, HEADERS, CONTINUATION, RST_STREAM, PING = 4, 1, 9, 3, 6
+
+
+def frame(kind: int, body: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
+    return struct.pack(">I", len(body))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 100,
+        b"\x16\x03\x01" + bytes(range(256)) * 400,
+        PREFACE + b"\xff" * 100_000,
+        PREFACE + frame(SETTINGS) + frame(PING, bytes(8)) * 20_000,
+        PREFACE + frame(SETTINGS) * 100_000,
+        PREFACE
+        + frame(SETTINGS)
+        + frame(HEADERS, stream=1)
+        + frame(CONTINUATION, b"\x00\x01x\x01y" * 3_000, stream=1) * 500,
+    ],
+    ids=["HTTP/1.1", "TLS", "garbage", "pings", "settings", "headers without end"],
+)
+async def test_what_is_not_grpc(stack: Stack, sent: bytes) -> None:
+    """Whether anything is said to it, and when the connection ends, is the library's; it harms nobody."""
+    host, port = stack.grpc.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(3):
+            while await reader.read(65_536):
+                pass
+    except (ConnectionError, TimeoutError):
+        pass
+    finally:
+        writer.transport.abort()

@@ -23,6 +23,7 @@ _OPEN_FILES_MORE: Final = 40
 # The line that ends a traceback which was printed and not logged, inside groups too; and what such a line may say
 # where a surprise was asked for. The last is how the gRPC library takes leave of a loop that ended with an error.
 _END: Final = re.compile(rb"[ |]*([A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b.*)")
+_UNEXPECTED: Final = b"ended by an unexpected error"
 _SURPRISE: Final = {
     *(
         f"shared.failpoints.InjectedError: {place}".encode()
@@ -236,8 +237,11 @@ class Logs:
                 verdict.fault(f"a secret in {path.name}")
             if CANARY.encode() in text:
                 verdict.fault(f"a payload in {path.name}")
-            if path.stem in SERVICES and b"Traceback" in (_without_the_surprise(text) if surprised else text):
+            told = _without_the_surprise(text) if surprised else text
+            if path.stem in SERVICES and b"Traceback" in told:
                 verdict.fault(f"a traceback in {path.name}")
+            if path.stem in SERVICES and _UNEXPECTED in told:
+                verdict.fault(f"an unexpected end in {path.name}")
 
 
 def _without_the_surprise(text: bytes) -> bytes:

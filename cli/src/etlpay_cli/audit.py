@@ -28,6 +28,10 @@ _SPAN_MAX: Final = timedelta(days=366)
 _read_page = msgspec.json.Decoder(Page).decode
 
 
+class _UnavailableError(StackError):
+    """Later it may."""
+
+
 def parse_span(text: str) -> timedelta:
     """Return the time that `24h`, `30m` or `7d` stand for. Raises StackError (usage)."""
     found = _SPAN.fullmatch(text)
@@ -56,7 +60,8 @@ async def audit(  # noqa: PLR0913 - what an operator can ask for
 ) -> Verdict:
     """Return the verdict over the hours from `since` to `until` ago, once it is settled or `wait_seconds` have passed.
 
-    What is missing is given that time to come, too: a processor may have it in hand, where no queue shows it.
+    What is missing is given that time to come, too: a processor may have it in hand, where no queue shows it. And so is
+    a gateway that cannot answer now.
 
     Raises:
         StackError: the gateway cannot answer.
@@ -65,11 +70,17 @@ async def audit(  # noqa: PLR0913 - what an operator can ask for
     deadline = loop.time() + wait_seconds
     while True:
         now = datetime.now(UTC)
-        hours = list(hours_between(now - since, now - until))
-        verdict = judge([page for hour in hours for page in await _pages(http, hour, source)])
-        if loop.time() >= deadline or not (verdict.unsettled or verdict.wrong):
-            return verdict
-        progress(f"not settled yet: {'; '.join(verdict.unsettled) or 'something is missing, and may still come'}")
+        try:
+            hours = hours_between(now - since, now - until)
+            verdict = judge([page for hour in hours for page in await _pages(http, hour, source)])
+        except _UnavailableError as error:
+            if loop.time() >= deadline:
+                raise
+            progress(str(error))
+        else:
+            if loop.time() >= deadline or not (verdict.unsettled or verdict.wrong):
+                return verdict
+            progress(f"not settled yet: {'; '.join(verdict.unsettled) or 'something is missing, and may still come'}")
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
@@ -105,8 +116,14 @@ async def _pages(http: httpx2.AsyncClient, hour: datetime, source: str | None) -
 async def _page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
     try:
         response = await http.get("/api/audit", params=query)
+        if response.status_code == httpx2.codes.SERVICE_UNAVAILABLE:
+            raise _UnavailableError("the gateway cannot answer now (503)", exit_code=UNAVAILABLE)
         if response.status_code != httpx2.codes.OK:
             raise StackError(f"GET /api/audit answered {response.status_code}", exit_code=UNAVAILABLE)
         return _read_page(response.content)
+    except httpx2.TransportError as error:
+        raise _UnavailableError(
+            f"the gateway cannot be reached ({type(error).__name__})", exit_code=UNAVAILABLE
+        ) from error
     except (httpx2.HTTPError, msgspec.DecodeError) as error:
         raise StackError(f"the gateway cannot answer ({type(error).__name__})", exit_code=UNAVAILABLE) from error

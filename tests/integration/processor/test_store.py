@@ -2,9 +2,12 @@
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
+from typing import cast
 
 import asyncpg
 import pytest
+from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor.ids import LedgerIds
@@ -187,3 +190,20 @@ async def test_the_view_shows_the_payload_whether_it_is_the_body_or_a_result(
     assert sorted(map(tuple, rows), key=str) == sorted(
         [("shop", "http", "SUCCESS", '{"amount": 0.10}'), ("shop", "http", "FAILED", None)], key=str
     )
+
+
+async def test_a_pool_without_a_connection_left_is_an_outage_like_any_other(engine: AsyncEngine) -> None:
+    """PostgreSQL stands still, and others hold every connection: it may work later, and is no end of the process."""
+    pool = cast("QueuePool", engine.pool)
+    pool._timeout = 0.2
+    store = Store(engine)
+    await write(store, event(b'{"n": 1}', key="a"))
+    async with AsyncExitStack() as held:
+        for _ in range(pool.size()):
+            await held.enter_async_context(engine.connect())
+
+        with pytest.raises(UnavailableError):
+            await write(store, event(b'{"n": 2}', key="b"))
+
+    [outcome] = await write(store, event(b'{"n": 2}', key="b"))
+    assert outcome.disposition is STORED

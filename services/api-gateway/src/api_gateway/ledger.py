@@ -102,6 +102,8 @@ def create_reader(settings: PostgresSettings) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=settings.postgres_seconds_max,
         isolation_level="AUTOCOMMIT",
+        # After PostgreSQL was away the first question would find the end of an old connection, and answer 503.
+        pool_pre_ping=True,
         # Error messages would quote the parameters.
         hide_parameters=True,
         connect_args={

@@ -85,8 +85,10 @@ class InboxWatcher:
             try:
                 async for _ in self._changes():
                     self._changed.set()
-            except (OSError, RuntimeError) as error:
-                log.warning("no notifications from the kernel; the periodic scan goes on", error=type(error).__name__)
+            # The library raises groups, such as for a link to itself that somebody drops.
+            except* (OSError, RuntimeError) as group:
+                names = [type(error).__name__ for error in group.exceptions]
+                log.warning("no notifications from the kernel; the periodic scan goes on", errors=names)
             await asyncio.sleep(_WATCH_AGAIN_SECONDS)
 
     def _changes(self) -> AsyncIterator[object]:

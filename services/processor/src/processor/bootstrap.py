@@ -35,7 +35,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _POSTGRES: Final = "postgres"
 _WATCH_SECONDS: Final = 2.0
 _GRPC_GRACE_SECONDS: Final = 10.0
-_RECEIPTS_IN_HAND_MAX: Final = 8
 
 
 async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
@@ -102,7 +101,7 @@ async def _keep_receipts(settings: ProcessorSettings, book: ReceiptBook, stoppin
         settings,
         name="processor receipts",
         queue=RECEIPTS_QUEUE,
-        prefetch_count=_RECEIPTS_IN_HAND_MAX,
+        prefetch_count=1,
         declare=declare_lanes,
         settle=partial(settle_receipt, keep=book.keep),
         proved=True,

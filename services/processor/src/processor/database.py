@@ -6,6 +6,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from processor.statements import CHECK_LEDGER
@@ -15,6 +16,9 @@ from shared.settings import PostgresSettings
 # SQLSTATE classes and codes (PostgreSQL documentation, appendix A).
 _RETRYABLE: Final = ("08", "40", "53", "55P03", "57", "58", "25006")
 _PERMANENT: Final = ("22", "23", "54")
+
+# What asking PostgreSQL may end with; `classified` says what is to be done about it.
+LEDGER_ERRORS: Final = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
 
 
 class PermanentDataError(PermanentError):
@@ -75,7 +79,7 @@ async def check(engine: AsyncEngine) -> None:
     try:
         async with engine.connect() as connection:
             found = (await connection.execute(CHECK_LEDGER)).one()
-    except (DBAPIError, OSError, TimeoutError) as error:
+    except LEDGER_ERRORS as error:
         problem = classified(error)
         if isinstance(problem, FatalError):
             # Before the first migration there is no table to ask, no privilege to ask it, and no role to come in with.

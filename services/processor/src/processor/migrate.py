@@ -7,10 +7,9 @@ from typing import Final
 import structlog
 from alembic import command
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processor.database import classified, create_engine, migrations
+from processor.database import LEDGER_ERRORS, classified, create_engine, migrations
 from processor.settings import MigrationSettings
 from shared.contracts.errors import EtlPayError, UnavailableError
 from shared.models import PROCESSOR_ROLE, READER_ROLE
@@ -36,7 +35,7 @@ async def migrate(settings: MigrationSettings) -> None:
             try:
                 async with engine.begin() as connection:
                     await _migrate(connection, settings)
-            except (DBAPIError, OSError, TimeoutError) as error:
+            except LEDGER_ERRORS as error:
                 problem = classified(error)
                 if not isinstance(problem, UnavailableError):
                     raise problem from error

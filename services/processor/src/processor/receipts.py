@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from processor.database import classified
+from processor.database import LEDGER_ERRORS, classified
 from processor.statements import ADD_RECEIPT
 from shared.contracts.receipt import Count, Fate, Receipt, start_of
 
@@ -27,7 +26,7 @@ class ReceiptBook:
                     ADD_RECEIPT,
                     {"instance": receipt.instance, "number": receipt.number, "service": receipt.service} | columns,
                 )
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except LEDGER_ERRORS as error:
             raise classified(error) from error
 
 

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processor.database import PermanentDataError, classified
+from processor.database import LEDGER_ERRORS, PermanentDataError, classified
 from processor.ids import LedgerIds
 from processor.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SETTLEMENTS, ADD_SOURCES, FIND_FIRSTS, FIND_SOURCES
 from processor.transform import Draft, failed, same_payload
@@ -76,7 +76,7 @@ class Store:
             numbered = [_Numbered(number, entry) for number, entry in zip(ids, firsts.values(), strict=True)]
             numbered.sort(key=_event_id)
             return await self._commit(entries, numbered, processed_at)
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except LEDGER_ERRORS as error:
             raise classified(error) from error
 
     @property

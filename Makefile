@@ -34,8 +34,8 @@ test: venv ## run every test that this machine can run (ARGS="tests/unit -k name
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: faults
-faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; SEED=1,2 CASES="broker,files" EVENTS=2000 choose)
-	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(SMOKE),--smoke) $(if $(SEED),--seed $(SEED)) \
+faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; COMPOSE=1: of containers; SEED=1,2 CASES="broker,files" EVENTS=2000 choose)
+	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(SMOKE),--smoke) $(if $(COMPOSE),--compose) $(if $(SEED),--seed $(SEED)) \
 		$(if $(CASES),--cases "$(CASES)") $(if $(EVENTS),--events $(EVENTS)) \
 		$(if $(SMOKE)$(CASES),,--report docs/faults.md)
 

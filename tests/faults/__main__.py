@@ -6,10 +6,12 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from faults.case import Case
+from faults.cases_compose import CASES as COMPOSE
 from faults.cases_edges import CASES as EDGES
 from faults.cases_files import CASES as FILES
 from faults.cases_mutants import CASES as MUTANTS
@@ -18,7 +20,10 @@ from faults.cases_services import CASES as SERVICES
 from faults.cases_special import CASES as SPECIAL
 from faults.cases_upgrade import CASES as UPGRADE
 from faults.report import Screen, append, summary
-from faults.runner import run_cases
+from faults.runner import Judged, run_cases
+from faults.runner_compose import run_container_cases
+
+C = TypeVar("C", bound=Judged)
 
 ALL: Final[list[Case]] = [*SERVICES, *SERVERS, *EDGES, *FILES, *SPECIAL, *UPGRADE, *MUTANTS]
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -28,17 +33,19 @@ _SMOKE_EVENTS: Final = 600
 
 def choose(names: str, *, smoke: bool) -> list[Case]:
     """Return the cases whose names hold one of the words, separated by commas; all where there are none."""
+    return [case for case in _named(ALL, names) if case.smoke or not smoke]
+
+
+def _named(cases: Sequence[C], names: str) -> list[C]:
     wanted = [word.strip().lower() for word in names.split(",") if word.strip()]
-    return [
-        case
-        for case in ALL
-        if (case.smoke or not smoke) and (not wanted or any(word in case.name.lower() for word in wanted))
-    ]
+    return [case for case in cases if not wanted or any(word in case.name.lower() for word in wanted)]
 
 
 def main() -> int:
     """Return the exit code: 0 passed, 1 not, 2 nothing to do."""
     arguments = _parser().parse_args()
+    if arguments.compose:
+        return _run_in_containers(arguments)
     cases = choose(arguments.cases, smoke=arguments.smoke)
     if arguments.list or not cases:
         print("\n".join(case.name for case in cases or ALL))  # noqa: T201 - a program for the terminal
@@ -56,9 +63,26 @@ def main() -> int:
     return 0 if all(result.passed for result in results) else 1
 
 
+def _run_in_containers(arguments: argparse.Namespace) -> int:
+    cases = _named(COMPOSE, arguments.cases)
+    if arguments.list:
+        print("\n".join(case.name for case in cases))  # noqa: T201 - a program for the terminal
+        return 0
+    events = arguments.events or _EVENTS
+    results = []
+    with Screen(len(cases) * len(arguments.seed)) as screen:
+        for seed in arguments.seed:
+            results += asyncio.run(run_container_cases(cases, seed=seed, events=events, tell=screen.tell))
+    print(summary(results))  # noqa: T201 - a program for the terminal
+    if arguments.report is not None:
+        append(arguments.report, results, events=events, where="containers under docker compose")
+    return 0 if all(result.passed for result in results) else 1
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="only the cases that stand for the others")
+    parser.add_argument("--compose", action="store_true", help="the cases of containers, in place of the others")
     parser.add_argument("--seed", type=_seeds, default=[1], help="one, or several separated by commas")
     parser.add_argument("--cases", default="", help="words of names, separated by commas")
     parser.add_argument("--events", type=int, default=0, help="events of each case, at least")

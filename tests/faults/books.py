@@ -11,13 +11,14 @@ from etlpay_cli.errors import StackError
 from etlpay_cli.judgement import Verdict as Books
 from faults.checks import Verdict
 from faults.journal import Journal
-from faults.world import HOST, World
+from faults.world import HOST, Place
 
-_SETTLED_SECONDS_MAX: Final = 20.0
+# Two receipts of ten seconds, and some time.
+_SETTLED_SECONDS_MAX: Final = 45.0
 _SINCE: Final = timedelta(hours=1)
 
 
-async def balance(world: World, journal: Journal, verdict: Verdict, *, parked: int) -> None:
+async def balance(world: Place, journal: Journal, verdict: Verdict, *, parked: int) -> None:
     """Note what does not balance in the books of a case of which `parked` events ended among the parked."""
     sources = sorted({sent.source for sent in journal.events})
     async with connect_to(f"http://{HOST}:{world.ports['http']}", "") as http:

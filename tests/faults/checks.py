@@ -12,7 +12,7 @@ import asyncpg
 
 from faults.journal import CANARY, Journal, Sent, Told
 from faults.waiting import until_true
-from faults.world import SERVICES, World
+from faults.world import SERVICES, Place, World
 
 DRAIN_SECONDS_MAX: Final = 60.0
 RSS_BYTES_MAX: Final = 150 * 1024**2
@@ -81,13 +81,13 @@ class Ledger:
         return self.by_body.get((sent.source, sent.first.body), [])
 
 
-async def read_ledger(world: World, source: str) -> Ledger:
+async def read_ledger(world: Place, source: str) -> Ledger:
     """Return everything that is stored of a case."""
-    async with world.owner() as owner, owner.transaction(isolation="repeatable_read", readonly=True):
-        return Ledger(await owner.fetch(_STORED, f"{source}."), await owner.fetch(_CONFLICTS, f"{source}."))
+    async with world.ledger() as reader, reader.transaction(isolation="repeatable_read", readonly=True):
+        return Ledger(await reader.fetch(_STORED, f"{source}."), await reader.fetch(_CONFLICTS, f"{source}."))
 
 
-async def wait_drained(world: World, journal: Journal, seconds_max: float = DRAIN_SECONDS_MAX) -> float:
+async def wait_drained(world: Place, journal: Journal, seconds_max: float = DRAIN_SECONDS_MAX) -> float:
     """Return how many seconds it took until every acknowledged event was stored and every service was ready."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -98,7 +98,7 @@ async def wait_drained(world: World, journal: Journal, seconds_max: float = DRAI
     return loop.time() - begun
 
 
-async def _all_stored(world: World, journal: Journal) -> bool:
+async def _all_stored(world: Place, journal: Journal) -> bool:
     try:
         ledger = await read_ledger(world, journal.source)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

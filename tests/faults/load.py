@@ -7,7 +7,7 @@ from typing import Final
 from faults.journal import Attempt, Journal, Sent, Version
 from faults.producers import FileProducer, GrpcProducer, HttpProducer, Producer, QueueProducer
 from faults.waiting import until_true
-from faults.world import World
+from faults.world import Place
 
 _PAUSE_SECONDS: Final = 0.15
 _BATCH: Final = 25
@@ -19,7 +19,7 @@ _INVALID: Final = 0.01
 class Load:
     """All producers of one case, and when they may stop."""
 
-    def __init__(self, world: World, journal: Journal, *, events: int, seed: int) -> None:
+    def __init__(self, world: Place, journal: Journal, *, events: int, seed: int) -> None:
         """`events` is how many there are at least, over all channels."""
         self.world = world
         self.journal = journal

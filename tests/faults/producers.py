@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 # What the client's library says of a connection that ended within a stream.
 _TORN: Final = re.compile(
-    r"RST_STREAM|stream (was )?removed|GOAWAY|transport|reset by peer|socket closed", re.IGNORECASE
+    r"Internal error from Core|RST_STREAM|stream (was )?removed|GOAWAY|transport|reset by peer|socket closed",
+    re.IGNORECASE,
 )
 _CALL_SECONDS_MAX: Final = 20.0
 _TOLD: Final = {
@@ -298,7 +299,7 @@ class FileProducer(Producer):
     async def send(self, attempts: list[Attempt]) -> bool:
         source = attempts[0].sent.source
         name = f"{attempts[0].sent.versions[0].body[-24:-12].hex()}-{self.random.getrandbits(48):012x}.ndjson"
-        files = self.world.layout.files
+        files = self.world.files
         await asyncio.to_thread(drop, files / "inbox" / source, name, [attempt.version.body for attempt in attempts])
         done, failed = files / "done" / source / name, files / "failed" / source / name
         await until_true(lambda: done.exists() or failed.exists(), None)

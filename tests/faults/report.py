@@ -83,13 +83,20 @@ def summary(results: Sequence[Result]) -> str:
     )
 
 
-def append(page: Path, results: Sequence[Result], *, events: int, now: Callable[[], datetime] | None = None) -> None:
+def append(
+    page: Path,
+    results: Sequence[Result],
+    *,
+    events: int,
+    where: str = "local servers",
+    now: Callable[[], datetime] | None = None,
+) -> None:
     """Append a run to the page."""
     moment = now() if now else datetime.now(UTC)
     lines = [
         f"\n## {moment:%Y-%m-%d %H:%M} UTC\n",
         f"{summary(results)}\n",
-        f"At least {events} events per case; local servers; {_machine()}.\n",
+        f"At least {events} events per case; {where}; {_machine()}.\n",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{'---|' * len(_COLUMNS)}",
         *(f"| {' | '.join(row(result))} |" for result in results),

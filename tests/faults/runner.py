@@ -9,6 +9,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from faults.books import balance
 from faults.case import Case, Context
@@ -18,11 +19,23 @@ from faults.load import Load
 from faults.world import World, new_world
 
 
+class Judged(Protocol):
+    """A case of any kind, as its result knows it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the report."""
+
+    @property
+    def must_fail(self) -> bool:
+        """Whether the checks must see that something is wrong."""
+
+
 @dataclass
 class Result:
     """What became of a case."""
 
-    case: Case
+    case: Judged
     seed: int
     fired: bool = False
     verdict: Verdict = field(default_factory=Verdict)
@@ -106,7 +119,7 @@ async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, event
             await balance(world, journal, result.verdict, parked=case.parked)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary
-        result.verdict.fault(f"{type(error).__name__}: {_first_line(error)}")
+        result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")
         (world.layout.logs / "harness.log").write_text(traceback.format_exc())
     finally:
         journal.close()
@@ -153,7 +166,8 @@ def _keep_logs(world: World, folder: Path, result: Result) -> None:
     (folder / "problems").write_text("\n".join(f"{count} x {what}" for what, count in result.verdict.problems.items()))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the beginning of what went wrong first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__} {error}".split("\n")[0][:200]

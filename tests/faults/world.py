@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import asyncpg
 
@@ -43,6 +43,27 @@ _FAST: Final = {
 }
 
 
+class Place(Protocol):
+    """An EtlPay that runs somewhere, as producers and those who judge it see it."""
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """Where its doors listen: `http` and `grpc`."""
+
+    @property
+    def files(self) -> Path:
+        """The folder that holds inbox/ and done/."""
+
+    def amqp_url(self, user: str, vhost: str = "") -> str:
+        """RabbitMQ as a user."""
+
+    def ledger(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
+        """Give a connection that may read everything."""
+
+    async def wait_ready(self, seconds_max: float = 60.0) -> None:
+        """Return when every service is ready. Raises TimeoutError."""
+
+
 @dataclass
 class Fault:
     """A failpoint that was set, and the file that tells whether it came true."""
@@ -65,6 +86,7 @@ class World:
     def __init__(self, root: Path) -> None:
         """Prepare; nothing is started."""
         self.layout = Layout(root)
+        self.files = self.layout.files
         self.ports = choose_ports({}, {}, unusual)
         self.edges: dict[tuple[str, str], Edge] = {}
         self.children: dict[str, Child] = {}
@@ -98,6 +120,10 @@ class World:
             yield connection
         finally:
             await connection.close(timeout=5)
+
+    def ledger(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
+        """See `Place.ledger`."""
+        return self.owner()
 
     def secrets(self) -> Iterator[str]:
         """Yield every password of this world."""

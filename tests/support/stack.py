@@ -88,11 +88,11 @@ async def until(
 
 
 @contextmanager
-def run_stack(mode: str, folder: Path) -> Iterator[Stack]:
+def run_stack(mode: str, folder: Path, **environment_more: str) -> Iterator[Stack]:
     """Run the whole system in `mode` with state of its own until the block ends, then leave nothing behind."""
     if mode == "docker":
         _copy_checkout(folder)
-    environment = stack_environment(folder, COMPOSE_PROJECT_NAME=COMPOSE_PROJECT)
+    environment = stack_environment(folder, **{"COMPOSE_PROJECT_NAME": COMPOSE_PROJECT} | environment_more)
     try:
         run_etlpay("up", "--mode", mode, environment=environment, timeout=900)
         told: dict[str, Any] = msgspec.json.decode(run_etlpay("status", "--json", environment=environment).stdout)

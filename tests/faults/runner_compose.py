@@ -1,0 +1,73 @@
+"""Runs the cases of containers one after the other in one stack, and judges each as the others are judged."""
+
+import asyncio
+import random
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from faults.books import balance
+from faults.cases_compose import ContainerCase
+from faults.checks import judge, read_ledger, wait_drained
+from faults.containers import Containers, moment, new_containers
+from faults.journal import CANARY, Journal
+from faults.load import Load
+from faults.runner import Result, first_line
+
+_SECONDS_MAX: Final = 300.0
+
+
+async def run_container_cases(
+    cases: Sequence[ContainerCase], *, seed: int, events: int, tell: Callable[[Result], None]
+) -> list[Result]:
+    """Run the cases in a stack of containers that is built for them and deleted after them."""
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="etlpay-faults-") as folder, new_containers(Path(folder)) as containers:
+        await containers.wait_ready()
+        for case in cases:
+            results.append(await _run(containers, case, Path(folder), seed=seed, events=events))
+            tell(results[-1])
+    return results
+
+
+async def _run(containers: Containers, case: ContainerCase, folder: Path, *, seed: int, events: int) -> Result:
+    begun = time.monotonic()
+    result = Result(case, seed)
+    since = moment()
+    own_seed = seed ^ zlib.crc32(case.name.encode())
+    journal = Journal(folder / "journal", f"{seed}-{own_seed:x}", own_seed)
+    try:
+        load = Load(containers, journal, events=events, seed=own_seed)
+        async with asyncio.timeout(_SECONDS_MAX), asyncio.TaskGroup() as group:
+            group.create_task(load.run())
+            await load.flowing()
+            try:
+                result.fired = await case.inflict(containers, random.Random(own_seed))  # noqa: S311 - a seeded test
+            finally:
+                load.enough.set()
+            healed = time.monotonic()
+            await containers.wait_ready()
+            result.recovery_seconds = time.monotonic() - healed
+        result.recovery_seconds += await wait_drained(containers, journal, case.drain_seconds_max)
+        result.verdict = judge(journal, await read_ledger(containers, journal.source))
+        if result.recovery_seconds > case.drain_seconds_max:
+            result.verdict.fault("ready and drained too late")
+        await balance(containers, journal, result.verdict, parked=0)
+    # Whatever a case does, the next one has its turn, and this one its place in the report.
+    except Exception as error:  # noqa: BLE001 - the loop boundary
+        result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")
+    finally:
+        journal.close()
+    logs = await containers.logs(since)
+    for what, sign in (
+        ("a payload", CANARY.encode()),
+        ("a traceback", b"Traceback"),
+        ("an unexpected end", b"ended by an"),
+    ):
+        if sign in logs:
+            result.verdict.fault(f"{what} in the logs")
+    result.seconds = time.monotonic() - begun
+    return result

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from faults.runner import Result
 
-_COLUMNS: Final = ("case", "seed", "fault", "acknowledged", "stored", "lost", "doubled", "recovery", "result")
+_TOGETHER: Final = (
+    "case", "seeds", "fault came true", "acknowledged", "stored", "lost", "doubled", "longest recovery", "result"
+)  # fmt: skip
 
 
 class Screen:
@@ -70,6 +73,30 @@ def row(result: Result) -> tuple[str, ...]:
     )
 
 
+def together(results: Sequence[Result]) -> tuple[str, ...]:
+    """Return the cells of one case over all its seeds: sums, and of the recoveries the longest."""
+    verdicts = [result.verdict for result in results]
+    words = Counter(result.word for result in results)
+    return (
+        results[0].case.name,
+        ", ".join(str(result.seed) for result in results),
+        f"{sum(result.fired for result in results)} times",
+        str(sum(verdict.acknowledged for verdict in verdicts)),
+        str(sum(verdict.stored for verdict in verdicts)),
+        str(sum(verdict.lost for verdict in verdicts)),
+        str(sum(verdict.doubled for verdict in verdicts)),
+        f"{max(result.recovery_seconds for result in results):.1f} s",
+        ", ".join(word if len(words) == 1 else f"{count} {word}" for word, count in words.items()),
+    )
+
+
+def _by_case(results: Sequence[Result]) -> list[list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.case.name, []).append(result)
+    return list(found.values())
+
+
 def summary(results: Sequence[Result]) -> str:
     """Return a run in a sentence."""
     sound = [result for result in results if not result.case.must_fail]
@@ -97,9 +124,9 @@ def append(
         f"\n## {moment:%Y-%m-%d %H:%M} UTC\n",
         f"{summary(results)}\n",
         f"At least {events} events per case; {where}; {_machine()}.\n",
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{'---|' * len(_COLUMNS)}",
-        *(f"| {' | '.join(row(result))} |" for result in results),
+        f"| {' | '.join(_TOGETHER)} |",
+        f"|{'---|' * len(_TOGETHER)}",
+        *(f"| {' | '.join(together(of_case))} |" for of_case in _by_case(results)),
         *_problems(results),
     ]
     with page.open("a", encoding="utf-8") as file:
@@ -114,6 +141,6 @@ def _problems(results: Sequence[Result]) -> list[str]:
     failed = [result for result in results if not result.passed]
     return [
         "",
-        *(f"- {result.case.name}: {problem} ({count})" for result in failed
+        *(f"- {result.case.name}, seed {result.seed}: {problem} ({count})" for result in failed
           for problem, count in result.verdict.problems.items()),
     ] if failed else []  # fmt: skip

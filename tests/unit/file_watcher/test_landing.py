@@ -214,6 +214,18 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(
     assert all(path.read_bytes() == b"" for path in inbox.root.glob("done/shop/*.rejects.ndjson"))
 
 
+async def test_no_row_is_made_of_the_halves_of_two(inbox: Inbox) -> None:
+    """The file is rewritten in another order while it is read: what is in the reader's buffer ends within a row."""
+    rows = [b'{"id": "%d", "text": "%b"}' % (number, b"x" * (number % 97)) for number in range(20_000)]
+    place = inbox.drop("a.ndjson", b"\n".join(rows))
+    inbox.publisher = WritingPublisher(inbox.root / "work/shop/a.ndjson", b"\n".join(reversed(rows)))
+
+    await inbox.land(place)
+
+    assert set(inbox.bodies) == set(rows)
+    assert inbox.names("done") == {"a.ndjson"}
+
+
 async def test_the_origin_of_an_odd_name_can_be_stored(inbox: Inbox) -> None:
     await inbox.land(inbox.drop("a\n\udcff\u202e.json", b'{"a": 1}'))
 

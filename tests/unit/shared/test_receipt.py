@@ -1,5 +1,6 @@
 """The tally counts every answer once, under its source, channel and hour, and never grows beyond its limit."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -76,15 +77,39 @@ async def test_an_unconfirmed_receipt_is_sent_again_under_its_number_before_the_
     tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
     publisher.fault = OutcomeUnknownError("late")
 
-    assert not await sender._send_all()
+    assert not await sender._send()
     tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED, 5)])
     publisher.fault = None
-    assert await sender._send_all()
+    assert await sender._send()
 
     first, second = map(decode_receipt, publisher.receipts)
     assert (first.number, second.number) == (1, 2)
     assert first.instance == second.instance
     assert [receipt.counts[0].fates[Fate.STORED] for receipt in (first, second)] == [1, 5]
+
+
+class CountingPublisher(FakePublisher):
+    """Events go on being answered while a receipt is on its way."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self._tally = tally
+
+    async def publish_receipt(self, body: bytes) -> None:
+        self._tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
+        await super().publish_receipt(body)
+
+
+async def test_under_load_a_turn_sends_one_receipt() -> None:
+    tally = Tally()
+    publisher = CountingPublisher(tally)
+    sender = ReceiptSender(publisher, tally, service="test", interval_seconds=1)
+    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
+
+    async with asyncio.timeout(5):
+        assert await sender._send()
+
+    assert len(publisher.receipts) == 1
 
 
 async def test_closing_sends_what_is_left() -> None:

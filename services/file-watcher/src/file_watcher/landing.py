@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from file_watcher.assembly import Batch, assemble
-from file_watcher.claim import Claimed, Folders, Place
+from file_watcher.claim import Claimed, Folders, Place, Stamp
 from file_watcher.handover import Handover
 from file_watcher.mapping import CsvRows, DeriveKey, JsonRows, MapRow
 from file_watcher.metrics import count_file, count_refused
@@ -80,7 +80,7 @@ class Landing:
         while fingerprint:
             published = _Tally()
             try:
-                batches = await asyncio.to_thread(self._batches, claimed, kind, fingerprint.text)
+                batches = await asyncio.to_thread(self._batches, claimed, kind, fingerprint.text, stamp)
             except UnreadableError as error:
                 await self._reject_whole(rejects, error, claimed.source)
                 return FAILED
@@ -129,7 +129,7 @@ class Landing:
         await asyncio.to_thread(rejects.write, [Reject(0, str(error))])
         count_refused(1, source=source, received_at=now())
 
-    def _batches(self, claimed: Claimed, kind: FileKind, fingerprint: str) -> Iterator[Batch]:
+    def _batches(self, claimed: Claimed, kind: FileKind, fingerprint: str, stamp: Stamp) -> Iterator[Batch]:
         content = open_rows(claimed.file, kind, self._settings)
         map_row = row_mapping(
             content,
@@ -138,7 +138,15 @@ class Landing:
             id_field=self._settings.files_id_field,
             derive_key=lambda row: f"file:{fingerprint}:{row.number}",
         )
-        return assemble(content.rows, map_row, self._settings)
+        return _while_unchanged(assemble(content.rows, map_row, self._settings), claimed, stamp)
+
+
+def _while_unchanged(batches: Iterator[Batch], claimed: Claimed, stamp: Stamp) -> Iterator[Batch]:
+    """Yield batches until the file is no more what it was: a row that an edit tore in two is nobody's row."""
+    for batch in batches:
+        if claimed.stamp() != stamp:
+            return
+        yield batch
 
 
 class _Fingerprint(NamedTuple):

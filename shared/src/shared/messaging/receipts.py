@@ -46,7 +46,7 @@ class ReceiptSender:
             await first_of(self._closing, seconds_max=self._interval_seconds)
             # Asked before sending: what is counted while that lasts gets a turn of its own.
             closing = self._closing.is_set()
-            sent = await self._send_all()
+            sent = await self._send()
         if not sent:
             log.warning("the last receipt was not sent; `etlpay audit` will show its events as never acknowledged")
 
@@ -54,23 +54,31 @@ class ReceiptSender:
         """Let `run` send what is left, and return."""
         self._closing.set()
 
-    async def _send_all(self) -> bool:
-        """Return True when everything counted so far is with the broker."""
-        while self._unconfirmed or self._begin():
-            try:
-                await self._publisher.publish_receipt(self._unconfirmed or b"")
-            except RetryableError as error:
-                log.debug("receipt not confirmed; sending it again later", error=type(error).__name__)
-                return False
-            self._unconfirmed = None
+    async def _send(self) -> bool:
+        """Return True when everything counted before is with the broker: what was not confirmed, and one receipt more.
+
+        One: while events keep coming there is always something to tell, and a receipt is worth many of them.
+        """
+        if self._unconfirmed is not None and not await self._publish(self._unconfirmed):
+            return False
+        self._unconfirmed = self._begin()
+        return self._unconfirmed is None or await self._publish(self._unconfirmed)
+
+    async def _publish(self, receipt: bytes) -> bool:
+        try:
+            await self._publisher.publish_receipt(receipt)
+        except RetryableError as error:
+            log.debug("receipt not confirmed; sending it again later", error=type(error).__name__)
+            return False
+        self._unconfirmed = None
         return True
 
-    def _begin(self) -> bool:
-        """Make the next receipt, where something was counted."""
+    def _begin(self) -> bytes | None:
+        """Return the next receipt, where something was counted."""
         counts = self._tally.take()
         if not counts:
-            return False
+            return None
         self._number += 1
-        receipt = Receipt(service=self._service, instance=self._instance, number=self._number, counts=counts)
-        self._unconfirmed = encode_receipt(receipt)
-        return True
+        return encode_receipt(
+            Receipt(service=self._service, instance=self._instance, number=self._number, counts=counts)
+        )

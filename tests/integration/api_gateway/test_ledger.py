@@ -59,6 +59,33 @@ async def test_a_record_is_what_was_stored_byte_for_byte(engine: AsyncEngine, re
     assert await reader.record(record.id) == record
 
 
+@pytest.mark.parametrize("moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+async def test_the_first_and_the_last_moment_are_moments_like_others(
+    engine: AsyncEngine, reader: Ledger, owner: asyncpg.Connection, moment: datetime
+) -> None:
+    sent = msgspec.structs.replace(event(), occurred_at=moment)
+    await store(engine, sent)
+
+    record = await reader.record_of_event(sent.event_id)
+
+    assert record is not None
+    assert record.occurred_at == moment
+    assert await owner.fetchval("SELECT isfinite(occurred_at) FROM raw_events")
+
+
+async def test_an_infinite_moment_that_is_stored_already_is_read_as_the_moment_it_was(
+    engine: AsyncEngine, reader: Ledger, owner: asyncpg.Connection
+) -> None:
+    sent = event()
+    await store(engine, sent)
+    await owner.execute("UPDATE raw_events SET occurred_at = '-infinity'")
+
+    record = await reader.record_of_event(sent.event_id)
+
+    assert record is not None
+    assert record.occurred_at == datetime.min.replace(tzinfo=UTC)
+
+
 async def test_a_failed_record_has_its_reasons_and_no_result(engine: AsyncEngine, reader: Ledger) -> None:
     sent = event(key="a")
     await store(engine, sent, fail=True)

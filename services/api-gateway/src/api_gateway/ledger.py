@@ -17,16 +17,16 @@ from sqlalchemy import (
     cast,
     func,
     literal_column,
-    make_url,
     select,
     text,
     tuple_,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
+from shared import postgres
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, now
 from shared.contracts.outcome import Problem, RecordStatus
@@ -93,29 +93,14 @@ class RecordFilter(NamedTuple):
 
 
 def create_reader(settings: PostgresSettings) -> AsyncEngine:
-    """Return an engine that only reads, with a limit in time on every statement."""
-    password = settings.postgres_password.get_secret_value() or None
-    milliseconds = str(int(settings.postgres_seconds_max * 1000))
-    return create_async_engine(
-        make_url(settings.postgres_url).set(drivername="postgresql+asyncpg", password=password),
-        pool_size=settings.postgres_pool_max,
-        max_overflow=0,
-        pool_timeout=settings.postgres_seconds_max,
+    """Return an engine that only reads."""
+    return postgres.create_engine(
+        settings,
+        name="api-gateway",
+        server_settings={"default_transaction_read_only": "on"},
         isolation_level="AUTOCOMMIT",
         # After PostgreSQL was away the first question would find the end of an old connection, and answer 503.
         pool_pre_ping=True,
-        # Error messages would quote the parameters.
-        hide_parameters=True,
-        connect_args={
-            "timeout": settings.postgres_seconds_max,
-            "command_timeout": settings.postgres_seconds_max + 1,
-            "server_settings": {
-                "application_name": "api-gateway",
-                "default_transaction_read_only": "on",
-                "statement_timeout": milliseconds,
-                "client_connection_check_interval": "1000",
-            },
-        },
     )
 
 

@@ -4,12 +4,12 @@ from typing import Final
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor.statements import CHECK_LEDGER
+from shared import postgres
 from shared.contracts.errors import EtlPayError, FatalError, PermanentError, UnavailableError
 from shared.settings import PostgresSettings
 
@@ -31,29 +31,16 @@ class PermanentDataError(PermanentError):
 
 
 def create_engine(settings: PostgresSettings, *, name: str) -> AsyncEngine:
-    """Return an engine whose every statement has a limit in time, on our side and on the server's."""
-    password = settings.postgres_password.get_secret_value() or None
+    """Return an engine that writes: no transaction of it waits or idles without a limit."""
     milliseconds = str(int(settings.postgres_seconds_max * 1000))
-    return create_async_engine(
-        make_url(settings.postgres_url).set(drivername="postgresql+asyncpg", password=password),
-        pool_size=settings.postgres_pool_max,
-        max_overflow=0,
-        pool_timeout=settings.postgres_seconds_max,
-        # Error messages would quote the parameters, and with them payloads.
-        hide_parameters=True,
-        connect_args={
-            "timeout": settings.postgres_seconds_max,
-            "command_timeout": settings.postgres_seconds_max + 1,
-            "server_settings": {
-                "application_name": name,
-                # A plan made for any size of batch joins a thousand rows by comparing each with each.
-                "plan_cache_mode": "force_custom_plan",
-                "statement_timeout": milliseconds,
-                "lock_timeout": milliseconds,
-                "idle_in_transaction_session_timeout": milliseconds,
-                # The server notices that we are gone also while a statement runs.
-                "client_connection_check_interval": "1000",
-            },
+    return postgres.create_engine(
+        settings,
+        name=name,
+        server_settings={
+            # A plan made for any size of batch joins a thousand rows by comparing each with each.
+            "plan_cache_mode": "force_custom_plan",
+            "lock_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
         },
     )
 

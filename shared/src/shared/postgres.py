@@ -1,0 +1,78 @@
+"""The engine that asks PostgreSQL: limits in time on both sides, errors without values, moments that stay exact."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from shared.settings import PostgresSettings
+
+# PostgreSQL counts microseconds from here (its documentation, "Date/Time Types"), and keeps the two ends of the
+# counter for its infinities.
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_ENDS: Final = {-(2**63): datetime.min.replace(tzinfo=UTC), 2**63 - 1: datetime.max.replace(tzinfo=UTC)}
+
+
+def create_engine(
+    settings: PostgresSettings,
+    *,
+    name: str,
+    server_settings: Mapping[str, str],
+    **options: Any,  # noqa: ANN401 - as `create_async_engine` takes them
+) -> AsyncEngine:
+    """Return an engine whose every statement has a limit in time, on our side and on the server's.
+
+    Moments are stored as they are. asyncpg by itself writes the first moment of year 1 (what Go and protobuf call the
+    zero time) as `-infinity`, the last one of year 9999 as `infinity`, and reads both without a time zone.
+
+    Args:
+        settings: where PostgreSQL is, and the limits.
+        name: what PostgreSQL calls the connections (`application_name`).
+        server_settings: further settings of the session.
+        options: what the engine does differently.
+    """
+    password = settings.postgres_password.get_secret_value() or None
+    engine = create_async_engine(
+        make_url(settings.postgres_url).set(drivername="postgresql+asyncpg", password=password),
+        pool_size=settings.postgres_pool_max,
+        max_overflow=0,
+        pool_timeout=settings.postgres_seconds_max,
+        # Error messages would quote the parameters, and with them payloads.
+        hide_parameters=True,
+        connect_args={
+            "timeout": settings.postgres_seconds_max,
+            "command_timeout": settings.postgres_seconds_max + 1,
+            "server_settings": {
+                "application_name": name,
+                "statement_timeout": str(int(settings.postgres_seconds_max * 1000)),
+                # The server notices that we are gone also while a statement runs.
+                "client_connection_check_interval": "1000",
+                **server_settings,
+            },
+        },
+        **options,
+    )
+    event.listen(engine.sync_engine, "connect", _keep_moments_exact)
+    return engine
+
+
+def _keep_moments_exact(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.run_async(
+        lambda driver: driver.set_type_codec(
+            "timestamptz", schema="pg_catalog", encoder=_encode, decoder=_decode, format="tuple"
+        )
+    )
+
+
+def _encode(moment: datetime) -> tuple[int]:
+    return ((moment - _EPOCH) // _MICROSECOND,)
+
+
+def _decode(counted: tuple[int]) -> datetime:
+    [microseconds] = counted
+    return _ENDS.get(microseconds) or _EPOCH + timedelta(microseconds=microseconds)

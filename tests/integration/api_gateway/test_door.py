@@ -206,6 +206,21 @@ async def test_a_request_that_would_like_an_upgrade_is_served_as_it_is(door: Doo
         assert d.stored() == 2
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [b"NONSENSE\r\n\r\n", b"POST /api/ingest HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"],
+    ids=["head", "body"],
+)
+async def test_a_client_that_goes_on_sending_what_is_refused_still_gets_the_answer(
+    door: DoorMaker, broken: bytes
+) -> None:
+    """Closed at once, the connection would be reset, and the answer lost with it."""
+    async with door() as d:
+        found = await d.send(broken, *[b"x" * 65_536] * 3, pause=0.1)
+
+    assert statuses(found) == [400]
+
+
 async def test_connections_beyond_the_limit_get_503_and_those_open_are_served(door: DoorMaker) -> None:
     async with door(http_connections_max=1, http_head_seconds_max=5) as d:
         reader, writer = await asyncio.open_connection("127.0.0.1", d.port)

@@ -11,6 +11,7 @@ from api_gateway.paths import BATCH_PATH
 from api_gateway.problems import HEAD, MALFORMED, OVERLOADED, Kind, problem_answer
 
 _UPGRADE_HEADERS: Final = (b"connection", b"upgrade", b"http2-settings")
+_LINGER_SECONDS_MAX: Final = 2.0
 
 
 class _HeadTooLargeError(ValueError):
@@ -36,7 +37,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start waiting for the first request."""
         super().connection_made(transport)
         if len(self.connections) > self.connections_max:
+            # At once: one that lingered would take the place of the next.
             self._refuse(OVERLOADED, "There are too many connections.")
+            self.transport.close()
         else:
             self._await_head()
 
@@ -48,6 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse; what does not complete a head in time, or is larger than one may be, ends the connection."""
         if self._broken or self.transport.is_closing():
+            # Dropped, not left unread: see `_linger`.
             return
         if self._between_requests():
             self._head_bytes += len(data)
@@ -57,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError:
             self._break_off()
-        if self.transport.is_closing():
+        if self._broken or self.transport.is_closing():
             return
         if not self._between_requests():
             self._stop_waiting()
@@ -119,13 +123,25 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.cycle.response_started or self.cycle.scope["path"] == BATCH_PATH:
             self.transport.close()
         else:
+            # Nothing of it is served any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
             self._refuse(MALFORMED, "The body is not sent as HTTP/1.1 says.")
+            self._linger()
 
     def _refuse_head(self) -> None:
         if self._head_bytes > self.head_bytes_max:
             self._refuse(HEAD, f"The head must not be larger than {self.head_bytes_max} bytes.")
         else:
             self._refuse(MALFORMED, "This is not HTTP/1.1.")
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close when the client has, or soon: to close on bytes that are unread is to reset, and the answer is lost."""
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS_MAX, self.timeout_keep_alive_handler)
 
     def _refuse(self, kind: Kind, detail: str) -> None:
         answer = problem_answer(kind, detail)
@@ -139,7 +155,6 @@ class BoundedProtocol(HttpToolsProtocol):
                 answer.body,
             )
         )
-        self.transport.close()
 
     def _feed(self, data: bytes) -> None:
         """Parse. A request that would like an upgrade (HTTP/2 clients ask by habit) is served as if it had not asked.

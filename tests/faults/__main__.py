@@ -12,20 +12,14 @@ from typing import Final, TypeVar
 
 from faults.case import Case
 from faults.cases_compose import CASES as COMPOSE
-from faults.cases_edges import CASES as EDGES
-from faults.cases_files import CASES as FILES
-from faults.cases_mutants import CASES as MUTANTS
-from faults.cases_servers import CASES as SERVERS
-from faults.cases_services import CASES as SERVICES
-from faults.cases_special import CASES as SPECIAL
-from faults.cases_upgrade import CASES as UPGRADE
+from faults.matrix import ALL
 from faults.report import Screen, append, summary
-from faults.runner import Judged, run_cases
+from faults.runner import Judged
 from faults.runner_compose import run_container_cases
+from faults.seeds import run_seeds
 
 C = TypeVar("C", bound=Judged)
 
-ALL: Final[list[Case]] = [*SERVICES, *SERVERS, *EDGES, *FILES, *SPECIAL, *UPGRADE, *MUTANTS]
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _EVENTS: Final = 2_000
 _SMOKE_EVENTS: Final = 600
@@ -51,15 +45,17 @@ def main() -> int:
         print("\n".join(case.name for case in cases or ALL))  # noqa: T201 - a program for the terminal
         return 0 if arguments.list else 2
     events = arguments.events or (_SMOKE_EVENTS if arguments.smoke else _EVENTS)
-    results = []
     with Screen(len(cases) * len(arguments.seed)) as screen:
-        for seed in arguments.seed:
-            results += asyncio.run(
-                run_cases(cases, seed=seed, events=events, keep_files=arguments.logs, tell=screen.tell)
-            )
+        results = run_seeds(
+            [case.name for case in cases],
+            seeds=arguments.seed,
+            events=events,
+            keep_files=arguments.logs,
+            tell=screen.tell,
+        )
     print(summary(results))  # noqa: T201 - a program for the terminal
     if arguments.report is not None:
-        append(arguments.report, results, events=events)
+        append(arguments.report, results, events=events, where="local servers, each seed with its own, side by side")
     return 0 if all(result.passed for result in results) else 1
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor.cache import CacheFeeder
+from processor.database import Connections
 from processor.pipeline import Pipeline, called
 from processor.store import Store
 from shared.cache import Cache
@@ -21,8 +21,8 @@ STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposi
 class _OnPostgres:
     """The pipeline behind the processor's doors."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._write = called(Pipeline(Store(engine), CacheFeeder(Cache(None, seconds=1))).write)
+    def __init__(self, connections: Connections) -> None:
+        self._write = called(Pipeline(Store(connections), CacheFeeder(Cache(None, seconds=1))).write)
 
     async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
         return await self._write(events)
@@ -92,5 +92,5 @@ class TestTwin(Suite):
 
 class TestOnPostgres(Suite):
     @pytest.fixture
-    def processing(self, engine: AsyncEngine) -> Processing:
-        return _OnPostgres(engine)
+    def processing(self, connections: Connections) -> Processing:
+        return _OnPostgres(connections)

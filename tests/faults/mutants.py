@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncpg
 
 import processor.__main__ as program
 from etlpay_cli.local.program import Program
@@ -59,29 +58,33 @@ def _ack_before_commit() -> None:
 
 def _no_unique_key() -> None:
     """The constraint is dropped by the test, and with it the clause that needs one."""
-    plain = str(ADD_EVENTS)
-    without = plain.replace("ON CONFLICT (event_id) DO NOTHING", "")
-    if without == plain:
+    without = ADD_EVENTS.replace("ON CONFLICT (event_id) DO NOTHING", "")
+    if without == ADD_EVENTS:
         raise AssertionError("the statement is another one now")
-    vars(store)["ADD_EVENTS"] = text(without)
+    vars(store)["ADD_EVENTS"] = without
 
 
 def _key_in_second_transaction() -> None:
     """The raw event is committed by itself, and the record that belongs to it by itself."""
-    first, _, second = str(ADD_EVENTS).rpartition("INSERT INTO processed_records")
-    only_raw = text(first + " SELECT id FROM stored")  # noqa: S608 - parts of our own statement
-    inputs = first[: first.index(", stored AS (")]
-    records = second.replace("JOIN stored USING (id)", "WHERE id = ANY(CAST(:new AS bigint[]))")
-    only_records = text(f"{inputs} INSERT INTO processed_records {records}")
+    both, _, where = ADD_EVENTS.rpartition("WHERE (id IN")
+    only_raw, _, only_records = both.rpartition("INSERT INTO processed_records")
+    if "(SELECT id FROM stored)) IS TRUE" not in where:
+        raise AssertionError("the statement is another one now")
+    add_raw = f"{only_raw} SELECT id FROM stored"  # noqa: S608 - parts of our own statement
+    add_records = f"INSERT INTO processed_records {only_records} WHERE id = ANY($15::bigint[])"
+    # Each gets the parameters that it names, numbered anew.
+    for old, new in (("$3::", "$2::"), ("$5::", "$3::"), ("$12::", "$4::"), ("$13::", "$5::"), ("$14::", "$6::")):
+        add_records = add_records.replace(old, new, 1)
+    add_records = add_records.replace("$15::timestamptz", "$7::timestamptz").replace("$15::bigint", "$8::bigint")
 
     async def insert(
-        self: store.Store, connection: AsyncConnection, numbered: Sequence[store._Numbered], processed_at: datetime
+        self: store.Store, connection: asyncpg.Connection, numbered: Sequence[store._Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         columns = self._columns(numbered)
-        async with self._engine.begin() as other:
-            new = list(await other.scalars(only_raw, columns))
+        new = {row[0] for row in await connection.fetch(add_raw, *columns[:11])}
         failpoint("mutant.between_transactions")
-        await connection.execute(only_records, {**columns, "processed_at": processed_at, "new": new})
+        of_records = [columns[place] for place in (0, 2, 4, 11, 12, 13)]
+        await connection.execute(add_records, *of_records, processed_at, list(new))
         return {
             each.entry.event.event_id: Outcome(
                 disposition=Disposition.STORED,
@@ -91,7 +94,7 @@ def _key_in_second_transaction() -> None:
                 processed_at=processed_at,
             )
             for each in numbered
-            if each.id in set(new)
+            if each.id in new
         }
 
     store.Store._insert = insert  # type: ignore[method-assign] # broken on purpose

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from processor.database import create_engine
+from processor.database import Connections
 from processor.migrate import migrate
 from processor.settings import MigrationSettings, ProcessorSettings
 from support.servers import ROLE_PASSWORD, Servers
@@ -56,8 +55,11 @@ def processor_settings(ledger: Servers) -> ProcessorSettings:
 
 
 @pytest.fixture
-async def engine(processor_settings: ProcessorSettings, owner: asyncpg.Connection) -> AsyncIterator[AsyncEngine]:  # noqa: ARG001 - an empty ledger
-    """The processor's engine, on a ledger without rows."""
-    engine = create_engine(processor_settings, name="test")
-    yield engine
-    await engine.dispose()
+async def connections(
+    processor_settings: ProcessorSettings,
+    owner: asyncpg.Connection,  # noqa: ARG001 - an empty ledger
+) -> AsyncIterator[Connections]:
+    """The processor's connections, on a ledger without rows."""
+    connections = await Connections.open(processor_settings, name="test")
+    yield connections
+    await connections.close()

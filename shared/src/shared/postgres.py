@@ -1,9 +1,10 @@
-"""The engine that asks PostgreSQL: limits in time on both sides, errors without values, moments that stay exact."""
+"""How services connect to PostgreSQL: limits in time on both sides, errors without values, moments that stay exact."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import asyncpg
 from sqlalchemy import event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -18,6 +19,38 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDS: Final = {-(2**63): datetime.min.replace(tzinfo=UTC), 2**63 - 1: datetime.max.replace(tzinfo=UTC)}
 
 
+def connect_options(settings: PostgresSettings, *, name: str, server_settings: Mapping[str, str]) -> dict[str, Any]:
+    """Return how asyncpg connects: every statement has a limit in time, on our side and on the server's.
+
+    Args:
+        settings: where PostgreSQL is, and the limits.
+        name: what PostgreSQL calls the connections (`application_name`).
+        server_settings: further settings of the session.
+    """
+    return {
+        "timeout": settings.postgres_seconds_max,
+        "command_timeout": settings.postgres_seconds_max + 1,
+        "server_settings": {
+            "application_name": name,
+            "statement_timeout": str(int(settings.postgres_seconds_max * 1000)),
+            # The server notices that we are gone also while a statement runs.
+            "client_connection_check_interval": "1000",
+            **server_settings,
+        },
+    }
+
+
+async def keep_moments_exact(connection: asyncpg.Connection) -> None:
+    """Let a connection store moments as they are.
+
+    asyncpg by itself writes the first moment of year 1 (what Go and protobuf call the zero time) as `-infinity`, the
+    last one of year 9999 as `infinity`, and reads both without a time zone.
+    """
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_encode, decoder=_decode, format="tuple"
+    )
+
+
 def create_engine(
     settings: PostgresSettings,
     *,
@@ -25,17 +58,7 @@ def create_engine(
     server_settings: Mapping[str, str],
     **options: Any,  # noqa: ANN401 - as `create_async_engine` takes them
 ) -> AsyncEngine:
-    """Return an engine whose every statement has a limit in time, on our side and on the server's.
-
-    Moments are stored as they are. asyncpg by itself writes the first moment of year 1 (what Go and protobuf call the
-    zero time) as `-infinity`, the last one of year 9999 as `infinity`, and reads both without a time zone.
-
-    Args:
-        settings: where PostgreSQL is, and the limits.
-        name: what PostgreSQL calls the connections (`application_name`).
-        server_settings: further settings of the session.
-        options: what the engine does differently.
-    """
+    """Return an engine that connects as `connect_options` says; `options` are what it does differently."""
     password = settings.postgres_password.get_secret_value() or None
     engine = create_async_engine(
         make_url(settings.postgres_url).set(drivername="postgresql+asyncpg", password=password),
@@ -44,29 +67,15 @@ def create_engine(
         pool_timeout=settings.postgres_seconds_max,
         # Error messages would quote the parameters, and with them payloads.
         hide_parameters=True,
-        connect_args={
-            "timeout": settings.postgres_seconds_max,
-            "command_timeout": settings.postgres_seconds_max + 1,
-            "server_settings": {
-                "application_name": name,
-                "statement_timeout": str(int(settings.postgres_seconds_max * 1000)),
-                # The server notices that we are gone also while a statement runs.
-                "client_connection_check_interval": "1000",
-                **server_settings,
-            },
-        },
+        connect_args=connect_options(settings, name=name, server_settings=server_settings),
         **options,
     )
-    event.listen(engine.sync_engine, "connect", _keep_moments_exact)
+    event.listen(engine.sync_engine, "connect", _prepare)
     return engine
 
 
-def _keep_moments_exact(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    connection.run_async(
-        lambda driver: driver.set_type_codec(
-            "timestamptz", schema="pg_catalog", encoder=_encode, decoder=_decode, format="tuple"
-        )
-    )
+def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.run_async(keep_moments_exact)
 
 
 def _encode(moment: datetime) -> tuple[int]:

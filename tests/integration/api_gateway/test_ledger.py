@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_gateway.ledger import Ledger, RecordFilter, create_reader, page_query
 from api_gateway.paging import Position, read_record_cursor, read_source_cursor
+from processor.database import Connections
 from processor.store import Entry, Store
 from processor.transform import CSV_ROW, failed, transform
 from shared.contracts.errors import UnavailableError
@@ -38,16 +38,16 @@ async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Le
     await reader.close()
 
 
-async def store(engine: AsyncEngine, *events: Envelope, at: datetime = START, fail: bool = False) -> None:
+async def store(connections: Connections, *events: Envelope, at: datetime = START, fail: bool = False) -> None:
     drafts = [failed("broken") if fail else transform(each) for each in events]
     entries = [Entry(each, draft) for each, draft in zip(events, drafts, strict=True)]
-    await Store(engine).write(entries, processed_at=at)
+    await Store(connections).write(entries, processed_at=at)
 
 
-async def test_a_record_is_what_was_stored_byte_for_byte(engine: AsyncEngine, reader: Ledger) -> None:
+async def test_a_record_is_what_was_stored_byte_for_byte(connections: Connections, reader: Ledger) -> None:
     body = b'{"amount": 1.10,  "text": "\xc3\xa9"}'
     sent = msgspec.structs.replace(event(body, key="a"), type="payment", occurred_at=START)
-    await store(engine, sent)
+    await store(connections, sent)
 
     record = await reader.record_of_event(sent.event_id)
 
@@ -61,10 +61,10 @@ async def test_a_record_is_what_was_stored_byte_for_byte(engine: AsyncEngine, re
 
 @pytest.mark.parametrize("moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 async def test_the_first_and_the_last_moment_are_moments_like_others(
-    engine: AsyncEngine, reader: Ledger, owner: asyncpg.Connection, moment: datetime
+    connections: Connections, reader: Ledger, owner: asyncpg.Connection, moment: datetime
 ) -> None:
     sent = msgspec.structs.replace(event(), occurred_at=moment)
-    await store(engine, sent)
+    await store(connections, sent)
 
     record = await reader.record_of_event(sent.event_id)
 
@@ -74,10 +74,10 @@ async def test_the_first_and_the_last_moment_are_moments_like_others(
 
 
 async def test_an_infinite_moment_that_is_stored_already_is_read_as_the_moment_it_was(
-    engine: AsyncEngine, reader: Ledger, owner: asyncpg.Connection
+    connections: Connections, reader: Ledger, owner: asyncpg.Connection
 ) -> None:
     sent = event()
-    await store(engine, sent)
+    await store(connections, sent)
     await owner.execute("UPDATE raw_events SET occurred_at = '-infinity'")
 
     record = await reader.record_of_event(sent.event_id)
@@ -86,9 +86,9 @@ async def test_an_infinite_moment_that_is_stored_already_is_read_as_the_moment_i
     assert record.occurred_at == datetime.min.replace(tzinfo=UTC)
 
 
-async def test_a_failed_record_has_its_reasons_and_no_result(engine: AsyncEngine, reader: Ledger) -> None:
+async def test_a_failed_record_has_its_reasons_and_no_result(connections: Connections, reader: Ledger) -> None:
     sent = event(key="a")
-    await store(engine, sent, fail=True)
+    await store(connections, sent, fail=True)
 
     record = await reader.record_of_event(sent.event_id)
 
@@ -98,9 +98,9 @@ async def test_a_failed_record_has_its_reasons_and_no_result(engine: AsyncEngine
     assert [(problem.pointer, problem.detail) for problem in record.errors] == [("", "broken")]
 
 
-async def test_a_result_that_is_not_the_body_is_the_stored_one(engine: AsyncEngine, reader: Ledger) -> None:
+async def test_a_result_that_is_not_the_body_is_the_stored_one(connections: Connections, reader: Ledger) -> None:
     sent = event(b"a,b\n1,2", key="a", content_type=CSV_ROW)
-    await store(engine, sent)
+    await store(connections, sent)
 
     record = await reader.record_of_event(sent.event_id)
 
@@ -116,18 +116,18 @@ async def test_what_is_not_there_is_none(reader: Ledger) -> None:
 
 
 async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
-    engine: AsyncEngine, reader: Ledger
+    connections: Connections, reader: Ledger
 ) -> None:
     """Three records share each moment, so that the order within a moment counts too."""
     for moment in range(5):
-        await store(engine, *[event(key=f"{moment}-{i}") for i in range(3)], at=START + timedelta(seconds=moment))
+        await store(connections, *[event(key=f"{moment}-{i}") for i in range(3)], at=START + timedelta(seconds=moment))
     seen: list[str | None] = []
     after: Position | None = None
 
     while True:
         page = await reader.records(RecordFilter(), after=after, limit=4)
         seen += [record.idempotency_key for record in page.items]
-        await store(engine, event(key=f"new-{len(seen)}"), at=START + timedelta(hours=1))
+        await store(connections, event(key=f"new-{len(seen)}"), at=START + timedelta(hours=1))
         if page.next is None:
             break
         after = read_record_cursor(page.next)
@@ -138,11 +138,11 @@ async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
     assert len(set(seen)) == 15
 
 
-async def test_the_filters_filter(engine: AsyncEngine, reader: Ledger) -> None:
-    await store(engine, event(key="1", source="a"), at=START)
-    await store(engine, event(key="2", source="b"), at=START + timedelta(seconds=1), fail=True)
+async def test_the_filters_filter(connections: Connections, reader: Ledger) -> None:
+    await store(connections, event(key="1", source="a"), at=START)
+    await store(connections, event(key="2", source="b"), at=START + timedelta(seconds=1), fail=True)
     grpc = msgspec.structs.replace(event(key="3", source="a"), channel=Channel.GRPC)
-    await store(engine, grpc, at=START + timedelta(seconds=2))
+    await store(connections, grpc, at=START + timedelta(seconds=2))
 
     async def keys(**which: object) -> list[str | None]:
         page = await reader.records(RecordFilter(**which), after=None, limit=10)  # type: ignore[arg-type]  # filters of any type
@@ -157,10 +157,12 @@ async def test_the_filters_filter(engine: AsyncEngine, reader: Ledger) -> None:
     assert await keys(until=START + timedelta(seconds=1)) == ["1"]
 
 
-async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(engine: AsyncEngine, reader: Ledger) -> None:
+async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(
+    connections: Connections, reader: Ledger
+) -> None:
     for number in range(4):
         large = event(b'{"x":"%b"}' % (b"y" * 6_000), key=str(number))
-        await store(engine, large, at=START + timedelta(seconds=number))
+        await store(connections, large, at=START + timedelta(seconds=number))
 
     first = await reader.records(RecordFilter(), after=None, limit=10)
     assert first.next is not None
@@ -171,15 +173,15 @@ async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(engine: 
     assert second.next is None
 
 
-async def test_one_payload_over_the_limit_of_a_page_is_a_page(engine: AsyncEngine, reader: Ledger) -> None:
-    await store(engine, event(b'{"x":"%b"}' % (b"y" * 20_000), key="a"))
+async def test_one_payload_over_the_limit_of_a_page_is_a_page(connections: Connections, reader: Ledger) -> None:
+    await store(connections, event(b'{"x":"%b"}' % (b"y" * 20_000), key="a"))
 
     assert len((await reader.records(RecordFilter(), after=None, limit=10)).items) == 1
 
 
-async def test_sources_come_in_pages_in_order(engine: AsyncEngine, reader: Ledger) -> None:
+async def test_sources_come_in_pages_in_order(connections: Connections, reader: Ledger) -> None:
     for name in "cab":
-        await store(engine, event(key="1", source=name))
+        await store(connections, event(key="1", source=name))
 
     first = await reader.sources(after=0, limit=2)
     assert first.next is not None

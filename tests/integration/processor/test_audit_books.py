@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import msgspec
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_gateway.ledger import Ledger, create_reader
 from api_gateway.paging import read_audit_cursor
 from api_gateway.views import AuditLine
+from processor.database import Connections
 from processor.receipts import ReceiptBook
 from processor.store import Entry, Store
 from processor.transform import transform
+from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Count, Receipt, hour_of
@@ -52,8 +53,8 @@ async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
     await books.close()
 
 
-async def test_a_redelivery_settles_nothing(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
-    store = Store(engine)
+async def test_a_redelivery_settles_nothing(connections: Connections, owner: asyncpg.Connection) -> None:
+    store = Store(connections)
     message = [arrived("a"), arrived("b", at=stamp(T, 1))]
 
     for _ in range(3):
@@ -63,9 +64,9 @@ async def test_a_redelivery_settles_nothing(engine: AsyncEngine, owner: asyncpg.
 
 
 async def test_another_acceptance_of_the_same_event_is_settled_once_however_often_it_is_delivered(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(engine)
+    store = Store(connections)
     await deliver(store, arrived("a"))
     later = T + timedelta(seconds=1)
     again = [arrived("a", at=later), arrived("a", b'{"v": 2}', at=stamp(later, 1))]
@@ -77,20 +78,20 @@ async def test_another_acceptance_of_the_same_event_is_settled_once_however_ofte
 
 
 async def test_one_id_twice_in_a_message_is_one_event_and_one_settlement(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
     message = [arrived("a"), arrived("a", at=stamp(T, 1))]
 
-    await deliver(Store(engine), *message, *message)
+    await deliver(Store(connections), *message, *message)
 
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 1
     assert await settled(owner) == [2]
 
 
 async def test_what_a_caller_waits_for_is_told_to_it_and_not_settled(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(engine)
+    store = Store(connections)
 
     await deliver(store, arrived("a"), acknowledged=False)
     await deliver(store, arrived("a", at=T + timedelta(seconds=1)), acknowledged=False)
@@ -98,22 +99,32 @@ async def test_what_a_caller_waits_for_is_told_to_it_and_not_settled(
     assert await settled(owner) == []
 
 
-async def test_a_batch_that_fails_settles_nothing(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
-    """The settlement is in the batch's own transaction: what comes after it takes it back."""
-    store = Store(engine)
+async def test_what_could_not_be_settled_is_when_the_batch_is_written_again(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    """What is new is committed before the rest is settled; between the two a processor may die."""
+    store = Store(connections)
+    batch = (arrived("new"), arrived("a", at=stamp(T, 1)))
     await deliver(store, arrived("a"))
     await owner.execute("REVOKE INSERT ON settlements FROM etlpay_processor")
     try:
-        with pytest.raises(Exception, match="42501"):
-            await deliver(store, arrived("new"), arrived("a", at=stamp(T, 1)))
+        with pytest.raises(FatalError, match="42501"):
+            await deliver(store, *batch)
     finally:
         await owner.execute("GRANT INSERT ON settlements TO etlpay_processor")
+    assert await owner.fetchval("SELECT count(*) FROM settlements") == 0
 
-    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 1
+    await deliver(store, *batch)
+
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 2
+    [settlement] = await owner.fetch("SELECT received_at FROM settlements")
+    assert settlement["received_at"] == stamp(T, 1)
 
 
-async def test_a_receipt_counts_once_however_often_it_is_kept(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
-    book = ReceiptBook(engine)
+async def test_a_receipt_counts_once_however_often_it_is_kept(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    book = ReceiptBook(connections)
     told = receipt(Count("shop", Channel.HTTP, hour_of(T), (1, 2, 3, 4, 5, 6)))
 
     await asyncio.gather(*(book.keep(told) for _ in range(4)))
@@ -123,9 +134,9 @@ async def test_a_receipt_counts_once_however_often_it_is_kept(engine: AsyncEngin
 
 
 async def test_the_books_of_an_hour_stand_side_by_side(
-    engine: AsyncEngine, reader: Ledger, owner: asyncpg.Connection
+    connections: Connections, reader: Ledger, owner: asyncpg.Connection
 ) -> None:
-    store, book = Store(engine), ReceiptBook(engine)
+    store, book = Store(connections), ReceiptBook(connections)
     await deliver(store, arrived("a"), arrived("bad", b"nonsense", at=stamp(T, 1)), arrived("a", at=stamp(T, 2)))
     await deliver(store, arrived("next hour", at=HOUR + timedelta(hours=1)))
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 1, 2, 0))))
@@ -147,14 +158,14 @@ def numbers(line: AuditLine) -> dict[str, int]:
     return {name: number for name, number in msgspec.structs.asdict(line).items() if isinstance(number, int) and number}
 
 
-async def test_pages_of_the_books_hold_every_line_once(engine: AsyncEngine, reader: Ledger) -> None:
+async def test_pages_of_the_books_hold_every_line_once(connections: Connections, reader: Ledger) -> None:
     names = ["", "*", "a", "B", "b", "z9"]
     counts = [
         Count(name, channel, hour_of(T), (1, 0, 0, 0, 0, 0))
         for name in names
         for channel in (Channel.HTTP, Channel.GRPC)
     ]
-    await ReceiptBook(engine).keep(receipt(*counts))
+    await ReceiptBook(connections).keep(receipt(*counts))
 
     found: list[tuple[str, str]] = []
     after = None

@@ -3,14 +3,13 @@
 import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
-from typing import cast
 
 import asyncpg
 import pytest
-from sqlalchemy import QueuePool
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from processor.database import Connections
 from processor.ids import LedgerIds
+from processor.settings import ProcessorSettings
 from processor.store import Entry, Store
 from processor.transform import Draft, transform
 from shared.contracts.errors import UnavailableError
@@ -30,11 +29,11 @@ def dispositions(outcomes: list[Outcome]) -> list[Disposition]:
 
 
 async def test_an_event_becomes_one_raw_event_with_its_bytes_and_one_record(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
     body = b'{"amount": 1.10,  "text": "\xc3\xa9"}'
 
-    [outcome] = await write(Store(engine), event(body, key="a"))
+    [outcome] = await write(Store(connections), event(body, key="a"))
 
     [row] = await owner.fetch("SELECT * FROM raw_events")
     [record] = await owner.fetch("SELECT * FROM processed_records")
@@ -44,9 +43,9 @@ async def test_an_event_becomes_one_raw_event_with_its_bytes_and_one_record(
 
 
 async def test_the_same_id_with_the_same_bytes_or_values_is_a_duplicate_with_the_first_record(
-    engine: AsyncEngine,
+    connections: Connections,
 ) -> None:
-    store = Store(engine)
+    store = Store(connections)
     [first] = await write(store, event(b'{"amount": 1.10}', key="a"))
 
     again = await write(store, event(b'{"amount": 1.10}', key="a"), event(b'{"amount":1.1}', key="a"))
@@ -57,9 +56,9 @@ async def test_the_same_id_with_the_same_bytes_or_values_is_a_duplicate_with_the
 
 
 async def test_the_same_id_with_other_content_is_kept_as_one_conflict_and_never_overwrites(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(engine)
+    store = Store(connections)
     await write(store, event(b'{"amount": 1}', key="a"))
 
     outcomes = await write(store, event(b'{"amount": 2}', key="a")) + await write(
@@ -71,9 +70,11 @@ async def test_the_same_id_with_other_content_is_kept_as_one_conflict_and_never_
     assert [row["body"] for row in await owner.fetch("SELECT body FROM conflicts")] == [b'{"amount": 2}']
 
 
-async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compared_with_it(engine: AsyncEngine) -> None:
+async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compared_with_it(
+    connections: Connections,
+) -> None:
     outcomes = await write(
-        Store(engine), event(b'{"v": 1}', key="a"), event(b'{"v": 1.0}', key="a"), event(b'{"v": true}', key="a")
+        Store(connections), event(b'{"v": 1}', key="a"), event(b'{"v": 1.0}', key="a"), event(b'{"v": true}', key="a")
     )
 
     assert dispositions(outcomes) == [STORED, DUPLICATE, CONFLICT]
@@ -81,9 +82,9 @@ async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compar
 
 
 async def test_the_ledger_keeps_the_order_in_which_events_were_given(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(engine)
+    store = Store(connections)
     keys = [str(number) for number in range(2_500)]
 
     for start in range(0, 2_500, 500):
@@ -93,8 +94,8 @@ async def test_the_ledger_keeps_the_order_in_which_events_were_given(
     assert [row["idempotency_key"] for row in rows] == keys
 
 
-async def test_two_processors_never_give_out_the_same_id(engine: AsyncEngine) -> None:
-    both = [LedgerIds(engine), LedgerIds(engine)]
+async def test_two_processors_never_give_out_the_same_id(connections: Connections) -> None:
+    both = [LedgerIds(connections), LedgerIds(connections)]
 
     taken = await asyncio.gather(
         *(both[turn % 2].take(size) for turn, size in enumerate((1, 999, 3, 2_500, 700, 1_000)))
@@ -105,30 +106,30 @@ async def test_two_processors_never_give_out_the_same_id(engine: AsyncEngine) ->
     assert all(ids == sorted(ids) for ids in taken)
 
 
-async def test_events_without_an_id_are_never_duplicates(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
-    outcomes = await write(Store(engine), event(), event(), event())
+async def test_events_without_an_id_are_never_duplicates(connections: Connections, owner: asyncpg.Connection) -> None:
+    outcomes = await write(Store(connections), event(), event(), event())
 
     assert dispositions(outcomes) == [STORED] * 3
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 3
 
 
 async def test_an_unreadable_body_is_kept_as_failed_and_its_neighbours_are_stored(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    outcomes = await write(Store(engine), event(key="a"), event(b"\xff\x00not json", key="b"), event(key="c"))
+    outcomes = await write(Store(connections), event(key="a"), event(b"\xff\x00not json", key="b"), event(key="c"))
 
     assert [outcome.status for outcome in outcomes] == [RecordStatus.SUCCESS, RecordStatus.FAILED, RecordStatus.SUCCESS]
     assert await owner.fetchval("SELECT body FROM raw_events WHERE idempotency_key = 'b'") == b"\xff\x00not json"
 
 
 async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbours_are_stored(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
     entries = [Entry(each, transform(each)) for each in (event(key=str(number)) for number in range(200))]
     # jsonb refuses this result; the transformation would not have produced it.
     entries[137] = Entry(entries[137].event, Draft(RecordStatus.SUCCESS, result=b'{"a": "\\u0000"}'))
 
-    outcomes = await Store(engine).write(entries, processed_at=now())
+    outcomes = await Store(connections).write(entries, processed_at=now())
 
     assert dispositions(outcomes) == [STORED] * 200
     assert Counter(outcome.status for outcome in outcomes) == {RecordStatus.SUCCESS: 199, RecordStatus.FAILED: 1}
@@ -137,9 +138,9 @@ async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbour
 
 
 async def test_writers_of_the_same_new_keys_at_the_same_time_store_each_once_without_deadlock(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    stores = [Store(engine) for _ in range(4)]
+    stores = [Store(connections) for _ in range(4)]
     batches = [
         [event(b'{"v": 1}', key=str(number)) for number in range(300)][:: 1 if turn % 2 else -1] for turn in range(8)
     ]
@@ -153,9 +154,9 @@ async def test_writers_of_the_same_new_keys_at_the_same_time_store_each_once_wit
 
 
 async def test_a_batch_whose_connection_dies_stores_nothing_by_halves_and_can_be_written_again(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(engine)
+    store = Store(connections)
     await write(store, event(key="warm"))
     async with owner.transaction():
         await owner.execute("LOCK TABLE processed_records IN ACCESS EXCLUSIVE MODE")
@@ -171,19 +172,19 @@ async def test_a_batch_whose_connection_dies_stores_nothing_by_halves_and_can_be
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 11
 
 
-async def test_a_csv_row_becomes_an_object_of_strings(engine: AsyncEngine, owner: asyncpg.Connection) -> None:
+async def test_a_csv_row_becomes_an_object_of_strings(connections: Connections, owner: asyncpg.Connection) -> None:
     row = event(b'id,amount\n7,"1,10"', content_type="text/csv; header=present")
 
-    await write(Store(engine), row)
+    await write(Store(connections), row)
 
     assert await owner.fetchval("SELECT payload FROM events") == '{"id": "7", "amount": "1,10"}'
     assert await owner.fetchval("SELECT body FROM events") == row.body
 
 
 async def test_the_view_shows_the_payload_whether_it_is_the_body_or_a_result(
-    engine: AsyncEngine, owner: asyncpg.Connection
+    connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    await write(Store(engine), event(b'{"amount": 0.10}', source="shop"), event(b"nonsense", source="shop"))
+    await write(Store(connections), event(b'{"amount": 0.10}', source="shop"), event(b"nonsense", source="shop"))
 
     rows = await owner.fetch("SELECT source, channel, status, payload FROM events ORDER BY raw_event_id")
 
@@ -192,18 +193,22 @@ async def test_the_view_shows_the_payload_whether_it_is_the_body_or_a_result(
     )
 
 
-async def test_a_pool_without_a_connection_left_is_an_outage_like_any_other(engine: AsyncEngine) -> None:
+async def test_a_pool_without_a_connection_left_is_an_outage_like_any_other(
+    processor_settings: ProcessorSettings,
+    owner: asyncpg.Connection,  # noqa: ARG001 - an empty ledger
+) -> None:
     """PostgreSQL stands still, and others hold every connection: it may work later, and is no end of the process."""
-    pool = cast("QueuePool", engine.pool)
-    pool._timeout = 0.2
-    store = Store(engine)
+    settings = processor_settings.model_copy(update={"postgres_seconds_max": 0.5})
+    connections = await Connections.open(settings, name="test")
+    store = Store(connections)
     await write(store, event(b'{"n": 1}', key="a"))
     async with AsyncExitStack() as held:
-        for _ in range(pool.size()):
-            await held.enter_async_context(engine.connect())
+        for _ in range(settings.postgres_pool_max):
+            await held.enter_async_context(connections.taken())
 
         with pytest.raises(UnavailableError):
             await write(store, event(b'{"n": 2}', key="b"))
 
     [outcome] = await write(store, event(b'{"n": 2}', key="b"))
+    await connections.close()
     assert outcome.disposition is STORED

@@ -1,23 +1,17 @@
 """An error of the database means what its SQLSTATE says, never what its text says."""
 
+import asyncpg
 import pytest
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError
 
 from processor.database import PermanentDataError, classified, head_revision
 from shared.contracts.errors import EtlPayError, FatalError, RetryableError, UnavailableError
 
 
-class DriverError(Exception):
-    """What a driver raises: an error with the code that the server sent."""
-
-    def __init__(self, sqlstate: str | None) -> None:
-        super().__init__("secret-payload")
-        self.sqlstate = sqlstate
-
-
-def database_error(sqlstate: str | None, *, invalidated: bool = False) -> DBAPIError:
-    """Return the error as SQLAlchemy raises it."""
-    return DBAPIError("INSERT", None, DriverError(sqlstate), connection_invalidated=invalidated)
+def database_error(sqlstate: str) -> asyncpg.PostgresError:
+    """Return the error as asyncpg raises it."""
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new({"C": sqlstate, "M": "secret-payload"})
+    return error
 
 
 @pytest.mark.parametrize(
@@ -52,9 +46,9 @@ def test_the_sqlstate_says_what_is_done(sqlstate: str, meaning: type[EtlPayError
     [
         ConnectionRefusedError("refused"),
         TimeoutError(),
-        InterfaceError("INSERT", None, DriverError(None)),
-        database_error(None),
-        database_error("XX000", invalidated=True),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        DBAPIError("SELECT", None, asyncpg.InterfaceError("connection is closed")),
     ],
     ids=type,
 )

@@ -7,11 +7,10 @@ from typing import Final
 import grpc.aio
 import structlog
 from grpc_health.v1 import health, health_pb2_grpc
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor.cache import CacheFeeder
 from processor.consumer import settle_one_by_one, settle_receipt, settle_together
-from processor.database import check, create_engine
+from processor.database import Connections, check
 from processor.pipeline import Arrival, Pipeline, called, delivered
 from processor.receipts import ReceiptBook
 from processor.servicer import ProcessingDoor
@@ -40,20 +39,20 @@ _GRPC_GRACE_SECONDS: Final = 10.0
 async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
     """Run the processor until `stopping`; then take nothing more, finish, settle and close."""
     readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}")
-    engine = create_engine(settings, name="etlpay-processor")
+    connections = await Connections.open(settings, name="etlpay-processor")
     cache = Cache.connect(settings)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
-            if await _ledger_is_ready(engine, stopping):
-                watching = group.create_task(_watch(engine, cache, readiness, stopping))
-                keeping = group.create_task(_keep_receipts(settings, ReceiptBook(engine), stopping))
-                await _process(settings, Store(engine), CacheFeeder(cache), readiness, stopping)
+            if await _ledger_is_ready(connections, stopping):
+                watching = group.create_task(_watch(connections, cache, readiness, stopping))
+                keeping = group.create_task(_keep_receipts(settings, ReceiptBook(connections), stopping))
+                await _process(settings, Store(connections), CacheFeeder(cache), readiness, stopping)
                 await keeping
                 await watching
     finally:
         await cache.close()
-        await engine.dispose()
+        await connections.close()
 
 
 async def _process(
@@ -123,12 +122,12 @@ def _build_server(
     return server, health_servicer
 
 
-async def _ledger_is_ready(engine: AsyncEngine, stopping: asyncio.Event) -> bool:
+async def _ledger_is_ready(connections: Connections, stopping: asyncio.Event) -> bool:
     """Wait for a ledger that can be written before anything is taken; return False when asked to stop meanwhile."""
     told = ""
     while not stopping.is_set():
         try:
-            await check(engine)
+            await check(connections)
         except RetryableError as error:
             if str(error) != told:
                 log.warning("waiting for the ledger; nothing is taken yet", reason=str(error))
@@ -139,12 +138,12 @@ async def _ledger_is_ready(engine: AsyncEngine, stopping: asyncio.Event) -> bool
     return False
 
 
-async def _watch(engine: AsyncEngine, cache: Cache, readiness: Readiness, stopping: asyncio.Event) -> None:
+async def _watch(connections: Connections, cache: Cache, readiness: Readiness, stopping: asyncio.Event) -> None:
     """Keep /readyz true to the ledger."""
     while not stopping.is_set():
         try:
             async with asyncio.timeout(_WATCH_SECONDS):
-                await check(engine)
+                await check(connections)
         except (RetryableError, TimeoutError):
             readiness.set(_POSTGRES, present=False)
         else:

@@ -4,8 +4,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
+from processor.database import Connections
 from processor.statements import NEXT_ID_BLOCKS
 
 BLOCK_IDS: Final = 1_000
@@ -14,15 +13,15 @@ BLOCK_IDS: Final = 1_000
 class LedgerIds:
     """Gives out ids that no other processor gives out. What a process has not used when it ends stays unused."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, connections: Connections) -> None:
         """Nothing is taken before it is needed."""
-        self._engine = engine
+        self._connections = connections
         self._blocks: deque[range] = deque()
         self._left = 0
         self._lock = asyncio.Lock()
 
     async def take(self, count: int) -> list[int]:
-        """Return `count` new ids, ascending. Raises as the engine does where PostgreSQL cannot be asked."""
+        """Return `count` new ids, ascending. Raises as `Connections.taken`."""
         async with self._lock:
             if self._left < count:
                 await self._fetch(count - self._left)
@@ -38,7 +37,7 @@ class LedgerIds:
 
     async def _fetch(self, count: int) -> None:
         blocks = -(-count // BLOCK_IDS)
-        async with self._engine.begin() as connection:
-            numbers = sorted(await connection.scalars(NEXT_ID_BLOCKS, {"blocks": blocks}))
+        async with self._connections.taken() as connection:
+            numbers = sorted(row[0] for row in await connection.fetch(NEXT_ID_BLOCKS, blocks))
         self._blocks += [range((number - 1) * BLOCK_IDS + 1, number * BLOCK_IDS + 1) for number in numbers]
         self._left += blocks * BLOCK_IDS

@@ -9,8 +9,9 @@ from alembic import command
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processor.database import LEDGER_ERRORS, classified, create_engine, migrations
+from processor.database import LEDGER_ERRORS, classified, migrations
 from processor.settings import MigrationSettings
+from shared import postgres
 from shared.contracts.errors import EtlPayError, UnavailableError
 from shared.models import PROCESSOR_ROLE, READER_ROLE
 from shared.runtime.startup import load_settings
@@ -29,7 +30,7 @@ async def migrate(settings: MigrationSettings) -> None:
     Raises:
         UnavailableError: PostgreSQL did not come up in half a minute. FatalError: the owner may not do it.
     """
-    engine = create_engine(settings, name="etlpay-migrate")
+    engine = postgres.create_engine(settings, name="etlpay-migrate", server_settings={})
     try:
         for _ in range(_ATTEMPTS):
             try:

@@ -2,94 +2,64 @@
 
 from typing import Final
 
-from sqlalchemy import text
-
-ADD_SOURCES: Final = text(
-    "INSERT INTO ingestion_sources (name) SELECT unnest(CAST(:names AS text[])) ON CONFLICT (name) DO NOTHING"
-)
-FIND_SOURCES: Final = text("SELECT name, id FROM ingestion_sources WHERE name = ANY(CAST(:names AS text[]))")
+ADD_SOURCES: Final = "INSERT INTO ingestion_sources (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NOTHING"
+FIND_SOURCES: Final = "SELECT name, id FROM ingestion_sources WHERE name = ANY($1::text[])"
 
 # The sequence counts blocks of ids, not ids: see ids.py.
-NEXT_ID_BLOCKS: Final = text("SELECT nextval('ledger_id_blocks') FROM generate_series(1, CAST(:blocks AS int))")
+NEXT_ID_BLOCKS: Final = "SELECT nextval('ledger_id_blocks') FROM generate_series(1, $1::int)"
 
 # The raw event and its record in one statement; of an event id that is there already, neither. Returns the ids that
-# are new. The first record of an event has the event's own id.
-ADD_EVENTS: Final = text(
-    """
-    WITH input AS (
-        SELECT * FROM unnest(
-            CAST(:id AS bigint[]), CAST(:event_id AS uuid[]), CAST(:source_id AS int[]),
-            CAST(:idempotency_key AS text[]), CAST(:channel AS smallint[]), CAST(:type AS text[]),
-            CAST(:occurred_at AS timestamptz[]), CAST(:received_at AS timestamptz[]), CAST(:content_type AS text[]),
-            CAST(:origin AS text[]), CAST(:body AS bytea[]), CAST(:status AS smallint[]), CAST(:result AS text[]),
-            CAST(:errors AS text[])
-        ) AS columns (id, event_id, source_id, idempotency_key, channel, type, occurred_at, received_at, content_type,
-                      origin, body, status, result, errors)
-    ), stored AS (
+# are new. The first record of an event has the event's own id. With IS TRUE the ids are looked up in a hash table: a
+# join would compare each with each, since the plan is made before the size of a batch is known.
+ADD_EVENTS: Final = """
+    WITH stored AS (
         INSERT INTO raw_events (id, event_id, source_id, idempotency_key, channel, type, occurred_at, received_at,
                                 content_type, origin, body)
-        SELECT id, event_id, source_id, idempotency_key, channel, type, occurred_at, received_at, content_type, origin,
-               body
-        FROM input
+        SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::smallint[], $6::text[],
+                             $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::bytea[])
         ON CONFLICT (event_id) DO NOTHING
         RETURNING id
     )
     INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, result_payload, errors, processed_at)
-    SELECT id, id, source_id, channel, status, CAST(result AS jsonb), CAST(errors AS jsonb), :processed_at
-    FROM input JOIN stored USING (id)
+    SELECT id, id, source_id, channel, status, result::jsonb, errors::jsonb, $15::timestamptz
+    FROM unnest($1::bigint[], $3::int[], $5::smallint[], $12::smallint[], $13::text[], $14::text[])
+        AS records (id, source_id, channel, status, result, errors)
+    WHERE (id IN (SELECT id FROM stored)) IS TRUE
     RETURNING id
-    """
-)
+"""
 
-FIND_FIRSTS: Final = text(
-    """
+FIND_FIRSTS: Final = """
     SELECT raw.event_id, raw.id AS raw_event_id, raw.received_at, raw.content_type, raw.body, record.id AS record_id,
-           record.status, CAST(record.result_payload AS text) AS result, CAST(record.errors AS text) AS errors,
-           record.processed_at
+           record.status, record.result_payload::text AS result, record.errors::text AS errors, record.processed_at
     FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
-    WHERE raw.event_id = ANY(CAST(:event_ids AS uuid[]))
-    """
-)
+    WHERE raw.event_id = ANY($1::uuid[])
+"""
 
-ADD_CONFLICTS: Final = text(
-    """
+ADD_CONFLICTS: Final = """
     INSERT INTO conflicts (raw_event_id, channel, received_at, content_type, origin, body, body_sha256)
-    SELECT * FROM unnest(
-        CAST(:raw_event_id AS bigint[]), CAST(:channel AS smallint[]), CAST(:received_at AS timestamptz[]),
-        CAST(:content_type AS text[]), CAST(:origin AS text[]), CAST(:body AS bytea[]), CAST(:body_sha256 AS bytea[]))
+    SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::text[], $5::text[], $6::bytea[],
+                         $7::bytea[])
     ON CONFLICT (raw_event_id, body_sha256) DO NOTHING
-    """
-)
+"""
 
 # One row for each acceptance: a message that is delivered again settles nothing anew.
-ADD_SETTLEMENTS: Final = text(
-    """
+ADD_SETTLEMENTS: Final = """
     INSERT INTO settlements (event_id, received_at, source_id, channel, disposition)
-    SELECT * FROM unnest(
-        CAST(:event_id AS uuid[]), CAST(:received_at AS timestamptz[]), CAST(:source_id AS int[]),
-        CAST(:channel AS smallint[]), CAST(:disposition AS smallint[]))
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::int[], $4::smallint[], $5::smallint[])
     ON CONFLICT (event_id, received_at) DO NOTHING
-    """
-)
+"""
 
-ADD_RECEIPT: Final = text(
-    """
+ADD_RECEIPT: Final = """
     INSERT INTO receipts (instance, number, service, source, channel, hour, stored, duplicate, conflict, refused,
                           queued, unknown)
-    SELECT :instance, :number, :service, columns.* FROM unnest(
-        CAST(:source AS text[]), CAST(:channel AS smallint[]), CAST(:hour AS timestamptz[]), CAST(:stored AS bigint[]),
-        CAST(:duplicate AS bigint[]), CAST(:conflict AS bigint[]), CAST(:refused AS bigint[]),
-        CAST(:queued AS bigint[]), CAST(:unknown AS bigint[])
-    ) AS columns
+    SELECT $1, $2, $3, counts.* FROM unnest($4::text[], $5::smallint[], $6::timestamptz[], $7::bigint[], $8::bigint[],
+                                            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) AS counts
     ON CONFLICT (instance, number, source, channel, hour) DO NOTHING
-    """
-)
+"""
 
-CHECK_LEDGER: Final = text(
-    """
+CHECK_LEDGER: Final = """
     SELECT current_setting('fsync') = 'on' AS fsync,
            current_setting('synchronous_commit') <> 'off' AS synchronous_commit,
            NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
            (SELECT version_num FROM alembic_version) AS revision
     """
-)

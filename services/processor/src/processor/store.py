@@ -1,4 +1,4 @@
-"""The store: one transaction holds the identity, the raw event and the record of every event of a batch."""
+"""The store: one statement holds the identity, the raw event and the record of every event of a batch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,11 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processor.database import LEDGER_ERRORS, PermanentDataError, classified
+from processor.database import Connections, PermanentDataError, classified
 from processor.ids import LedgerIds
 from processor.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SETTLEMENTS, ADD_SOURCES, FIND_FIRSTS, FIND_SOURCES
 from processor.transform import Draft, failed, same_payload
@@ -48,17 +47,19 @@ class _First(msgspec.Struct, frozen=True, gc=False):
 class Store:
     """Writes entries to the ledger, each event id once for ever."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """`engine` connects as etlpay_processor."""
-        self._engine = engine
-        self._ids = LedgerIds(engine)
+    def __init__(self, connections: Connections) -> None:
+        """`connections` are those of etlpay_processor."""
+        self._connections = connections
+        self._ids = LedgerIds(connections)
         self._source_ids: dict[str, int] = {}
 
     async def write(self, entries: Sequence[Entry], *, processed_at: datetime) -> list[Outcome]:
-        """Commit all entries in one transaction; return one outcome each, in order.
+        """Commit all entries; return one outcome each, in order.
 
-        An entry that PostgreSQL refuses is kept as a FAILED record, and its neighbours are stored as they are.
-        Idempotent: where a commit's answer was lost, writing the same entries again finds them stored.
+        What is new is stored at once, with its records, or not at all. What is there already is compared afterwards,
+        in a transaction of its own: the ledger does not change meanwhile. An entry that PostgreSQL refuses is kept as
+        a FAILED record, and its neighbours are stored as they are. Idempotent: where a commit's answer was lost,
+        writing the same entries again finds them stored.
 
         Raises:
             RetryableError: the ledger cannot be written now; whether it was is found out by writing again.
@@ -68,49 +69,43 @@ class Store:
         firsts: dict[UUID, Entry] = {}
         for entry in entries:
             firsts.setdefault(entry.event.event_id, entry)
-        try:
-            await self._learn_sources(entries)
-            ids = await self._ids.take(len(firsts))
-            # Numbered in the order given; sorted, so that two batches with the same new keys wait for each other
-            # instead of deadlocking.
-            numbered = [_Numbered(number, entry) for number, entry in zip(ids, firsts.values(), strict=True)]
-            numbered.sort(key=_event_id)
-            return await self._commit(entries, numbered, processed_at)
-        except LEDGER_ERRORS as error:
-            raise classified(error) from error
+        await self._learn_sources(entries)
+        ids = await self._ids.take(len(firsts))
+        # Numbered in the order given; sorted, so that two batches with the same new keys wait for each other instead
+        # of deadlocking.
+        numbered = [_Numbered(number, entry) for number, entry in zip(ids, firsts.values(), strict=True)]
+        numbered.sort(key=_event_id)
+        async with self._connections.taken() as connection:
+            stored = await self._store(connection, numbered, processed_at)
+            failpoint("processor.committed")
+            if len(stored) == len(entries):
+                return [stored[entry.event.event_id] for entry in entries]
+            return await self._resolve(connection, entries, stored)
 
     @property
     def sources_known(self) -> int:
         """How many sources this store has written for; it grows when a new one appears."""
         return len(self._source_ids)
 
-    async def _commit(
-        self, entries: Sequence[Entry], numbered: Sequence[_Numbered], processed_at: datetime
-    ) -> list[Outcome]:
+    async def _store(
+        self, connection: asyncpg.Connection, numbered: Sequence[_Numbered], processed_at: datetime
+    ) -> dict[UUID, Outcome]:
         try:
-            async with self._engine.begin() as connection:
-                stored = await self._insert(connection, numbered, processed_at)
-                failpoint("processor.in_transaction")
-                outcomes = await self._resolve(connection, entries, stored)
-                failpoint("processor.before_commit")
-        except DBAPIError as error:
+            return await self._insert(connection, numbered, processed_at)
+        except asyncpg.PostgresError as error:
             if not isinstance(classified(error), PermanentDataError):
                 raise
-        else:
-            failpoint("processor.committed")
-            return outcomes
-        async with self._engine.begin() as connection:
-            stored = await self._bisect(connection, numbered, processed_at)
-            return await self._resolve(connection, entries, stored)
+        async with connection.transaction():
+            return await self._bisect(connection, numbered, processed_at)
 
     async def _bisect(
-        self, connection: AsyncConnection, numbered: Sequence[_Numbered], processed_at: datetime
+        self, connection: asyncpg.Connection, numbered: Sequence[_Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         """Insert in halves, down to the one entry that is refused; that one is kept as FAILED."""
         try:
-            async with connection.begin_nested():
+            async with connection.transaction():
                 return await self._insert(connection, numbered, processed_at)
-        except DBAPIError as error:
+        except asyncpg.PostgresError as error:
             problem = classified(error)
             if not isinstance(problem, PermanentDataError):
                 raise
@@ -123,10 +118,10 @@ class Store:
         return await self._insert(connection, [_Numbered(refused.id, Entry(refused.entry.event, draft))], processed_at)
 
     async def _insert(
-        self, connection: AsyncConnection, numbered: Sequence[_Numbered], processed_at: datetime
+        self, connection: asyncpg.Connection, numbered: Sequence[_Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         """Insert what is new; return its outcomes by event id."""
-        new = set(await connection.scalars(ADD_EVENTS, self._columns(numbered) | {"processed_at": processed_at}))
+        new = {row[0] for row in await connection.fetch(ADD_EVENTS, *self._columns(numbered), processed_at)}
         return {
             each.entry.event.event_id: Outcome(
                 disposition=Disposition.STORED,
@@ -142,11 +137,11 @@ class Store:
         }
 
     async def _resolve(
-        self, connection: AsyncConnection, entries: Sequence[Entry], stored: dict[UUID, Outcome]
+        self, connection: asyncpg.Connection, entries: Sequence[Entry], stored: dict[UUID, Outcome]
     ) -> list[Outcome]:
         """Return the outcome of every entry: stored now, or a duplicate of, or in conflict with, the first."""
-        known = [entry for entry in entries if entry.event.event_id not in stored]
-        firsts = await self._find_firsts(connection, {entry.event.event_id for entry in known})
+        known = {entry.event.event_id for entry in entries if entry.event.event_id not in stored}
+        firsts = {row["event_id"]: _read_first(row) for row in await connection.fetch(FIND_FIRSTS, list(known))}
         conflicts: list[tuple[Envelope, Outcome]] = []
         settled: list[tuple[Envelope, Outcome]] = []
         outcomes: list[Outcome] = []
@@ -166,81 +161,87 @@ class Store:
             else:
                 inserted[event.event_id] = event
             outcomes.append(outcome)
-        if conflicts:
-            await connection.execute(ADD_CONFLICTS, _conflict_columns(conflicts))
-        if settled:
-            await connection.execute(ADD_SETTLEMENTS, self._settlement_columns(settled))
+        await self._keep(connection, conflicts, settled)
         return outcomes
 
-    async def _find_firsts(self, connection: AsyncConnection, event_ids: set[UUID]) -> dict[UUID, _First]:
-        if not event_ids:
-            return {}
-        rows = await connection.execute(FIND_FIRSTS, {"event_ids": sorted(event_ids)})
-        return {row.event_id: _read_first(row) for row in rows}
+    async def _keep(
+        self,
+        connection: asyncpg.Connection,
+        conflicts: list[tuple[Envelope, Outcome]],
+        settled: list[tuple[Envelope, Outcome]],
+    ) -> None:
+        async with connection.transaction():
+            if conflicts:
+                await connection.execute(ADD_CONFLICTS, *_conflict_columns(conflicts))
+            failpoint("processor.in_transaction")
+            if settled:
+                await connection.execute(ADD_SETTLEMENTS, *self._settlement_columns(settled))
+            failpoint("processor.before_commit")
 
     async def _learn_sources(self, entries: Sequence[Entry]) -> None:
-        """Make sure that every source has a row, in a transaction of its own: sources never block one another."""
+        """Make sure that every source has a row, before what refers to it: sources never block one another."""
         names = sorted({entry.event.source for entry in entries} - self._source_ids.keys())
         if not names:
             return
-        async with self._engine.begin() as connection:
-            await connection.execute(ADD_SOURCES, {"names": names})
-            rows = (await connection.execute(FIND_SOURCES, {"names": names})).all()
-        self._source_ids |= {row.name: row.id for row in rows}
+        async with self._connections.taken() as connection:
+            await connection.execute(ADD_SOURCES, names)
+            rows = await connection.fetch(FIND_SOURCES, names)
+        self._source_ids |= {row["name"]: row["id"] for row in rows}
 
-    def _settlement_columns(self, settled: list[tuple[Envelope, Outcome]]) -> dict[str, Any]:
+    def _settlement_columns(self, settled: list[tuple[Envelope, Outcome]]) -> tuple[list[Any], ...]:
         # Sorted for the same reason as the entries.
         settled.sort(key=lambda pair: (pair[0].event_id, pair[0].received_at))
-        return {
-            "event_id": [event.event_id for event, _ in settled],
-            "received_at": [event.received_at for event, _ in settled],
-            "source_id": [self._source_ids[event.source] for event, _ in settled],
-            "channel": [event.channel for event, _ in settled],
-            "disposition": [outcome.disposition for _, outcome in settled],
-        }
+        return (
+            [event.event_id for event, _ in settled],
+            [event.received_at for event, _ in settled],
+            [self._source_ids[event.source] for event, _ in settled],
+            [event.channel for event, _ in settled],
+            [outcome.disposition for _, outcome in settled],
+        )
 
-    def _columns(self, numbered: Sequence[_Numbered]) -> dict[str, Any]:
+    def _columns(self, numbered: Sequence[_Numbered]) -> tuple[list[Any], ...]:
+        """Return the first fourteen parameters of ADD_EVENTS."""
         events = [each.entry.event for each in numbered]
         drafts = [each.entry.draft for each in numbered]
-        return {
-            "id": [each.id for each in numbered],
-            "event_id": [event.event_id for event in events],
-            "source_id": [self._source_ids[event.source] for event in events],
-            "idempotency_key": [event.idempotency_key or None for event in events],
-            "channel": [event.channel for event in events],
-            "type": [event.type or None for event in events],
-            "occurred_at": [event.occurred_at for event in events],
-            "received_at": [event.received_at for event in events],
-            "content_type": [event.content_type for event in events],
-            "origin": [event.origin or None for event in events],
-            "body": [event.body for event in events],
-            "status": [draft.status for draft in drafts],
-            "result": [draft.result and draft.result.decode() for draft in drafts],
-            "errors": [_problems_json(draft.errors) for draft in drafts],
-        }
+        return (
+            [each.id for each in numbered],
+            [event.event_id for event in events],
+            [self._source_ids[event.source] for event in events],
+            [event.idempotency_key or None for event in events],
+            [event.channel for event in events],
+            [event.type or None for event in events],
+            [event.occurred_at for event in events],
+            [event.received_at for event in events],
+            [event.content_type for event in events],
+            [event.origin or None for event in events],
+            [event.body for event in events],
+            [draft.status for draft in drafts],
+            [draft.result and draft.result.decode() for draft in drafts],
+            [_problems_json(draft.errors) for draft in drafts],
+        )
 
 
-def _event_id(numbered: _Numbered) -> UUID:
-    return numbered.entry.event.event_id
+def _event_id(numbered: _Numbered) -> bytes:
+    return numbered.entry.event.event_id.bytes
 
 
 def _problems_json(problems: tuple[Problem, ...]) -> str | None:
     return msgspec.json.encode(problems).decode() if problems else None
 
 
-def _read_first(row: Any) -> _First:  # noqa: ANN401 - a row of FIND_FIRSTS
+def _read_first(row: asyncpg.Record) -> _First:
     return _First(
-        received_at=row.received_at,
-        content_type=row.content_type,
-        body=row.body,
+        received_at=row["received_at"],
+        content_type=row["content_type"],
+        body=row["body"],
         outcome=Outcome(
             disposition=Disposition.DUPLICATE,
-            raw_event_id=row.raw_event_id,
-            record_id=row.record_id,
-            status=RecordStatus(row.status),
-            processed_at=row.processed_at,
-            errors=_read_problems(row.errors) if row.errors else (),
-            result=row.result.encode() if row.result else None,
+            raw_event_id=row["raw_event_id"],
+            record_id=row["record_id"],
+            status=RecordStatus(row["status"]),
+            processed_at=row["processed_at"],
+            errors=_read_problems(row["errors"]) if row["errors"] else (),
+            result=row["result"].encode() if row["result"] else None,
         ),
     )
 
@@ -261,13 +262,13 @@ def _compare(event: Envelope, first: _First) -> Outcome:
     return msgspec.structs.replace(first.outcome, disposition=disposition, result=result)
 
 
-def _conflict_columns(conflicts: Sequence[tuple[Envelope, Outcome]]) -> dict[str, Any]:
-    return {
-        "raw_event_id": [outcome.raw_event_id for _, outcome in conflicts],
-        "channel": [event.channel for event, _ in conflicts],
-        "received_at": [event.received_at for event, _ in conflicts],
-        "content_type": [event.content_type for event, _ in conflicts],
-        "origin": [event.origin or None for event, _ in conflicts],
-        "body": [event.body for event, _ in conflicts],
-        "body_sha256": [hashlib.sha256(event.body).digest() for event, _ in conflicts],
-    }
+def _conflict_columns(conflicts: Sequence[tuple[Envelope, Outcome]]) -> tuple[list[Any], ...]:
+    return (
+        [outcome.raw_event_id for _, outcome in conflicts],
+        [event.channel for event, _ in conflicts],
+        [event.received_at for event, _ in conflicts],
+        [event.content_type for event, _ in conflicts],
+        [event.origin or None for event, _ in conflicts],
+        [event.body for event, _ in conflicts],
+        [hashlib.sha256(event.body).digest() for event, _ in conflicts],
+    )

@@ -5,9 +5,9 @@ channel alone, because labels are bounded; the tally beside them also tells sour
 that `etlpay audit` compares with the ledger. Both are what this process has counted.
 """
 
-from collections import Counter as Numbers
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 from prometheus_client import Counter
@@ -38,12 +38,17 @@ _OF_FATE: Final = {
 def count_answers(channel: Channel, answered: Sequence[Answered]) -> None:
     """Count the events of a batch."""
     TALLY.add(channel, answered)
-    numbers: Numbers[Fate] = Numbers()
+    numbers: dict[Fate, int] = {}
     for answer in answered:
-        numbers[answer.fate] += answer.number
-    RECEIVED.labels(channel.label).inc(numbers.total())
+        numbers[answer.fate] = numbers.get(answer.fate, 0) + answer.number
+    _of_channel(RECEIVED, channel).inc(sum(numbers.values()))
     for fate, number in numbers.items():
-        _OF_FATE[fate].labels(channel.label).inc(number)
+        _of_channel(_OF_FATE[fate], channel).inc(number)
+
+
+@cache
+def _of_channel(counter: Counter, channel: Channel) -> Counter:
+    return counter.labels(channel.label)
 
 
 def count_answer(channel: Channel, fate: Fate, *, source: str, received_at: datetime, number: int = 1) -> None:

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_gateway.headers import Headers, content_length, read_headers
 from api_gateway.paths import API_PREFIX
+from api_gateway.patience import Patience
 from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_error, unauthenticated
 from api_gateway.views import Answer
 from shared.access import Access, Caller, UnauthenticatedError
@@ -56,12 +57,15 @@ class Room:
 class Exchange:
     """Reads the request's body and sends the answer; a body that was not read to its end is not left in the way."""
 
-    def __init__(self, headers: Headers, receive: Receive, send: Send, limits: BodyLimits) -> None:
+    def __init__(
+        self, headers: Headers, receive: Receive, send: Send, *, limits: BodyLimits, patience: Patience
+    ) -> None:
         """Nothing is read before `chunks` or `body`."""
         self.headers = headers
         self._receive = receive
         self._send = send
         self._limits = limits
+        self._patience = patience
         self._at_end = False
         self._drainable = not headers.expect
         self._received = 0
@@ -100,7 +104,8 @@ class Exchange:
 
     async def stream(self, answer: Answer, parts: list[bytes], *more: tuple[str, str]) -> None:
         """Send an answer whose body is `parts`; a client that does not take them within the deadline is left alone."""
-        await self._drain()
+        if not self._at_end:
+            await self._drain()
         headers = [(name.encode(), value.encode()) for name, value in (*answer.headers, *more)]
         headers += [
             (b"content-type", answer.media_type.encode()),
@@ -112,12 +117,13 @@ class Exchange:
             {"type": "http.response.body", "body": part, "more_body": position < len(parts)}
             for position, part in enumerate(parts, 1)
         ]
+        clock = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(self._limits.pause_seconds_max):
+            with self._patience.until(clock() + self._limits.pause_seconds_max):
                 await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
                 await self._send(messages[0])
             for message in messages[1:]:
-                async with asyncio.timeout(self._limits.pause_seconds_max):
+                with self._patience.until(clock() + self._limits.pause_seconds_max):
                     await self._send(message)
         except TimeoutError:
             # The server closes a connection whose answer was not completed.
@@ -140,7 +146,7 @@ class Exchange:
 
     async def _next(self, deadline: float) -> bytes:
         try:
-            async with asyncio.timeout_at(deadline):
+            with self._patience.until(deadline):
                 message = await self._receive()
         except TimeoutError as error:
             self._drainable = False
@@ -196,6 +202,7 @@ class Authentication:
         """Health, metrics and documents are open."""
         self._app = app
         self._access = access
+        self._patience = Patience()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on with its caller."""
@@ -204,7 +211,8 @@ class Authentication:
             try:
                 scope[_CALLER] = self._access.admit(headers.authorization)
             except UnauthenticatedError:
-                await _refuse(Exchange(headers, receive, send, _REFUSED_LIMITS), unauthenticated())
+                exchange = Exchange(headers, receive, send, limits=_REFUSED_LIMITS, patience=self._patience)
+                await _refuse(exchange, unauthenticated())
                 return
         await self._app(scope, receive, send)
 

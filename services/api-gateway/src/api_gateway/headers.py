@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from api_gateway.problems import MALFORMED, MEDIA, RefusalError
@@ -87,9 +88,15 @@ def body_format(headers: Headers, *, lines: bool) -> str:
     Raises:
         RefusalError: another content type, charset or content encoding.
     """
-    if headers.content_encoding.strip().lower() not in ("", "identity"):
+    return _format_of(headers.content_type, headers.content_encoding, lines=lines)
+
+
+@lru_cache(maxsize=64)
+def _format_of(content_type: str, content_encoding: str, *, lines: bool) -> str:
+    """See `body_format`; what clients send is nearly always the same."""
+    if content_encoding.strip().lower() not in ("", "identity"):
         raise RefusalError(MEDIA, "The body must not be compressed.", headers=[("accept-encoding", "identity")])
-    media_type, _, parameters = headers.content_type.partition(";")
+    media_type, _, parameters = content_type.partition(";")
     media_type = media_type.strip().lower()
     if not _utf8(parameters):
         raise RefusalError(MEDIA, "The body must be UTF-8.")

@@ -10,6 +10,7 @@ from api_gateway import metrics
 from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
 from api_gateway.headers import Preferences, body_format, idempotency_key, preferences
 from api_gateway.mapping import read_event
+from api_gateway.patience import Patience
 from api_gateway.problems import (
     CONFLICT,
     FAILED,
@@ -41,11 +42,12 @@ class IngestOne:
         self._limits = BodyLimits(
             settings.body_bytes_max, settings.http_body_seconds_max, settings.http_body_seconds_max
         )
+        self._patience = Patience()
         self._room = Room(settings.bodies_bytes_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = Exchange(headers_of(scope), receive, send, self._limits)
+        exchange = Exchange(headers_of(scope), receive, send, limits=self._limits, patience=self._patience)
         arrived: list[Envelope] = []
         try:
             await self._serve(exchange, caller_of(scope), arrived)
@@ -82,8 +84,9 @@ class IngestOne:
         Where that is over before there is an outcome the event goes to the queue as well: then 202 is the truth, and
         the ledger takes an event that comes on both roads once.
         """
-        if preferred.wait_seconds is None and preferred.respond_async:
-            return (await self._submitter.enqueue([event]))[0]
+        if preferred.wait_seconds is None:
+            hand_over = self._submitter.enqueue if preferred.respond_async else self._submitter.submit
+            return (await hand_over([event]))[0]
         try:
             async with asyncio.timeout(preferred.wait_seconds):
                 return (await self._submitter.submit([event]))[0]

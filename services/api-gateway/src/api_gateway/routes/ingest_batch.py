@@ -12,6 +12,7 @@ from api_gateway import metrics
 from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
 from api_gateway.headers import LINES, body_format, preferences
 from api_gateway.mapping import read_event
+from api_gateway.patience import Patience
 from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Counts, ItemResult, item_result
@@ -47,11 +48,12 @@ class IngestBatch:
         self._cache = cache
         self._settings = settings
         self._limits = BodyLimits(settings.batch_bytes_max, settings.http_body_seconds_max, settings.batch_seconds_max)
+        self._patience = Patience()
         self._room = Room(settings.batch_requests_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = Exchange(headers_of(scope), receive, send, self._limits)
+        exchange = Exchange(headers_of(scope), receive, send, limits=self._limits, patience=self._patience)
         try:
             self._room.take(1)
         except OverloadedError as error:

@@ -1,0 +1,72 @@
+"""A wait ends when its time is over, and only then; whoever else cancels the task is told apart."""
+
+import asyncio
+
+import pytest
+
+from api_gateway.patience import Patience
+
+
+def clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_what_ends_in_time_is_left_alone() -> None:
+    patience = Patience()
+
+    with patience.until(clock() + 0.05):
+        pass
+    await asyncio.sleep(0.3)
+
+    assert not patience._waits
+    assert patience._looking is None
+
+
+async def test_what_takes_too_long_is_ended_with_a_time_out() -> None:
+    patience, began = Patience(), clock()
+
+    with pytest.raises(TimeoutError), patience.until(began + 0.05):
+        await asyncio.sleep(10)
+
+    assert clock() - began < 5
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr] # a test is a task
+    await asyncio.sleep(0)
+
+
+async def test_each_of_many_waits_has_its_own_time() -> None:
+    patience = Patience()
+
+    async def wait(seconds: float) -> bool:
+        try:
+            with patience.until(clock() + seconds):
+                await asyncio.sleep(0.6)
+        except TimeoutError:
+            return False
+        return True
+
+    assert await asyncio.gather(*(wait(seconds) for seconds in (0.05, 30, 0.1, 30))) == [False, True, False, True]
+
+
+async def test_a_task_that_is_cancelled_by_others_is_cancelled() -> None:
+    patience = Patience()
+
+    async def wait() -> None:
+        with patience.until(clock() + 30):
+            await asyncio.sleep(30)
+
+    task = asyncio.ensure_future(wait())
+    await asyncio.sleep(0.01)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not patience._waits
+
+
+async def test_a_wait_within_a_longer_one_ends_alone() -> None:
+    patience = Patience()
+
+    with patience.until(clock() + 30):
+        with pytest.raises(TimeoutError), patience.until(clock() + 0.05):
+            await asyncio.sleep(10)
+        await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
 from shared.contracts.errors import OverloadedError, UnavailableError
 
@@ -15,6 +15,8 @@ R = TypeVar("R")
 _MIB: Final = 1024 * 1024
 _GATHER_TURNS_MAX: Final = 32
 _QUIET_TURNS: Final = 3
+_LOOK_SECONDS_MAX: Final = 1.0
+_LOOKS_PER_LIMIT: Final = 8
 
 
 class BatchLimits(BaseModel):
@@ -25,15 +27,20 @@ class BatchLimits(BaseModel):
     batches_in_flight_max: PositiveInt = Field(2, description="batches that are written at the same time")
     backlog_events_max: PositiveInt = Field(20_000, description="events that wait for a batch; more are refused")
     backlog_bytes_max: PositiveInt = Field(16 * _MIB, description="bytes of events that wait for a batch, about")
+    backlog_seconds_max: PositiveFloat = Field(
+        8.0, description="how long events may wait for a batch; then they are given back, and nothing of them was taken"
+    )
 
 
 class _Group(Generic[T, R]):
-    __slots__ = ("bytes", "items", "settled")
+    __slots__ = ("bytes", "came", "items", "settled")
 
     def __init__(self, items: Sequence[T], weight: int) -> None:
+        loop = asyncio.get_running_loop()
         self.items = items
         self.bytes = weight
-        self.settled: asyncio.Future[list[R]] = asyncio.get_running_loop().create_future()
+        self.came = loop.time()
+        self.settled: asyncio.Future[list[R]] = loop.create_future()
 
 
 class Batcher(Generic[T, R]):
@@ -63,11 +70,11 @@ class Batcher(Generic[T, R]):
     async def submit(self, items: Sequence[T]) -> list[R]:
         """Wait until the items are written; return their results, in order.
 
-        A caller that is cancelled stops waiting; its items are written all the same.
+        A caller that is cancelled stops waiting; its items are written all the same, unless they wait too long.
 
         Raises:
             OverloadedError: the backlog is full; nothing was taken.
-            UnavailableError: the batcher is closed; nothing was taken.
+            UnavailableError: the batcher is closed, or no batch had room for too long; nothing was taken.
         """
         if self._closed:
             raise UnavailableError("draining")
@@ -88,9 +95,12 @@ class Batcher(Generic[T, R]):
 
     async def run(self) -> None:
         """Write batches until `close`, then return when all that was taken is settled."""
-        async with asyncio.TaskGroup() as writers:
-            for _ in range(self._limits.batches_in_flight_max):
-                writers.create_task(self._write_batches())
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(self._give_back_what_waits())
+            async with asyncio.TaskGroup() as writers:
+                for _ in range(self._limits.batches_in_flight_max):
+                    writers.create_task(self._write_batches())
+            looking.cancel()
 
     def close(self) -> None:
         """Take nothing more; `run` returns once the backlog is written."""
@@ -121,6 +131,23 @@ class Batcher(Generic[T, R]):
             await asyncio.sleep(0)
             quiet_turns = 0 if self._backlog_events > seen else quiet_turns + 1
             seen = self._backlog_events
+
+    async def _give_back_what_waits(self) -> None:
+        """Fail the groups that wait for longer than the limit: a batch that nobody takes may be written for seconds.
+
+        A look now and then, so that no group needs a timer of its own.
+        """
+        limit = self._limits.backlog_seconds_max
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(_LOOK_SECONDS_MAX, limit / _LOOKS_PER_LIMIT))
+            oldest = loop.time() - limit
+            while self._backlog and self._backlog[0].came < oldest:
+                group = self._backlog.popleft()
+                self._backlog_events -= len(group.items)
+                self._backlog_bytes -= group.bytes
+                if not group.settled.done():
+                    group.settled.set_exception(UnavailableError("no batch had room in time"))
 
     def _take(self) -> list[_Group[T, R]]:
         """Take the oldest groups that fit into one batch; a group too large for any batch goes alone."""

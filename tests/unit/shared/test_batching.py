@@ -37,10 +37,11 @@ class Writer:
 
 @asynccontextmanager
 async def running(
-    write: Callable[[list[int]], Awaitable[Sequence[str]]], *, in_flight: int = 1, **limits: int
+    write: Callable[[list[int]], Awaitable[Sequence[str]]], *, in_flight: int = 1, **limits: float
 ) -> AsyncIterator[IntBatcher]:
     """Run a batcher of numbers, each as heavy as itself; close it and wait for its end."""
-    batcher = IntBatcher(write, limits=BatchLimits(batches_in_flight_max=in_flight, **limits), weigh=lambda item: item)
+    bounds = BatchLimits.model_validate({"batches_in_flight_max": in_flight, **limits})
+    batcher = IntBatcher(write, limits=bounds, weigh=lambda item: item)
     async with asyncio.TaskGroup() as group:
         group.create_task(batcher.run())
         try:
@@ -226,6 +227,44 @@ async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, in
         assert await batcher.submit([1]) == ["1"]
 
     assert writer.batches == [[1], [1, 1, 1], [1]]
+
+
+async def test_what_waits_too_long_is_given_back_and_never_written() -> None:
+    """Both roads may be down for minutes, and a batch takes seconds to find that out: no caller is left hanging."""
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write, batch_events_max=1, backlog_events_max=2, backlog_seconds_max=0.1) as batcher:
+        first = await gathered(batcher, [1])
+        await writer.begun.acquire()
+        waiting = await gathered(batcher, [2], [3])
+        async with asyncio.timeout(1):
+            given_back = await asyncio.gather(*waiting, return_exceptions=True)
+        # Its room is free again, and what came later has its own time.
+        later = await gathered(batcher, [4], [5])
+        writer.let.set()
+        answers = await asyncio.gather(*first, *later)
+
+    assert [type(error) for error in given_back] == [UnavailableError] * 2
+    assert answers == [["1"], ["4"], ["5"]]
+    assert writer.batches == [[1], [4], [5]]
+
+
+async def test_what_is_being_written_is_not_given_back_however_long_it_takes() -> None:
+    """It may be taken: to say that nothing was would be a guess."""
+    writer = Writer()
+    writer.let.clear()
+
+    async with running(writer.write, backlog_seconds_max=0.05) as batcher:
+        [writing] = await gathered(batcher, [1])
+        await writer.begun.acquire()
+        await asyncio.sleep(0.2)
+        done_meanwhile = writing.done()
+        writer.let.set()
+        answer = await writing
+
+    assert not done_meanwhile
+    assert answer == ["1"]
 
 
 async def test_a_group_larger_than_every_limit_goes_alone() -> None:

@@ -1,6 +1,7 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
+import math
 
 from queue_consumer.mapping import Place
 from queue_consumer.settings import Settings
@@ -55,7 +56,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 def _source(settings: Settings, publisher: Publisher) -> Source:
-    # The prefetch bounds what waits here, so the backlog never has to refuse.
+    # What is taken from the queue is bounded before it gets here, so the backlog never has to refuse. Nor does it give
+    # back what waits for long: nobody waits for an answer, and an outage keeps the messages until it is over.
     backlog_events_max = settings.queue_messages_max * settings.batch.batch_events_max
     return Source(
         publisher,
@@ -65,7 +67,11 @@ def _source(settings: Settings, publisher: Publisher) -> Source:
             message_events_max=settings.queue_message_events_max,
         ),
         limits=settings.batch.model_copy(
-            update={"backlog_events_max": backlog_events_max, "backlog_bytes_max": _UNBOUNDED}
+            update={
+                "backlog_events_max": backlog_events_max,
+                "backlog_bytes_max": _UNBOUNDED,
+                "backlog_seconds_max": math.inf,
+            }
         ),
         interval_seconds=settings.queue_interval_seconds,
     )

@@ -5,10 +5,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from asyncpg import InsufficientPrivilegeError, ReadOnlySQLTransactionError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from processor.database import check
 from processor.migrate import migrate
 from processor.settings import MigrationSettings
+from shared.contracts.errors import UnavailableError
 from shared.models import metadata
 from support.servers import ROLE_PASSWORD, Servers
 
@@ -50,6 +52,24 @@ async def test_the_processor_can_append_and_nothing_else(ledger: Servers, table:
         await connection.execute(statement(change, table))
 
     await connection.close()
+
+
+LOST = [f"{privilege} ON {table}" for table in LEDGER for privilege in ("INSERT", "SELECT")]
+
+
+@pytest.mark.parametrize("lost", [*LOST, "USAGE ON SEQUENCE ledger_id_blocks"])
+async def test_a_grant_that_is_lost_makes_the_ledger_not_ready(
+    engine: AsyncEngine, owner: asyncpg.Connection, lost: str
+) -> None:
+    """Nothing is taken then: each delivery that ends the process would count against its innocent neighbours, too."""
+    await check(engine)
+    await owner.execute(f"REVOKE {lost} FROM etlpay_processor")
+    try:
+        with pytest.raises(UnavailableError, match="may not write"):
+            await check(engine)
+    finally:
+        await owner.execute(f"GRANT {lost} TO etlpay_processor")
+    await check(engine)
 
 
 async def test_the_reader_can_read_every_table_and_the_view(ledger: Servers) -> None:

@@ -120,6 +120,8 @@ async def check(connections: Connections) -> None:
         raise FatalError("PostgreSQL runs with fsync or synchronous_commit off: a commit would not be durable")
     if not found["writable"]:
         raise UnavailableError("PostgreSQL is read-only")
+    if not found["granted"]:
+        raise UnavailableError("this role may not write the ledger: a grant is missing")
     if found["revision"] != head_revision():
         raise UnavailableError("the ledger's schema is of another version; run the migrations")
 

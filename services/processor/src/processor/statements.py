@@ -57,9 +57,15 @@ ADD_RECEIPT: Final = """
     ON CONFLICT (instance, number, source, channel, hour) DO NOTHING
 """
 
+# The grants are asked for as well: a processor that lost one would take deliveries, end at the first that it writes,
+# and begin anew, until innocent messages had been delivered too often.
 CHECK_LEDGER: Final = """
     SELECT current_setting('fsync') = 'on' AS fsync,
            current_setting('synchronous_commit') <> 'off' AS synchronous_commit,
            NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
+           (SELECT bool_and(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))
+            FROM unnest(ARRAY['ingestion_sources', 'raw_events', 'processed_records', 'conflicts', 'settlements',
+                              'receipts']) AS name)
+           AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
            (SELECT version_num FROM alembic_version) AS revision
-    """
+"""

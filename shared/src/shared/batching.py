@@ -114,6 +114,8 @@ class Batcher(Generic[T, R]):
             groups = self._take()
             if groups:
                 await self._settle(groups)
+                # Else a writer that waits keeps its last batch in memory.
+                del groups
             elif self._closed:
                 return
 

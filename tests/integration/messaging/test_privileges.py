@@ -185,6 +185,7 @@ async def test_a_door_takes_nothing_until_the_processor_has_declared_the_lanes(w
         name="test",
         queue=INGEST_QUEUE,
         prefetch_count=1,
+        bytes_max=1_000_000,
         declare=declare_lanes,
         settle=lambda delivery: delivery.ack(),
     )

@@ -109,6 +109,16 @@ async def test_a_backfill_is_left_out() -> None:
     assert cache.sources_forgotten == 1
 
 
+async def test_a_large_record_is_left_out_beside_those_that_are_not() -> None:
+    cache, small, large = CacheTwin(), event(b"{}"), event(b'{"fill": "%b"}' % (b"x" * 70_000))
+    feeder = CacheFeeder(cast("Cache", cache))
+
+    feeder.feed([small, large], await stored(small, large), sources_known=0)
+    await drain(feeder)
+
+    assert [record.event_id for record in cache.records] == [small.event_id]
+
+
 async def test_a_slow_cache_loses_records_and_holds_up_nobody() -> None:
     cache, fresh = CacheTwin(), event()
     feeder = CacheFeeder(cast("Cache", cache))

@@ -32,9 +32,11 @@ class FakeDelivery:
 
 
 class Line:
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, *, events_max: int = 20_000, **limits: int) -> None:
         self.publisher = FakePublisher()
-        self.source = Source(self.publisher, place=PLACE, limits=BatchLimits(**limits), interval_seconds=0.01)
+        self.source = Source(
+            self.publisher, place=PLACE, limits=BatchLimits(**limits), events_max=events_max, interval_seconds=0.01
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Line"]:
@@ -67,6 +69,21 @@ async def test_delivery_of_many_events_is_acked_after_the_last_of_its_batches() 
     assert [f"m#{index}" for index in range(2_500)] == [event.idempotency_key for event in line.publisher.events]
 
 
+async def test_no_message_is_taken_apart_while_too_many_events_are_in_hand() -> None:
+    """Else a flood of messages of two bytes an event takes all memory while the broker confirms nothing."""
+    async with Line(events_max=10).open() as line, asyncio.TaskGroup() as group:
+        line.publisher.fault = UnavailableError("away")
+        arrays = [group.create_task(line.settle(b"[" + b",".join([b"{}"] * 9) + b"]")) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        in_hand = line.source.events_in_hand
+        line.publisher.fault = None
+        deliveries = await asyncio.gather(*arrays)
+
+    assert in_hand == 18
+    assert all(delivery.confirmed_at_ack for delivery in deliveries)
+    assert len(line.publisher.events) == 180
+
+
 @pytest.mark.parametrize("fault", [UnavailableError("away"), OverloadedError("full"), OutcomeUnknownError("late")])
 async def test_delivery_waits_until_the_broker_takes_it(fault: RetryableError) -> None:
     async with Line().open() as line, asyncio.TaskGroup() as group:
@@ -90,7 +107,7 @@ async def test_retry_hands_on_the_same_events() -> None:
 
     line = Line()
     line.publisher = Forgetful()
-    line.source = Source(line.publisher, place=PLACE, limits=BatchLimits(), interval_seconds=0.01)
+    line.source = Source(line.publisher, place=PLACE, limits=BatchLimits(), events_max=20_000, interval_seconds=0.01)
     async with line.open():
         await line.settle(b"{}")
 

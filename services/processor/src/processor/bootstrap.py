@@ -64,7 +64,13 @@ async def _process(
         pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
     )
     open_consumer = partial(
-        Consumer, settings, name="processor", declare=declare_lanes, readiness=readiness, proved=True
+        Consumer,
+        settings,
+        name="processor",
+        bytes_max=settings.ingest_bytes_max,
+        declare=declare_lanes,
+        readiness=readiness,
+        proved=True,
     )
     fast = open_consumer(
         queue=INGEST_QUEUE,
@@ -101,6 +107,7 @@ async def _keep_receipts(settings: ProcessorSettings, book: ReceiptBook, stoppin
         name="processor receipts",
         queue=RECEIPTS_QUEUE,
         prefetch_count=1,
+        bytes_max=settings.ingest_bytes_max,
         declare=declare_lanes,
         settle=partial(settle_receipt, keep=book.keep),
         proved=True,

@@ -15,6 +15,8 @@ _BATCHES_WAITING_MAX = 16
 # Batches grow with the load. A record in the cache costs the processor as much CPU as its row in the ledger (measured:
 # 40 of 100 microseconds), so while it is busy it leaves the cache to the readers, who fill it with what they read.
 _RECORDS_PER_BATCH_MAX = 10
+# Sixteen portions of ten records of any size could take all memory, here and in the cache.
+_BODY_BYTES_MAX = 64 * 1024
 _NULL = msgspec.Raw(b"null")
 
 
@@ -28,7 +30,10 @@ class CacheFeeder:
         self._sources_known = 0
 
     def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, sources_known: int) -> None:
-        """Note what a batch stored. A large batch is backfill that nobody is waiting to read: it is left out."""
+        """Note what a batch stored. A large batch is backfill that nobody waits to read: it is left out.
+
+        So is a large record. Both are read from the ledger.
+        """
         new_source, self._sources_known = sources_known > self._sources_known, sources_known
         stored = [
             (event, outcome)
@@ -38,6 +43,9 @@ class CacheFeeder:
         if self._waiting.full() or len(stored) > _RECORDS_PER_BATCH_MAX:
             UNCACHED.inc(len(stored))
             stored = []
+        small = [pair for pair in stored if len(pair[0].body) <= _BODY_BYTES_MAX]
+        UNCACHED.inc(len(stored) - len(small))
+        stored = small
         if (stored or new_source) and not self._waiting.full():
             self._waiting.put_nowait(([_record(event, outcome) for event, outcome in stored], new_source))
 

@@ -15,6 +15,9 @@ class ProcessorSettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSe
     processing_host: str = Field("127.0.0.1", description="where Processing.Process listens")
     processing_port: int = Field(50052, description="port of Processing.Process; 0: any free one")
     ingest_prefetch: PositiveInt = Field(32, description="messages of the fast lane in hand at once")
+    ingest_bytes_max: PositiveInt = Field(
+        6 * 1024 * 1024, description="bytes of messages of one lane in hand, about; beyond it no more is read"
+    )
     batching: BatchLimits = Field(BatchLimits(), description="bounds of the batches that are stored")
 
 

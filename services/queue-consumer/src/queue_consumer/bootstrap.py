@@ -30,6 +30,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         name="queue-consumer",
         queue=settings.queue,
         prefetch_count=settings.queue_messages_max,
+        bytes_max=settings.queue_bytes_max,
         declare=lambda connection: declare_public(connection, settings.queue),
         settle=source.settle,
         readiness=readiness,
@@ -73,9 +74,10 @@ def _source(settings: Settings, publisher: Publisher) -> Source:
                 "backlog_seconds_max": math.inf,
             }
         ),
+        events_max=settings.queue_events_max,
         interval_seconds=settings.queue_interval_seconds,
     )
 
 
-# Messages in hand are bounded by their number, and each by the broker's limit for one.
+# What is in hand is bounded where it comes in: see `queue_bytes_max` and `queue_events_max`.
 _UNBOUNDED = 2**63

@@ -17,6 +17,12 @@ class Settings(ServiceSettings, QueueBrokerSettings):
     queue: str = Field("etl-queue", description="the foreign queue to read; declared and bound where it is missing")
     queue_source: str = Field("queue", description="source of messages that name none")
     queue_messages_max: PositiveInt = Field(200, description="messages taken and not yet settled, at most")
+    queue_bytes_max: PositiveInt = Field(
+        4 * 1024 * 1024, description="bytes of messages taken and not yet settled, about; beyond it no more is read"
+    )
+    queue_events_max: PositiveInt = Field(
+        20_000, description="events of messages in hand; beyond it no message is taken apart until some are handed on"
+    )
     queue_interval_seconds: PositiveFloat = Field(
         5.0, description="longest pause between two attempts to hand messages on while the broker refuses"
     )

@@ -35,18 +35,32 @@ class Handing(Protocol):
 class Source:
     """Settles deliveries of a foreign queue: each is handed on completely before it is acked."""
 
-    def __init__(self, publisher: Handing, *, place: Place, limits: BatchLimits, interval_seconds: float) -> None:
-        """Run `run` beside those who settle. `interval_seconds` is the longest pause between two attempts."""
+    def __init__(
+        self, publisher: Handing, *, place: Place, limits: BatchLimits, events_max: int, interval_seconds: float
+    ) -> None:
+        """Run `run` beside those who settle.
+
+        `events_max` is how many events may be in hand before another message is taken apart, `interval_seconds` the
+        longest pause between two attempts.
+        """
         self._publisher = publisher
         self._place = place
         self._limits = limits
+        self._events_max = events_max
         self._interval_seconds = interval_seconds
+        self._events = 0
+        self._fewer = asyncio.Event()
         self._batcher: Batcher[Envelope, None] = Batcher(self._publish, limits=limits, weigh=envelope_bytes)
         self._draining = asyncio.Event()
 
     async def run(self) -> None:
         """Publish batches until `close`."""
         await self._batcher.run()
+
+    @property
+    def events_in_hand(self) -> int:
+        """How many events of messages that are not settled yet have been taken apart."""
+        return self._events
 
     def drain(self) -> None:
         """Give up what cannot be handed on now: it is not acked, so it comes back."""
@@ -59,6 +73,10 @@ class Source:
     async def settle(self, delivery: Delivery) -> None:
         """Hand on every event of a delivery, then ack it. Where that ends early the delivery stays unsettled."""
         failpoint("queue-consumer.received")
+        # A message of two bytes an event takes a hundred times its size once it is taken apart.
+        while self._events >= self._events_max:
+            self._fewer.clear()
+            await self._fewer.wait()
         events = to_envelopes(
             Message(
                 body=delivery.body,
@@ -69,10 +87,14 @@ class Source:
             place=self._place,
             received_at=now(),
         )
+        self._events += len(events)
         try:
             await self._hand_on(delivery, events)
         except RetryableError:
             return
+        finally:
+            self._events -= len(events)
+            self._fewer.set()
         failpoint("queue-consumer.before_ack")
         await delivery.ack()
         failpoint("queue-consumer.acked")

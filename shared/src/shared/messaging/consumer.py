@@ -9,6 +9,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQu
 
 from shared.messaging.acks import Acks
 from shared.messaging.canary import Canary
+from shared.messaging.room import Room
 from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
 from shared.messaging.tolerance import tolerate_unreadable_properties
 from shared.runtime.readiness import Readiness
@@ -74,7 +75,7 @@ class Delivery:
 
 
 class Consumer:
-    """Reads one queue, on a connection of its own, with at most `prefetch_count` deliveries in hand."""
+    """Reads one queue, on a connection of its own, with at most so many deliveries and, about, bytes in hand."""
 
     def __init__(  # noqa: PLR0913 - each is a decision of the service that consumes
         self,
@@ -83,6 +84,7 @@ class Consumer:
         name: str,
         queue: str,
         prefetch_count: int,
+        bytes_max: int,
         declare: Callable[[AbstractConnection], Awaitable[None]],
         settle: Callable[[Delivery], Coroutine[None, None, None]],
         readiness: Readiness | None = None,
@@ -96,6 +98,7 @@ class Consumer:
         self._name = name
         self._queue = queue
         self._prefetch_count = prefetch_count
+        self._bytes_max = bytes_max
         self._declare = declare
         self._settle = settle
         self._readiness = readiness
@@ -115,13 +118,14 @@ class Consumer:
     async def _serve(self, session: Session) -> None:
         # The library cancels its callbacks when a channel closes, so they only hand over; prefetch bounds what waits.
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        room = Room(self._bytes_max)
         async with asyncio.timeout(_SETUP_SECONDS_MAX):
             await self._declare(session.connection)
-            queue, tag = await self._consume(session, inbox)
+            queue, tag = await self._consume(session, inbox, room)
         self._tell(present=self._delivers)
         try:
             async with asyncio.TaskGroup() as settling:
-                receiving = settling.create_task(self._receive(session, inbox, settling))
+                receiving = settling.create_task(self._receive(session, inbox, room, settling))
                 proving = settling.create_task(self._canary.prove(session)) if self._canary else None
                 await first_of(session.lost, self._closing)
                 if proving is not None:
@@ -133,27 +137,43 @@ class Consumer:
             self._tell(present=False)
 
     async def _consume(
-        self, session: Session, inbox: "asyncio.Queue[AbstractIncomingMessage]"
+        self, session: Session, inbox: "asyncio.Queue[AbstractIncomingMessage]", room: Room
     ) -> tuple[AbstractQueue, str]:
+        async def take(message: AbstractIncomingMessage) -> None:
+            room.take(message.body_size)
+            inbox.put_nowait(message)
+
         amqp_channel = await session.connection.channel(publisher_confirms=False)
         amqp_channel.close_callbacks.add(lambda *_: session.abandon("channel closed"))
         # The broker cancels a consumer whose queue is gone; a new session declares it again.
         underlay = await amqp_channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(lambda _: session.abandon("consumer cancelled by the broker"))
+        room.guard(underlay.frames)
         await amqp_channel.set_qos(prefetch_count=self._prefetch_count)
         queue = await amqp_channel.get_queue(self._queue, ensure=False)
-        return queue, await queue.consume(inbox.put, no_ack=False)
+        return queue, await queue.consume(take, no_ack=False)
 
     async def _receive(
-        self, session: Session, inbox: asyncio.Queue[AbstractIncomingMessage], settling: asyncio.TaskGroup
+        self,
+        session: Session,
+        inbox: asyncio.Queue[AbstractIncomingMessage],
+        room: Room,
+        settling: asyncio.TaskGroup,
     ) -> None:
         acks = Acks()
         while True:
-            message = await inbox.get()
-            acks.take(message)
-            delivery = Delivery(session, message, acks)
-            is_canary = self._canary is not None and self._canary.caught(message)
-            settling.create_task(delivery.ack() if is_canary else self._settle(delivery))
+            # No name here keeps a message: the last one would stay in memory until the next one came.
+            self._begin(await inbox.get(), session, acks, room, settling)
+
+    def _begin(
+        self, message: AbstractIncomingMessage, session: Session, acks: Acks, room: Room, settling: asyncio.TaskGroup
+    ) -> None:
+        size = message.body_size
+        acks.take(message)
+        delivery = Delivery(session, message, acks)
+        is_canary = self._canary is not None and self._canary.caught(message)
+        task = settling.create_task(delivery.ack() if is_canary else self._settle(delivery))
+        task.add_done_callback(lambda _: room.give_back(size))
 
     def _tell_proof(self, *, delivers: bool) -> None:
         self._delivers = delivers

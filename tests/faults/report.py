@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,8 @@ from faults.runner import Result
 _TOGETHER: Final = (
     "case", "seeds", "fault came true", "acknowledged", "stored", "lost", "doubled", "longest recovery", "result"
 )  # fmt: skip
+# The words of a case that said what it should.
+_PASSED: Final = frozenset({"ok", "caught"})
 
 
 class Screen:
@@ -118,19 +120,39 @@ def append(
     where: str = "local servers",
     now: Callable[[], datetime] | None = None,
 ) -> None:
-    """Append a run to the page."""
+    """Append a run to the page.
+
+    Raises:
+        ValueError: a row would say more than the run has seen; nothing is written.
+    """
     moment = now() if now else datetime.now(UTC)
+    rows = [together(of_case) for of_case in _by_case(results)]
+    if wrong := overstated(rows, seeds={result.seed for result in results}):
+        raise ValueError(f"not every seed saw the fault come true: {', '.join(wrong)}")
     lines = [
         f"\n## {moment:%Y-%m-%d %H:%M} UTC\n",
         f"{summary(results)}\n",
         f"At least {events} events per case; {where}; {_machine()}.\n",
         f"| {' | '.join(_TOGETHER)} |",
         f"|{'---|' * len(_TOGETHER)}",
-        *(f"| {' | '.join(together(of_case))} |" for of_case in _by_case(results)),
+        *(f"| {' | '.join(cells)} |" for cells in rows),
         *_problems(results),
     ]
     with page.open("a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
+
+
+def overstated(rows: Sequence[Sequence[str]], *, seeds: Collection[int]) -> list[str]:
+    """Return the cases whose rows, as `together` makes them, say that all went well though not every seed tried them.
+
+    Such a row has tested less than it says, whoever wrote it.
+    """
+    wanted = {str(seed) for seed in seeds}
+    return [
+        row[0]
+        for row in rows
+        if row[-1] in _PASSED and (int(row[2].split()[0]) < len(wanted) or not wanted <= set(row[1].split(", ")))
+    ]
 
 
 def _machine() -> str:

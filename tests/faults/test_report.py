@@ -1,0 +1,55 @@
+"""A report says no more than its run has seen."""
+
+from pathlib import Path
+
+import pytest
+
+from faults.report import append, overstated, together
+from faults.runner import Result
+from faults.seeds import Named
+
+
+def result(seed: int, *, fired: bool = True, name: str = "broker killed") -> Result:
+    return Result(Named(name, must_fail=False), seed, fired=fired)
+
+
+def test_a_fault_that_came_true_with_every_seed_is_reported_as_such(tmp_path: Path) -> None:
+    page = tmp_path / "faults.md"
+
+    append(page, [result(1), result(2)], events=10)
+
+    assert "| broker killed | 1, 2 | 2 times | 0 | 0 | 0 | 0 | 0.0 s | ok |" in page.read_text()
+
+
+def test_a_fault_that_did_not_come_true_with_one_seed_is_never_ok() -> None:
+    cells = together([result(1), result(2, fired=False)])
+
+    assert (cells[2], cells[-1]) == ("1 times", "1 ok, 1 void")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param({2: "0 times"}, id="never"),
+        pytest.param({2: "1 times"}, id="with one seed of two"),
+        pytest.param({1: "1"}, id="tried with one seed of two"),
+        pytest.param({2: "0 times", -1: "caught"}, id="a mutant"),
+    ],
+)
+def test_a_row_that_says_ok_of_a_fault_that_did_not_come_true_is_found(cells: dict[int, str]) -> None:
+    row = list(together([result(1), result(2)]))
+    for place, text in cells.items():
+        row[place] = text
+
+    assert overstated([row], seeds=[1, 2]) == ["broker killed"]
+
+
+def test_a_run_that_would_be_reported_as_more_than_it_was_leaves_the_page_as_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "faults.md"
+    page.write_text("before")
+    results = [result(1), result(2), result(1, name="cache killed")]
+
+    with pytest.raises(ValueError, match="cache killed"):
+        append(page, results, events=10)
+
+    assert page.read_text() == "before"

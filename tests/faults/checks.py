@@ -140,6 +140,8 @@ def judge(journal: Journal, ledger: Ledger) -> Verdict:
 
 def _judge_event(sent: Sent, rows: list[asyncpg.Record], verdict: Verdict) -> None:
     verdict.doubled += max(0, len(rows) - 1)
+    for problem in _misjudged(sent):
+        verdict.fault(problem)
     if not sent.valid:
         if rows:
             verdict.fault("refused, and stored")
@@ -155,8 +157,19 @@ def _judge_event(sent: Sent, rows: list[asyncpg.Record], verdict: Verdict) -> No
             verdict.fault("stored first, and then overwritten")
         if row["status"] is not None and (row["status"] == 2) is not sent.becomes_failed:
             verdict.fault("its record has the wrong status")
-    if sent.first.told is Told.CONFLICT:
-        verdict.fault("a conflict where nothing else was sent before")
+
+
+def _misjudged(sent: Sent) -> Iterator[str]:
+    """Yield what is wrong with the answers alone, whatever is stored."""
+    answers = {answer for version in sent.versions for answer in version.answers}
+    if not sent.valid and any(answer.kept for answer in answers):
+        yield "invalid, and acknowledged"
+    # Each of its contents could have been an event: the second one under an id is a conflict, and no less valid.
+    if sent.valid and Told.REFUSED in answers:
+        yield "valid, and refused"
+    # Other contents are not sent before the first one is answered, so that it can never be the second.
+    if sent.valid and Told.CONFLICT in sent.first.answers:
+        yield "a conflict where nothing else was sent before"
 
 
 def _told(sent: Sent) -> str:

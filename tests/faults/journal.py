@@ -33,7 +33,10 @@ class Version(msgspec.Struct, gc=False):
 
     body: bytes
     told: Told | None = None
+    """The strongest answer: what was stored once cannot become less."""
     calls: int = 0
+    answers: set[Told] = msgspec.field(default_factory=set)
+    """Every answer, also those that a stronger one hides."""
 
 
 class Sent(msgspec.Struct, kw_only=True, gc=False):
@@ -104,7 +107,8 @@ class Journal:
             attempt.version.calls += 1
 
     def learn(self, attempt: Attempt, told: Told) -> None:
-        """Note an answer. The strongest counts: what was stored once cannot become less."""
+        """Note an answer."""
+        attempt.version.answers.add(told)
         if attempt.version.told is not Told.STORED:
             attempt.version.told = told
         self.calls[told.value] += 1

@@ -111,6 +111,8 @@ class HttpProducer(Producer):
                 told = Told.ACCEPTED
             case 409:
                 told = Told.CONFLICT
+            case 422 if msgspec.json.decode(answer.content)["type"].endswith("#failed"):
+                told = Told.STORED
             case 400 | 422:
                 told = Told.REFUSED
             case 429 | 503:
@@ -303,8 +305,9 @@ class FileProducer(Producer):
         await asyncio.to_thread(drop, files / "inbox" / source, name, [attempt.version.body for attempt in attempts])
         done, failed = files / "done" / source / name, files / "failed" / source / name
         await until_true(lambda: done.exists() or failed.exists(), None)
+        # Of a file in failed/ nothing was taken, of one in done/ the valid rows: the ledger has to show that these are.
         for attempt in attempts:
-            self.journal.learn(attempt, Told.ACCEPTED if attempt.sent.valid else Told.REFUSED)
+            self.journal.learn(attempt, Told.ACCEPTED if attempt.sent.valid and done.exists() else Told.REFUSED)
         return True
 
 

@@ -92,6 +92,39 @@ def test_a_refused_event_must_not_be_there(journal: Journal) -> None:
     assert problems(judged(journal, row(sent))) == ["refused, and stored"]
 
 
+@pytest.mark.parametrize("later", [None, Told.STORED, Told.ACCEPTED])
+def test_a_valid_event_must_not_be_refused_whatever_it_is_told_later(journal: Journal, later: Told | None) -> None:
+    sent = told(journal, Told.REFUSED)
+    if later is not None:
+        journal.learn(Attempt(sent, sent.first), later)
+
+    assert problems(judged(journal, *([row(sent)] if later else []))) == ["valid, and refused"]
+
+
+def test_a_second_content_must_not_be_refused_either(journal: Journal) -> None:
+    sent = told(journal, Told.STORED)
+    sent.versions.append(Version(b'{"other": 1}'))
+    journal.learn(Attempt(sent, sent.versions[1]), Told.REFUSED)
+
+    assert problems(judged(journal, row(sent))) == ["valid, and refused"]
+
+
+@pytest.mark.parametrize("answer", [Told.STORED, Told.ACCEPTED, Told.CONFLICT])
+def test_an_invalid_event_must_not_be_acknowledged(journal: Journal, answer: Told) -> None:
+    told(journal, answer, valid=False)
+
+    assert problems(judged(journal)) == ["invalid, and acknowledged"]
+
+
+@pytest.mark.parametrize("answers", [[Told.STORED, Told.CONFLICT], [Told.CONFLICT, Told.STORED]])
+def test_an_event_must_never_be_a_conflict_with_itself(journal: Journal, answers: list[Told]) -> None:
+    sent = journal.new("http")
+    for answer in answers:
+        journal.learn(Attempt(sent, sent.first), answer)
+
+    assert problems(judged(journal, row(sent))) == ["a conflict where nothing else was sent before"]
+
+
 def test_a_row_that_nobody_sent_is_told(journal: Journal) -> None:
     sent = told(journal, Told.STORED)
 

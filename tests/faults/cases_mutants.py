@@ -50,10 +50,12 @@ async def _with_much_in_hand(context: Context) -> bool:
 
 
 async def _killed(context: Context) -> bool:
+    died = True
     for _ in range(2):
         await context.moment()
-        await context.child("processor").kill()
-    return True
+        died = await context.child("processor").kill() and died
+        await context.child("processor").wait_ready()
+    return died
 
 
 CASES: Final = [

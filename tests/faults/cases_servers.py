@@ -22,11 +22,7 @@ from faults.world import HOST, World
 
 def _frozen(server: str, seconds: float) -> Case:
     async def inflict(context: Context) -> bool:
-        child = context.child(server)
-        child.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        child.send_signal(signal.SIGCONT)
-        return True
+        return await context.child(server).freeze(seconds)
 
     return Case(f"{server} frozen for {seconds:.0f} s", inflict)
 
@@ -34,44 +30,46 @@ def _frozen(server: str, seconds: float) -> Case:
 async def _kill_broker(context: Context) -> bool:
     broker = context.child("rabbitmq")
     await context.moment()
-    await broker.kill(away_seconds=context.random.uniform(0, 3))
+    died = await broker.kill(away_seconds=context.random.uniform(0, 3))
     await broker.wait_ready()
-    return True
+    return died
 
 
 async def _restart_broker(context: Context) -> bool:
     broker = context.child("rabbitmq")
     await context.moment()
-    await broker.terminate()
+    ended = await broker.end(broker.program.stop_signal)
     await broker.wait_ready()
-    return True
+    return ended
 
 
 async def _kill_database(context: Context) -> bool:
     """PostgreSQL's immediate stop: no checkpoint, no farewell; at its start it recovers from the log."""
+    ended = True
     for _ in range(2):
         await context.moment()
-        await context.child("postgres").end(signal.SIGQUIT)
+        ended = await context.child("postgres").end(signal.SIGQUIT) and ended
         await context.child("postgres").wait_ready()
         await asyncio.sleep(1)
-    return True
+    return ended
 
 
 async def _database_away(context: Context) -> bool:
     """Long enough for every attempt to be made again, and for what is taken meanwhile to pile up in the broker."""
     database = context.child("postgres")
     await context.moment()
-    await asyncio.gather(database.end(signal.SIGQUIT), database.kill(away_seconds=12))
+    ended = await asyncio.gather(database.end(signal.SIGQUIT), database.kill(away_seconds=12))
     await database.wait_ready()
-    return True
+    return all(ended)
 
 
 async def _both_die(context: Context) -> bool:
     await context.moment()
-    await asyncio.gather(context.child("rabbitmq").kill(away_seconds=1), context.child("postgres").end(signal.SIGQUIT))
-    await context.child("postgres").wait_ready()
-    await context.child("rabbitmq").wait_ready()
-    return True
+    broker, database = context.child("rabbitmq"), context.child("postgres")
+    ended = await asyncio.gather(broker.kill(away_seconds=1), database.end(signal.SIGQUIT))
+    await database.wait_ready()
+    await broker.wait_ready()
+    return all(ended)
 
 
 async def _terminate_backends(context: Context) -> bool:
@@ -212,10 +210,9 @@ async def _queue_full(context: Context) -> bool:
     await context.rabbitmqctl(
         "set_policy", "-p", LANES_VHOST, "--apply-to", "queues", "full", r"^etlpay\.ingest$", '{"max-length": 3}'
     )
-    context.child("processor").send_signal(signal.SIGSTOP)
-    refused = await until_true(lambda: context.load.journal.calls["later"] > 0, 30)
-    await asyncio.sleep(3)
-    context.child("processor").send_signal(signal.SIGCONT)
+    with context.child("processor").frozen():
+        refused = await until_true(lambda: context.load.journal.calls["later"] > 0, 30)
+        await asyncio.sleep(3)
     await context.rabbitmqctl("clear_policy", "-p", LANES_VHOST, "full")
     return refused
 
@@ -249,18 +246,21 @@ async def _unbind(context: Context) -> bool:
         queue = await amqp_channel.get_queue("etl-queue")
         await queue.unbind("etlpay.events", routing_key="etl-queue")
         await asyncio.sleep(2)
+        unbound = "etlpay.events" not in await context.rabbitmqctl("list_bindings", "source_name")
         # Nobody has to bind it again by hand: the consumer does when it starts.
         await context.child("queue-consumer").terminate()
         await context.child("queue-consumer").wait_ready()
-    return True
+    return unbound
 
 
 async def _flush(context: Context) -> bool:
+    flushed = 0
     async with _cache(context.world) as client:
         for _ in range(5):
+            flushed += await client.dbsize()
             await client.flushall()
             await asyncio.sleep(0.5)
-    return True
+    return flushed > 0
 
 
 async def _poison_cache(context: Context) -> bool:
@@ -298,9 +298,9 @@ async def _fill_cache(context: Context) -> bool:
 
 
 async def _kill_cache(context: Context) -> bool:
-    await context.child("valkey").kill(away_seconds=4)
+    died = await context.child("valkey").kill(away_seconds=4)
     await context.child("valkey").wait_ready()
-    return True
+    return died
 
 
 CASES: Final = [

@@ -23,6 +23,7 @@ _KILLS: Final = (
     ("api-gateway", "api-gateway.group_answered", 3, False),
     ("grpc-ingest", "grpc-ingest.received", 5, False),
     ("grpc-ingest", "submission.before_call", 5, False),
+    ("grpc-ingest", "submission.before_publish", 3, False),
     ("grpc-ingest", "submission.published", 3, False),
     ("grpc-ingest", "grpc-ingest.before_response", 5, False),
     # Not in the smoke run: a client whose server dies in the middle of an answer sometimes calls that INTERNAL.
@@ -54,34 +55,33 @@ async def came_true(context: Context) -> bool:
 
 def _killed(service: str) -> Case:
     async def inflict(context: Context) -> bool:
+        died = True
         for _ in range(3):
             await context.moment()
-            await context.child(service).kill()
+            died = await context.child(service).kill() and died
             await context.child(service).wait_ready()
-        return True
+        return died
 
     return Case(f"kill -9 of {service}, three times", inflict)
 
 
-def _frozen(service: str, seconds: float) -> Case:
+def _frozen(seconds: float, *frozen: str) -> Case:
     async def inflict(context: Context) -> bool:
-        child = context.child(service)
         await context.moment()
-        child.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        child.send_signal(signal.SIGCONT)
-        return True
+        return all(await asyncio.gather(*(context.child(name).freeze(seconds) for name in frozen)))
 
-    return Case(f"{service} frozen for {seconds:.0f} s", inflict)
+    return Case(f"{' and '.join(frozen)} frozen for {seconds:.0f} s", inflict)
 
 
 def _paused_at(place: str, seconds: float) -> Case:
     """The zombie: stopped in the middle, and going on when everybody has given it up."""
 
     async def inflict(context: Context) -> bool:
+        processor = context.child("processor")
         fired = await context.came_true()
         await asyncio.sleep(seconds)
-        context.child("processor").send_signal(signal.SIGCONT)
+        fired = fired and processor.stands_still
+        processor.send_signal(signal.SIGCONT)
         return fired
 
     return Case(f"processor stopped at {place} for {seconds:.0f} s", inflict, arm=("processor", f"{place}:pause@5"))
@@ -93,6 +93,7 @@ async def _surprise(context: Context) -> bool:
 
 async def _roll(context: Context) -> bool:
     """Stop each service in turn as an upgrade does; it ends by itself, in time, with nothing to complain."""
+    ended = True
     for service in SERVICES:
         child = context.child(service)
         lives = len(child.exits)
@@ -102,27 +103,23 @@ async def _roll(context: Context) -> bool:
             context.problems.append(f"{service} took {seconds:.0f} s to end")
         if child.exits[lives:] and child.exits[lives] != 0:
             context.problems.append(f"{service} ended with exit code {child.exits[lives]}")
+        ended = ended and len(child.exits) > lives
         await child.wait_ready()
-    return True
+    return ended
 
 
 async def _gateway_dies_without_answer(context: Context) -> bool:
     """The request was handed over, the processor has not answered yet, and the gateway dies."""
-    context.child("processor").send_signal(signal.SIGSTOP)
-    await asyncio.sleep(0.7)
-    await context.child("api-gateway").kill()
-    await context.child("grpc-ingest").kill()
-    context.child("processor").send_signal(signal.SIGCONT)
-    return True
+    with context.child("processor").frozen() as stands_still:
+        await asyncio.sleep(0.7)
+        died = [await context.child(door).kill() for door in ("api-gateway", "grpc-ingest")]
+        return stands_still() and all(died)
 
 
 async def _all_die(context: Context) -> bool:
     """The machine's power fails, as far as the services are concerned."""
     await context.moment()
-    async with asyncio.TaskGroup() as group:
-        for service in SERVICES:
-            group.create_task(context.child(service).kill())
-    return True
+    return all(await asyncio.gather(*(context.child(service).kill() for service in SERVICES)))
 
 
 async def start_twin(world: World, service: str) -> Child:
@@ -148,11 +145,12 @@ async def stop_twin(world: World, service: str) -> None:
 def _two(service: str) -> Case:
     async def inflict(context: Context) -> bool:
         twin = await start_twin(context.world, service)
+        died = True
         for child in (context.child(service), twin, context.child(service)):
             await context.moment()
-            await child.kill()
+            died = await child.kill() and died
             await child.wait_ready()
-        return True
+        return died
 
     async def after(world: World) -> None:
         await stop_twin(world, service)
@@ -170,10 +168,12 @@ CASES: Final = [
     Case("doors killed while they wait for the processor", _gateway_dies_without_answer),
     Case("surprise in a transaction of the processor", _surprise, arm=("processor", "processor.before_commit:error@5")),
     Case("surprise in the consumer of the processor", _surprise, arm=("processor", "processor.received:error@5")),
-    _frozen("processor", 5),
-    _frozen("api-gateway", 5),
-    _frozen("file-watcher", 5),
-    _frozen("queue-consumer", 40),
+    _frozen(5, "processor"),
+    _frozen(5, "api-gateway"),
+    _frozen(5, "grpc-ingest"),
+    _frozen(5, "file-watcher"),
+    # At once, since the others of the three do nothing for the one: they meet when they wake up.
+    _frozen(40, "queue-consumer", "processor", "api-gateway"),
     _paused_at("processor.in_transaction", 14),
     _paused_at("processor.before_commit", 5),
     _paused_at("processor.after_commit_before_ack", 40),

@@ -61,7 +61,7 @@ async def _upgrade(context: Context) -> bool:
     """The lane holds messages of a version before and of one after, twice each, when the processor starts."""
     processor = context.child("processor")
     async with asyncio.TaskGroup() as group:
-        group.create_task(processor.kill(away_seconds=4))
+        died = group.create_task(processor.kill(away_seconds=4))
         await asyncio.sleep(0.5)
         connection = await aio_pika.connect(context.world.amqp_url("operator", LANES_VHOST))
         async with connection, connection.channel(on_return_raises=True) as amqp_channel:
@@ -70,11 +70,12 @@ async def _upgrade(context: Context) -> bool:
                     body, content_type=CONTENT_TYPE, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
                 )
                 await amqp_channel.default_exchange.publish(message, INGEST_QUEUE)
+        away = processor.pid is None
     await processor.wait_ready()
     for source, rows in (("previous-version", _PREVIOUS_ROWS), ("next-version", _NEXT_ROWS)):
         if not await until_true(partial(_is_stored, context, source, rows), 30):
             context.problems.append(f"messages of the {source} are not stored as they are")
-    return True
+    return died.result() and away
 
 
 async def _is_stored(context: Context, source: str, rows: Sequence[tuple[str, bytes, int]]) -> bool:

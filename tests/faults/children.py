@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,11 @@ class Child:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     @property
+    def stands_still(self) -> bool:
+        """Whether it is stopped, by whomever."""
+        return any(map(_stands_still, self._family()[:1]))
+
+    @property
     def rss_bytes(self) -> int:
         """Memory of the process and those that it started."""
         return sum(process.memory_info().rss for process in self._family())
@@ -69,24 +75,44 @@ class Child:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 os.kill(process.pid, number)
 
-    async def end(self, number: signal.Signals) -> None:
-        """Send a signal to the program alone, and wait until it has ended."""
+    async def end(self, number: signal.Signals) -> bool:
+        """Send a signal to the program alone, and wait until it has ended; return whether it lived before."""
         process = self._process
-        if process is not None and process.returncode is None:
-            process.send_signal(number)
-            await process.wait()
+        if process is None or process.returncode is not None:
+            return False
+        process.send_signal(number)
+        await process.wait()
+        return True
 
-    async def kill(self, *, away_seconds: float = 0.0) -> None:
-        """Kill -9 everything of it, and let it come back after a while."""
+    async def kill(self, *, away_seconds: float = 0.0) -> bool:
+        """Kill -9 everything of it, and let it come back after a while; return whether it lived and has ended."""
         self._may_run.clear()
         try:
-            process = self._process
+            process, pid = self._process, self.pid
             self.send_signal(signal.SIGKILL)
             if process is not None:
                 await process.wait()
+            ended = pid is not None and not _runs(pid)
             await asyncio.sleep(away_seconds)
         finally:
             self._may_run.set()
+        return ended
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[Callable[[], bool]]:
+        """Stop everything of it, until the block ends; give the question whether all of it still stands still."""
+        frozen = self._family()
+        self.send_signal(signal.SIGSTOP)
+        try:
+            yield lambda: bool(frozen) and all(_stands_still(process) for process in frozen)
+        finally:
+            self.send_signal(signal.SIGCONT)
+
+    async def freeze(self, seconds: float) -> bool:
+        """Stop everything of it for a while; return whether it stood still to the end."""
+        with self.frozen() as stands_still:
+            await asyncio.sleep(seconds)
+            return stands_still()
 
     async def terminate(self) -> float:
         """SIGTERM, and return how many seconds it took to end."""
@@ -159,3 +185,18 @@ class Child:
             return [parent, *parent.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether there is such a process, and more left of it than an exit code that nobody has asked for."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -28,13 +28,27 @@ class Trap:
         return self.passage == 0
 
 
+@dataclass
+class Touched:
+    """What was done to the traffic of an edge, counted where it is done: a fault that met none has tested nothing."""
+
+    cut_connections: int = 0
+    held_requests_bytes: int = 0
+    held_answers_bytes: int = 0
+    lost_requests_bytes: int = 0
+    lost_answers_bytes: int = 0
+    delayed_bytes: int = 0
+
+
 class _Connection:
-    """Both sides of one connection."""
+    """Both sides of one connection, and how much of what they say is held."""
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self.near = near
         self.far = far
         self.trapped = False
+        self.held_requests_bytes = 0
+        self.held_answers_bytes = 0
 
     def abort(self) -> None:
         self.near.transport.abort()
@@ -58,6 +72,7 @@ class Edge:
         self._delay_seconds = 0.0
         self._slicing = False
         self.trap: Trap | None = None
+        self.touched = Touched()
         self.port = 0
         self.heal()
 
@@ -110,10 +125,15 @@ class Edge:
 
     def _abort_all(self) -> None:
         for connection in self._connections:
+            if not connection.near.transport.is_closing():
+                self.touched.cut_connections += 1
+                self.touched.lost_requests_bytes += connection.held_requests_bytes
+                self.touched.lost_answers_bytes += connection.held_answers_bytes
             connection.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._accepting:
+            self.touched.cut_connections += 1
             writer.transport.abort()
             return
         try:
@@ -134,7 +154,11 @@ class Edge:
     async def _pump_requests(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(_CHUNK_BYTES):
-                await self._requests_flow.wait()
+                if not self._requests_flow.is_set():
+                    self.touched.held_requests_bytes += len(chunk)
+                    connection.held_requests_bytes = len(chunk)
+                    await self._requests_flow.wait()
+                    connection.held_requests_bytes = 0
                 connection.trapped = connection.trapped or (self.trap is not None and self.trap.passes(chunk))
                 await self._forward(chunk, connection.far)
         await _end(connection.far)
@@ -142,7 +166,11 @@ class Edge:
     async def _pump_answers(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(_CHUNK_BYTES):
-                await self._answers_flow.wait()
+                if not self._answers_flow.is_set():
+                    self.touched.held_answers_bytes += len(chunk)
+                    connection.held_answers_bytes = len(chunk)
+                    await self._answers_flow.wait()
+                    connection.held_answers_bytes = 0
                 if connection.trapped and self.trap is not None:
                     self.trap.sprung.set()
                     connection.abort()
@@ -152,6 +180,7 @@ class Edge:
 
     async def _forward(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
         if self._delay_seconds:
+            self.touched.delayed_bytes += len(chunk)
             await asyncio.sleep(self._delay_seconds)
         pieces = [chunk]
         if self._slicing and len(chunk) < 20 * _SLICE_BYTES:

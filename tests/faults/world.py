@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,8 +37,9 @@ EDGES: Final = (
     ("file-watcher", "amqp"),
     ("queue-consumer", "amqp"),
 )
+SETTLE_SECONDS: Final = 0.05
 _FAST: Final = {
-    "ETLPAY_FILES_SETTLE_SECONDS": "0.05",
+    "ETLPAY_FILES_SETTLE_SECONDS": str(SETTLE_SECONDS),
     "ETLPAY_FILES_SCAN_SECONDS": "0.5",
     "ETLPAY_RECEIPT_SECONDS": "0.5",
 }
@@ -69,11 +71,17 @@ class Fault:
     """A failpoint that was set, and the file that tells whether it came true."""
 
     log: Path
+    child: Child
+    kills: bool
+    lives: int
+    """How many lives the child had before the one in which it fails."""
 
     @property
     def fired(self) -> bool:
-        """Whether it came true."""
-        return self.log.exists() and self.log.stat().st_size > 0
+        """Whether it came true; where it kills, whether the process has died of it."""
+        if not self.log.exists() or self.log.stat().st_size == 0:
+            return False
+        return not self.kills or -signal.SIGKILL in self.child.exits[self.lives :]
 
     async def wait(self, seconds_max: float = 40.0) -> bool:
         """Wait until it comes true; return whether it did."""
@@ -133,11 +141,11 @@ class World:
     async def arm(self, service: str, specification: str) -> Fault:
         """Restart a service so that it fails once at the given place."""
         self._faults += 1
-        fault = Fault(self.layout.state_folder / f"fault-{self._faults}")
+        log = self.layout.state_folder / f"fault-{self._faults}"
         child = self.children[service]
-        armed = child.with_environment(ETLPAY_FAILPOINT=specification, ETLPAY_FAILPOINT_LOG=str(fault.log))
-        await child.restart(armed)
-        return fault
+        lives = len(child.exits)
+        await child.restart(child.with_environment(ETLPAY_FAILPOINT=specification, ETLPAY_FAILPOINT_LOG=str(log)))
+        return Fault(log, child, kills=":kill" in specification, lives=lives)
 
     async def wait_ready(self, seconds_max: float = 60.0) -> None:
         """Return when every service is ready. Raises TimeoutError."""

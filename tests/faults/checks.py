@@ -56,6 +56,8 @@ class Verdict:
     lost: int = 0
     doubled: int = 0
     problems: Counter[str] = field(default_factory=Counter)
+    longest_seconds: dict[str, float] = field(default_factory=dict)
+    """How long the longest call of each channel took."""
 
     def fault(self, problem: str) -> None:
         """Note one more thing that must not be."""
@@ -119,7 +121,7 @@ def _missing_conflicts(journal: Journal, ledger: Ledger) -> Iterator[Sent]:
 
 def judge(journal: Journal, ledger: Ledger) -> Verdict:
     """Compare what producers were told with what is stored."""
-    verdict = Verdict(stored=len(ledger.rows))
+    verdict = Verdict(stored=len(ledger.rows), longest_seconds=journal.longest_seconds)
     claimed: set[int] = set()
     for sent in journal.events:
         rows = ledger.find(sent)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ class Child:
         self._may_run = asyncio.Event()
         self._may_run.set()
         self._closing = False
+        self._disturbed_at = 0.0
 
     async def run(self) -> None:
         """Keep the program running until `close`."""
@@ -42,6 +44,7 @@ class Child:
                     return
                 process = await self._start()
                 self.exits.append(await process.wait())
+                self._disturbed_at = time.monotonic()
                 self._changed.set()
                 # A fault that was asked for comes true in one life only.
                 self.program = self._plain
@@ -59,6 +62,10 @@ class Child:
         """Whether it is stopped, by whomever."""
         return any(map(_stands_still, self._family()[:1]))
 
+    def disturbed_since(self, moment: float) -> bool:
+        """Whether it was stopped, signalled or dead at any time since a moment of `time.monotonic`."""
+        return self._disturbed_at >= moment or self.pid is None or self.stands_still
+
     @property
     def rss_bytes(self) -> int:
         """Memory of the process and those that it started."""
@@ -71,6 +78,7 @@ class Child:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the program and to everything that it started."""
+        self._disturbed_at = time.monotonic()
         for process in self._family():
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 os.kill(process.pid, number)

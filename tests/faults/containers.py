@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,8 @@ from support.stack import Stack, run_stack
 
 PROJECT: Final = "etlpay-faults"
 SERVERS: Final = ("postgres", "rabbitmq", "redis")
+# The engine's commands that do something to the container which they name last.
+_DISTURBING: Final = frozenset({"stop", "start", "pause", "unpause", "network"})
 _READY_SECONDS_MAX: Final = 60.0
 # What compose is told besides: the doors' books are asked for after every case.
 _MORE: Final = "faults.json"
@@ -35,6 +39,7 @@ class Containers:
         self._stack = stack
         self.ports: Mapping[str, int] = {"http": _port(stack.http), "grpc": _port(f"//{stack.grpc}")}
         self.files = stack.inbox.parent
+        self._disturbed_at: dict[str, float] = {}
 
     def amqp_url(self, user: str, vhost: str = "") -> str:
         """RabbitMQ as `producer`, who is let into the public virtual host alone."""
@@ -51,6 +56,10 @@ class Containers:
         finally:
             await connection.close(timeout=5)
 
+    def disturbed_since(self, service: str, moment: float) -> bool:
+        """See `Place.disturbed_since`."""
+        return self._disturbed_at.get(self.container(service), 0.0) >= moment
+
     async def wait_ready(self, seconds_max: float = _READY_SECONDS_MAX) -> None:
         """Return when every container is healthy. Raises TimeoutError."""
         if not await until_true(self._all_healthy, seconds_max):
@@ -59,6 +68,7 @@ class Containers:
     async def kill(self, name: str) -> bool:
         """End the first process of a container with kill -9, from outside, so that the engine sees it die by itself."""
         before = await self.inspect(name)
+        self._disturbed_at[self.container(name)] = time.monotonic()
         os.kill(before["State"]["Pid"], signal.SIGKILL)
         return await until_true(lambda: self._is_another(name, before["State"]["StartedAt"]), 30)
 
@@ -73,6 +83,8 @@ class Containers:
 
     async def docker(self, *arguments: str) -> str:
         """Run the engine's command. Raises RuntimeError where it fails."""
+        if arguments[0] in _DISTURBING:
+            self._disturbed_at[arguments[-1]] = time.monotonic()
         return await self._run("docker", *arguments)
 
     async def compose(self, *arguments: str) -> str:
@@ -81,7 +93,9 @@ class Containers:
 
     async def etlpay(self, *arguments: str) -> None:
         """Run the command of the stack."""
+        self._disturbed_at = dict.fromkeys(map(self.container, SERVICES), math.inf)
         await asyncio.to_thread(self._stack.run_etlpay, *arguments)
+        self._disturbed_at = dict.fromkeys(self._disturbed_at, time.monotonic())
 
     async def logs(self, since: datetime) -> bytes:
         """Return what the five services have logged since a moment."""

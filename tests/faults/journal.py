@@ -75,6 +75,7 @@ class Journal:
         self.source = source
         self.events: list[Sent] = []
         self.calls: Counter[str] = Counter()
+        self.longest_seconds: dict[str, float] = {}
         self._random = random.Random(seed)  # noqa: S311 - a seeded test, not a secret
         self._file = path.open("ab")
         self._number = 0

@@ -1,11 +1,13 @@
-"""The load of a case: producers on all four channels at once, each event sent until its producer is told."""
+"""The load of a case: producers on all four channels, each event sent until its producer is told, and readers."""
 
 import asyncio
 import random
 from typing import Final
 
+from faults.deadlines import ANSWER_SECONDS_MAX, BATCH_SECONDS_MAX
 from faults.journal import Attempt, Journal, Sent, Version
 from faults.producers import FileProducer, GrpcProducer, HttpProducer, Producer, QueueProducer
+from faults.readers import Reader
 from faults.waiting import until_true
 from faults.world import Place
 
@@ -17,7 +19,7 @@ _INVALID: Final = 0.01
 
 
 class Load:
-    """All producers of one case, and when they may stop."""
+    """All producers and readers of one case, and when they may stop."""
 
     def __init__(self, world: Place, journal: Journal, *, events: int, seed: int) -> None:
         """`events` is how many there are at least, over all channels."""
@@ -29,6 +31,9 @@ class Load:
         self.channels: frozenset[str] = frozenset({"http", "grpc", "file", "queue"})
         self.pause_seconds = 0.02
         self.burst = asyncio.Event()
+        self.answer_seconds_max: float | None = ANSWER_SECONDS_MAX
+        """None where callers may have to wait for each other."""
+        self.batch_seconds_max: float | None = BATCH_SECONDS_MAX
 
     async def run(self) -> None:
         """Return when `enough` is set, every producer has sent its share, and every event was answered."""
@@ -37,6 +42,7 @@ class Load:
             for channel, maker in makers.items():
                 if channel in self.channels:
                     group.create_task(self._produce(channel, maker(self)))
+            group.create_task(Reader(self).run())
 
     async def flowing(self, seconds_max: float = 20.0) -> None:
         """Return when events have been taken for a moment on every channel."""

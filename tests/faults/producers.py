@@ -1,6 +1,7 @@
 """Producers for the four channels: each sends events once, and learns what it is told of them."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import grpc.aio
 import httpx2
 import msgspec
 
+from faults.deadlines import CLIENT_SECONDS_MAX, timed
 from faults.journal import Attempt, Sent, Told
 from faults.waiting import until_true
 from faults.world import HOST
@@ -28,7 +30,10 @@ _TORN: Final = re.compile(
     r"Internal error from Core|RST_STREAM|stream (was )?removed|GOAWAY|transport|reset by peer|socket closed",
     re.IGNORECASE,
 )
-_CALL_SECONDS_MAX: Final = 20.0
+# A publisher's patience: how long a broker takes that is frozen or gone is no door's fault.
+_PUBLISH_SECONDS_MAX: Final = 20.0
+# A client's library gives up only after that much more than a server may take for all batches of a stream.
+_STREAM_SECONDS_MAX: Final = 5 * CLIENT_SECONDS_MAX
 _TOLD: Final = {
     "SUCCESS": Told.STORED,
     "FAILED": Told.STORED,
@@ -61,6 +66,11 @@ class Producer:
         """Send once; return whether the call itself was answered."""
         raise NotImplementedError
 
+    def timed(self, channel: str, *, batch: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Time a call; see `deadlines.timed`."""
+        seconds_max = self.load.batch_seconds_max if batch else self.load.answer_seconds_max
+        return timed(self.world, self.journal, channel, seconds_max=seconds_max)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -73,7 +83,7 @@ class HttpProducer(Producer):
 
     async def __aenter__(self) -> Self:
         self._client = httpx2.AsyncClient(
-            base_url=f"http://{HOST}:{self.world.ports['http']}", timeout=_CALL_SECONDS_MAX
+            base_url=f"http://{HOST}:{self.world.ports['http']}", timeout=CLIENT_SECONDS_MAX
         )
         return self
 
@@ -90,15 +100,17 @@ class HttpProducer(Producer):
         ]
         try:
             if len(attempts) == 1:
-                answer = await self._client.post(
-                    "/api/ingest", content=documents[0], headers={"Content-Type": "application/json", **headers}
-                )
+                with self.timed("http"):
+                    answer = await self._client.post(
+                        "/api/ingest", content=documents[0], headers={"Content-Type": "application/json", **headers}
+                    )
                 return self._learn_one(attempts[0], answer)
-            answer = await self._client.post(
-                "/api/ingest/batch",
-                content=b"\n".join(documents),
-                headers={"Content-Type": "application/x-ndjson", **headers},
-            )
+            with self.timed("http", batch=True):
+                answer = await self._client.post(
+                    "/api/ingest/batch",
+                    content=b"\n".join(documents),
+                    headers={"Content-Type": "application/x-ndjson", **headers},
+                )
         except httpx2.TransportError:
             return False
         return self._learn_many(attempts, answer)
@@ -166,12 +178,14 @@ class GrpcProducer(Producer):
         metadata = (("prefer", "respond-async"),) if self.random.random() < 0.3 else ()
         try:
             if len(requests) == 1:
-                answer = await self._stub.Ingest(requests[0], timeout=_CALL_SECONDS_MAX, metadata=metadata)
+                with self.timed("grpc"):
+                    answer = await self._stub.Ingest(requests[0], timeout=CLIENT_SECONDS_MAX, metadata=metadata)
                 return self._learn(attempts, [answer])
             if self.random.random() < 0.3:
                 return await self._stream(attempts, requests, metadata)
             batch = pb.IngestBatchRequest(requests=requests)
-            answers = await self._stub.IngestBatch(batch, timeout=_CALL_SECONDS_MAX, metadata=metadata)
+            with self.timed("grpc"):
+                answers = await self._stub.IngestBatch(batch, timeout=CLIENT_SECONDS_MAX, metadata=metadata)
             return self._learn(attempts, answers.responses)
         except grpc.aio.AioRpcError as error:
             return self._learn_status(attempts, error)
@@ -182,16 +196,19 @@ class GrpcProducer(Producer):
         portions = [requests[start : start + 5] for start in range(0, len(requests), 5)]
         call = self._stub.IngestStream(
             (pb.IngestBatchRequest(requests=portion) for portion in portions),
-            timeout=_CALL_SECONDS_MAX,
+            timeout=_STREAM_SECONDS_MAX,
             metadata=metadata,
         )
         told = 0
         answered = True
-        async for answer in call:
+        while True:
+            with self.timed("grpc"):
+                answer = await call.read()
+            if answer is grpc.aio.EOF:
+                return answered
             portion = attempts[told : told + len(answer.responses)]
             told += len(portion)
             answered = self._learn(portion, answer.responses) and answered
-        return answered
 
     def _learn(self, attempts: Sequence[Attempt], answers: Sequence[pb.IngestResponse]) -> bool:
         for attempt, answer in zip(attempts, answers, strict=True):
@@ -243,8 +260,9 @@ class QueueProducer(Producer):
                 return False
             sent = attempt.sent
             try:
-                async with asyncio.timeout(_CALL_SECONDS_MAX):
-                    await client.publish("etl-queue", attempt.version.body, source=sent.source, id=sent.key)
+                with timed(self.world, self.journal, "queue", seconds_max=None):
+                    async with asyncio.timeout(_PUBLISH_SECONDS_MAX):
+                        await client.publish("etl-queue", attempt.version.body, source=sent.source, id=sent.key)
             except _BROKER_ERRORS:
                 await self._disconnect(client)
                 return False
@@ -263,7 +281,7 @@ class QueueProducer(Producer):
             if self._client is None:
                 client = QueueClient(self.world.amqp_url("producer"))
                 try:
-                    async with asyncio.timeout(_CALL_SECONDS_MAX):
+                    async with asyncio.timeout(_PUBLISH_SECONDS_MAX):
                         self._client = await client.__aenter__()
                 except _BROKER_ERRORS:
                     return None
@@ -304,7 +322,8 @@ class FileProducer(Producer):
         files = self.world.files
         await asyncio.to_thread(drop, files / "inbox" / source, name, [attempt.version.body for attempt in attempts])
         done, failed = files / "done" / source / name, files / "failed" / source / name
-        await until_true(lambda: done.exists() or failed.exists(), None)
+        with timed(self.world, self.journal, "file", seconds_max=None):
+            await until_true(lambda: done.exists() or failed.exists(), None)
         # Of a file in failed/ nothing was taken, of one in done/ the valid rows: the ledger has to show that these are.
         for attempt in attempts:
             self.journal.learn(attempt, Told.ACCEPTED if attempt.sent.valid and done.exists() else Told.REFUSED)

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from faults.runner import Result
 
 _TOGETHER: Final = (
-    "case", "seeds", "fault came true", "acknowledged", "stored", "lost", "doubled", "longest recovery", "result"
+    "case", "seeds", "fault came true", "acknowledged", "stored", "lost", "doubled", "longest recovery",
+    "longest answer", "result",
 )  # fmt: skip
 # The words of a case that said what it should.
 _PASSED: Final = frozenset({"ok", "caught"})
@@ -40,7 +41,7 @@ class Screen:
         self._progress.advance(self._task)
         self._console.print(
             f"{cells[-1]:<10} {result.case.name:<68} {cells[3]:>7} acknowledged {cells[5]:>4} lost"
-            f" {cells[6]:>4} doubled  recovered in {cells[7]}",
+            f" {cells[6]:>4} doubled  recovered in {cells[7]}  answered in {cells[8]}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         if not result.passed:
@@ -71,6 +72,7 @@ def row(result: Result) -> tuple[str, ...]:
         str(verdict.lost),
         str(verdict.doubled),
         f"{result.recovery_seconds:.1f} s",
+        f"{_longest_answer(result):.1f} s",
         result.word,
     )
 
@@ -88,8 +90,14 @@ def together(results: Sequence[Result]) -> tuple[str, ...]:
         str(sum(verdict.lost for verdict in verdicts)),
         str(sum(verdict.doubled for verdict in verdicts)),
         f"{max(result.recovery_seconds for result in results):.1f} s",
+        f"{max(map(_longest_answer, results)):.1f} s",
         ", ".join(word if len(words) == 1 else f"{count} {word}" for word, count in words.items()),
     )
+
+
+def _longest_answer(result: Result) -> float:
+    """Return how long the doors that answer took at most."""
+    return max((result.verdict.longest_seconds.get(channel, 0.0) for channel in ("http", "grpc", "reading")), default=0)
 
 
 def _by_case(results: Sequence[Result]) -> list[list[Result]]:

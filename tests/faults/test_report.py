@@ -18,7 +18,7 @@ def test_a_fault_that_came_true_with_every_seed_is_reported_as_such(tmp_path: Pa
 
     append(page, [result(1), result(2)], events=10)
 
-    assert "| broker killed | 1, 2 | 2 times | 0 | 0 | 0 | 0 | 0.0 s | ok |" in page.read_text()
+    assert "| broker killed | 1, 2 | 2 times | 0 | 0 | 0 | 0 | 0.0 s | 0.0 s | ok |" in page.read_text()
 
 
 def test_a_fault_that_did_not_come_true_with_one_seed_is_never_ok() -> None:

@@ -62,6 +62,9 @@ class Place(Protocol):
     def ledger(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
         """Give a connection that may read everything."""
 
+    def disturbed_since(self, service: str, moment: float) -> bool:
+        """Whether anything was done to a service's own process since a moment of `time.monotonic`."""
+
     async def wait_ready(self, seconds_max: float = 60.0) -> None:
         """Return when every service is ready. Raises TimeoutError."""
 
@@ -132,6 +135,10 @@ class World:
     def ledger(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
         """See `Place.ledger`."""
         return self.owner()
+
+    def disturbed_since(self, service: str, moment: float) -> bool:
+        """See `Place.disturbed_since`."""
+        return self.children[service].disturbed_since(moment)
 
     def secrets(self) -> Iterator[str]:
         """Yield every password of this world."""

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from etlpay_cli.provision import LANES_VHOST
+from faults.checks import Sign
 from faults.children import Child
 from faults.load import Load
 from faults.world import Fault, World
@@ -49,6 +51,12 @@ class Context:
             raise RuntimeError(f"rabbitmqctl {arguments[0]}: {said.decode()[-300:]}")
         return said.decode()
 
+    async def queued_messages(self) -> int:
+        """Return how many messages the lanes hold, those that a processor has in hand included."""
+        listed = await self.rabbitmqctl("list_queues", "-p", LANES_VHOST, "messages", "name")
+        lines = [line.split() for line in listed.splitlines() if "etlpay.ingest" in line]
+        return sum(int(count) for count, _ in lines)
+
 
 Inflict = Callable[[Context], Awaitable[bool]]
 
@@ -66,8 +74,8 @@ class Case:
     """How long load and fault may take together."""
     before: Callable[[World], Awaitable[None]] | None = None
     after: Callable[[World], Awaitable[None]] | None = None
-    must_fail: bool = False
-    """A mutant: the product is broken on purpose, and the checks must see it."""
+    must_show: Sign | None = None
+    """A mutant: the product is broken on purpose, and the checks must see it by this."""
     drain_seconds_max: float = 60.0
     parked: int = 0
     """How many acknowledged events end among the parked on purpose: so many, and no more, must the books miss."""

@@ -23,7 +23,7 @@ class ContainerCase:
 
     name: str
     inflict: Callable[[Containers, random.Random], Awaitable[bool]]
-    must_fail: bool = False
+    must_show: None = None
     drain_seconds_max: float = _DRAIN_SECONDS_MAX
 
 

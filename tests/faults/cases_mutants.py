@@ -8,6 +8,7 @@ import aio_pika
 from etlpay_cli.provision import LANES_VHOST
 from faults.case import Case, Context
 from faults.cases_services import came_true
+from faults.checks import Sign
 from faults.mutants import mutated
 from faults.world import World
 
@@ -66,7 +67,8 @@ CASES: Final = [
         channels=frozenset({"file", "queue"}),
         before=_mutate("ack-before-commit"),
         after=_repair,
-        must_fail=True,
+        must_show=Sign.LOST,
+        smoke=True,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
     ),
     Case(
@@ -74,7 +76,7 @@ CASES: Final = [
         _killed,
         before=_mutate("no-unique-key", "ALTER TABLE raw_events DROP CONSTRAINT raw_events_event_id_key"),
         after=_repair,
-        must_fail=True,
+        must_show=Sign.DOUBLED,
         smoke=True,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
     ),
@@ -84,7 +86,7 @@ CASES: Final = [
         arm=("processor", "mutant.between_transactions:kill@3"),
         before=_mutate("key-in-second-transaction"),
         after=_repair,
-        must_fail=True,
+        must_show=Sign.WITHOUT_RECORD,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
     ),
 ]

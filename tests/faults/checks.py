@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import enum
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -47,6 +48,14 @@ _CONFLICTS: Final = """
 """
 
 
+class Sign(enum.Enum):
+    """By what a mutant gives itself away."""
+
+    LOST = "lost"
+    DOUBLED = "doubled"
+    WITHOUT_RECORD = "a raw event with 0 records"
+
+
 @dataclass
 class Verdict:
     """What a case came to."""
@@ -62,6 +71,16 @@ class Verdict:
     def fault(self, problem: str) -> None:
         """Note one more thing that must not be."""
         self.problems[problem] += 1
+
+    def shows(self, sign: Sign) -> bool:
+        """Whether this is wrong, whatever else is."""
+        match sign:
+            case Sign.LOST:
+                return self.lost > 0
+            case Sign.DOUBLED:
+                return self.doubled > 0
+            case _:
+                return self.problems[sign.value] > 0
 
 
 class Ledger:

@@ -109,8 +109,8 @@ def _by_case(results: Sequence[Result]) -> list[list[Result]]:
 
 def summary(results: Sequence[Result]) -> str:
     """Return a run in a sentence."""
-    sound = [result for result in results if not result.case.must_fail]
-    mutants = [result for result in results if result.case.must_fail]
+    sound = [result for result in results if result.case.must_show is None]
+    mutants = [result for result in results if result.case.must_show is not None]
     acknowledged = sum(result.verdict.acknowledged for result in sound)
     lost = sum(result.verdict.lost for result in sound)
     doubled = sum(result.verdict.doubled for result in sound)

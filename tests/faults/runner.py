@@ -13,7 +13,7 @@ from typing import Protocol
 
 from faults.books import balance
 from faults.case import Case, Context
-from faults.checks import Baseline, Logs, Verdict, judge, read_ledger, wait_drained
+from faults.checks import Baseline, Logs, Sign, Verdict, judge, read_ledger, wait_drained
 from faults.journal import Journal
 from faults.load import Load
 from faults.world import World, new_world
@@ -27,8 +27,8 @@ class Judged(Protocol):
         """What it is called in the report."""
 
     @property
-    def must_fail(self) -> bool:
-        """Whether the checks must see that something is wrong."""
+    def must_show(self) -> Sign | None:
+        """What the checks must see, where the product is broken on purpose."""
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Result:
     verdict: Verdict = field(default_factory=Verdict)
     recovery_seconds: float = 0.0
     seconds: float = 0.0
+    broken: bool = False
+    """Whether the harness itself failed: then nothing is known of the product."""
 
     @property
     def clean(self) -> bool:
@@ -49,15 +51,17 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the case says what it should: the fault came true, and all is well, or, of a mutant, is not."""
-        return self.fired and self.clean is not self.case.must_fail
+        """Whether the case says what it should: the fault came true, and all is well, or a mutant shows its sign."""
+        if self.case.must_show is not None:
+            return self.fired and not self.broken and self.verdict.shows(self.case.must_show)
+        return self.fired and self.clean
 
     @property
     def word(self) -> str:
         """The result in a word."""
         if not self.fired:
             return "void"
-        if self.case.must_fail:
+        if self.case.must_show is not None:
             return "caught" if self.passed else "NOT CAUGHT"
         return "ok" if self.passed else "FAILED"
 
@@ -114,11 +118,14 @@ async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, event
             result.recovery_seconds += await wait_drained(world, journal, case.drain_seconds_max)
             result.verdict = judge(journal, await read_ledger(world, journal.source))
             result.verdict.problems.update(context.problems)
+            if case.must_show is Sign.LOST:
+                await _expect_drained(context)
         await baseline.compare(result.verdict)
-        if not case.must_fail:
+        if case.must_show is None:
             await balance(world, journal, result.verdict, parked=case.parked)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary
+        result.broken = True
         result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")
         (world.layout.logs / "harness.log").write_text(traceback.format_exc())
     finally:
@@ -126,6 +133,12 @@ async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, event
     logs.check(result.verdict, surprised=bool(case.arm and case.arm[1].partition(":")[2].startswith("error")))
     result.seconds = time.monotonic() - begun
     return result
+
+
+async def _expect_drained(context: Context) -> None:
+    """Where a loss is what is looked for, what is only late must not pass for it. Raises RuntimeError."""
+    if late := await context.queued_messages():
+        raise RuntimeError(f"{late} messages are still in the lanes: what is missing may only be late")
 
 
 async def _inflict(case: Case, context: Context, result: Result) -> None:
@@ -139,10 +152,10 @@ async def _inflict(case: Case, context: Context, result: Result) -> None:
             for edge in context.world.edges.values():
                 edge.heal()
         healed = time.monotonic()
-        if not case.must_fail:
+        if case.must_show is None:
             await context.world.wait_ready()
         result.recovery_seconds = time.monotonic() - healed
-        if case.must_fail:
+        if case.must_show is not None:
             await asyncio.wait([loading], timeout=10)
             loading.cancel()
 

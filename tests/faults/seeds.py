@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from faults.checks import Sign
 from faults.matrix import ALL
 from faults.runner import Result, run_cases
 
@@ -20,7 +21,7 @@ class Named:
     """What a report says of a case; the case itself does not leave its process."""
 
     name: str
-    must_fail: bool
+    must_show: Sign | None = None
 
 
 def run_seeds(
@@ -57,7 +58,7 @@ def _run_seed(
     names: Collection[str], seed: int, events: int, keep_files: Path, told: "multiprocessing.queues.Queue[Result]"
 ) -> None:
     def tell(result: Result) -> None:
-        told.put(replace(result, case=Named(result.case.name, result.case.must_fail)))
+        told.put(replace(result, case=Named(result.case.name, result.case.must_show)))
 
     cases = [case for case in ALL if case.name in names]
     asyncio.run(run_cases(cases, seed=seed, events=events, keep_files=keep_files, tell=tell))

@@ -1,16 +1,18 @@
 """A report says no more than its run has seen."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from faults.checks import Sign, Verdict
 from faults.report import append, overstated, together
 from faults.runner import Result
 from faults.seeds import Named
 
 
 def result(seed: int, *, fired: bool = True, name: str = "broker killed") -> Result:
-    return Result(Named(name, must_fail=False), seed, fired=fired)
+    return Result(Named(name), seed, fired=fired)
 
 
 def test_a_fault_that_came_true_with_every_seed_is_reported_as_such(tmp_path: Path) -> None:
@@ -53,3 +55,30 @@ def test_a_run_that_would_be_reported_as_more_than_it_was_leaves_the_page_as_it_
         append(page, results, events=10)
 
     assert page.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "broken", "word"),
+    [
+        pytest.param(Verdict(lost=1), False, "caught", id="by its sign"),
+        pytest.param(
+            Verdict(lost=1, problems=Counter({"a payload in processor.log": 1})), False, "caught", id="and more"
+        ),
+        pytest.param(Verdict(doubled=1), False, "NOT CAUGHT", id="by another one"),
+        pytest.param(Verdict(problems=Counter({"TimeoutError": 1})), True, "NOT CAUGHT", id="the harness failed"),
+        pytest.param(Verdict(lost=1, problems=Counter({"TimeoutError": 1})), True, "NOT CAUGHT", id="both"),
+        pytest.param(Verdict(), False, "NOT CAUGHT", id="by nothing"),
+    ],
+)
+def test_a_mutant_is_caught_by_its_own_sign_and_not_by_whatever_goes_wrong(
+    verdict: Verdict, *, broken: bool, word: str
+) -> None:
+    mutant = Result(Named("mutant", Sign.LOST), 1, fired=True, verdict=verdict, broken=broken)
+
+    assert (mutant.word, mutant.passed) == (word, word == "caught")
+
+
+def test_each_mutant_has_a_sign_that_a_sound_ledger_does_not_show() -> None:
+    assert not [sign for sign in Sign if Verdict(acknowledged=1, stored=1).shows(sign)]
+    assert Verdict(doubled=1).shows(Sign.DOUBLED)
+    assert Verdict(problems=Counter({"a raw event with 0 records": 1})).shows(Sign.WITHOUT_RECORD)

@@ -25,7 +25,6 @@ class Context:
     random: random.Random
     fault: Fault | None = None
     problems: list[str] = field(default_factory=list)
-    drain_seconds_max: float = 60.0
 
     def child(self, name: str) -> Child:
         """Return a program."""
@@ -77,5 +76,6 @@ class Case:
     must_show: Sign | None = None
     """A mutant: the product is broken on purpose, and the checks must see it by this."""
     drain_seconds_max: float = 60.0
+    """How soon after the fault every service is ready, everybody told, and everything stored."""
     parked: int = 0
     """How many acknowledged events end among the parked on purpose: so many, and no more, must the books miss."""

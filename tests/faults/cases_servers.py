@@ -13,11 +13,18 @@ import redis.asyncio
 
 from etlpay_cli.layout import READER_ROLE
 from etlpay_cli.provision import LANES_VHOST
-from faults.case import ALL_CHANNELS, Case, Context
+from faults.case import ALL_CHANNELS, Case, Context, Inflict
 from faults.journal import Attempt
 from faults.producers import QueueProducer
 from faults.waiting import until_true
 from faults.world import HOST, World
+
+# The promise: what dies and comes back takes everybody with it for so long at most.
+_DRAIN_SECONDS_MAX: Final = 30.0
+
+
+def _died(name: str, inflict: Inflict, *, smoke: bool = False) -> Case:
+    return Case(name, inflict, smoke=smoke, drain_seconds_max=_DRAIN_SECONDS_MAX)
 
 
 def _frozen(server: str, seconds: float) -> Case:
@@ -304,18 +311,18 @@ async def _kill_cache(context: Context) -> bool:
 
 
 CASES: Final = [
-    Case("broker killed and started again", _kill_broker, smoke=True),
-    Case("broker stopped and started again", _restart_broker),
-    Case("PostgreSQL stopped at once, twice", _kill_database, smoke=True),
-    Case("PostgreSQL away for 12 s", _database_away),
-    Case("broker and PostgreSQL die together", _both_die),
+    _died("broker killed and started again", _kill_broker, smoke=True),
+    _died("broker stopped and started again", _restart_broker),
+    _died("PostgreSQL stopped at once, twice", _kill_database, smoke=True),
+    _died("PostgreSQL away for 12 s", _database_away),
+    _died("broker and PostgreSQL die together", _both_die),
     Case("database sessions terminated every 300 ms", _terminate_backends),
     _frozen("rabbitmq", 5),
     _frozen("rabbitmq", 25),
     _frozen("postgres", 5),
     _frozen("postgres", 20),
     _frozen("valkey", 5),
-    Case("cache killed", _kill_cache),
+    _died("cache killed", _kill_cache),
     Case("cache flushed", _flush),
     Case("cache full", _fill_cache),
     Case("cache poisoned", _poison_cache),

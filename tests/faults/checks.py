@@ -72,6 +72,11 @@ class Verdict:
         """Note one more thing that must not be."""
         self.problems[problem] += 1
 
+    def expect_recovery(self, seconds: float, *, seconds_max: float) -> None:
+        """Take a recovery for a fault that took longer than it may: all of it arrived, and too late."""
+        if seconds > seconds_max:
+            self.fault(f"ready, answered and drained {seconds:.0f} s after the fault, instead of {seconds_max:.0f} s")
+
     def shows(self, sign: Sign) -> bool:
         """Whether this is wrong, whatever else is."""
         match sign:

@@ -122,6 +122,10 @@ class Journal:
         """Yield every event that its producer may forget."""
         return (sent for sent in self.events if sent.acknowledged)
 
+    def unanswered(self) -> list[Sent]:
+        """Return every event that was sent and of which its producer knows nothing yet."""
+        return [sent for sent in self.events if sent.first.calls and sent.first.told is None]
+
     def _filling(self) -> bytes:
         return f"{CANARY}-{self._random.getrandbits(64):016x}-{'ä' * self._random.randrange(60)}".encode()
 

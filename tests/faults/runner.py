@@ -16,6 +16,7 @@ from faults.case import Case, Context
 from faults.checks import Baseline, Logs, Sign, Verdict, judge, read_ledger, wait_drained
 from faults.journal import Journal
 from faults.load import Load
+from faults.waiting import until_true
 from faults.world import World, new_world
 
 
@@ -118,6 +119,8 @@ async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, event
             result.recovery_seconds += await wait_drained(world, journal, case.drain_seconds_max)
             result.verdict = judge(journal, await read_ledger(world, journal.source))
             result.verdict.problems.update(context.problems)
+            if case.must_show is None:
+                result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
             if case.must_show is Sign.LOST:
                 await _expect_drained(context)
         await baseline.compare(result.verdict)
@@ -153,7 +156,10 @@ async def _inflict(case: Case, context: Context, result: Result) -> None:
                 edge.heal()
         healed = time.monotonic()
         if case.must_show is None:
+            waiting = context.load.journal.unanswered()
             await context.world.wait_ready()
+            # Ready is what a service says of itself; that it answers is what those say who waited for it.
+            await until_true(lambda: all(sent.first.told for sent in waiting), case.drain_seconds_max)
         result.recovery_seconds = time.monotonic() - healed
         if case.must_show is not None:
             await asyncio.wait([loading], timeout=10)

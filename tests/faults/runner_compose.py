@@ -53,8 +53,7 @@ async def _run(containers: Containers, case: ContainerCase, folder: Path, *, see
             result.recovery_seconds = time.monotonic() - healed
         result.recovery_seconds += await wait_drained(containers, journal, case.drain_seconds_max)
         result.verdict = judge(journal, await read_ledger(containers, journal.source))
-        if result.recovery_seconds > case.drain_seconds_max:
-            result.verdict.fault("ready and drained too late")
+        result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
         await balance(containers, journal, result.verdict, parked=0)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary

@@ -147,6 +147,25 @@ def test_an_answer_that_nobody_expects_is_told(journal: Journal) -> None:
     assert judged(journal).problems == {"unexpected HTTP 500": 2}
 
 
+def test_a_recovery_that_takes_too_long_is_told() -> None:
+    verdict = Verdict()
+
+    verdict.expect_recovery(29.9, seconds_max=30)
+    assert problems(verdict) == []
+
+    verdict.expect_recovery(31.2, seconds_max=30)
+    assert problems(verdict) == ["ready, answered and drained 31 s after the fault, instead of 30 s"]
+
+
+def test_who_sent_and_was_not_told_is_waited_for(journal: Journal) -> None:
+    told(journal, Told.STORED)
+    journal.new("never sent")
+    sent = journal.new("http")
+    journal.expect([Attempt(sent, sent.first)])
+
+    assert journal.unanswered() == [sent]
+
+
 def test_a_surprise_that_was_asked_for_hides_no_other() -> None:
     asked = b"Traceback (most recent call last):\n  | shared.failpoints.InjectedError: processor.received\n"
     logged = b'{"exception": "Traceback ... shared.failpoints.InjectedError: processor.received"}\n'

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.types import Message
 
+from api_gateway.paths import BATCH_PATH
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome, Problem
@@ -247,6 +249,23 @@ async def test_503_where_too_many_batches_are_in_hand(gateway: GatewayMaker) -> 
 
     assert first.status_code == 200
     assert [answer.status_code for answer in answers] == [503]
+
+
+async def test_a_client_that_goes_while_it_is_refused_is_no_surprise(gateway: GatewayMaker) -> None:
+    incoming = [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return incoming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with gateway() as g:
+        headers = [(b"content-type", b"text/csv")]
+        await g.app({"type": "http", "method": "POST", "path": BATCH_PATH, "headers": headers}, receive, send)
+
+    assert sent[0]["status"] == 415
 
 
 async def test_an_array_is_not_taken_for_lines(gateway: GatewayMaker) -> None:

@@ -158,13 +158,16 @@ class Exchange:
         return chunk
 
     async def _drain(self) -> None:
-        """Read and drop what is left, within limits: most clients only read an answer once they have sent all."""
+        """Read and drop what is left, within limits: most clients only read an answer once they have sent all.
+
+        A client that goes meanwhile is no surprise: the server drops the answer.
+        """
         dropped = 0
         deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS_MAX
         while self._drainable and not self._at_end and dropped <= _DRAIN_BYTES_MAX:
             try:
                 dropped += len(await self._next(deadline))
-            except RefusalError:
+            except (RefusalError, ClientGoneError):
                 return
 
     def _too_large(self) -> RefusalError:

@@ -20,11 +20,17 @@ _LOOKS_PER_LIMIT: Final = 8
 
 
 class BatchLimits(BaseModel):
-    """The bounds of a batcher. Batches are in flight side by side; what waits for one is the backlog."""
+    """The bounds of a batcher. Batches are in flight side by side; what waits for one is the backlog.
+
+    A batch that is not full goes while few are in flight: where each has a price of its own, many small ones are dear.
+    """
 
     batch_events_max: PositiveInt = Field(1_000, description="events in one batch")
     batch_bytes_max: PositiveInt = Field(2 * _MIB, description="bytes of events in one batch, about")
     batches_in_flight_max: PositiveInt = Field(2, description="batches that are written at the same time")
+    partial_batches_in_flight_max: PositiveInt = Field(
+        2, description="how many may be in flight when one goes that is not full"
+    )
     backlog_events_max: PositiveInt = Field(20_000, description="events that wait for a batch; more are refused")
     backlog_bytes_max: PositiveInt = Field(16 * _MIB, description="bytes of events that wait for a batch, about")
     backlog_seconds_max: PositiveFloat = Field(
@@ -64,7 +70,8 @@ class Batcher(Generic[T, R]):
         self._backlog: deque[_Group[T, R]] = deque()
         self._backlog_events = 0
         self._backlog_bytes = 0
-        self._pending = asyncio.Event()
+        self._in_flight = 0
+        self._changed = asyncio.Event()
         self._closed = False
 
     async def submit(self, items: Sequence[T]) -> list[R]:
@@ -90,7 +97,7 @@ class Batcher(Generic[T, R]):
         self._backlog.append(group)
         self._backlog_events += len(items)
         self._backlog_bytes += weight
-        self._pending.set()
+        self._changed.set()
         return await group.settled
 
     async def run(self) -> None:
@@ -98,26 +105,32 @@ class Batcher(Generic[T, R]):
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(self._give_back_what_waits())
             async with asyncio.TaskGroup() as writers:
-                for _ in range(self._limits.batches_in_flight_max):
-                    writers.create_task(self._write_batches())
+                while self._backlog or not self._closed:
+                    if self._may_write():
+                        await self._gather()
+                        self._in_flight += 1
+                        writers.create_task(self._settle_batch(self._take()))
+                    else:
+                        self._changed.clear()
+                        await self._changed.wait()
             looking.cancel()
 
     def close(self) -> None:
         """Take nothing more; `run` returns once the backlog is written."""
         self._closed = True
-        self._pending.set()
+        self._changed.set()
 
-    async def _write_batches(self) -> None:
-        while True:
-            await self._pending.wait()
-            await self._gather()
-            groups = self._take()
-            if groups:
-                await self._settle(groups)
-                # Else a writer that waits keeps its last batch in memory.
-                del groups
-            elif self._closed:
-                return
+    def _may_write(self) -> bool:
+        """Tell whether a batch may go: there is a place for it, and it is full or few are in flight."""
+        limits = self._limits
+        if not self._backlog or self._in_flight >= limits.batches_in_flight_max:
+            return False
+        return self._in_flight < limits.partial_batches_in_flight_max or self._is_full()
+
+    def _is_full(self) -> bool:
+        return (
+            self._backlog_events >= self._limits.batch_events_max or self._backlog_bytes >= self._limits.batch_bytes_max
+        )
 
     async def _gather(self) -> None:
         """Let what the event loop holds already come along: turns, not time, so that an idle writer waits for nothing.
@@ -128,7 +141,7 @@ class Batcher(Generic[T, R]):
         """
         seen = quiet_turns = 0
         for _ in range(_GATHER_TURNS_MAX):
-            if quiet_turns == _QUIET_TURNS or self._closed or self._backlog_events >= self._limits.batch_events_max:
+            if quiet_turns == _QUIET_TURNS or self._closed or self._is_full():
                 return
             await asyncio.sleep(0)
             quiet_turns = 0 if self._backlog_events > seen else quiet_turns + 1
@@ -168,9 +181,16 @@ class Batcher(Generic[T, R]):
             weight += group.bytes
         self._backlog_events -= events
         self._backlog_bytes -= weight
-        if not self._backlog and not self._closed:
-            self._pending.clear()
         return groups
+
+    async def _settle_batch(self, groups: list[_Group[T, R]]) -> None:
+        try:
+            # None where all were given back meanwhile.
+            if groups:
+                await self._settle(groups)
+        finally:
+            self._in_flight -= 1
+            self._changed.set()
 
     async def _settle(self, groups: list[_Group[T, R]]) -> None:
         try:

@@ -131,6 +131,32 @@ async def test_batches_are_in_flight_side_by_side_up_to_the_limit() -> None:
     assert in_flight == [[1], [2]]
 
 
+async def test_a_batch_that_is_not_full_waits_while_others_are_in_flight_and_a_full_one_does_not() -> None:
+    """Where each batch has a price of its own, many small ones are dear."""
+    writer = Writer()
+    writer.let.clear()
+
+    async with (
+        running(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=2) as batcher,
+        asyncio.timeout(5),
+    ):
+        waiting = await gathered(batcher, [1])
+        await writer.begun.acquire()
+        waiting += await gathered(batcher, [2])
+        await asyncio.sleep(0.05)
+        before = list(writer.batches)
+        waiting += await gathered(batcher, [3])
+        await writer.begun.acquire()
+        after = list(writer.batches)
+        waiting += await gathered(batcher, [4])
+        writer.let.set()
+        await asyncio.gather(*waiting)
+
+    assert before == [[1]]
+    assert after == [[1], [2, 3]]
+    assert writer.batches == [[1], [2, 3], [4]]
+
+
 @given(
     groups=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=12),
     events_max=st.integers(1, 8),

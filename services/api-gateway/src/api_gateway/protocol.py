@@ -73,7 +73,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_head()
 
     def on_headers_complete(self) -> None:
-        """Start serving, unless the request asks for another protocol: that wish is not granted, see `_feed`."""
+        """Start serving, unless the request asks for another protocol: that wish is not granted, see `_feed`.
+
+        Here at the latest a head that came in one piece is measured, and nothing of it served that is too large.
+        """
+        self._head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if self._head_bytes > self.head_bytes_max:
+            raise _HeadTooLargeError
         self._framing_bytes = 0
         if not self.parser.should_upgrade():
             super().on_headers_complete()
@@ -92,16 +98,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Count this head from zero."""
         super().on_message_begin()
         self._head_bytes = self._framing_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        """Count the URL."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Count the header."""
-        self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
 
     def on_response_complete(self) -> None:
         """Leave the time until the next request to the server's keep-alive."""
@@ -177,11 +173,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _body_is_left_over(self) -> bool:
         """True while the rest of a body arrives whose request is answered already."""
         return self.cycle is not None and self.cycle.more_body
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self.head_bytes_max:
-            raise _HeadTooLargeError
 
     def _await_head(self) -> None:
         self._stop_waiting()

@@ -207,18 +207,23 @@ class Store:
             [each.id for each in numbered],
             [event.event_id for event in events],
             [self._source_ids[event.source] for event in events],
-            [event.idempotency_key or None for event in events],
+            _sparse([event.idempotency_key or None for event in events]),
             [event.channel for event in events],
-            [event.type or None for event in events],
-            [event.occurred_at for event in events],
+            _sparse([event.type or None for event in events]),
+            _sparse([event.occurred_at for event in events]),
             [event.received_at for event in events],
             [event.content_type for event in events],
-            [event.origin or None for event in events],
+            _sparse([event.origin or None for event in events]),
             [event.body for event in events],
             [draft.status for draft in drafts],
-            [draft.result and draft.result.decode() for draft in drafts],
-            [_problems_json(draft.errors) for draft in drafts],
+            _sparse([draft.result and draft.result.decode() for draft in drafts]),
+            _sparse([_problems_json(draft.errors) for draft in drafts]),
         )
+
+
+def _sparse(column: list[Any]) -> list[Any]:
+    """Return a column as it is, or nothing where it holds nothing: what is missing at the end of an array is null."""
+    return column if any(column) else []
 
 
 def _event_id(numbered: _Numbered) -> bytes:

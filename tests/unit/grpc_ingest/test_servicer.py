@@ -66,7 +66,7 @@ class FakeContext:
 
 
 class Door:
-    def __init__(self, processing: FakeProcessing | None = None, access: Access | None = None, **limits: int) -> None:
+    def __init__(self, processing: FakeProcessing | None = None, access: Access | None = None, **limits: float) -> None:
         self.processing = processing or FakeProcessing()
         self.publisher = FakePublisher()
         self.submitter = Submitter(
@@ -76,10 +76,12 @@ class Door:
             "batch_events_max": 10,
             "batch_bytes_max": 1_000_000,
             "body_bytes_max": 10_000,
+            "streams_max": 2,
             "stream_batches_max": 2,
+            "stream_seconds_max": 5,
             "requests_bytes_max": 1_000_000,
         }
-        self.servicer = EtlServicer(self.submitter, access or Access(None), **(bounds | limits))
+        self.servicer = EtlServicer(self.submitter, access or Access(None), **(bounds | limits))  # type: ignore[arg-type] # as Python has it: a whole number is one of seconds, too
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Door"]:
@@ -318,6 +320,39 @@ async def test_stream_ends_at_the_batch_that_cannot_be_read_after_answering_thos
 
     assert aborted.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert [len(answer.responses) for answer in context.written] == [1]
+
+
+async def test_stream_that_sends_nothing_more_is_answered_and_ends() -> None:
+    """Its place is for others; what it has sent is stored and told first."""
+    context = FakeContext([batch("a")])
+
+    async with Door(stream_seconds_max=0.05).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
+
+    assert [[answer.status for answer in each.responses] for each in context.written] == [["SUCCESS"]]
+    assert aborted.value.code is grpc.StatusCode.UNAVAILABLE
+    assert aborted.value.detail(RetryInfo).retry_delay.seconds == 1
+
+
+async def test_stream_beyond_the_limit_is_refused_unread_and_other_calls_are_served() -> None:
+    silent, beyond, later = FakeContext(), FakeContext([batch("a")]), FakeContext()
+    later.open.set()
+
+    async with Door(streams_max=1).open() as door, asyncio.TaskGroup() as group:
+        group.create_task(door.servicer.ingest_stream(None, silent))  # type: ignore[arg-type] # a twin
+        await asyncio.sleep(0)
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_stream(None, beyond)  # type: ignore[arg-type] # a twin
+        alone = await door.ingest(request())
+        silent.open.set()
+        await asyncio.sleep(0.01)
+        await door.servicer.ingest_stream(None, later)  # type: ignore[arg-type] # a twin
+
+    assert aborted.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert aborted.value.detail(RetryInfo).retry_delay.seconds == 1
+    assert (beyond.reads, beyond.written) == (0, [])
+    assert alone.status == "SUCCESS"
 
 
 async def test_draining_ends_an_open_stream_after_its_answers() -> None:

@@ -69,7 +69,9 @@ def _servicer(settings: Settings, submitter: Submitter, access: Access) -> EtlSe
         batch_events_max=settings.grpc_batch_events_max,
         batch_bytes_max=settings.batch.batch_bytes_max,
         body_bytes_max=settings.body_bytes_max,
+        streams_max=settings.grpc_streams_max,
         stream_batches_max=settings.grpc_stream_batches_max,
+        stream_seconds_max=settings.grpc_stream_seconds_max,
         requests_bytes_max=settings.grpc_requests_bytes_max,
     )
 

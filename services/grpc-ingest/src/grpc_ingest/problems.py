@@ -71,6 +71,15 @@ def retry_later(error: RetryableError) -> Status:
     return _status(code, retry_advice(error), RetryInfo(retry_delay=_RETRY_DELAY))
 
 
+def silent(seconds: float) -> Status:
+    """UNAVAILABLE: the stream's next batch did not come in time; its place goes to others, and it may come again."""
+    return _status(
+        UNAVAILABLE,
+        f"no batch for {seconds:g} seconds; open another stream",
+        RetryInfo(retry_delay=_RETRY_DELAY),
+    )
+
+
 def draining() -> Status:
     """UNAVAILABLE: this server is about to stop; what it did not answer goes to another."""
     return _status(

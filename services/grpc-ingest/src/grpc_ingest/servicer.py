@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -31,6 +31,8 @@ A = TypeVar("A")
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["EtlService"].full_name
 
 Context = grpc.aio.ServicerContext[bytes, pb.IngestBatchResponse]
+# A batch's answer to come, what ends the stream after those before it, or its end.
+_AnswerOfStream: TypeAlias = asyncio.Task[pb.IngestBatchResponse | Status] | Status | None
 _UnaryContext = grpc.aio.ServicerContext[bytes, T]
 
 
@@ -102,20 +104,26 @@ class EtlServicer:
         batch_events_max: int,
         batch_bytes_max: int,
         body_bytes_max: int,
+        streams_max: int,
         stream_batches_max: int,
+        stream_seconds_max: float,
         requests_bytes_max: int,
     ) -> None:
-        """The limits: of requests in a batch, of bytes handed over at once, of one payload, of a stream's batches.
+        """The limits: of requests in a batch, of bytes handed over at once, of one payload, of streams at once.
 
-        `requests_bytes_max` bounds all requests in hand.
+        Of a stream: of its batches in hand, and of the time until its next one. `requests_bytes_max` bounds all
+        requests in hand.
         """
         self._submitter = submitter
         self._access = access
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
         self._body_bytes_max = body_bytes_max
+        self._streams_max = streams_max
         self._stream_batches_max = stream_batches_max
+        self._stream_seconds_max = stream_seconds_max
         self._room = Room(requests_bytes_max)
+        self._streams = 0
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -155,7 +163,7 @@ class EtlServicer:
 
     async def ingest_stream(self, _requests: object, context: Context) -> None:
         """Store batch after batch; while too many are in hand, the next one is not read."""
-        await self._answer_call(context, lambda: self._ingest_stream(context))
+        await self._answer_call(context, lambda: self._admit_stream(context))
 
     async def _answer_call(self, context: grpc.aio.ServicerContext[bytes, T], answer: Callable[[], Awaitable[A]]) -> A:
         with self._in_flight():
@@ -194,9 +202,19 @@ class EtlServicer:
             answers = await self._answer(messages, terms)
         return pb.IngestBatchResponse(responses=[to_response(event_id, answer) for event_id, answer in answers])
 
+    async def _admit_stream(self, context: Context) -> None:
+        """Refuse a stream beyond the limit before anything of it is read: those who only listen must not be all."""
+        if self._streams >= self._streams_max:
+            raise RejectedCallError(problems.retry_later(OverloadedError("too many streams")))
+        self._streams += 1
+        try:
+            await self._ingest_stream(context)
+        finally:
+            self._streams -= 1
+
     async def _ingest_stream(self, context: Context) -> None:
         places = asyncio.Semaphore(self._stream_batches_max)
-        answers: asyncio.Queue[asyncio.Task[pb.IngestBatchResponse | Status] | None] = asyncio.Queue()
+        answers: asyncio.Queue[_AnswerOfStream] = asyncio.Queue()
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read_batches(context, places, answers, group))
             draining = group.create_task(self._stop_at_drain(reading))
@@ -212,19 +230,24 @@ class EtlServicer:
         self,
         context: Context,
         places: asyncio.Semaphore,
-        answers: "asyncio.Queue[asyncio.Task[pb.IngestBatchResponse | Status] | None]",
+        answers: asyncio.Queue[_AnswerOfStream],
         group: asyncio.TaskGroup,
     ) -> None:
         try:
             while True:
                 await places.acquire()
-                request = await context.read()
+                async with asyncio.timeout(self._stream_seconds_max):
+                    request = await context.read()
                 if not isinstance(request, bytes):  # grpc.aio.EOF
                     return
                 admitted = asyncio.Event()
                 answers.put_nowait(group.create_task(self._batch_of_stream(request, context, admitted)))
+                # Else the last batch of each stream stays in memory for as long as the next one takes to come.
+                del request
                 # Not one more is read while there is no room for this one: what waits would be in nobody's count.
                 await admitted.wait()
+        except TimeoutError:
+            answers.put_nowait(problems.silent(self._stream_seconds_max))
         finally:
             answers.put_nowait(None)
 
@@ -310,11 +333,11 @@ class EtlServicer:
 async def _write_answers(
     context: Context,
     places: asyncio.Semaphore,
-    answers: "asyncio.Queue[asyncio.Task[pb.IngestBatchResponse | Status] | None]",
+    answers: asyncio.Queue[_AnswerOfStream],
 ) -> Status | None:
     """Write each answer in the order of its batch; return the status that ends the stream early, if one does."""
-    while (task := await answers.get()) is not None:
-        answer = await task
+    while (coming := await answers.get()) is not None:
+        answer = coming if isinstance(coming, Status) else await coming
         if isinstance(answer, Status):
             return answer
         await context.write(answer)

@@ -14,10 +14,17 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     grpc_port: NonNegativeInt = Field(50051, description="port of the gRPC door; 0: a free one")
     grpc_batch_events_max: PositiveInt = Field(1_000, description="requests in one IngestBatch, or one of a stream")
     grpc_stream_batches_max: PositiveInt = Field(4, description="batches of one IngestStream in hand at once")
-    grpc_requests_bytes_max: PositiveInt = Field(
-        8 * MIB, description="requests in hand, in bytes; beyond it a call gets RESOURCE_EXHAUSTED, and streams wait"
+    grpc_streams_max: PositiveInt = Field(
+        12, description="IngestStreams at once; beyond it one gets RESOURCE_EXHAUSTED, and other calls are still served"
     )
-    rpc_message_bytes_max: PositiveInt = Field(4 * MIB, description="largest gRPC message, in and out")
+    grpc_stream_seconds_max: PositiveFloat = Field(
+        30.0, description="how long a stream may wait for its next batch; then it ends with UNAVAILABLE"
+    )
+    grpc_requests_bytes_max: PositiveInt = Field(
+        4 * MIB, description="requests in hand, in bytes; beyond it a call gets RESOURCE_EXHAUSTED, and streams wait"
+    )
+    # Each stream may have one message in memory before the door can refuse it: 12 streams of 2 MiB.
+    rpc_message_bytes_max: PositiveInt = Field(2 * MIB, description="largest gRPC message, in and out")
     grpc_drain_seconds_max: PositiveFloat = Field(15.0, description="how long calls in flight may take to finish")
     body_bytes_max: PositiveInt = Field(1024 * 1024, description="largest payload of one event")
     # Single events come in convoys, all answered at once: the halves of one overlap, one being mapped while the other

@@ -1,0 +1,73 @@
+"""Much of what is large, at once: each service stays within its memory, and what has no room waits or is refused."""
+
+import asyncio
+from collections import Counter
+
+import aio_pika
+import grpc
+import grpc.aio
+import pytest
+
+from shared.rpc.etlpay_pb2 import IngestBatchRequest, IngestRequest
+from support.hostile import CANARY
+from support.stack import Stack, until
+from support.witness import Witness
+
+MIB = 1024 * 1024
+MESSAGES = 50
+STREAMS = 30
+STREAMS_MAX = 12
+UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
+
+
+async def count(stack: Stack, source: str) -> int:
+    [row] = await stack.fetch("SELECT count(*) AS count FROM events WHERE source = $1", source)
+    found: int = row["count"]
+    return found
+
+
+async def test_a_queue_of_messages_of_8_mib(stack: Stack, source: str) -> None:
+    """A prefetch of 200 of them would be gigabytes: what is in hand is counted in bytes, and the rest stays there."""
+    witness = Witness(stack)
+
+    async with await aio_pika.connect(stack.amqp) as connection:
+        amqp_channel = await connection.channel()
+        for number in range(MESSAGES):
+            body = b'{"n": %d, "mark": "%b", "fill": "' % (number, CANARY.encode())
+            body += b"x" * (8 * MIB - len(body) - 2) + b'"}'
+            message = aio_pika.Message(body, headers={"source": source})
+            await amqp_channel.default_exchange.publish(message, routing_key="etl-queue")
+    found = await until(lambda: count(stack, source), lambda stored: stored >= MESSAGES, seconds_max=50)
+
+    assert found == MESSAGES
+    witness.check(CANARY.encode())
+
+
+@pytest.mark.parametrize("size", [2_000_000, 4_000_000], ids=["2 MB", "4 MB"])
+async def test_streams_of_large_batches(stack: Stack, source: str, size: int) -> None:
+    """As many as fit are served, and the others told to come again; a batch that is too large is refused."""
+    witness = Witness(stack)
+    event = IngestRequest(source_name=source, payload_json=f'{{"mark": "{CANARY}", "fill": "{"x" * (size // 1_000)}"}}')
+    events = (size - size // 10) // event.ByteSize()
+    batch = IngestBatchRequest(requests=[event] * events).SerializeToString()
+
+    ended = Counter(await asyncio.gather(*(_send(stack, [batch] * 3) for _ in range(STREAMS))))
+
+    served = STREAMS_MAX if size < 2 * MIB else 0
+    assert ended.pop("OK", 0) == served
+    # A client that still sends when it is refused may read the end of the stream before the reason.
+    assert set(ended) <= {"RESOURCE_EXHAUSTED", "INTERNAL"}
+    assert await count(stack, source) == served * 3 * events
+    witness.check(CANARY.encode())
+
+
+async def _send(stack: Stack, batches: list[bytes]) -> str:
+    async with grpc.aio.insecure_channel(stack.grpc, options=UNLIMITED) as channel:
+        many: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            "/etlpay.EtlService/IngestStream"
+        )
+        try:
+            answers = [answer async for answer in many(iter(batches))]
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+    return "OK" if len(answers) == len(batches) else "CUT"

@@ -9,12 +9,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aio_pika
+import aiormq.exceptions
 import pytest
 from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractIncomingMessage
+from yarl import URL
 
+from etlpay_cli.layout import Layout
+from etlpay_cli.provision import LANES_VHOST, SECRET_PLACES
+from shared.messaging.topology import PARKED_QUEUE
 from support.hostile import CANARY
 from support.stack import Stack, until
 
+MIB = 1024 * 1024
 QUEUE = "etl-queue"
 EVENT = b'{"mark": "%b"}' % CANARY.encode()
 
@@ -69,13 +76,44 @@ async def test_a_body_that_is_no_event(stack: Stack, source: str, body: bytes, c
     assert await landed(stack, source) == [("FAILED", body)]
 
 
-async def test_a_message_of_16_mib_is_parked_or_stored_and_the_next_is_taken(stack: Stack, source: str) -> None:
-    """No batch can hold it, so it is set aside whole, where an operator finds it."""
-    large = b'{"mark": "%b", "fill": "%b"}' % (CANARY.encode(), b"x" * 16 * 1024 * 1024)
+async def test_a_message_over_16_mib_is_refused_by_the_broker(stack: Stack, source: str) -> None:
+    """Its publisher is told, and the next one's message is taken."""
+    with pytest.raises(aiormq.exceptions.ChannelPreconditionFailed, match="larger than configured max size"):
+        await publish(stack, message(source, _filled(16 * MIB + 1)))
+    await publish(stack, message(source))
+
+    assert await landed(stack, source) == [("SUCCESS", EVENT)]
+
+
+async def test_a_message_that_no_batch_can_hold_is_parked_and_the_next_is_taken(stack: Stack, source: str) -> None:
+    """16 MiB, with nothing left for what a batch says beside it: set aside whole, where an operator finds it."""
+    large = _filled(16 * MIB)
 
     await publish(stack, message(source, large), message(source))
 
     assert await landed(stack, source) == [("SUCCESS", EVENT)]
+    parked = await until(lambda: _take_parked(stack), lambda found: found is not None)
+    assert parked is not None
+    assert parked.body == large
+    assert parked.headers["etlpay-queue"] == QUEUE
+
+
+def _filled(size: int) -> bytes:
+    start = b'{"mark": "%b", "fill": "' % CANARY.encode()
+    return start + b"x" * (size - len(start) - 2) + b'"}'
+
+
+async def _take_parked(stack: Stack) -> AbstractIncomingMessage | None:
+    """Take a message out as its operator would."""
+    [place] = SECRET_PLACES["operator"]
+    password = Layout(stack.root).read_secret(place)
+    url = URL(stack.amqp).with_user("operator").with_password(password).with_path(f"/{LANES_VHOST}")
+    async with await aio_pika.connect(url) as connection:
+        queue = await (await connection.channel()).get_queue(PARKED_QUEUE)
+        found = await queue.get(fail=False)
+        if found is not None:
+            await found.ack()
+    return found
 
 
 async def test_a_large_message_is_kept_with_its_bytes(stack: Stack, source: str) -> None:

@@ -204,16 +204,20 @@ async def test_a_length_that_is_too_large_stores_nothing(stack: Stack, source: s
 
     found = await send(stack, [head(b"content-length: %d" % (len(body) + 1)) + body], half_close=True)
 
-    assert statuses(found) in ([], [400])
+    # The client has gone before the request was whole: there is nobody to answer.
+    assert found == b""
     assert await stored(stack, source) == 0
 
 
 async def test_a_client_that_closes_its_half_has_sent_an_event(stack: Stack, source: str) -> None:
     body = event(source)
 
-    await send(stack, [head(b"content-length: %d" % len(body)) + body], half_close=True)
+    found = await send(stack, [head(b"content-length: %d" % len(body)) + body], half_close=True)
 
-    await stack.events_of(source, count=1)
+    [row] = await stack.events_of(source, count=1)
+    # The server takes the half for the whole and closes, so whether the answer still comes is a race.
+    assert statuses(found) in ([], [201])
+    assert not found or b'"raw_event_id":%d' % row["raw_event_id"] in found
 
 
 async def test_line_feeds_in_a_value_make_no_header_of_the_answer(stack: Stack, source: str) -> None:
@@ -223,7 +227,9 @@ async def test_line_feeds_in_a_value_make_no_header_of_the_answer(stack: Stack, 
 
     found = await send(stack, [head(b"content-length: %d" % len(body), key, b"connection: close") + body])
 
-    assert statuses(found) in ([201], [400])
+    # A vertical tab is no part of any header's value.
+    assert_problem(found, 400)
+    assert await stored(stack, source) == 0
     assert b"set-cookie" not in found.lower()
     assert b"stolen" not in found
 

@@ -103,25 +103,28 @@ class Text(NamedTuple):
     text: str
     is_id: bool
     """Taken as an id: it is data, and printable."""
-    is_source: bool = False
 
 
 TEXTS: Final = (
-    Text("sql", "'; drop table raw_events; --", is_id=True),
-    Text("format", "%s%n{0}{}", is_id=True),
-    Text("jndi", "${jndi:ldap://127.0.0.1:1/x}", is_id=True),
-    Text("climbing", "../../etc/passwd", is_id=True),
-    Text("newline", "one\nlevel=error two", is_id=False),
-    Text("carriage return", "one\r\nSet-Cookie: a=b", is_id=False),
-    Text("escape codes", "\x1b[2J\x1b]0;title\x07", is_id=False),
-    Text("NUL", "a\x00b", is_id=False),
-    Text("a megabyte", "x" * 1_000_000, is_id=False),
-    Text("one too long", "x" * 256, is_id=False),
-    Text("the longest", "x" * 255, is_id=True),
-    Text("right to left", "\u202e\u05d0\u05d1 gpj.exe", is_id=True),
-    Text("homoglyphs", "p\u0430yp\u0430l", is_id=True),
-    Text("a heart and a family", "\u2764\ufe0f\U0001f468\u200d\U0001f469\u200d\U0001f467", is_id=True),
-    Text("line separator", "a\u2028b", is_id=False),
-    Text("markup", "<script>alert(1)</script>", is_id=True),
-    Text("a comma", "a,b;c=d", is_id=True),
+    Text("sql", f"{CANARY}'; drop table raw_events; --", is_id=True),
+    Text("format", CANARY + "%s%n{0}{}", is_id=True),
+    Text("jndi", f"${{jndi:ldap://127.0.0.1:1/{CANARY}}}", is_id=True),
+    Text("climbing", f"../../etc/{CANARY}", is_id=True),
+    Text("newline", f"{CANARY}\nlevel=error two", is_id=False),
+    Text("carriage return", f"{CANARY}\r\nSet-Cookie: a=b", is_id=False),
+    Text("escape codes", f"\x1b[2J{CANARY}\x1b]0;title\x07", is_id=False),
+    Text("NUL", f"{CANARY}\x00b", is_id=False),
+    Text("a megabyte", CANARY.ljust(1_000_000, "x"), is_id=False),
+    Text("one too long", CANARY.ljust(256, "x"), is_id=False),
+    Text("the longest", CANARY.ljust(255, "x"), is_id=True),
+    Text("right to left", f"\u202e{CANARY}\u05d0\u05d1 gpj.exe", is_id=True),
+    Text("homoglyphs", f"p\u0430yp\u0430l{CANARY}", is_id=True),
+    Text("a heart and a family", f"\u2764\ufe0f{CANARY}\U0001f468\u200d\U0001f469\u200d\U0001f467", is_id=True),
+    Text("line separator", f"{CANARY}\u2028b", is_id=False),
+    Text("markup", f"<script>alert('{CANARY}')</script>", is_id=True),
+    Text("a comma", f"{CANARY},b;c=d", is_id=True),
 )
+
+# A lone surrogate, as an escape of JSON and as bytes that only look like UTF-8.
+SURROGATE_ESCAPED: Final = f"{CANARY}\\ud800".encode()
+SURROGATE_BYTES: Final = _MARK + b"\xed\xa0\x80"

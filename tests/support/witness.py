@@ -1,10 +1,10 @@
 """What a running system may not show whatever is done to it: crashes, tracebacks, payloads in logs, growing memory."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import psutil
 
 from support.stack import Stack
@@ -22,6 +22,7 @@ class Witness:
         self._logs = stack.root / ".etlpay" / "logs"
         self._pids = dict(self._running())
         self._read = {path: path.stat().st_size for path in self._logs.glob("*.log")}
+        self._rotated = {path: path.stat().st_mtime_ns for path in self._logs.glob("*.log.1")}
         for pid in self._pids.values():
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
@@ -34,6 +35,8 @@ class Witness:
         written = {path.name: self._written(path) for path in self._logs.glob("*.log")}
         assert [name for name, text in written.items() if b"Traceback" in text] == []
         assert [name for name, text in written.items() if any(secret in text for secret in secrets)] == []
+        lines = {name: written[f"{name}.log"].splitlines() for name in SERVICES}
+        assert {name: line for name, found in lines.items() for line in found if not _is_object(line)} == {}
 
     def _running(self) -> Iterator[tuple[str, int]]:
         folder = str(self._stack.root / ".etlpay" / "run")
@@ -45,9 +48,19 @@ class Witness:
                 continue
 
     def _written(self, path: Path) -> bytes:
-        with path.open("rb") as log:
-            log.seek(self._read.get(path, 0), os.SEEK_SET)
-            return log.read()
+        """Return what was written since, and more where the log was begun anew meanwhile: all that is kept of it."""
+        before = path.with_suffix(".log.1")
+        if before.exists() and before.stat().st_mtime_ns != self._rotated.get(before):
+            return before.read_bytes() + path.read_bytes()
+        return path.read_bytes()[self._read.get(path, 0) :]
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        found: Any = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return isinstance(found, dict)
 
 
 def peak_bytes(pid: int) -> int:

@@ -5,9 +5,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from asyncpg import InsufficientPrivilegeError, ReadOnlySQLTransactionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from processor.database import check
+from processor.database import Connections, check
 from processor.migrate import migrate
 from processor.settings import MigrationSettings
 from shared.contracts.errors import UnavailableError
@@ -59,17 +59,17 @@ LOST = [f"{privilege} ON {table}" for table in LEDGER for privilege in ("INSERT"
 
 @pytest.mark.parametrize("lost", [*LOST, "USAGE ON SEQUENCE ledger_id_blocks"])
 async def test_a_grant_that_is_lost_makes_the_ledger_not_ready(
-    engine: AsyncEngine, owner: asyncpg.Connection, lost: str
+    connections: Connections, owner: asyncpg.Connection, lost: str
 ) -> None:
     """Nothing is taken then: each delivery that ends the process would count against its innocent neighbours, too."""
-    await check(engine)
+    await check(connections)
     await owner.execute(f"REVOKE {lost} FROM etlpay_processor")
     try:
         with pytest.raises(UnavailableError, match="may not write"):
-            await check(engine)
+            await check(connections)
     finally:
         await owner.execute(f"GRANT {lost} TO etlpay_processor")
-    await check(engine)
+    await check(connections)
 
 
 async def test_the_reader_can_read_every_table_and_the_view(ledger: Servers) -> None:

@@ -252,7 +252,7 @@ async def test_503_where_too_many_batches_are_in_hand(gateway: GatewayMaker) -> 
 
 
 async def test_a_client_that_goes_while_it_is_refused_is_no_surprise(gateway: GatewayMaker) -> None:
-    incoming = [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
+    incoming: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
     sent: list[Message] = []
 
     async def receive() -> Message:

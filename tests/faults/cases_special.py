@@ -5,15 +5,19 @@ from dataclasses import replace
 from typing import Final
 
 import aio_pika
+import grpc.aio
 
 from etlpay_cli.provision import LANES_VHOST
 from faults.case import Case, Context
 from faults.checks import RSS_BYTES_MAX
+from faults.deadlines import CLIENT_SECONDS_MAX
 from faults.journal import Attempt, Sent, Told, Version
 from faults.mutants import mutated
 from faults.producers import GrpcProducer, HttpProducer, Producer, QueueProducer, drop
 from faults.waiting import until_true
-from faults.world import SERVICES, World
+from faults.world import HOST, SERVICES, World
+from shared.rpc import etlpay_pb2 as pb
+from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 
 _POISON: Final = "kills whoever reads it"
 _REFUSED: Final = "is refused by the database"
@@ -33,7 +37,7 @@ async def _poison(context: Context) -> bool:
     array = b"[" + b",".join(sent.first.body for sent in batch) + b"]"
     message = Sent(source=culprit.source, key="poisoned", versions=[Version(array)])
     async with QueueProducer(context.load) as producer:
-        await _send_all(producer, [Attempt(message, message.first)])
+        await producer.insist([Attempt(message, message.first)])
     # It will never be stored, and that is right: what must be is looked at below.
     journal.events.remove(culprit)
     for sent in batch:
@@ -48,14 +52,6 @@ async def _poison(context: Context) -> bool:
     if not await until_true(is_parked, 400):
         context.problems.append("the poison did not end among the parked messages")
     return len(context.child("processor").exits) > 2
-
-
-async def _send_all(producer: Producer, attempts: list[Attempt]) -> None:
-    for attempt in attempts:
-        while attempt.version.told is None:
-            producer.journal.expect([attempt])
-            await producer.send([attempt])
-            await asyncio.sleep(0 if attempt.version.told else 0.2)
 
 
 async def _take_parked(world: World) -> list[bytes]:
@@ -125,10 +121,7 @@ async def _refused_row(context: Context) -> bool:
         culprits.append(culprit)
         producer = (HttpProducer, GrpcProducer, HttpProducer)[number](load)
         async with producer:
-            attempts = [Attempt(sent, sent.first) for sent in batch]
-            while attempts:
-                await producer.send(attempts)
-                attempts = [attempt for attempt in attempts if attempt.version.told is None]
+            await producer.insist([Attempt(sent, sent.first) for sent in batch])
     # That their records are FAILED is what the verdict asks of them.
     return all(culprit.first.told is Told.STORED for culprit in culprits)
 
@@ -160,7 +153,7 @@ async def _flood(context: Context) -> bool:
     load = context.load
     load.pause_seconds = 0.004
     # So many callers wait for a connection of their own library, and no door can do anything about that.
-    load.answer_seconds_max = load.batch_seconds_max = None
+    load.answer_seconds_max = load.batch_seconds_max = load.reading_seconds_max = None
     load.burst.set()
     await asyncio.sleep(2)
     most = dict.fromkeys(SERVICES, 0)
@@ -184,20 +177,64 @@ async def _flood(context: Context) -> bool:
 
 
 async def _vanish(context: Context) -> bool:
-    """Clients that go away in the middle of their call. What they sent is stored once or not at all."""
-    journal, world = context.load.journal, context.world
-    for _ in range(60):
-        sent = journal.new("vanished")
-        document = (
+    """Clients that go away in the middle of their call: what they sent is stored once or not at all.
+
+    Sent again with the same ids, over the same door, it is stored once.
+    """
+    journal = context.load.journal
+    over_http = [[journal.new("http") for _ in range(count)] for count in (1, 5) for _ in range(30)]
+    over_grpc = [[journal.new("grpc") for _ in range(10)] for _ in range(15)]
+    async with asyncio.TaskGroup() as group:
+        http = group.create_task(_vanish_from_http(context, over_http))
+        streams = group.create_task(_vanish_from_streams(context, over_grpc))
+    for maker, calls in ((HttpProducer, over_http), (GrpcProducer, over_grpc)):
+        async with maker(context.load) as producer:
+            await producer.insist([Attempt(sent, sent.first) for call in calls for sent in call])
+    return http.result() > 0 and streams.result() > 0
+
+
+async def _vanish_from_http(context: Context, calls: list[list[Sent]]) -> int:
+    """Send single events and batches as far as some byte; return how many clients went without an answer."""
+    gone = 0
+    for call in calls:
+        documents = [
             f'{{"source_name": "{sent.source}", "id": "{sent.key}", "payload": '.encode() + sent.first.body + b"}"
-        )
-        head = "POST /api/ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(document)}\r\n\r\n"
-        _, writer = await asyncio.open_connection("127.0.0.1", world.ports["http"])
-        writer.write(head.encode() + document[: context.random.randrange(len(document) + 40)])
-        await asyncio.sleep(context.random.uniform(0, 0.02))
+            for sent in call
+        ]
+        body = b"\n".join(documents)
+        path, kind = ("/api/ingest", "json") if len(call) == 1 else ("/api/ingest/batch", "x-ndjson")
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/{kind}\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        reader, writer = await asyncio.open_connection(HOST, context.world.ports["http"])
+        # Often all of it, so that the client goes while it is in hand.
+        writer.write(head.encode() + body[: context.random.randrange(2 * len(body))])
+        try:
+            async with asyncio.timeout(context.random.uniform(0, 0.02)):
+                await reader.read(1)
+        except TimeoutError:
+            gone += 1
         writer.transport.abort()
-    return True
+    return gone
+
+
+async def _vanish_from_streams(context: Context, calls: list[list[Sent]]) -> int:
+    """Begin streams, and cancel them before or after their first answer; return how many ended before their last."""
+    gone = 0
+    for call in calls:
+        async with grpc.aio.insecure_channel(f"{HOST}:{context.world.ports['grpc']}") as channel:
+            stream = EtlServiceStub(channel).IngestStream(timeout=CLIENT_SECONDS_MAX)
+            try:
+                for start in range(0, len(call), 2):
+                    requests = [
+                        pb.IngestRequest(source_name=sent.source, id=sent.key, payload_json=sent.first.body.decode())
+                        for sent in call[start : start + 2]
+                    ]
+                    await stream.write(pb.IngestBatchRequest(requests=requests))
+                await asyncio.sleep(context.random.uniform(0, 0.03))
+            except grpc.aio.AioRpcError:
+                continue
+            gone += stream.cancel()
+    return gone
 
 
 CASES: Final = [

@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import Final
 
-from faults.deadlines import ANSWER_SECONDS_MAX, BATCH_SECONDS_MAX
+from faults.deadlines import ANSWER_SECONDS_MAX, BATCH_SECONDS_MAX, READING_SECONDS_MAX
 from faults.journal import Attempt, Journal, Sent, Version
 from faults.producers import FileProducer, GrpcProducer, HttpProducer, Producer, QueueProducer
 from faults.readers import Reader
@@ -34,6 +34,7 @@ class Load:
         self.answer_seconds_max: float | None = ANSWER_SECONDS_MAX
         """None where callers may have to wait for each other."""
         self.batch_seconds_max: float | None = BATCH_SECONDS_MAX
+        self.reading_seconds_max: float | None = READING_SECONDS_MAX
 
     async def run(self) -> None:
         """Return when `enough` is set, every producer has sent its share, and every event was answered."""

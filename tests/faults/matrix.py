@@ -3,6 +3,7 @@
 from typing import Final
 
 from faults.case import Case
+from faults.cases_deadlines import CASES as DEADLINES
 from faults.cases_edges import CASES as EDGES
 from faults.cases_files import CASES as FILES
 from faults.cases_mutants import CASES as MUTANTS
@@ -11,4 +12,4 @@ from faults.cases_services import CASES as SERVICES
 from faults.cases_special import CASES as SPECIAL
 from faults.cases_upgrade import CASES as UPGRADE
 
-ALL: Final[list[Case]] = [*SERVICES, *SERVERS, *EDGES, *FILES, *SPECIAL, *UPGRADE, *MUTANTS]
+ALL: Final[list[Case]] = [*SERVICES, *SERVERS, *DEADLINES, *EDGES, *FILES, *SPECIAL, *UPGRADE, *MUTANTS]

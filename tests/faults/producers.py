@@ -66,6 +66,16 @@ class Producer:
         """Send once; return whether the call itself was answered."""
         raise NotImplementedError
 
+    async def insist(self, attempts: list[Attempt]) -> None:
+        """Send until everything is answered."""
+        while attempts:
+            self.journal.expect(attempts)
+            await self.send(attempts)
+            self.journal.note(attempts)
+            attempts = [attempt for attempt in attempts if attempt.version.told is None]
+            if attempts:
+                await asyncio.sleep(0.2)
+
     def timed(self, channel: str, *, batch: bool = False) -> contextlib.AbstractContextManager[None]:
         """Time a call; see `deadlines.timed`."""
         seconds_max = self.load.batch_seconds_max if batch else self.load.answer_seconds_max

@@ -62,7 +62,7 @@ class Reader:
 
     async def _get(self, client: httpx2.AsyncClient, path: str) -> httpx2.Response | None:
         try:
-            with timed(self._load.world, self._journal, "reading", seconds_max=self._load.answer_seconds_max):
+            with timed(self._load.world, self._journal, "reading", seconds_max=self._load.reading_seconds_max):
                 return await client.get(path)
         # The door has died, or its answer was too late, and that is noted.
         except httpx2.TransportError:

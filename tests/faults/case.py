@@ -11,6 +11,7 @@ from faults.checks import Sign
 from faults.children import Child
 from faults.load import Load
 from faults.world import Fault, World
+from shared.messaging.topology import INGEST_QUEUE
 
 ALL_CHANNELS: Final = frozenset({"http", "grpc", "file", "queue"})
 _RABBITMQCTL: Final = "/usr/lib/rabbitmq/bin/rabbitmqctl"
@@ -50,11 +51,11 @@ class Context:
             raise RuntimeError(f"rabbitmqctl {arguments[0]}: {said.decode()[-300:]}")
         return said.decode()
 
-    async def queued_messages(self) -> int:
-        """Return how many messages the lanes hold, those that a processor has in hand included."""
-        listed = await self.rabbitmqctl("list_queues", "-p", LANES_VHOST, "messages", "name")
-        lines = [line.split() for line in listed.splitlines() if "etlpay.ingest" in line]
-        return sum(int(count) for count, _ in lines)
+    async def lanes(self) -> dict[str, int]:
+        """Return how many messages each lane holds, those that a processor has in hand included."""
+        listed = await self.rabbitmqctl("list_queues", "-p", LANES_VHOST, "name", "messages")
+        lines = [line.split() for line in listed.splitlines() if line.startswith(INGEST_QUEUE)]
+        return {name: int(count) for name, count in lines}
 
 
 Inflict = Callable[[Context], Awaitable[bool]]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from faults.journal import Attempt
 from faults.producers import QueueProducer
 from faults.waiting import until_true
 from faults.world import HOST, World
+from shared.messaging.topology import INGEST_QUEUE
 
 # The promise: what dies and comes back takes everybody with it for so long at most.
 _DRAIN_SECONDS_MAX: Final = 30.0
@@ -226,13 +228,25 @@ async def _queue_full(context: Context) -> bool:
 
 async def _delete_lane(context: Context) -> bool:
     """The lane is deleted when nothing is in it: what a deleted queue held nobody could keep. HTTP and gRPC go on."""
+    deleted = 0
     connection = await aio_pika.connect(context.world.amqp_url("operator", LANES_VHOST))
     async with connection, connection.channel() as amqp_channel:
         for _ in range(3):
-            context.world.edge("processor", "amqp").reset_connections()
-            await amqp_channel.queue_delete("etlpay.ingest")
-            await asyncio.sleep(3)
-    return True
+            # Nobody sends, and nothing is on its way: only then is an empty lane one that stays so. A receipt that is
+            # lost is told again.
+            async with context.load.silence():
+                empty = await until_true(partial(_is_lane_empty, context), 20)
+                if empty and context.load.calls_in_flight == 0:
+                    context.world.edge("processor", "amqp").reset_connections()
+                    await amqp_channel.queue_delete(INGEST_QUEUE)
+                    deleted += 1
+            await asyncio.sleep(2.5)
+    return deleted == 3
+
+
+async def _is_lane_empty(context: Context) -> bool:
+    lanes = await context.lanes()
+    return INGEST_QUEUE in lanes and not any(lanes.values())
 
 
 async def _cancel_consumer(context: Context) -> bool:

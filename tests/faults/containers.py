@@ -97,11 +97,20 @@ class Containers:
         await asyncio.to_thread(self._stack.run_etlpay, *arguments)
         self._disturbed_at = dict.fromkeys(self._disturbed_at, time.monotonic())
 
-    async def logs(self, since: datetime) -> bytes:
-        """Return what the five services have logged since a moment."""
+    async def logs(self, since: datetime, *names: str) -> bytes:
+        """Return what these containers have logged since a moment; without names all of them, the servers included."""
         return (
-            await self.compose("logs", "--no-color", "--no-log-prefix", f"--since={since.isoformat()}", *SERVICES)
+            await self.compose("logs", "--no-color", "--no-log-prefix", f"--since={since.isoformat()}", *names)
         ).encode()
+
+    async def secrets(self) -> set[bytes]:
+        """Return every password of this stack, out of the volumes in which they lie."""
+        printed = await self.compose(
+            "run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "provision", "-c",
+            "import pathlib\n"
+            "for path in pathlib.Path('/secrets').rglob('*password*'): print(path.read_text().strip())",
+        )  # fmt: skip
+        return {secret.encode() for secret in printed.split()}
 
     async def _all_healthy(self) -> bool:
         listed = await self.docker(

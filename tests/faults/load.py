@@ -1,10 +1,12 @@
 """The load of a case: producers on all four channels, each event sent until its producer is told, and readers."""
 
 import asyncio
+import contextlib
 import random
+from collections.abc import AsyncIterator
 from typing import Final
 
-from faults.deadlines import ANSWER_SECONDS_MAX, BATCH_SECONDS_MAX, READING_SECONDS_MAX
+from faults.deadlines import ANSWER_SECONDS_MAX, BATCH_SECONDS_MAX, CLIENT_SECONDS_MAX, READING_SECONDS_MAX
 from faults.journal import Attempt, Journal, Sent, Version
 from faults.producers import FileProducer, GrpcProducer, HttpProducer, Producer, QueueProducer
 from faults.readers import Reader
@@ -31,6 +33,9 @@ class Load:
         self.channels: frozenset[str] = frozenset({"http", "grpc", "file", "queue"})
         self.pause_seconds = 0.02
         self.burst = asyncio.Event()
+        self.calls_in_flight = 0
+        self._may_send = asyncio.Event()
+        self._may_send.set()
         self.answer_seconds_max: float | None = ANSWER_SECONDS_MAX
         """None where callers may have to wait for each other."""
         self.batch_seconds_max: float | None = BATCH_SECONDS_MAX
@@ -49,6 +54,16 @@ class Load:
         """Return when events have been taken for a moment on every channel."""
         wanted = {f"{self.journal.source}.{channel}" for channel in self.channels}
         await until_true(lambda: wanted <= {sent.source for sent in self.journal.acknowledged()}, seconds_max)
+
+    @contextlib.asynccontextmanager
+    async def silence(self) -> AsyncIterator[None]:
+        """Let no producer send until the block ends; it begins when every call is answered."""
+        self._may_send.clear()
+        try:
+            await until_true(lambda: self.calls_in_flight == 0, CLIENT_SECONDS_MAX)
+            yield
+        finally:
+            self._may_send.set()
 
     async def _produce(self, channel: str, producer: Producer) -> None:
         async with producer, asyncio.TaskGroup() as calls:
@@ -100,10 +115,8 @@ class Load:
     async def _until_told(self, producer: Producer, attempts: list[Attempt], *, repeat: bool = False) -> None:
         open_attempts = attempts
         while open_attempts:
-            self.journal.expect(open_attempts)
             told_before = [attempt.version.told for attempt in open_attempts]
-            answered = await producer.send(open_attempts)
-            self.journal.note(open_attempts)
+            answered = await self._send(producer, open_attempts)
             if repeat and answered:
                 return
             open_attempts = [
@@ -113,3 +126,14 @@ class Load:
             ]
             if open_attempts:
                 await asyncio.sleep(_PAUSE_SECONDS * (0.5 + self.random.random()))
+
+    async def _send(self, producer: Producer, attempts: list[Attempt]) -> bool:
+        await self._may_send.wait()
+        self.calls_in_flight += 1
+        try:
+            self.journal.expect(attempts)
+            answered = await producer.send(attempts)
+            self.journal.note(attempts)
+        finally:
+            self.calls_in_flight -= 1
+        return answered

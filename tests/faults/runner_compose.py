@@ -5,17 +5,18 @@ import random
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 from faults.books import balance
 from faults.cases_compose import ContainerCase
-from faults.checks import judge, read_ledger, wait_drained
+from faults.checks import Verdict, judge, read_ledger, wait_drained
 from faults.containers import Containers, moment, new_containers
 from faults.journal import CANARY, Journal
 from faults.load import Load
 from faults.runner import Result, first_line
+from faults.world import SERVICES
 
 _SECONDS_MAX: Final = 300.0
 
@@ -27,13 +28,18 @@ async def run_container_cases(
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="etlpay-faults-") as folder, new_containers(Path(folder)) as containers:
         await containers.wait_ready()
+        secrets = await containers.secrets()
+        if not secrets:
+            raise RuntimeError("no secrets to look for in the logs")
         for case in cases:
-            results.append(await _run(containers, case, Path(folder), seed=seed, events=events))
+            results.append(await _run(containers, case, Path(folder), secrets, seed=seed, events=events))
             tell(results[-1])
     return results
 
 
-async def _run(containers: Containers, case: ContainerCase, folder: Path, *, seed: int, events: int) -> Result:
+async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
+    containers: Containers, case: ContainerCase, folder: Path, secrets: Collection[bytes], *, seed: int, events: int
+) -> Result:
     begun = time.monotonic()
     result = Result(case, seed)
     since = moment()
@@ -60,13 +66,23 @@ async def _run(containers: Containers, case: ContainerCase, folder: Path, *, see
         result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")
     finally:
         journal.close()
-    logs = await containers.logs(since)
-    for what, sign in (
-        ("a payload", CANARY.encode()),
-        ("a traceback", b"Traceback"),
-        ("an unexpected end", b"ended by an"),
-    ):
-        if sign in logs:
-            result.verdict.fault(f"{what} in the logs")
+    check_logs(
+        result.verdict,
+        await containers.logs(since, *SERVICES),
+        everything=await containers.logs(since),
+        secrets=secrets,
+    )
     result.seconds = time.monotonic() - begun
     return result
+
+
+def check_logs(verdict: Verdict, services: bytes, *, everything: bytes, secrets: Collection[bytes]) -> None:
+    """Note secrets and payloads in any container's log, and tracebacks in those of the services."""
+    if any(secret in everything for secret in secrets):
+        verdict.fault("a secret in the logs")
+    if CANARY.encode() in everything:
+        verdict.fault("a payload in the logs")
+    if b"Traceback" in services:
+        verdict.fault("a traceback in the logs")
+    if b"ended by an" in services:
+        verdict.fault("an unexpected end in the logs")

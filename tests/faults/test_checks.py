@@ -12,6 +12,7 @@ from etlpay_cli.judgement import judge as judge_books
 from faults.books import imbalance
 from faults.checks import Ledger, Verdict, _without_the_surprise, judge
 from faults.journal import Attempt, Journal, Sent, Told, Version
+from faults.runner_compose import check_logs
 
 
 @pytest.fixture
@@ -174,6 +175,27 @@ def test_a_surprise_that_was_asked_for_hides_no_other() -> None:
     assert b"Traceback" not in _without_the_surprise(asked + logged)
     assert b"Traceback" in _without_the_surprise(asked + other)
     assert b"Traceback" in _without_the_surprise(asked + b'{"exception": "Traceback ... KeyError: 1"}\n')
+
+
+@pytest.mark.parametrize(
+    ("services", "servers", "problems_told"),
+    [
+        pytest.param(b"all is well", b"LOG: all is well", [], id="well"),
+        pytest.param(b"", b"connecting with hunter2", ["a secret in the logs"], id="a secret of a server"),
+        pytest.param(b"hunter2", b"", ["a secret in the logs"], id="a secret of a service"),
+        pytest.param(b"", b"DETAIL: payload-canary-1", ["a payload in the logs"], id="a payload of a server"),
+        pytest.param(b"Traceback", b"", ["a traceback in the logs"], id="a traceback of a service"),
+        pytest.param(b"", b"Traceback", [], id="what a server calls so"),
+    ],
+)
+def test_the_logs_of_all_containers_are_looked_through(
+    services: bytes, servers: bytes, problems_told: list[str]
+) -> None:
+    verdict = Verdict()
+
+    check_logs(verdict, services, everything=services + servers, secrets={b"hunter2"})
+
+    assert problems(verdict) == problems_told
 
 
 def books(**numbers: int) -> list[Books]:

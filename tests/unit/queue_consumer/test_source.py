@@ -1,8 +1,7 @@
 """A delivery is acked after everything of it was confirmed, and never otherwise."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,73 +25,99 @@ class FakeDelivery:
         self.confirmed_at_ack: int | None = None
         self._publisher = publisher
 
-    async def ack(self) -> None:
+    def acked(self) -> None:
         assert self.confirmed_at_ack is None, "acked twice"
         self.confirmed_at_ack = len(self._publisher.events)
 
 
+class FakeRun:
+    """Deliveries that came together."""
+
+    def __init__(self, *deliveries: FakeDelivery) -> None:
+        self.deliveries = deliveries
+
+    async def ack(self, deliveries: Sequence[FakeDelivery]) -> None:
+        for delivery in deliveries:
+            delivery.acked()
+
+
 class Line:
-    def __init__(self, *, events_max: int = 20_000, **limits: int) -> None:
-        self.publisher = FakePublisher()
+    def __init__(self, publisher: FakePublisher | None = None, *, events_max: int = 20_000, **limits: int) -> None:
+        self.publisher = publisher or FakePublisher()
         self.source = Source(
             self.publisher, place=PLACE, limits=BatchLimits(**limits), events_max=events_max, interval_seconds=0.01
         )
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator["Line"]:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.source.run())
-            yield self
-            self.source.close()
+    def deliver(self, body: bytes, **headers: str) -> FakeDelivery:
+        return FakeDelivery(self.publisher, body, **headers)
 
-    async def settle(self, body: bytes, **headers: str) -> FakeDelivery:
-        delivery: Any = FakeDelivery(self.publisher, body, **headers)
-        await self.source.settle(delivery)
-        found: FakeDelivery = delivery
-        return found
+    async def settle(self, *deliveries: FakeDelivery) -> None:
+        run: Any = FakeRun(*deliveries)
+        await self.source.settle(run)
 
 
 async def test_delivery_is_acked_after_its_event_was_confirmed() -> None:
-    async with Line().open() as line:
-        delivery = await line.settle(b'{"a": 1}')
+    line = Line()
+    delivery = line.deliver(b'{"a": 1}')
+
+    await line.settle(delivery)
 
     assert delivery.confirmed_at_ack == 1
     assert [event.body for event in line.publisher.events] == [b'{"a": 1}']
 
 
 async def test_delivery_of_many_events_is_acked_after_the_last_of_its_batches() -> None:
-    async with Line(batch_events_max=1_000).open() as line:
-        delivery = await line.settle(b"[" + b",".join([b"{}"] * 2_500) + b"]", id="m")
+    line = Line(batch_events_max=1_000)
+    delivery = line.deliver(b"[" + b",".join([b"{}"] * 2_500) + b"]", id="m")
+
+    await line.settle(delivery)
 
     assert delivery.confirmed_at_ack == 2_500
     assert len(line.publisher.messages) == 3
     assert [f"m#{index}" for index in range(2_500)] == [event.idempotency_key for event in line.publisher.events]
 
 
-async def test_no_message_is_taken_apart_while_too_many_events_are_in_hand() -> None:
-    """Else a flood of messages of two bytes an event takes all memory while the broker confirms nothing."""
-    async with Line(events_max=10).open() as line, asyncio.TaskGroup() as group:
-        line.publisher.fault = UnavailableError("away")
-        arrays = [group.create_task(line.settle(b"[" + b",".join([b"{}"] * 9) + b"]")) for _ in range(20)]
-        await asyncio.sleep(0.05)
-        in_hand = line.source.events_in_hand
-        line.publisher.fault = None
-        deliveries = await asyncio.gather(*arrays)
+async def test_deliveries_that_came_together_share_a_batch() -> None:
+    line = Line()
+    deliveries = [line.deliver(b"{}", id=str(number)) for number in range(100)]
 
-    assert in_hand == 18
-    assert all(delivery.confirmed_at_ack for delivery in deliveries)
+    await line.settle(*deliveries)
+
+    assert [str(number) for number in range(100)] == [event.idempotency_key for event in line.publisher.events]
+    assert len(line.publisher.messages) == 1
+    assert {delivery.confirmed_at_ack for delivery in deliveries} == {100}
+
+
+async def test_no_message_is_taken_apart_while_too_many_events_are_in_hand() -> None:
+    """Else a run of messages of two bytes an event takes all memory while the broker confirms nothing."""
+    line = Line(events_max=10)
+    deliveries = [line.deliver(b"[" + b",".join([b"{}"] * 9) + b"]") for _ in range(20)]
+
+    await line.settle(*deliveries)
+
     assert len(line.publisher.events) == 180
+    assert [delivery.confirmed_at_ack for delivery in deliveries[:4]] == [18, 18, 36, 36]
+
+
+async def test_one_id_in_a_run_twice_is_two_acceptances() -> None:
+    line = Line()
+
+    await line.settle(*(line.deliver(b"{}", id="same") for _ in range(2)), line.deliver(b"[{},{}]"))
+
+    assert len({event.event_id for event in line.publisher.events}) == 3
+    assert len({event.received_at for event in line.publisher.events}) == 4
 
 
 @pytest.mark.parametrize("fault", [UnavailableError("away"), OverloadedError("full"), OutcomeUnknownError("late")])
 async def test_delivery_waits_until_the_broker_takes_it(fault: RetryableError) -> None:
-    async with Line().open() as line, asyncio.TaskGroup() as group:
+    line = Line()
+    delivery = line.deliver(b"{}")
+    async with asyncio.TaskGroup() as group:
         line.publisher.fault = fault
-        settling = group.create_task(line.settle(b"{}"))
+        settling = group.create_task(line.settle(delivery))
         await asyncio.sleep(0.1)
         done_while_away = settling.done()
         line.publisher.fault = None
-        delivery = await settling
 
     assert not done_while_away
     assert delivery.confirmed_at_ack == 1
@@ -105,41 +130,60 @@ async def test_retry_hands_on_the_same_events() -> None:
             if len(self.messages) == 1:
                 raise OutcomeUnknownError("the confirmation was lost")
 
-    line = Line()
-    line.publisher = Forgetful()
-    line.source = Source(line.publisher, place=PLACE, limits=BatchLimits(), events_max=20_000, interval_seconds=0.01)
-    async with line.open():
-        await line.settle(b"{}")
+    line = Line(Forgetful())
+
+    await line.settle(line.deliver(b"{}"))
 
     assert len(line.publisher.events) == 2
     assert len({event.event_id for event in line.publisher.events}) == 1
 
 
 async def test_draining_gives_back_what_cannot_be_handed_on() -> None:
-    async with Line().open() as line, asyncio.TaskGroup() as group:
+    line = Line()
+    delivery = line.deliver(b"{}")
+    async with asyncio.TaskGroup() as group:
         line.publisher.fault = UnavailableError("away")
-        settling = group.create_task(line.settle(b"{}"))
+        group.create_task(line.settle(delivery))
         await asyncio.sleep(0.05)
         line.source.drain()
-        delivery = await settling
 
     assert delivery.confirmed_at_ack is None
 
 
+async def test_draining_acks_the_deliveries_of_a_run_that_were_handed_on_whole() -> None:
+    class Filling(FakePublisher):
+        async def publish_batch(self, body: bytes) -> None:
+            if len(self.messages) == 2:
+                raise OverloadedError("full")
+            await super().publish_batch(body)
+
+    line = Line(Filling(), batch_events_max=2)
+    deliveries = [line.deliver(b"[{},{},{}]"), line.deliver(b"{}"), line.deliver(b"[{},{}]")]
+    line.source.drain()
+
+    await line.settle(*deliveries)
+
+    assert [delivery.confirmed_at_ack for delivery in deliveries] == [4, 4, None]
+
+
 async def test_message_that_no_batch_can_hold_is_parked_whole_then_acked() -> None:
     body = b'"' + b"x" * (16 * 1024 * 1024 - 2) + b'"'
+    line = Line()
+    delivery = line.deliver(body)
 
-    async with Line().open() as line:
-        delivery = await line.settle(body)
+    await line.settle(delivery)
 
     assert delivery.confirmed_at_ack == 0
     assert [body] == line.publisher.parked
 
 
-async def test_messages_settled_at_once_share_batches() -> None:
-    async with Line().open() as line, asyncio.TaskGroup() as group:
-        for number in range(100):
-            group.create_task(line.settle(b"{}", id=str(number)))
+async def test_neighbours_of_a_message_that_no_batch_can_hold_are_handed_on() -> None:
+    body = b'"' + b"x" * (16 * 1024 * 1024 - 2) + b'"'
+    line = Line()
+    deliveries = [line.deliver(b"{}"), line.deliver(body), line.deliver(b"[]")]
 
-    assert len(line.publisher.events) == 100
-    assert len(line.publisher.messages) < 10
+    await line.settle(*deliveries)
+
+    assert {delivery.confirmed_at_ack for delivery in deliveries} == {2}
+    assert [body] == line.publisher.parked
+    assert [event.body for event in line.publisher.events] == [b"{}", b"[]"]

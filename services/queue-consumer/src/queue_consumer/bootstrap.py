@@ -1,7 +1,6 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
-import math
 
 from queue_consumer.mapping import Place
 from queue_consumer.settings import Settings
@@ -32,14 +31,14 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         prefetch_count=settings.queue_messages_max,
         bytes_max=settings.queue_bytes_max,
         declare=lambda connection: declare_public(connection, settings.queue),
-        settle=source.settle,
+        settle_run=source.settle,
+        run_bytes_max=settings.batch.batch_bytes_max,
         readiness=readiness,
     )
     drained = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(publisher.run())
         telling = group.create_task(receipts.run())
-        sourcing = group.create_task(source.run())
         consuming = group.create_task(consumer.run())
         group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
         await stopping.wait()
@@ -47,8 +46,6 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         source.drain()
         consumer.close()
         await consuming
-        source.close()
-        await sourcing
         receipts.close()
         await telling
         publisher.close()
@@ -57,9 +54,6 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 def _source(settings: Settings, publisher: Publisher) -> Source:
-    # What is taken from the queue is bounded before it gets here, so the backlog never has to refuse. Nor does it give
-    # back what waits for long: nobody waits for an answer, and an outage keeps the messages until it is over.
-    backlog_events_max = settings.queue_messages_max * settings.batch.batch_events_max
     return Source(
         publisher,
         place=Place(
@@ -67,17 +61,7 @@ def _source(settings: Settings, publisher: Publisher) -> Source:
             default_source=settings.queue_source,
             message_events_max=settings.queue_message_events_max,
         ),
-        limits=settings.batch.model_copy(
-            update={
-                "backlog_events_max": backlog_events_max,
-                "backlog_bytes_max": _UNBOUNDED,
-                "backlog_seconds_max": math.inf,
-            }
-        ),
+        limits=settings.batch,
         events_max=settings.queue_events_max,
         interval_seconds=settings.queue_interval_seconds,
     )
-
-
-# What is in hand is bounded where it comes in: see `queue_bytes_max` and `queue_events_max`.
-_UNBOUNDED = 2**63

@@ -5,7 +5,7 @@ keeps it as a FAILED record.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
@@ -33,7 +33,7 @@ _TIME_HEADERS: Final = tuple(f"{prefix}time" for prefix in _PREFIXES)
 _scan = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True):
     """What a foreign publisher sent. `headers` hold values of any AMQP type."""
 
     body: bytes
@@ -56,41 +56,48 @@ def to_envelopes(message: Message, *, place: Place, received_at: datetime) -> li
     A JSON object is one event, an array one per element, NDJSON one per line. Everything else is one event that
     holds the whole message.
     """
-    source = _source(message.headers) or place.default_source
-    key = _key(message)
-    event_type = _type(message.headers)
-    occurred_at = _occurred_at(message.headers)
+    headers = message.headers
+    source = _source(headers) or place.default_source
+    event_type = _type(headers)
+    occurred_at = _occurred_at(headers)
+    origin = f"queue:{place.queue}"
 
-    def envelope(body: bytes, item_key: str, content_type: str, position: int = 0) -> Envelope:
+    def envelope(body: bytes, item_key: str, content_type: str, moment: datetime) -> Envelope:
         kept_key = _bounded(item_key)
         return Envelope(
             event_id=identify(source, kept_key),
             source=source,
             channel=Channel.QUEUE,
-            received_at=stamp(received_at, position),
+            received_at=moment,
             body=body,
             idempotency_key=kept_key,
             type=event_type,
             occurred_at=occurred_at,
             content_type=content_type,
-            origin=f"queue:{place.queue}",
+            origin=origin,
         )
 
-    items = _items(message, place.message_events_max)
+    key = _key(message)
+    is_lines = _base_type(message.content_type) in _LINE_TYPES
+    if not is_lines and object_problem(message.body) is None:
+        return [envelope(message.body, key, JSON, received_at)]
+    items = _items(message.body, is_lines=is_lines, items_max=place.message_events_max)
     if items is None:
-        return [envelope(message.body, key, _content_type(message))]
-    return [envelope(item, f"{key}#{index}" if key else "", JSON, index) for index, item in enumerate(items)]
+        return [envelope(message.body, key, _content_type(message), received_at)]
+    return [
+        envelope(item, f"{key}#{index}" if key else "", JSON, stamp(received_at, index))
+        for index, item in enumerate(items)
+    ]
 
 
-def _items(message: Message, items_max: int) -> list[bytes] | None:
-    """Return the items of an array or of NDJSON, or None where the message counts as a whole."""
-    body = message.body
+def _items(body: bytes, *, is_lines: bool, items_max: int) -> list[bytes] | None:
+    """Return the items of an array or of NDJSON, or None where the message, which is no object, counts as a whole."""
     framer: Framer
-    if _base_type(message.content_type) in _LINE_TYPES:
+    if is_lines:
         framer = LineFramer(len(body))
     elif body.lstrip(_BLANK).startswith(b"["):
         framer = ArrayFramer(len(body))
-    elif object_problem(body) and _looks_like_lines(body):
+    elif _looks_like_lines(body):
         framer = LineFramer(len(body))
     else:
         return None
@@ -158,21 +165,19 @@ def _bounded(key: str) -> str:
 
 
 def _source(headers: Mapping[str, Any]) -> str:
-    return _first(text for text in _texts(headers, _SOURCE_HEADERS) if source_problem(text) is None)
+    return next((text for text in _texts(headers, _SOURCE_HEADERS) if source_problem(text) is None), "")
 
 
 def _type(headers: Mapping[str, Any]) -> str:
-    return _first(text for text in _texts(headers, _TYPE_HEADERS) if type_problem(text) is None)
-
-
-def _first(texts: Iterable[str]) -> str:
-    return next(iter(texts), "")
+    return next((text for text in _texts(headers, _TYPE_HEADERS) if type_problem(text) is None), "")
 
 
 def _occurred_at(headers: Mapping[str, Any]) -> datetime | None:
     for name in _TIME_HEADERS:
+        if name not in headers:
+            continue
         try:
-            moment = msgspec.convert(headers.get(name), datetime)
+            moment = msgspec.convert(headers[name], datetime)
         except msgspec.ValidationError:
             continue
         if moment.tzinfo is not None:
@@ -183,7 +188,9 @@ def _occurred_at(headers: Mapping[str, Any]) -> datetime | None:
 def _texts(headers: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     """Yield what the named headers hold as text, without those that are empty or of a type that names nothing."""
     for name in names:
-        match headers.get(name):
+        if name not in headers:
+            continue
+        match headers[name]:
             case bool():
                 continue
             case bytes() | bytearray() as raw if raw:

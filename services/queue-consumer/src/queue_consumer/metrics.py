@@ -1,12 +1,13 @@
 """Counters of the queue door: received = queued + refused + unknown, and a redelivery is received again."""
 
+from collections import Counter as Numbers
 from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import Counter
 
 from shared.contracts.event import Channel, Envelope
-from shared.contracts.receipt import Answered, Fate
+from shared.contracts.receipt import Answered, Fate, hour_of
 from shared.counters import count_answers
 
 _PARKED: Final = Counter("etlpay_messages_parked", "Messages set aside because no batch can hold them.", ["channel"])
@@ -29,4 +30,13 @@ def count_parked(events: Sequence[Envelope]) -> None:
 
 
 def _count(events: Sequence[Envelope], fate: Fate) -> None:
-    count_answers(Channel.QUEUE, [Answered(event.source, event.received_at, fate) for event in events])
+    """Count events that came in one after the other: where that was within an hour, by their source alone."""
+    if not events:
+        return
+    first, last = events[0].received_at, events[-1].received_at
+    if hour_of(first) == hour_of(last):
+        numbers = Numbers([event.source for event in events])
+        answered = [Answered(source, first, fate, number) for source, number in numbers.items()]
+    else:
+        answered = [Answered(event.source, event.received_at, fate) for event in events]
+    count_answers(Channel.QUEUE, answered)

@@ -5,40 +5,50 @@ of its CPU, and the broker as much again.
 """
 
 import asyncio
-from typing import Final
-
-from aio_pika.abc import AbstractIncomingMessage
+from collections.abc import Awaitable, Sequence
+from typing import Final, Protocol
 
 _DUE: Final = True
 
 
+class Settling(Protocol):
+    """The AMQP channel that brought the deliveries; that of aiormq is one."""
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = ...) -> Awaitable[None]:  # noqa: FBT001 - as the library has it
+        """Return when the ack of a delivery, or of every one up to it, is on its way."""
+
+    def basic_reject(self, delivery_tag: int, *, requeue: bool = ...) -> Awaitable[None]:
+        """Return when the rejection is on its way."""
+
+
 class Acks:
-    """The deliveries of one AMQP channel that are not settled yet.
+    """The deliveries of one AMQP channel that are not settled yet, by their tags.
 
     An ack of several covers every delivery before it, so it never goes further than the first that is still in hand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, amqp_channel: Settling) -> None:
         """Begin with none in hand."""
+        self._amqp_channel = amqp_channel
         self._in_hand: dict[int, bool] = {}
-        self._due: dict[int, AbstractIncomingMessage] = {}
+        self._due: set[int] = set()
         self._turn: asyncio.Event | None = None
         # One turn after the other: an ack of several must not overtake one of a single delivery that it covers.
         self._sending = asyncio.Lock()
 
-    def take(self, message: AbstractIncomingMessage) -> None:
+    def take(self, tag: int) -> None:
         """Note a delivery, in the order in which the broker sent them."""
-        self._in_hand[_tag(message)] = not _DUE
+        self._in_hand[tag] = not _DUE
 
-    async def reject(self, message: AbstractIncomingMessage) -> None:
+    async def reject(self, tag: int) -> None:
         """Hand a delivery to its queue's dead letter queue. It stays in hand until that is on its way."""
-        await message.reject(requeue=False)
-        self._in_hand.pop(_tag(message), None)
+        await self._amqp_channel.basic_reject(tag, requeue=False)
+        self._in_hand.pop(tag, None)
 
-    async def ack(self, message: AbstractIncomingMessage) -> None:
-        """Ack a delivery, together with those that are acked in the same turn; return when that is on its way."""
-        self._in_hand[_tag(message)] = _DUE
-        self._due[_tag(message)] = message
+    async def ack(self, tags: Sequence[int]) -> None:
+        """Ack deliveries, together with those that are acked in the same turn; return when that is on its way."""
+        self._in_hand.update(dict.fromkeys(tags, _DUE))
+        self._due.update(tags)
         if self._turn is not None:
             await self._turn.wait()
             return
@@ -48,28 +58,22 @@ class Acks:
             async with self._sending:
                 self._turn = None
                 for last, several in self._frames():
-                    await last.ack(multiple=several)
+                    await self._amqp_channel.basic_ack(last, multiple=several)
         finally:
             if self._turn is turn:
                 self._turn = None
             turn.set()
 
-    def _frames(self) -> list[tuple[AbstractIncomingMessage, bool]]:
+    def _frames(self) -> list[tuple[int, bool]]:
         """Take what is due: up to the first delivery in hand by one ack, what is due after that one by one."""
-        due, self._due = self._due, {}
+        due, self._due = self._due, set()
         beginning: list[int] = []
         for tag, is_due in self._in_hand.items():
             if is_due is not _DUE:
                 break
             beginning.append(tag)
-        rest = sorted(due.keys() - set(beginning))
+        rest = sorted(due.difference(beginning))
         for tag in (*beginning, *rest):
             del self._in_hand[tag]
-        together = [(due[beginning[-1]], len(beginning) > 1)] if beginning else []
-        return together + [(due[tag], False) for tag in rest]
-
-
-def _tag(message: AbstractIncomingMessage) -> int:
-    if message.delivery_tag is None:
-        raise ValueError("only what is to be acked is settled")
-    return message.delivery_tag
+        together = [(beginning[-1], len(beginning) > 1)] if beginning else []
+        return together + [(tag, False) for tag in rest]

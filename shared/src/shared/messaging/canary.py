@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
 from shared.contracts.errors import RetryableError
 from shared.messaging.publisher import publish_confirmed
@@ -47,11 +47,12 @@ class Canary:
         self._token = ""
         self._came = asyncio.Event()
 
-    def caught(self, message: AbstractIncomingMessage) -> bool:
+    def caught(self, message: DeliveredMessage) -> bool:
         """Tell whether a delivery is a canary, of whomever, and not an event; it is to be acked and forgotten."""
-        if message.content_type != CONTENT_TYPE:
+        properties = message.header.properties
+        if properties.content_type != CONTENT_TYPE:
             return False
-        if message.correlation_id == self._token:
+        if properties.correlation_id == self._token:
             self._came.set()
         return True
 

@@ -1,11 +1,17 @@
-"""Consuming: each delivery is handed to a coroutine that settles it; the ack is that coroutine's last line."""
+"""Consuming: deliveries are handed to a coroutine that settles them; the ack is that coroutine's last line.
+
+The library's own wrapper of a delivery is left out: it cost 20 of the 75 microseconds of CPU that a small message took
+from the socket to the ack, and left a delivery in hand for ever whose expiration or delivery mode it could not read.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from shared.messaging.acks import Acks
 from shared.messaging.canary import Canary
@@ -20,49 +26,76 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _SETUP_SECONDS_MAX: Final = 15.0
 _STOP_SECONDS_MAX: Final = 2.0
 _SETTLE_SECONDS_MAX: Final = 5.0
+_GATHER_TURNS_MAX: Final = 32
+_QUIET_TURNS: Final = 3
 
 
 class Delivery:
     """A message taken from a queue, with its handle."""
 
-    def __init__(self, session: Session, message: AbstractIncomingMessage, acks: Acks) -> None:
-        """Hold the message, which came on `session` and is in hand in `acks`, until it is settled."""
-        self._session = session
-        self._message = message
-        self._acks = acks
+    __slots__ = ("_hand", "message", "tag")
+
+    def __init__(self, hand: "Hand", message: DeliveredMessage) -> None:
+        """Hold the message, which is in `hand`, until it is settled."""
+        self._hand = hand
+        self.message = message
+        self.tag = _tag(message)
 
     @property
     def body(self) -> bytes:
         """The received bytes."""
-        return self._message.body
+        return self.message.body
 
     @property
     def headers(self) -> Mapping[str, Any]:
         """The AMQP headers, values of any AMQP type."""
-        return self._message.headers
+        return self.message.header.properties.headers or {}
 
     @property
     def content_type(self) -> str:
         """The content type; empty where the publisher gave none."""
-        return self._message.content_type or ""
+        return self.message.header.properties.content_type or ""
 
     @property
     def redelivered(self) -> bool:
         """True where the message was handed out before, to us or to another consumer."""
-        return bool(self._message.redelivered)
+        return bool(self.message.redelivered)
 
     @property
     def message_id(self) -> str:
         """The `message_id` property; empty where the publisher gave none."""
-        return self._message.message_id or ""
+        return self.message.header.properties.message_id or ""
 
     async def ack(self) -> None:
         """Give the message up for good. Where the session is over it comes back, so settling is idempotent."""
-        await self._settle(self._acks.ack(self._message))
+        await self._hand.ack([self])
 
     async def reject(self) -> None:
         """Hand the message to the dead letter queue of its queue."""
-        await self._settle(self._acks.reject(self._message))
+        await self._hand.reject(self)
+
+
+class Hand:
+    """What one session has taken from a queue, and not settled yet."""
+
+    def __init__(self, session: Session, amqp_channel: AbstractChannel) -> None:
+        """Begin empty; deliveries come on `amqp_channel`, which is of `session`."""
+        self._session = session
+        self._acks = Acks(amqp_channel)
+
+    def take(self, message: DeliveredMessage) -> Delivery:
+        """Take a message, in the order in which the broker sent them."""
+        delivery = Delivery(self, message)
+        self._acks.take(delivery.tag)
+        return delivery
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Ack deliveries together; see `Delivery.ack`."""
+        await self._settle(self._acks.ack([delivery.tag for delivery in deliveries]))
+
+    async def reject(self, delivery: Delivery) -> None:
+        """See `Delivery.reject`."""
+        await self._settle(self._acks.reject(delivery.tag))
 
     async def _settle(self, frame: Awaitable[None]) -> None:
         try:
@@ -72,6 +105,66 @@ class Delivery:
         except SESSION_ERRORS as error:
             self._session.abandon("a delivery could not be settled")
             log.debug("not settled; the broker will deliver it again", error=type(error).__name__)
+
+
+class Run:
+    """Deliveries that came together, to be settled by one coroutine."""
+
+    def __init__(self, hand: Hand, deliveries: Sequence[Delivery]) -> None:
+        """All of them are in `hand`."""
+        self._hand = hand
+        self.deliveries = deliveries
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Ack some of the run, or all; see `Delivery.ack`."""
+        if deliveries:
+            await self._hand.ack(deliveries)
+
+
+class _Inbox:
+    """What the broker has sent and nobody has taken up. The prefetch bounds it, and the room for messages in hand."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._messages: deque[DeliveredMessage] = deque()
+        self._arrived = asyncio.Event()
+
+    async def put(self, message: DeliveredMessage) -> None:
+        """Only this is done in the library's callbacks: it cancels them when a channel closes."""
+        self._room.take(len(message.body))
+        self._messages.append(message)
+        self._arrived.set()
+
+    async def take(self) -> DeliveredMessage:
+        """Wait for the next message."""
+        while not self._messages:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._messages.popleft()
+
+    async def take_run(self, bytes_max: int) -> list[DeliveredMessage]:
+        """Wait for a message, and take with it what came meanwhile: `bytes_max` of bodies, or one that is larger."""
+        messages = [await self.take()]
+        await self._gather()
+        size = len(messages[0].body)
+        while self._messages and size + len(self._messages[0].body) <= bytes_max:
+            message = self._messages.popleft()
+            size += len(message.body)
+            messages.append(message)
+        return messages
+
+    async def _gather(self) -> None:
+        """Let what the event loop holds already come along: turns, not time, so that nothing waits while it is quiet.
+
+        What a socket brought at once comes some turns apart.
+        """
+        seen = quiet_turns = 0
+        for _ in range(_GATHER_TURNS_MAX):
+            if quiet_turns == _QUIET_TURNS:
+                return
+            await asyncio.sleep(0)
+            quiet_turns = 0 if len(self._messages) > seen else quiet_turns + 1
+            seen = len(self._messages)
 
 
 class Consumer:
@@ -86,11 +179,17 @@ class Consumer:
         prefetch_count: int,
         bytes_max: int,
         declare: Callable[[AbstractConnection], Awaitable[None]],
-        settle: Callable[[Delivery], Coroutine[None, None, None]],
+        settle: Callable[[Delivery], Coroutine[None, None, None]] | None = None,
+        settle_run: Callable[[Run], Coroutine[None, None, None]] | None = None,
+        run_bytes_max: int = 1,
         readiness: Readiness | None = None,
         proved: bool = False,
     ) -> None:
-        """`declare` makes sure that the queue exists; `settle` must end with the delivery's ack or reject.
+        """`declare` makes sure that the queue exists.
+
+        Either each delivery is settled by itself, beside the others, or one run after the other, where deliveries are
+        too small for that: what came while a run was being settled is the next, up to `run_bytes_max` of bodies. The
+        coroutine must end with the ack or reject of each delivery, except of those that are to come again.
 
         A queue that is to be `proved` is ours alone, and may be written to: a canary goes through it.
         """
@@ -100,7 +199,11 @@ class Consumer:
         self._prefetch_count = prefetch_count
         self._bytes_max = bytes_max
         self._declare = declare
+        if (settle is None) is (settle_run is None):
+            raise TypeError("deliveries are settled either by themselves or in runs")
         self._settle = settle
+        self._settle_run = settle_run
+        self._run_bytes_max = run_bytes_max
         self._readiness = readiness
         self._canary = Canary(settings, queue=queue, name=name, tell=self._tell_proof) if proved else None
         self._delivers = True
@@ -116,63 +219,59 @@ class Consumer:
         self._closing.set()
 
     async def _serve(self, session: Session) -> None:
-        # The library cancels its callbacks when a channel closes, so they only hand over; prefetch bounds what waits.
-        inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         room = Room(self._bytes_max)
+        inbox = _Inbox(room)
         async with asyncio.timeout(_SETUP_SECONDS_MAX):
             await self._declare(session.connection)
-            queue, tag = await self._consume(session, inbox, room)
+            amqp_channel, tag = await self._consume(session, inbox, room)
         self._tell(present=self._delivers)
         try:
             async with asyncio.TaskGroup() as settling:
-                receiving = settling.create_task(self._receive(session, inbox, room, settling))
+                hand = Hand(session, amqp_channel)
+                receiving = settling.create_task(self._receive(hand, inbox, room, settling))
                 proving = settling.create_task(self._canary.prove(session)) if self._canary else None
                 await first_of(session.lost, self._closing)
                 if proving is not None:
                     proving.cancel()
                 self._tell(present=False)
-                await _stop_receiving(session, queue, tag)
+                await _stop_receiving(session, amqp_channel, tag)
                 receiving.cancel()
         finally:
             self._tell(present=False)
 
-    async def _consume(
-        self, session: Session, inbox: "asyncio.Queue[AbstractIncomingMessage]", room: Room
-    ) -> tuple[AbstractQueue, str]:
-        async def take(message: AbstractIncomingMessage) -> None:
-            room.take(message.body_size)
-            inbox.put_nowait(message)
-
-        amqp_channel = await session.connection.channel(publisher_confirms=False)
-        amqp_channel.close_callbacks.add(lambda *_: session.abandon("channel closed"))
+    async def _consume(self, session: Session, inbox: _Inbox, room: Room) -> tuple[AbstractChannel, str]:
+        amqp_channel = await session.open_channel()
+        amqp_channel.closing.add_done_callback(lambda _: session.abandon("channel closed"))
         # The broker cancels a consumer whose queue is gone; a new session declares it again.
-        underlay = await amqp_channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: session.abandon("consumer cancelled by the broker"))
-        room.guard(underlay.frames)
-        await amqp_channel.set_qos(prefetch_count=self._prefetch_count)
-        queue = await amqp_channel.get_queue(self._queue, ensure=False)
-        return queue, await queue.consume(take, no_ack=False)
+        amqp_channel.on_consumer_cancel_callbacks.add(lambda _: session.abandon("consumer cancelled by the broker"))
+        room.guard(amqp_channel.frames)
+        await amqp_channel.basic_qos(prefetch_count=self._prefetch_count)
+        consuming = await amqp_channel.basic_consume(self._queue, inbox.put, no_ack=False)
+        return amqp_channel, str(consuming.consumer_tag)
 
-    async def _receive(
+    async def _receive(self, hand: Hand, inbox: _Inbox, room: Room, settling: asyncio.TaskGroup) -> None:
+        """Hand deliveries over until cancelled; those who settle are tasks of their own, and go on."""
+        while self._settle is not None:
+            # No name here keeps a message: the last one would stay in memory until the next one came.
+            self._begin(self._settle, hand.take(await inbox.take()), room, settling)
+        while self._settle_run is not None:
+            deliveries = [hand.take(message) for message in await inbox.take_run(self._run_bytes_max)]
+            size = sum(len(delivery.body) for delivery in deliveries)
+            settled = settling.create_task(self._settle_run(Run(hand, deliveries)))
+            del deliveries
+            await asyncio.wait([settled])
+            room.give_back(size)
+
+    def _begin(
         self,
-        session: Session,
-        inbox: asyncio.Queue[AbstractIncomingMessage],
+        settle: Callable[[Delivery], Coroutine[None, None, None]],
+        delivery: Delivery,
         room: Room,
         settling: asyncio.TaskGroup,
     ) -> None:
-        acks = Acks()
-        while True:
-            # No name here keeps a message: the last one would stay in memory until the next one came.
-            self._begin(await inbox.get(), session, acks, room, settling)
-
-    def _begin(
-        self, message: AbstractIncomingMessage, session: Session, acks: Acks, room: Room, settling: asyncio.TaskGroup
-    ) -> None:
-        size = message.body_size
-        acks.take(message)
-        delivery = Delivery(session, message, acks)
-        is_canary = self._canary is not None and self._canary.caught(message)
-        task = settling.create_task(delivery.ack() if is_canary else self._settle(delivery))
+        size = len(delivery.body)
+        is_canary = self._canary is not None and self._canary.caught(delivery.message)
+        task = settling.create_task(delivery.ack() if is_canary else settle(delivery))
         task.add_done_callback(lambda _: room.give_back(size))
 
     def _tell_proof(self, *, delivers: bool) -> None:
@@ -184,13 +283,19 @@ class Consumer:
             self._readiness.set(f"queue {self._queue}", present=present)
 
 
-async def _stop_receiving(session: Session, queue: AbstractQueue, tag: str) -> None:
+async def _stop_receiving(session: Session, amqp_channel: AbstractChannel, tag: str) -> None:
     """Ask the broker for no more. Must not raise: that would cancel those who are settling."""
     if session.lost.is_set():
         return
     try:
         with told_session_end():
             async with session.bounded(asyncio.get_running_loop().time() + _STOP_SECONDS_MAX):
-                await queue.cancel(tag)
+                await amqp_channel.basic_cancel(tag)
     except SESSION_ERRORS:
         session.abandon("consumer could not be cancelled")
+
+
+def _tag(message: DeliveredMessage) -> int:
+    if message.delivery_tag is None:
+        raise ValueError("only what is to be acked is settled")
+    return message.delivery_tag

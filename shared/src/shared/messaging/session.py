@@ -12,6 +12,7 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.abc import AbstractChannel
 from yarl import URL
 
 from shared.contracts.errors import FatalError
@@ -73,6 +74,13 @@ class Session:
                 yield
             finally:
                 self._waits.discard(wait)
+
+    async def open_channel(self) -> AbstractChannel:
+        """Open a channel of the lower library, without confirms. Raises OSError where the session is over."""
+        transport = self.connection.transport
+        if transport is None:
+            raise ConnectionError("the session is over")
+        return await transport.connection.channel(publisher_confirms=False)
 
     async def unblocked(self) -> None:
         """Return once the broker takes messages; it blocks publishers while it is short of memory or disk."""

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
-from file_watcher.rows import Row, read_record
+from file_watcher.rows import RecordReader, Row
 from shared.contracts.errors import RefusedError
 from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify
 from shared.contracts.outcome import Problem
@@ -88,6 +88,7 @@ class CsvRows:
         self._source = source
         self._file_name = file_name
         self._prefix = header + b"\n"
+        self._reader = RecordReader()
         self._fields = len(columns)
         self._id_index = columns.index(id_field) if id_field in columns else None
         self._id_pointer = "/" + id_field.replace("~", "~0").replace("/", "~1")
@@ -108,23 +109,22 @@ class CsvRows:
         )
 
     def _own_id(self, record: bytes) -> str:
-        fields = _fields(record)
+        fields = self._read(record)
         if len(fields) != self._fields:
             _refuse("", f"has {len(fields)} fields where the header has {self._fields}")
         own = fields[self._id_index] if self._id_index is not None else ""
         return own and _checked_id(own, self._id_pointer)
 
-
-def _fields(record: bytes) -> list[str]:
-    try:
-        # Without quotes and carriage returns a comma can only mean one thing.
-        if b'"' not in record and b"\r" not in record:
-            return record.decode().split(",")
-        return read_record(record)
-    except UnicodeDecodeError:
-        _refuse("", "must be UTF-8")
-    except csv.Error:
-        _refuse("", "is not valid CSV")
+    def _read(self, record: bytes) -> list[str]:
+        try:
+            # Without quotes and carriage returns a comma can only mean one thing.
+            if b'"' not in record and b"\r" not in record:
+                return record.decode().split(",")
+            return self._reader.read(record)
+        except UnicodeDecodeError:
+            _refuse("", "must be UTF-8")
+        except csv.Error:
+            _refuse("", "is not valid CSV")
 
 
 def _digits(own: int) -> str:

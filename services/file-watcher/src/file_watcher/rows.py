@@ -8,7 +8,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, Self
 
 from shared.contracts.errors import PermanentError
 from shared.framing import ArrayFramer, FramingError
@@ -153,19 +153,34 @@ class CsvFile:
         raise UnreadableError("there is no header")
 
 
-def read_record(record: bytes) -> list[str]:
-    """Return the fields of one CSV record. Raises csv.Error or UnicodeDecodeError."""
-    reader = csv.reader([record.decode()], strict=True)
-    fields = next(reader, [])
-    if next(reader, None) is not None:
-        raise csv.Error("more than one record")
-    return fields
+class RecordReader:
+    """Reads one CSV record after the other. Making a reader for each record took longer than reading it."""
+
+    def __init__(self) -> None:
+        """Not for several threads at once."""
+        self._waiting: list[str] = []
+        self._reader = csv.reader(self, strict=True)
+
+    def __iter__(self) -> Self:
+        """Be the lines that the library's reader reads."""
+        return self
+
+    def __next__(self) -> str:
+        """Give the record that is to be read now, and nothing after it."""
+        if not self._waiting:
+            raise StopIteration
+        return self._waiting.pop()
+
+    def read(self, record: bytes) -> list[str]:
+        """Return the fields of one record. Raises csv.Error or UnicodeDecodeError."""
+        self._waiting.append(record.decode())
+        return next(self._reader, [])
 
 
 def is_record(body: bytes, columns: list[str]) -> bool:
     """Return True where `body` is one valid CSV record with a field for each column, where these are known."""
     try:
-        fields = read_record(body)
+        fields = RecordReader().read(body)
     except (csv.Error, UnicodeDecodeError):
         return False
     return not columns or len(fields) == len(columns)
@@ -173,7 +188,7 @@ def is_record(body: bytes, columns: list[str]) -> bool:
 
 def _column_names(header: bytes) -> list[str]:
     try:
-        names = read_record(header)
+        names = RecordReader().read(header)
     except (csv.Error, UnicodeDecodeError) as error:
         raise UnreadableError("the header is not valid CSV") from error
     if not all(name.strip() for name in names):

@@ -37,7 +37,7 @@ RUN groupadd --gid 10001 etlpay \
 # The file system is read-only where this runs, so there is nowhere to put bytecode; pip has compiled it at install.
 ENV PATH=/opt/etlpay/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
 # The C library would keep for itself what large payloads were freed from: a third of the peak.
-ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=262144 MALLOC_TRIM_THRESHOLD_=262144
+ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=1048576 MALLOC_TRIM_THRESHOLD_=4194304
 COPY --from=build /opt/etlpay /opt/etlpay
 USER 10001:10001
 # What to run is an importable name: `api_gateway`, `processor.migrate`, `etlpay_cli.provision /secrets`.

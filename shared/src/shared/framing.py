@@ -16,6 +16,19 @@ _TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^\s,\[\]{}\"]++(?=[\s,\[\]{}\"])")
 
+# How deep an element may be nested to be found by one search, which takes a third of the time of one for each bracket.
+_SHALLOW_LEVELS: Final = 8
+
+
+def _nested(levels: int) -> bytes:
+    """Return the pattern of brackets that hold strings, anything else, and brackets that are nested less deeply."""
+    string, other = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', rb'[^"{}\[\]]*+'
+    held = string + b"|" + _nested(levels - 1) if levels > 1 else string
+    return rb"[{\[]%b(?:(?:%b)%b)*+[}\]]" % (other, held, other)
+
+
+_SHALLOW: Final = re.compile(_nested(_SHALLOW_LEVELS), re.DOTALL)
+
 _Step = tuple[int, bytes | None] | None
 
 
@@ -165,6 +178,8 @@ class ArrayFramer:
 
     def _bracketed_end(self, start: int) -> int | None:
         """Return where the element that opens at `start` ends, or None; remember how far the scan came."""
+        if not self._scanned and (whole := _SHALLOW.match(self._buffer, start)):
+            return whole.end()
         depth, scanned = self._depth, start + self._scanned
         while match := _TO_BRACKET.match(self._buffer, scanned):
             scanned = match.end()

@@ -1,9 +1,12 @@
 """The ledger as its owner sees it: what arrived, the limit that COPY sets, and a quick way to fill it."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
@@ -40,6 +43,16 @@ class Found:
     successes: int
     exact: int
     """Events whose key is one of those sent and whose body is, byte for byte, the one sent under that key."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the ledger an event is."""
+
+    id: int
+    event_id: UUID
+    source: str
+    processed_at: datetime
 
 
 class Ledger:
@@ -155,6 +168,23 @@ class Ledger:
                 )
         for table in ("raw_events", "processed_records"):
             await self._connection.execute(f"VACUUM (ANALYZE) {table}", timeout=None)
+
+    async def events(self) -> int:
+        """Return how many events are stored."""
+        return int(await self._connection.fetchval("SELECT count(*) FROM raw_events", timeout=None))
+
+    async def places(self, number: int, chance: random.Random) -> list[Place]:
+        """Return events from all over the ledger."""
+        lowest, highest = await self._connection.fetchrow("SELECT min(id), max(id) FROM raw_events")
+        query = """
+            SELECT raw.id, raw.event_id, source.name AS source, record.processed_at
+            FROM raw_events AS raw
+            JOIN processed_records AS record ON record.raw_event_id = raw.id
+            JOIN ingestion_sources AS source ON source.id = raw.source_id
+            WHERE raw.id >= $1 ORDER BY raw.id LIMIT 1
+        """
+        rows = [await self._connection.fetchrow(query, chance.randint(lowest, highest)) for _ in range(number)]
+        return [Place(**dict(row)) for row in rows]
 
     async def server_version(self) -> str:
         """Return PostgreSQL's version."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import Line, Sample
+from benchmarks.standing import Reading
 
 _LIBRARIES = (
     "uvicorn",
@@ -40,8 +41,8 @@ def strangers_share(line: Line) -> float:
     return line.cost.strangers_seconds / line.cost.machine_seconds if line.cost.machine_seconds else 0.0
 
 
-def show(console: Console, lines: Sequence[Line]) -> None:
-    """Print the table."""
+def show(console: Console, lines: Sequence[Line], readings: Sequence[Reading]) -> None:
+    """Print the tables."""
     table = Table("road", "bytes", "events/s", "p50/p99 ms", "beside", "its events/s", "ratio", "required", "")
     for line in lines:
         missed = line.misses()
@@ -59,6 +60,11 @@ def show(console: Console, lines: Sequence[Line]) -> None:
         for peer, samples in line.peer_samples.items():
             table.add_row("", "", "", "", peer, _range(samples), "", "", "")
     console.print(table)
+    figures = Table("figure", "measured", "at most", "", "")
+    for each in readings:
+        verdict = "[red]missed" if each.missed else "[green]reached"
+        figures.add_row(each.title, f"{each.value:.1f} {each.unit}", f"{each.most:g}", verdict, each.detail)
+    console.print(figures)
 
 
 def show_progress(console: Console, line: Line) -> None:
@@ -103,7 +109,9 @@ def machine() -> dict[str, str]:
     }
 
 
-def write_json(path: Path, lines: Sequence[Line], arguments: str, servers: dict[str, str]) -> None:
+def write_json(
+    path: Path, lines: Sequence[Line], readings: Sequence[Reading], arguments: str, servers: dict[str, str]
+) -> None:
     """Write everything that was measured."""
     report = {
         "measured_at": datetime.now(UTC),
@@ -128,11 +136,14 @@ def write_json(path: Path, lines: Sequence[Line], arguments: str, servers: dict[
             }
             for line in lines
         ],
+        "readings": readings,
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
-def append_page(page: Path, lines: Sequence[Line], arguments: str, servers: dict[str, str]) -> None:
+def append_page(
+    page: Path, lines: Sequence[Line], readings: Sequence[Reading], arguments: str, servers: dict[str, str]
+) -> None:
     """Append the dated results to the page."""
     facts = ", ".join(f"{name} {value}" for name, value in (machine() | servers).items())
     parts = [
@@ -148,6 +159,12 @@ def append_page(page: Path, lines: Sequence[Line], arguments: str, servers: dict
             f" {'; '.join(line.misses()) or 'reached'} |"
         )
         parts += [f"| | | | | {peer} | {_range(samples)} | | | |" for peer, samples in line.peer_samples.items()]
+    parts += ["", "| figure | measured | at most | | |", "|---|---|---|---|---|"]
+    parts += [
+        f"| {each.title} | {each.value:.1f} {each.unit} | {each.most:g} | {'missed' if each.missed else 'reached'} |"
+        f" {each.detail} |"
+        for each in readings
+    ]
     parts += ["", "CPU microseconds an event, by program; the first is the bottleneck where it fills a core:\n"]
     for line in lines:
         spent = ", ".join(f"{name} {us:.1f}" for name, us in costs_us(line).items())

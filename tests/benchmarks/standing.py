@@ -1,0 +1,83 @@
+"""What is measured of a system that stands: how fast it answers questions, and what it costs when nothing happens."""
+
+import asyncio
+import http.client
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from api_gateway.paging import Position, record_cursor
+from benchmarks.ledger import Ledger, Place
+from benchmarks.system import System
+
+_ASKED_TIMES = 200
+_IDLE_SECONDS = 30.0
+_SETTLING_SECONDS = 10.0
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One figure that must not be exceeded."""
+
+    title: str
+    value: float
+    most: float
+    unit: str
+    detail: str
+
+    @property
+    def missed(self) -> bool:
+        """True where it is exceeded."""
+        return self.value > self.most
+
+
+async def standing_readings(system: System, ledger: Ledger) -> list[Reading]:
+    """Return the readings of the ledger as it is now."""
+    events = await ledger.events()
+    places = await ledger.places(_ASKED_TIMES, random.Random(1))  # noqa: S311 - which rows are asked for is no secret
+    readings = [
+        await asyncio.to_thread(_ask, system.stack.http, title, paths, events)
+        for title, paths in _questions(places).items()
+    ]
+    await asyncio.sleep(_SETTLING_SECONDS)
+    with system.cost() as cost:
+        await asyncio.sleep(_IDLE_SECONDS)
+    shares = {name: 100 * seconds / _IDLE_SECONDS for name, seconds in cost.cpu_seconds.items()}
+    detail = ", ".join(f"{name} {share:.1f}" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
+    return [*readings, Reading("everything at rest", sum(shares.values()), 1, "% of a core", detail)]
+
+
+def _questions(places: Sequence[Place]) -> dict[str, list[str]]:
+    cursors = [record_cursor(Position(place.processed_at, place.id)) for place in places]
+    records = "/api/processed-records"
+    return {
+        f"GET {records}, the first page": [records] * len(places),
+        f"GET {records}, any page": [f"{records}?cursor={cursor}" for cursor in cursors],
+        f"GET {records}, of a source, any page": [
+            f"{records}?source={place.source}&cursor={cursor}" for place, cursor in zip(places, cursors, strict=True)
+        ],
+        "GET /api/sources": ["/api/sources"] * len(places),
+        "GET /api/events/{id}": [f"/api/events/{place.event_id}" for place in places],
+    }
+
+
+def _ask(url: str, title: str, paths: Sequence[str], events: int) -> Reading:
+    """Ask one after the other over one connection; the first answer prepares what the later ones have ready."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    took_ms = []
+    for path in [paths[0], *paths]:
+        began = time.perf_counter()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        took_ms.append(1000 * (time.perf_counter() - began))
+        if answer.status != http.HTTPStatus.OK:
+            raise RuntimeError(f"{title}: {answer.status}")
+    connection.close()
+    took_ms = sorted(took_ms[1:])
+    late = took_ms[len(took_ms) * 99 // 100]
+    detail = f"{events:,} events stored; median of {len(took_ms)}, p99 {late:.1f} ms"
+    return Reading(title, statistics.median(took_ms), 10, "ms", detail)

@@ -63,7 +63,7 @@ def show(console: Console, lines: Sequence[Line], readings: Sequence[Reading]) -
     figures = Table("figure", "measured", "at most", "", "")
     for each in readings:
         verdict = "[red]missed" if each.missed else "[green]reached"
-        figures.add_row(each.title, f"{each.value:.1f} {each.unit}", f"{each.most:g}", verdict, each.detail)
+        figures.add_row(each.title, f"{each.value:.2f} {each.unit}", f"{each.most:g}", verdict, each.detail)
     console.print(figures)
 
 
@@ -161,7 +161,7 @@ def append_page(
         parts += [f"| | | | | {peer} | {_range(samples)} | | | |" for peer, samples in line.peer_samples.items()]
     parts += ["", "| figure | measured | at most | | |", "|---|---|---|---|---|"]
     parts += [
-        f"| {each.title} | {each.value:.1f} {each.unit} | {each.most:g} | {'missed' if each.missed else 'reached'} |"
+        f"| {each.title} | {each.value:.2f} {each.unit} | {each.most:g} | {'missed' if each.missed else 'reached'} |"
         f" {each.detail} |"
         for each in readings
     ]

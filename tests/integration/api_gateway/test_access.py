@@ -27,14 +27,15 @@ async def run_door(access: Access | None = None, tls: dict[str, str] | None = No
     """Serve over twins; yield the port."""
     async with run_gateway(access=access) as gateway, asyncio.TaskGroup() as group:
         config = server_config(gateway.app, GatewaySettings(http_port=0, **(tls or {})))  # type: ignore[arg-type]  # settings of any type
-        server: uvicorn.Server = EmbeddedServer(config)
+        stopping = asyncio.Event()
+        server: uvicorn.Server = EmbeddedServer(config, stopping)
         group.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)
         try:
             yield server.servers[0].sockets[0].getsockname()[1]
         finally:
-            server.should_exit = True
+            stopping.set()
 
 
 @pytest.fixture

@@ -58,7 +58,8 @@ async def run_door(**settings: object) -> AsyncIterator[Door]:
     chosen = {**LIMITS, **settings}
     async with run_gateway(**chosen) as gateway, asyncio.TaskGroup() as group:  # type: ignore[arg-type]  # as below
         config = server_config(gateway.app, GatewaySettings(http_port=0, **chosen))  # type: ignore[arg-type]  # settings of any type
-        server: uvicorn.Server = EmbeddedServer(config)
+        stopping = asyncio.Event()
+        server: uvicorn.Server = EmbeddedServer(config, stopping)
         group.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)
@@ -66,7 +67,7 @@ async def run_door(**settings: object) -> AsyncIterator[Door]:
         try:
             yield Door(port, lambda: len(gateway.processing.events))
         finally:
-            server.should_exit = True
+            stopping.set()
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ async def _serve_door(config: uvicorn.Config, stopping: asyncio.Event) -> None:
         raise FatalError(f"the TLS files cannot be used ({type(error).__name__})") from error
     try:
         await serve_http(config, stopping)
-    except* OSError as error:
+    except OSError as error:
         raise FatalError(f"cannot listen on port {config.port}") from error
 
 

@@ -13,7 +13,8 @@ from processor.settings import ProcessorSettings
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition
 from shared.messaging.publisher import Publisher
-from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE
+from shared.messaging.session import open_session
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE, declare_lanes
 from shared.settings import SubmissionSettings
 from shared.submission.processing import GrpcProcessing
 from shared.wire import encode_batch
@@ -131,6 +132,31 @@ async def test_an_outage_of_the_database_pauses_the_intake_and_loses_nothing(
         await until(lambda: _is(stored, owner, 200))
 
     assert await stored(owner) == 200
+
+
+async def test_a_processor_that_lost_a_grant_takes_nothing_until_it_has_it_again(
+    processor_settings: ProcessorSettings, owner: asyncpg.Connection, broker: aio_pika.abc.AbstractChannel
+) -> None:
+    """Else it would take deliveries and end, again and again, until they had been delivered too often."""
+    await declare_lanes_of(processor_settings)
+    await owner.execute("REVOKE INSERT ON raw_events FROM etlpay_processor")
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as group, publishing(processor_settings) as publisher:
+        serving = group.create_task(serve(processor_settings, stopping))
+        await publisher.publish_batch(encode_batch([event(key="a")]))
+        await asyncio.sleep(2)
+        waiting = (await broker.declare_queue(INGEST_QUEUE, passive=True)).declaration_result
+        await owner.execute("GRANT INSERT ON raw_events TO etlpay_processor")
+        await until(lambda: _is(stored, owner, 1))
+        stopping.set()
+        await serving
+
+    assert (waiting.message_count, waiting.consumer_count) == (1, 0)
+
+
+async def declare_lanes_of(settings: ProcessorSettings) -> None:
+    async with open_session(settings, "test") as session:
+        await declare_lanes(session.connection)
 
 
 async def test_a_drain_finishes_what_was_taken(

@@ -23,7 +23,9 @@ def render() -> bytes:
     settings = GatewaySettings.model_construct()
     app = build_app(
         submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.submission, fallback_to_queue=True),
-        ledger=Ledger(create_reader(settings), page_bytes_max=settings.page_bytes_max),
+        ledger=Ledger(
+            create_reader(settings), page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max
+        ),
         lanes=FakePublisher(),
         cache=Cache(None, seconds=settings.cache_seconds),
         readiness=Readiness(),

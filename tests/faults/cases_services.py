@@ -9,6 +9,7 @@ from etlpay_cli.local import services
 from etlpay_cli.ports import choose_ports
 from faults.case import Case, Context
 from faults.children import Child
+from faults.waiting import until_true
 from faults.world import SERVICES, World, unusual
 
 _EXIT_SECONDS_MAX: Final = 25.0
@@ -116,6 +117,20 @@ async def _gateway_dies_without_answer(context: Context) -> bool:
         return stands_still() and all(died)
 
 
+async def _killed_in_its_statement(context: Context) -> bool:
+    """What the server makes of a statement whose sender is gone is not known to anybody, until it is sent again."""
+    async with context.world.owner() as owner, owner.transaction():
+        await owner.execute("LOCK TABLE raw_events IN SHARE MODE")
+
+        async def waits() -> bool:
+            query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'raw_events'::regclass"
+            return bool(await owner.fetchval(query))
+
+        waited = await until_true(waits, 20)
+        ended = await context.child("processor").kill()
+    return waited and ended
+
+
 async def _all_die(context: Context) -> bool:
     """The machine's power fails, as far as the services are concerned."""
     await context.moment()
@@ -164,6 +179,7 @@ CASES: Final = [
         for service, place, passage, smoke in _KILLS
     ),
     *(_killed(service) for service in SERVICES),
+    Case("kill -9 of processor while its statement waits for a lock", _killed_in_its_statement),
     Case("kill -9 of all services at once", _all_die),
     Case("doors killed while they wait for the processor", _gateway_dies_without_answer),
     Case("surprise in a transaction of the processor", _surprise, arm=("processor", "processor.before_commit:error@5")),

@@ -12,10 +12,10 @@ from faults.world import Place
 ANSWER_SECONDS_MAX: Final = 12.0
 # A batch of HTTP waits ten seconds before that where the backlog is full.
 BATCH_SECONDS_MAX: Final = ANSWER_SECONDS_MAX + 10.0
-# A question may find that its connection is dead (11 s), then make another one (10 s), and then ask (11 s).
-READING_SECONDS_MAX: Final = 32.0
+# Ten seconds for all that a question may wait for, and two in which a dead connection is given up.
+READING_SECONDS_MAX: Final = 15.0
 # So long that what is later is known to be, and not sent again unseen.
-CLIENT_SECONDS_MAX: Final = READING_SECONDS_MAX + 3.0
+CLIENT_SECONDS_MAX: Final = BATCH_SECONDS_MAX + 3.0
 _DOORS: Final = {"http": "api-gateway", "reading": "api-gateway", "grpc": "grpc-ingest"}
 
 

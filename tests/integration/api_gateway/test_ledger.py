@@ -33,7 +33,7 @@ def reader_settings(ledger: Servers, **more: str) -> PostgresSettings:
 @pytest.fixture
 async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Ledger]:  # noqa: ARG001 - an empty ledger
     """The gateway's view of an empty ledger."""
-    reader = Ledger(create_reader(reader_settings(ledger)), page_bytes_max=10_000)
+    reader = Ledger(create_reader(reader_settings(ledger)), page_bytes_max=10_000, seconds_max=10)
     yield reader
     await reader.close()
 
@@ -206,7 +206,7 @@ async def test_the_readers_connection_cannot_write(ledger: Servers, owner: async
 async def test_a_ledger_that_cannot_be_reached_is_unavailable(ledger: Servers, user: str) -> None:
     """Whether the role is refused or nobody listens."""
     url = ledger.postgres_url(user) if user == "nobody" else "postgresql://etlpay_reader@127.0.0.1:1/etlpay"
-    reader = Ledger(create_reader(reader_settings(ledger, url=url)), page_bytes_max=1)
+    reader = Ledger(create_reader(reader_settings(ledger, url=url)), page_bytes_max=1, seconds_max=10)
 
     with pytest.raises(UnavailableError):
         await reader.record(1)

@@ -48,7 +48,7 @@ async def settled(owner: asyncpg.Connection) -> list[int]:
 @pytest.fixture
 async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
     settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
-    books = Ledger(create_reader(settings), page_bytes_max=1_000_000)
+    books = Ledger(create_reader(settings), page_bytes_max=1_000_000, seconds_max=10)
     yield books
     await books.close()
 

@@ -36,7 +36,9 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     receipts = ReceiptSender(publisher, TALLY, service="api-gateway", interval_seconds=settings.receipt_seconds)
     processing = GrpcProcessing(settings)
     cache = Cache.connect(settings)
-    ledger = Ledger(create_reader(settings), page_bytes_max=settings.page_bytes_max)
+    ledger = Ledger(
+        create_reader(settings), page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max
+    )
     submitter = Submitter(
         processing, publisher, limits=settings.submission, fallback_to_queue=settings.fallback_to_queue
     )

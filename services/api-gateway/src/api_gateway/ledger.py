@@ -1,5 +1,6 @@
 """The ledger as the gateway reads it: SELECT only, each query on the index that `shared.models` names for it."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -107,10 +108,15 @@ def create_reader(settings: PostgresSettings) -> AsyncEngine:
 class Ledger:
     """Answers what is stored. Every method raises UnavailableError where PostgreSQL cannot answer now."""
 
-    def __init__(self, engine: AsyncEngine, *, page_bytes_max: int) -> None:
-        """`engine` connects as etlpay_reader; a page ends early when its payloads grow beyond `page_bytes_max`."""
+    def __init__(self, engine: AsyncEngine, *, page_bytes_max: int, seconds_max: float) -> None:
+        """`engine` connects as etlpay_reader.
+
+        A page ends early when its payloads grow beyond `page_bytes_max`. A question takes `seconds_max` at most, with
+        all that it may wait for: a place in the pool, a connection, the answer.
+        """
         self._engine = engine
         self._page_bytes_max = page_bytes_max
+        self._seconds_max = seconds_max
 
     async def record(self, record_id: int) -> Record | None:
         """Return a record by its id."""
@@ -168,7 +174,7 @@ class Ledger:
 
     async def _rows(self, query: Executable) -> list[Any]:
         try:
-            async with self._engine.connect() as connection:
+            async with asyncio.timeout(self._seconds_max), self._engine.connect() as connection:
                 return list(await connection.execute(query))
         except _ERRORS as error:
             sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)

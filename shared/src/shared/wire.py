@@ -26,7 +26,23 @@ _STATUSES: Final = {status.value: status for status in RecordStatus}
 
 def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
     """Return the batch as its protobuf message, events in the order given."""
-    return pb.EventBatch(events=[_envelope_message(event) for event in events])
+    # Each message is made where it belongs: one that is made first is copied into the batch, body and all, and made so
+    # the batch takes twice the time.
+    batch = pb.EventBatch()
+    for event in events:
+        batch.events.add(
+            event_id=event.event_id.bytes,
+            source=event.source,
+            idempotency_key=event.idempotency_key,
+            channel=cast("pb.Channel", event.channel),
+            type=event.type,
+            occurred_at_us=None if event.occurred_at is None else to_microseconds(event.occurred_at),
+            received_at_us=to_microseconds(event.received_at),
+            content_type=event.content_type,
+            body=event.body,
+            origin=event.origin,
+        )
+    return batch
 
 
 def read_batch(message: pb.EventBatch) -> list[Envelope]:
@@ -61,7 +77,18 @@ def decode_batch(body: bytes) -> list[Envelope]:
 
 def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
     """Return the outcomes as their protobuf message, in the order given."""
-    return pb.OutcomeBatch(outcomes=[_outcome_message(outcome) for outcome in outcomes])
+    batch = pb.OutcomeBatch()
+    for outcome in outcomes:
+        batch.outcomes.add(
+            disposition=cast("pb.Disposition", outcome.disposition),
+            raw_event_id=outcome.raw_event_id,
+            record_id=outcome.record_id,
+            status=cast("pb.RecordStatus", outcome.status),
+            errors=[pb.Problem(pointer=problem.pointer, detail=problem.detail) for problem in outcome.errors],
+            processed_at_us=to_microseconds(outcome.processed_at),
+            result=outcome.result,
+        )
+    return batch
 
 
 def read_outcomes(message: pb.OutcomeBatch) -> list[Outcome]:
@@ -107,21 +134,6 @@ def from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def _envelope_message(event: Envelope) -> pb.Envelope:
-    return pb.Envelope(
-        event_id=event.event_id.bytes,
-        source=event.source,
-        idempotency_key=event.idempotency_key,
-        channel=cast("pb.Channel", event.channel),
-        type=event.type,
-        occurred_at_us=None if event.occurred_at is None else to_microseconds(event.occurred_at),
-        received_at_us=to_microseconds(event.received_at),
-        content_type=event.content_type,
-        body=event.body,
-        origin=event.origin,
-    )
-
-
 def _read_envelope(message: pb.Envelope) -> Envelope:
     return Envelope(
         event_id=uuid.UUID(bytes=message.event_id),
@@ -134,18 +146,6 @@ def _read_envelope(message: pb.Envelope) -> Envelope:
         content_type=message.content_type,
         body=message.body,
         origin=message.origin,
-    )
-
-
-def _outcome_message(outcome: Outcome) -> pb.Outcome:
-    return pb.Outcome(
-        disposition=cast("pb.Disposition", outcome.disposition),
-        raw_event_id=outcome.raw_event_id,
-        record_id=outcome.record_id,
-        status=cast("pb.RecordStatus", outcome.status),
-        errors=[pb.Problem(pointer=problem.pointer, detail=problem.detail) for problem in outcome.errors],
-        processed_at_us=to_microseconds(outcome.processed_at),
-        result=outcome.result,
     )
 
 

@@ -30,6 +30,9 @@ class DeliveryTwin:
         self.redelivered = redelivered
         self._happened = happened
 
+    def forget_body(self) -> None:
+        self.body = b""
+
     async def ack(self) -> None:
         self._happened.append("ack")
 

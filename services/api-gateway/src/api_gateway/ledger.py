@@ -27,11 +27,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
-from shared import postgres
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, now
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record, Source
+from shared.engine import create_engine
 from shared.models import ingestion_sources as sources
 from shared.models import processed_records as records
 from shared.models import raw_events as events
@@ -95,7 +95,7 @@ class RecordFilter(NamedTuple):
 
 def create_reader(settings: PostgresSettings) -> AsyncEngine:
     """Return an engine that only reads."""
-    return postgres.create_engine(
+    return create_engine(
         settings,
         name="api-gateway",
         server_settings={"default_transaction_read_only": "on"},

@@ -62,7 +62,9 @@ async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitabl
     """Ack after the commit, as the last line. What cannot ever be stored goes on to the next lane, bytes and all."""
     failpoint("processor.received")
     try:
-        await store(decode_batch(delivery.body))
+        events = decode_batch(delivery.body)
+        delivery.forget_body()
+        await store(events)
     except PermanentError as error:
         await _set_aside(delivery, error)
         return

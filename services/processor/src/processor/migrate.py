@@ -6,13 +6,15 @@ from typing import Final
 
 import structlog
 from alembic import command
+from alembic.config import Config
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processor.database import LEDGER_ERRORS, classified, migrations
+from processor.database import LEDGER_ERRORS, classified
 from processor.settings import MigrationSettings
-from shared import postgres
 from shared.contracts.errors import EtlPayError, UnavailableError
+from shared.engine import create_engine
 from shared.models import PROCESSOR_ROLE, READER_ROLE
 from shared.runtime.startup import load_settings
 
@@ -30,13 +32,13 @@ async def migrate(settings: MigrationSettings) -> None:
     Raises:
         UnavailableError: PostgreSQL did not come up in half a minute. FatalError: the owner may not do it.
     """
-    engine = postgres.create_engine(settings, name="etlpay-migrate", server_settings={})
+    engine = create_engine(settings, name="etlpay-migrate", server_settings={})
     try:
         for _ in range(_ATTEMPTS):
             try:
                 async with engine.begin() as connection:
                     await _migrate(connection, settings)
-            except LEDGER_ERRORS as error:
+            except (*LEDGER_ERRORS, DBAPIError) as error:
                 problem = classified(error)
                 if not isinstance(problem, UnavailableError):
                     raise problem from error
@@ -46,6 +48,13 @@ async def migrate(settings: MigrationSettings) -> None:
     finally:
         await engine.dispose()
     raise UnavailableError("PostgreSQL cannot be reached")
+
+
+def migrations() -> Config:
+    """Return Alembic's configuration for the migrations that ship with this package."""
+    config = Config()
+    config.set_main_option("script_location", "processor:migrations")
+    return config
 
 
 async def _migrate(connection: AsyncConnection, settings: MigrationSettings) -> None:

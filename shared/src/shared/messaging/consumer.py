@@ -33,38 +33,40 @@ _QUIET_TURNS: Final = 3
 class Delivery:
     """A message taken from a queue, with its handle."""
 
-    __slots__ = ("_hand", "message", "tag")
+    __slots__ = ("_hand", "_properties", "body", "redelivered", "tag")
 
     def __init__(self, hand: "Hand", message: DeliveredMessage) -> None:
-        """Hold the message, which is in `hand`, until it is settled."""
+        """Hold what the message says; it is in `hand` until it is settled.
+
+        Attributes:
+            body: the received bytes.
+            redelivered: whether the message was handed out before, to us or to another consumer.
+            tag: its number on the AMQP channel.
+        """
         self._hand = hand
-        self.message = message
+        self._properties = message.header.properties
+        self.body: bytes = message.body
+        self.redelivered = bool(message.redelivered)
         self.tag = _tag(message)
 
-    @property
-    def body(self) -> bytes:
-        """The received bytes."""
-        return self.message.body
+    def forget_body(self) -> None:
+        """Free the bytes, for who has made something else of them and is not done with the delivery yet."""
+        self.body = b""
 
     @property
     def headers(self) -> Mapping[str, Any]:
         """The AMQP headers, values of any AMQP type."""
-        return self.message.header.properties.headers or {}
+        return self._properties.headers or {}
 
     @property
     def content_type(self) -> str:
         """The content type; empty where the publisher gave none."""
-        return self.message.header.properties.content_type or ""
-
-    @property
-    def redelivered(self) -> bool:
-        """True where the message was handed out before, to us or to another consumer."""
-        return bool(self.message.redelivered)
+        return self._properties.content_type or ""
 
     @property
     def message_id(self) -> str:
         """The `message_id` property; empty where the publisher gave none."""
-        return self.message.header.properties.message_id or ""
+        return self._properties.message_id or ""
 
     async def ack(self) -> None:
         """Give the message up for good. Where the session is over it comes back, so settling is idempotent."""
@@ -253,7 +255,7 @@ class Consumer:
         """Hand deliveries over until cancelled; those who settle are tasks of their own, and go on."""
         while self._settle is not None:
             # No name here keeps a message: the last one would stay in memory until the next one came.
-            self._begin(self._settle, hand.take(await inbox.take()), room, settling)
+            self._begin(self._settle, await inbox.take(), hand, room, settling)
         while self._settle_run is not None:
             deliveries = [hand.take(message) for message in await inbox.take_run(self._run_bytes_max)]
             size = sum(len(delivery.body) for delivery in deliveries)
@@ -265,12 +267,14 @@ class Consumer:
     def _begin(
         self,
         settle: Callable[[Delivery], Coroutine[None, None, None]],
-        delivery: Delivery,
+        message: DeliveredMessage,
+        hand: Hand,
         room: Room,
         settling: asyncio.TaskGroup,
     ) -> None:
-        size = len(delivery.body)
-        is_canary = self._canary is not None and self._canary.caught(delivery.message)
+        size = len(message.body)
+        delivery = hand.take(message)
+        is_canary = self._canary is not None and self._canary.caught(message)
         task = settling.create_task(delivery.ack() if is_canary else settle(delivery))
         task.add_done_callback(lambda _: room.give_back(size))
 

@@ -119,7 +119,7 @@ class Ledger:
 
     async def copy_limit(self, size: str, events: int) -> float:
         """Return how many events a second COPY writes into the two tables: rows ready, a commit every 10,000."""
-        source_id = await self._source_id(f"limit-{size}")
+        source_id = await self._source_id(f"limit-{size}".replace(" ", "-"))
         portions = [
             await self._portion(size, source_id, min(_CHUNK_EVENTS, events - start))
             for start in range(0, events, _CHUNK_EVENTS)

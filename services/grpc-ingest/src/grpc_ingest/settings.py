@@ -27,9 +27,9 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     rpc_message_bytes_max: PositiveInt = Field(2 * MIB, description="largest gRPC message, in and out")
     grpc_drain_seconds_max: PositiveFloat = Field(15.0, description="how long calls in flight may take to finish")
     body_bytes_max: PositiveInt = Field(1024 * 1024, description="largest payload of one event")
-    # Single events come in convoys, all answered at once: the halves of one overlap, one being mapped while the other
-    # is stored. 64 calls in flight: 0.49 of an empty servicer's rate instead of 0.30 in batches of all that there is.
+    # Single calls come in convoys, all answered at once. 64 in flight: 3,370 a second with one batch in flight that is
+    # not full, 2,930 with two, and the processor takes 77 instead of 117 microseconds of CPU an event.
     batch: BatchLimits = Field(
-        BatchLimits(batch_events_max=32, batches_in_flight_max=16),
+        BatchLimits(batch_events_max=32, batches_in_flight_max=16, partial_batches_in_flight_max=1),
         description="bounds of the batches that go to the processor",
     )

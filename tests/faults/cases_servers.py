@@ -284,13 +284,19 @@ async def _flush(context: Context) -> bool:
     return flushed > 0
 
 
+_POISONED_KEYS: Final = 1_000
+
+
 async def _poison_cache(context: Context) -> bool:
     poisoned = 0
     async with _cache(context.world) as client:
-        for _ in range(8):
-            async for key in client.scan_iter("etlpay:*"):
+        for turn in range(8):
+            # So many at a time: keys come as fast as they can be looked through.
+            async for key in client.scan_iter("etlpay:*", count=1_000):
                 await client.set(key, b'{"not": "what anybody expects", \xff' if poisoned % 2 else b"[]")
                 poisoned += 1
+                if poisoned >= (turn + 1) * _POISONED_KEYS:
+                    break
             await client.delete("etlpay:sources")
             await client.lpush("etlpay:sources", "a list where a string should be")
             await asyncio.sleep(0.5)

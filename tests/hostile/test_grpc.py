@@ -263,7 +263,7 @@ async def test_streams_that_are_cancelled_in_the_middle(stack: Stack, source: st
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, HEADERS, CONTINUATION, RST_STREAM, PING = 4, 1, 9, 3, 6
+SETTINGS, HEADERS, CONTINUATION, RST_STREAM, PING, GOAWAY = 4, 1, 9, 3, 6, 7
 
 
 def frame(kind: int, body: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
@@ -300,6 +300,13 @@ async def test_frames_without_end_harm_nobody(stack: Stack, source: str, sent: b
         code, _ = await call(channel, "Ingest", event(source).SerializeToString(), timeout=3)
 
     assert code is Code.OK
+
+
+async def test_what_a_peer_says_when_it_goes_is_in_no_log(stack: Stack) -> None:
+    """The library would write it as it is: a line of anybody's own."""
+    said = bytes(7) + b"\x02" + CANARY.encode() + b"\nERROR forged"
+
+    await _is_closed(stack, PREFACE + frame(SETTINGS) + frame(GOAWAY, said), seconds_max=2)
 
 
 async def _is_closed(stack: Stack, sent: bytes, *, seconds_max: float) -> bool:

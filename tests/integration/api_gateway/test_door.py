@@ -222,6 +222,16 @@ async def test_a_client_that_goes_on_sending_what_is_refused_still_gets_the_answ
     assert statuses(found) == [400]
 
 
+async def test_what_is_broken_behind_a_request_in_hand_is_not_taken_for_its_answer(door: DoorMaker) -> None:
+    """The first may be stored; 400 in its place would say that it is not."""
+    async with door() as d:
+        found = await d.send(
+            post() + b"POST /api/ingest HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+        )
+
+    assert 400 not in statuses(found)
+
+
 async def test_connections_beyond_the_limit_get_503_and_those_open_are_served(door: DoorMaker) -> None:
     async with door(http_connections_max=1, http_head_seconds_max=5) as d:
         reader, writer = await asyncio.open_connection("127.0.0.1", d.port)

@@ -40,7 +40,14 @@ from shared.settings import PostgresSettings
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 # SQLAlchemy wraps what a statement raises; what connecting raises comes as the driver made it.
-_ERRORS: Final = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_ERRORS: Final = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 _NULL: Final = msgspec.Raw(b"null")
 
 # Three books of one hour, side by side. Every line of a book that has none of the others counts with zeros.

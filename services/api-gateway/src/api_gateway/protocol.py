@@ -108,7 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """End a connection on which something cannot be read, without a word that is not true.
 
         A request that was read to its end is answered first. A batch whose rest cannot be read may be stored in part,
-        so it gets no answer. Of anything else nothing is stored, and 400 says so.
+        so it gets no answer; nor does one behind another, whose answer this would be taken for. Of anything else
+        nothing is stored, and 400 says so.
         """
         self._broken = True
         self._stop_waiting()
@@ -116,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_head()
         elif not self.cycle.more_body:
             self.cycle.keep_alive = False
-        elif self.cycle.response_started or self.cycle.scope["path"] == BATCH_PATH:
+        elif self.pipeline or self.cycle.response_started or self.cycle.scope["path"] == BATCH_PATH:
             self.transport.close()
         else:
             # Nothing of it is served any more.

@@ -21,7 +21,14 @@ _PERMANENT: Final = ("22", "23", "54")
 _CLOSE_SECONDS_MAX: Final = 2.0
 
 # What asking PostgreSQL may end with; `classified` says what is to be done about it.
-LEDGER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+LEDGER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # What the driver says of a connection whose end it has not understood yet.
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 class PermanentDataError(PermanentError):
@@ -76,8 +83,13 @@ class Connections:
             connection = await self._pool.acquire(timeout=self._seconds_max)
             try:
                 yield connection
+            except asyncpg.InternalClientError:
+                connection.terminate()
+                raise
             finally:
-                await self._pool.release(connection, timeout=_CLOSE_SECONDS_MAX)
+                # What goes wrong here is the connection's own end, and no word on what was done with it.
+                with suppress(*LEDGER_ERRORS):
+                    await self._pool.release(connection, timeout=_CLOSE_SECONDS_MAX)
         except LEDGER_ERRORS as error:
             raise classified(error) from error
 

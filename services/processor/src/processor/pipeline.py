@@ -23,7 +23,7 @@ class Arrival(NamedTuple):
 
 
 class Pipeline:
-    """Transforms a batch, stores it in one transaction, and lets the cache know."""
+    """Transforms a batch, stores it at once, and lets the cache know."""
 
     def __init__(self, store: Store, cache: CacheFeeder) -> None:
         """Both are shared with nobody who writes."""

@@ -7,6 +7,7 @@ from the socket to the ack.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -260,9 +261,9 @@ class Consumer:
             deliveries = [hand.take(message) for message in await inbox.take_run(self._run_bytes_max)]
             size = sum(len(delivery.body) for delivery in deliveries)
             settled = settling.create_task(self._settle_run(Run(hand, deliveries)))
+            settled.add_done_callback(partial(_give_back, room, size))
             del deliveries
             await asyncio.wait([settled])
-            room.give_back(size)
 
     def _begin(
         self,
@@ -276,7 +277,7 @@ class Consumer:
         delivery = hand.take(message)
         is_canary = self._canary is not None and self._canary.caught(message)
         task = settling.create_task(delivery.ack() if is_canary else settle(delivery))
-        task.add_done_callback(lambda _: room.give_back(size))
+        task.add_done_callback(partial(_give_back, room, size))
 
     def _tell_proof(self, *, delivers: bool) -> None:
         self._delivers = delivers
@@ -287,6 +288,10 @@ class Consumer:
             self._readiness.set(f"queue {self._queue}", present=present)
 
 
+def _give_back(room: Room, size: int, _settled: asyncio.Task[None]) -> None:
+    room.give_back(size)
+
+
 async def _stop_receiving(session: Session, amqp_channel: AbstractChannel, tag: str) -> None:
     """Ask the broker for no more. Must not raise: that would cancel those who are settling."""
     if session.lost.is_set():
@@ -294,7 +299,8 @@ async def _stop_receiving(session: Session, amqp_channel: AbstractChannel, tag: 
     try:
         with told_session_end():
             async with session.bounded(asyncio.get_running_loop().time() + _STOP_SECONDS_MAX):
-                await amqp_channel.basic_cancel(tag)
+                # Its answer would stand behind deliveries that are not read while there is no room for them.
+                await amqp_channel.basic_cancel(tag, nowait=True)
     except SESSION_ERRORS:
         session.abandon("consumer could not be cancelled")
 

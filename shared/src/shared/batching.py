@@ -17,6 +17,8 @@ _GATHER_TURNS_MAX: Final = 32
 _QUIET_TURNS: Final = 3
 _LOOK_SECONDS_MAX: Final = 1.0
 _LOOKS_PER_LIMIT: Final = 8
+# So long, about, a batch that is not full waits for those in flight, which nobody may answer for seconds.
+_PARTIAL_SECONDS_MAX: Final = 0.5
 
 
 class BatchLimits(BaseModel):
@@ -121,11 +123,15 @@ class Batcher(Generic[T, R]):
         self._changed.set()
 
     def _may_write(self) -> bool:
-        """Tell whether a batch may go: there is a place for it, and it is full or few are in flight."""
+        """Tell whether a batch may go: there is a place for it, and it is full or old, or few are in flight."""
         limits = self._limits
         if not self._backlog or self._in_flight >= limits.batches_in_flight_max:
             return False
-        return self._in_flight < limits.partial_batches_in_flight_max or self._is_full()
+        return (
+            self._in_flight < limits.partial_batches_in_flight_max
+            or self._is_full()
+            or asyncio.get_running_loop().time() - self._backlog[0].came > _PARTIAL_SECONDS_MAX
+        )
 
     def _is_full(self) -> bool:
         return (
@@ -163,6 +169,9 @@ class Batcher(Generic[T, R]):
                 self._backlog_bytes -= group.bytes
                 if not group.settled.done():
                     group.settled.set_exception(UnavailableError("no batch had room in time"))
+            # What is left may have waited long enough to go as it is.
+            if self._backlog:
+                self._changed.set()
 
     def _take(self) -> list[_Group[T, R]]:
         """Take the oldest groups that fit into one batch; a group too large for any batch goes alone."""

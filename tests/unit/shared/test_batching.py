@@ -157,6 +157,25 @@ async def test_a_batch_that_is_not_full_waits_while_others_are_in_flight_and_a_f
     assert writer.batches == [[1], [2, 3], [4]]
 
 
+async def test_a_batch_that_is_not_full_does_not_wait_for_long() -> None:
+    """What is in flight may stand still for seconds; each batch behind it would add as many."""
+    writer = Writer()
+    writer.let.clear()
+
+    async with (
+        running(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=9) as batcher,
+        asyncio.timeout(5),
+    ):
+        waiting = await gathered(batcher, [1])
+        await writer.begun.acquire()
+        waiting += await gathered(batcher, [2])
+        await writer.begun.acquire()
+        writer.let.set()
+        await asyncio.gather(*waiting)
+
+    assert writer.batches == [[1], [2]]
+
+
 @given(
     groups=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=12),
     events_max=st.integers(1, 8),

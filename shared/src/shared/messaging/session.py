@@ -11,7 +11,7 @@ from typing import Final
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
 from aiormq.abc import AbstractChannel
 from yarl import URL
 
@@ -23,6 +23,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 # The library tells of every lost connection as an error, with a traceback. Here that is an ordinary end of a session,
 # told once, below.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """Tell a fault of ours from what befell a task of the library that nobody waits for since its session is over."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, AMQPError | ConnectionError)
+
+
+logging.getLogger("asyncio").addFilter(_is_worth_telling)
 
 # What a session may end with; everything else is a fault of ours and is raised.
 SESSION_ERRORS: Final = (*CONNECTION_EXCEPTIONS, TimeoutError, EOFError, asyncio.InvalidStateError)

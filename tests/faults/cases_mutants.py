@@ -63,7 +63,7 @@ CASES: Final = [
     Case(
         "mutant: ack before commit",
         _with_much_in_hand,
-        arm=("processor", "processor.before_commit:kill@20"),
+        arm=("processor", "processor.before_write:kill@20"),
         channels=frozenset({"file", "queue"}),
         before=_mutate("ack-before-commit"),
         after=_repair,

@@ -40,6 +40,7 @@ _KILLS: Final = (
     ("queue-consumer", "queue-consumer.acked", 10, False),
     ("processor", "processor.received", 5, False),
     ("processor", "processor.called", 5, False),
+    ("processor", "processor.before_write", 5, False),
     ("processor", "processor.in_transaction", 5, False),
     ("processor", "processor.before_commit", 5, False),
     ("processor", "processor.committed", 5, False),

@@ -75,6 +75,7 @@ class Store:
         # of deadlocking.
         numbered = [_Numbered(number, entry) for number, entry in zip(ids, firsts.values(), strict=True)]
         numbered.sort(key=_event_id)
+        failpoint("processor.before_write")
         async with self._connections.taken() as connection:
             stored = await self._store(connection, numbered, processed_at)
             failpoint("processor.committed")

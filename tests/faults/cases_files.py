@@ -14,7 +14,8 @@ from faults.world import SETTLE_SECONDS
 
 _NO_FILES: Final = ALL_CHANNELS - {"file"}
 _MANY_FILES: Final = 40_000
-_MANY_SECONDS_MAX: Final = 400.0
+# On a machine that runs several worlds at once some 70 of them end in a second.
+_MANY_SECONDS_MAX: Final = 1_200.0
 
 
 def _rows(context: Context, name: str, count: int) -> list[Sent]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 
 import aio_pika
 import grpc
@@ -15,6 +16,7 @@ from support.witness import Witness
 
 MIB = 1024 * 1024
 MESSAGES = 50
+CALLS = 256
 STREAMS = 30
 STREAMS_MAX = 12
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
@@ -59,6 +61,35 @@ async def test_streams_of_large_batches(stack: Stack, source: str, size: int) ->
     assert set(ended) <= {"RESOURCE_EXHAUSTED", "INTERNAL"}
     assert await count(stack, source) == served * 3 * events
     witness.check(CANARY.encode())
+
+
+async def test_calls_with_a_megabyte_each(stack: Stack, source: str) -> None:
+    """As many at once as there may be calls: each is stored, or told to come again."""
+    witness = Witness(stack)
+    fill = "x" * (MIB - 1_000)
+    request = IngestRequest(source_name=source, payload_json=f'{{"mark": "{CANARY}", "fill": "{fill}"}}')
+
+    async with AsyncExitStack() as opened:
+        channels = [
+            await opened.enter_async_context(grpc.aio.insecure_channel(stack.grpc, options=UNLIMITED)) for _ in range(8)
+        ]
+        codes = Counter(
+            await asyncio.gather(*(_call(channels[number % 8], request.SerializeToString()) for number in range(CALLS)))
+        )
+
+    assert set(codes) <= {"OK", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
+    assert codes["OK"] > 0
+    assert await count(stack, source) >= codes["OK"]
+    witness.check(CANARY.encode())
+
+
+async def _call(grpc_channel: grpc.aio.Channel, request: bytes) -> str:
+    unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = grpc_channel.unary_unary("/etlpay.EtlService/Ingest")
+    try:
+        await unary(request, timeout=30)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
 
 
 async def _send(stack: Stack, batches: list[bytes]) -> str:

@@ -7,14 +7,13 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
+from shared.arrivals import arrivals
 from shared.contracts.errors import OverloadedError, UnavailableError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _MIB: Final = 1024 * 1024
-_GATHER_TURNS_MAX: Final = 32
-_QUIET_TURNS: Final = 3
 _LOOK_SECONDS_MAX: Final = 1.0
 _LOOKS_PER_LIMIT: Final = 8
 # So long, about, a batch that is not full waits for those in flight, which nobody may answer for seconds.
@@ -109,7 +108,7 @@ class Batcher(Generic[T, R]):
             async with asyncio.TaskGroup() as writers:
                 while self._backlog or not self._closed:
                     if self._may_write():
-                        await self._gather()
+                        await arrivals(lambda: self._backlog_events, enough=lambda: self._closed or self._is_full())
                         self._in_flight += 1
                         writers.create_task(self._settle_batch(self._take()))
                     else:
@@ -137,21 +136,6 @@ class Batcher(Generic[T, R]):
         return (
             self._backlog_events >= self._limits.batch_events_max or self._backlog_bytes >= self._limits.batch_bytes_max
         )
-
-    async def _gather(self) -> None:
-        """Let what the event loop holds already come along: turns, not time, so that an idle writer waits for nothing.
-
-        What a socket brought at once reaches the backlog some turns apart. Measured beside taking the first at once:
-        single messages of a queue 5,000 instead of 2,800 a second, single HTTP requests 255 instead of 326 microseconds
-        of CPU.
-        """
-        seen = quiet_turns = 0
-        for _ in range(_GATHER_TURNS_MAX):
-            if quiet_turns == _QUIET_TURNS or self._closed or self._is_full():
-                return
-            await asyncio.sleep(0)
-            quiet_turns = 0 if self._backlog_events > seen else quiet_turns + 1
-            seen = self._backlog_events
 
     async def _give_back_what_waits(self) -> None:
         """Fail the groups that wait for longer than the limit: a batch that nobody takes may be written for seconds.

@@ -59,6 +59,8 @@ async def run_door(access: Access | None = None, tls: dict[str, str] | None = No
         batch_events_max=100,
         batch_bytes_max=1_000_000,
         body_bytes_max=10_000,
+        calls_read_max=2,
+        call_seconds_max=5,
         streams_max=2,
         stream_batches_max=2,
         stream_seconds_max=5,

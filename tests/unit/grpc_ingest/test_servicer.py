@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from grpc_ingest.servicer import EtlServicer
-from shared.access import Access
+from shared.access import Access, generate_key
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope
@@ -21,6 +22,7 @@ from shared.rpc import etlpay_pb2 as pb
 from shared.submission.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
+from support.keys import write_keys
 
 
 class AbortedError(Exception):
@@ -76,6 +78,8 @@ class Door:
             "batch_events_max": 10,
             "batch_bytes_max": 1_000_000,
             "body_bytes_max": 10_000,
+            "calls_read_max": 2,
+            "call_seconds_max": 5,
             "streams_max": 2,
             "stream_batches_max": 2,
             "stream_seconds_max": 5,
@@ -92,12 +96,13 @@ class Door:
 
     async def ingest(self, request: pb.IngestRequest | bytes, **metadata: str) -> pb.IngestResponse:
         sent = request if isinstance(request, bytes) else request.SerializeToString()
-        return await self.servicer.ingest(sent, FakeContext(metadata=list(metadata.items())))  # type: ignore[arg-type] # a twin
+        context: Any = FakeContext([sent], list(metadata.items()))
+        return await self.servicer.ingest(None, context)
 
     async def ingest_batch(self, *requests: pb.IngestRequest, **metadata: str) -> list[pb.IngestResponse]:
         sent = pb.IngestBatchRequest(requests=requests).SerializeToString()
-        context: Any = FakeContext(metadata=list(metadata.items()))
-        return list((await self.servicer.ingest_batch(sent, context)).responses)
+        context: Any = FakeContext([sent], list(metadata.items()))
+        return list((await self.servicer.ingest_batch(None, context)).responses)
 
     async def refusal(self, request: pb.IngestRequest | bytes) -> AbortedError:
         with pytest.raises(AbortedError) as aborted:
@@ -297,6 +302,64 @@ async def test_call_without_room_is_told_to_come_back_and_room_is_given_back() -
 
         assert aborted.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert (await door.ingest(request("b"))).status == "SUCCESS"
+
+
+class SlowContext(FakeContext):
+    """A client that sends its message when it is told to."""
+
+    def __init__(self, sent: bytes) -> None:
+        super().__init__([sent])
+        self.may = asyncio.Event()
+
+    async def read(self) -> object:
+        self.reads += 1
+        await self.may.wait()
+        return self.requests.pop(0)
+
+
+async def test_only_so_many_calls_are_read_at_once() -> None:
+    contexts = [SlowContext(batch(str(number))) for number in range(3)]
+    async with Door(calls_read_max=2).open() as door, asyncio.TaskGroup() as group:
+        calls = [group.create_task(door.servicer.ingest_batch(None, context)) for context in contexts]  # type: ignore[arg-type] # a twin
+        await asyncio.sleep(0.05)
+        reads = [context.reads for context in contexts]
+        for context in contexts:
+            context.may.set()
+
+    assert reads == [1, 1, 0]
+    assert [len(call.result().responses) for call in calls] == [1, 1, 1]
+
+
+async def test_call_whose_message_does_not_come_ends_and_makes_room() -> None:
+    silent: Any = SlowContext(batch("a"))
+    async with Door(calls_read_max=1, call_seconds_max=0.05).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_batch(None, silent)
+        after = await door.ingest_batch(request("b"))
+
+    assert aborted.value.code is grpc.StatusCode.UNAVAILABLE
+    assert [response.status for response in after] == ["SUCCESS"]
+
+
+async def test_call_without_a_message_is_refused() -> None:
+    context: Any = FakeContext()
+    context.open.set()
+    async with Door().open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest(None, context)
+
+    assert aborted.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_caller_without_a_key_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    context: Any = FakeContext([batch("a")])
+    access = Access(write_keys(tmp_path / "keys.toml", (generate_key(), "shop", "shop*")))
+    async with Door(access=access).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_batch(None, context)
+
+    assert aborted.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert context.reads == 0
 
 
 async def test_stream_waits_for_room_instead_of_ending() -> None:

@@ -69,6 +69,8 @@ def _servicer(settings: Settings, submitter: Submitter, access: Access) -> EtlSe
         batch_events_max=settings.grpc_batch_events_max,
         batch_bytes_max=settings.batch.batch_bytes_max,
         body_bytes_max=settings.body_bytes_max,
+        calls_read_max=settings.grpc_calls_read_max,
+        call_seconds_max=settings.grpc_call_seconds_max,
         streams_max=settings.grpc_streams_max,
         stream_batches_max=settings.grpc_stream_batches_max,
         stream_seconds_max=settings.grpc_stream_seconds_max,

@@ -72,10 +72,10 @@ def retry_later(error: RetryableError) -> Status:
 
 
 def silent(seconds: float) -> Status:
-    """UNAVAILABLE: the stream's next batch did not come in time; its place goes to others, and it may come again."""
+    """UNAVAILABLE: the next message did not come in time; its place goes to others, and it may come again."""
     return _status(
         UNAVAILABLE,
-        f"no batch for {seconds:g} seconds; open another stream",
+        f"no message for {seconds:g} seconds; call again",
         RetryInfo(retry_delay=_RETRY_DELAY),
     )
 

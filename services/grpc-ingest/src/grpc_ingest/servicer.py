@@ -104,21 +104,25 @@ class EtlServicer:
         batch_events_max: int,
         batch_bytes_max: int,
         body_bytes_max: int,
+        calls_read_max: int,
+        call_seconds_max: float,
         streams_max: int,
         stream_batches_max: int,
         stream_seconds_max: float,
         requests_bytes_max: int,
     ) -> None:
-        """The limits: of requests in a batch, of bytes handed over at once, of one payload, of streams at once.
+        """The limits: of requests in a batch, of bytes handed over at once, of one payload.
 
-        Of a stream: of its batches in hand, and of the time until its next one. `requests_bytes_max` bounds all
-        requests in hand.
+        Of calls with one message: how many are read at once, and for how long. Of streams: how many there are, the
+        batches of each in hand, and the time until its next one. `requests_bytes_max` bounds all requests in hand.
         """
         self._submitter = submitter
         self._access = access
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
         self._body_bytes_max = body_bytes_max
+        self._reading = asyncio.Semaphore(calls_read_max)
+        self._call_seconds_max = call_seconds_max
         self._streams_max = streams_max
         self._stream_batches_max = stream_batches_max
         self._stream_seconds_max = stream_seconds_max
@@ -130,14 +134,18 @@ class EtlServicer:
         self._draining = asyncio.Event()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return the handlers to add to a server; they get each request as the bytes that came."""
+        """Return the handlers to add to a server; they get each request as the bytes that came.
+
+        Every call is a stream to the library, whose calls with one message are read before anybody could refuse them.
+        On the wire both are the same.
+        """
         return grpc.method_handlers_generic_handler(
             SERVICE_NAME,
             {
-                "Ingest": grpc.unary_unary_rpc_method_handler(
+                "Ingest": grpc.stream_unary_rpc_method_handler(
                     self.ingest, response_serializer=pb.IngestResponse.SerializeToString
                 ),
-                "IngestBatch": grpc.unary_unary_rpc_method_handler(
+                "IngestBatch": grpc.stream_unary_rpc_method_handler(
                     self.ingest_batch, response_serializer=pb.IngestBatchResponse.SerializeToString
                 ),
                 "IngestStream": grpc.stream_stream_rpc_method_handler(
@@ -151,15 +159,15 @@ class EtlServicer:
         self._draining.set()
         await self._idle.wait()
 
-    async def ingest(self, request: bytes, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
+    async def ingest(self, _requests: object, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
         """Store one event."""
-        return await self._answer_call(context, lambda: self._ingest(request, context))
+        return await self._answer_call(context, lambda: self._ingest(context))
 
     async def ingest_batch(
-        self, request: bytes, context: _UnaryContext[pb.IngestBatchResponse]
+        self, _requests: object, context: _UnaryContext[pb.IngestBatchResponse]
     ) -> pb.IngestBatchResponse:
         """Store the events of one batch; one response per request, in order."""
-        return await self._answer_call(context, lambda: self._ingest_batch(request, self._terms(context)))
+        return await self._answer_call(context, lambda: self._ingest_one_batch(context))
 
     async def ingest_stream(self, _requests: object, context: Context) -> None:
         """Store batch after batch; while too many are in hand, the next one is not read."""
@@ -177,8 +185,23 @@ class EtlServicer:
                 status = problems.internal()
             return await _abort(context, status)
 
-    async def _ingest(self, request: bytes, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
+    async def _read(self, context: _UnaryContext[T]) -> bytes:
+        """Return the message of a call that has one; only so many are read at once.
+
+        Else what calls take would be their number times the largest message, before any of it is in a count.
+        """
+        try:
+            async with asyncio.timeout(self._call_seconds_max), self._reading:
+                request = await context.read()
+        except TimeoutError as error:
+            raise RejectedCallError(problems.silent(self._call_seconds_max)) from error
+        if not isinstance(request, bytes):  # grpc.aio.EOF
+            raise RejectedCallError(problems.refused(RefusedError([Problem("", "must be one message, not none")])))
+        return request
+
+    async def _ingest(self, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
         terms = self._terms(context)
+        request = await self._read(context)
         with self._room.taken(len(request)):
             message = _parse(pb.IngestRequest, request)
             ((event_id, answer),) = await self._answer([message], terms)
@@ -193,6 +216,10 @@ class EtlServicer:
                 raise RejectedCallError(problems.conflict())
             case _:
                 return to_response(event_id, answer)
+
+    async def _ingest_one_batch(self, context: _UnaryContext[pb.IngestBatchResponse]) -> pb.IngestBatchResponse:
+        terms = self._terms(context)
+        return await self._ingest_batch(await self._read(context), terms)
 
     async def _ingest_batch(self, request: bytes, terms: Terms) -> pb.IngestBatchResponse:
         if problem := batch_problem(request, self._batch_events_max):

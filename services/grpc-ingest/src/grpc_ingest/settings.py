@@ -13,6 +13,12 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     grpc_host: str = Field("127.0.0.1", description="where the gRPC door listens")
     grpc_port: NonNegativeInt = Field(50051, description="port of the gRPC door; 0: a free one")
     grpc_batch_events_max: PositiveInt = Field(1_000, description="requests in one IngestBatch, or one of a stream")
+    grpc_calls_read_max: PositiveInt = Field(
+        16, description="Ingest and IngestBatch calls whose message is read at once; the others wait their turn"
+    )
+    grpc_call_seconds_max: PositiveFloat = Field(
+        10.0, description="how long the message of such a call may take to come; then it ends with UNAVAILABLE"
+    )
     grpc_stream_batches_max: PositiveInt = Field(4, description="batches of one IngestStream in hand at once")
     grpc_streams_max: PositiveInt = Field(
         12, description="IngestStreams at once; beyond it one gets RESOURCE_EXHAUSTED, and other calls are still served"
@@ -23,7 +29,7 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     grpc_requests_bytes_max: PositiveInt = Field(
         4 * MIB, description="requests in hand, in bytes; beyond it a call gets RESOURCE_EXHAUSTED, and streams wait"
     )
-    # Each stream may have one message in memory before the door can refuse it: 12 streams of 2 MiB.
+    # Each that is read may be in memory before the door can refuse it: 12 of streams and 16 of calls.
     rpc_message_bytes_max: PositiveInt = Field(2 * MIB, description="largest gRPC message, in and out")
     grpc_drain_seconds_max: PositiveFloat = Field(15.0, description="how long calls in flight may take to finish")
     body_bytes_max: PositiveInt = Field(1024 * 1024, description="largest payload of one event")

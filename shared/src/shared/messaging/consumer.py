@@ -14,6 +14,7 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from shared.arrivals import arrivals
 from shared.messaging.acks import Acks
 from shared.messaging.canary import Canary
 from shared.messaging.room import Room
@@ -27,8 +28,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _SETUP_SECONDS_MAX: Final = 15.0
 _STOP_SECONDS_MAX: Final = 2.0
 _SETTLE_SECONDS_MAX: Final = 5.0
-_GATHER_TURNS_MAX: Final = 32
-_QUIET_TURNS: Final = 3
 
 
 class Delivery:
@@ -148,26 +147,13 @@ class Inbox:
     async def take_run(self, bytes_max: int) -> list[DeliveredMessage]:
         """Wait for a message, and take with it what came meanwhile: `bytes_max` of bodies, or one that is larger."""
         messages = [await self.take()]
-        await self._gather()
+        await arrivals(lambda: len(self._messages))
         size = len(messages[0].body)
         while self._messages and size + len(self._messages[0].body) <= bytes_max:
             message = self._messages.popleft()
             size += len(message.body)
             messages.append(message)
         return messages
-
-    async def _gather(self) -> None:
-        """Let what the event loop holds already come along: turns, not time, so that nothing waits while it is quiet.
-
-        What a socket brought at once comes some turns apart.
-        """
-        seen = quiet_turns = 0
-        for _ in range(_GATHER_TURNS_MAX):
-            if quiet_turns == _QUIET_TURNS:
-                return
-            await asyncio.sleep(0)
-            quiet_turns = 0 if len(self._messages) > seen else quiet_turns + 1
-            seen = len(self._messages)
 
 
 class Consumer:

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Final, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,9 +14,10 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from grpc_ingest import metrics, problems
+from grpc_ingest.admission import RejectedCallError, Room, Terms, admit
 from grpc_ingest.mapping import Answer, batch_problem, to_envelope, to_response
-from shared.access import Access, Caller, OutOfScopeError, RateExceededError, UnauthenticatedError
-from shared.contracts.errors import EtlPayError, OverloadedError, RefusedError, RetryableError
+from shared.access import Access, OutOfScopeError, RateExceededError
+from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
 from shared.failpoints import failpoint
@@ -44,53 +45,6 @@ class Submitting(Protocol):
 
     async def enqueue(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
         """Return once the events are durable in the queue. Raises RetryableError."""
-
-
-class RejectedCallError(EtlPayError):
-    """The call ends with a status of its own instead of a response."""
-
-    def __init__(self, status: Status) -> None:
-        """`status` is what the client gets."""
-        super().__init__(status.message)
-        self.status = status
-
-
-class Terms(NamedTuple):
-    """On which terms events are taken: who sends them, and whether the outcome is waited for."""
-
-    caller: Caller
-    wait: bool
-
-
-class Room:
-    """Room for the requests in hand, in bytes: each takes several times its size until it is answered."""
-
-    def __init__(self, bytes_max: int) -> None:
-        """Alone a request may always come in, however large."""
-        self._bytes_max = bytes_max
-        self._taken = 0
-        self._given = asyncio.Event()
-
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Hold room for a request. Raises RejectedCallError where there is not enough."""
-        if not self._fits(size):
-            raise RejectedCallError(problems.retry_later(OverloadedError("too much is in hand")))
-        self._taken += size
-        try:
-            yield
-        finally:
-            self._taken -= size
-            self._given.set()
-
-    async def wait_for(self, size: int) -> None:
-        """Return when there is room."""
-        while not self._fits(size):
-            self._given.clear()
-            await self._given.wait()
-
-    def _fits(self, size: int) -> bool:
-        return self._taken == 0 or self._taken + size <= self._bytes_max
 
 
 class EtlServicer:
@@ -200,7 +154,7 @@ class EtlServicer:
         return request
 
     async def _ingest(self, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
-        terms = self._terms(context)
+        terms = admit(context, self._access)
         request = await self._read(context)
         with self._room.taken(len(request)):
             message = _parse(pb.IngestRequest, request)
@@ -218,7 +172,7 @@ class EtlServicer:
                 return to_response(event_id, answer)
 
     async def _ingest_one_batch(self, context: _UnaryContext[pb.IngestBatchResponse]) -> pb.IngestBatchResponse:
-        terms = self._terms(context)
+        terms = admit(context, self._access)
         return await self._ingest_batch(await self._read(context), terms)
 
     async def _ingest_batch(self, request: bytes, terms: Terms) -> pb.IngestBatchResponse:
@@ -287,7 +241,7 @@ class EtlServicer:
         key that is revoked ends its open streams.
         """
         try:
-            terms = self._terms(context)
+            terms = admit(context, self._access)
             await self._room.wait_for(len(request))
             admitted.set()
             return await self._ingest_batch(request, terms)
@@ -299,14 +253,6 @@ class EtlServicer:
     async def _stop_at_drain(self, reading: asyncio.Task[None]) -> None:
         await self._draining.wait()
         reading.cancel()
-
-    def _terms(self, context: grpc.aio.ServicerContext[bytes, T]) -> Terms:
-        """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key)."""
-        credentials = ", ".join(_metadata(context, "authorization"))
-        try:
-            return Terms(self._access.admit(credentials), _waits(context))
-        except UnauthenticatedError as error:
-            raise RejectedCallError(problems.unauthenticated()) from error
 
     async def _answer(
         self, requests: Sequence[pb.IngestRequest], terms: Terms
@@ -382,21 +328,6 @@ def _parse(kind: type[M], request: bytes) -> M:
     except DecodeError:
         problem = Problem("", f"must be a protobuf message {kind.DESCRIPTOR.full_name}, its strings in UTF-8")
         raise RejectedCallError(problems.refused(RefusedError([problem]))) from None
-
-
-def _waits(context: grpc.aio.ServicerContext[bytes, T]) -> bool:
-    """Return False where the client prefers not to wait for the outcome (RFC 7240, `prefer: respond-async`)."""
-    preferences = (
-        preference.strip().lower() for value in _metadata(context, "prefer") for preference in value.split(",")
-    )
-    return "respond-async" not in preferences
-
-
-def _metadata(context: grpc.aio.ServicerContext[bytes, T], name: str) -> Iterator[str]:
-    """Yield every value that the client gave under this name."""
-    for key, value in context.invocation_metadata() or ():
-        if key == name and isinstance(value, str):
-            yield value
 
 
 async def _abort(context: grpc.aio.ServicerContext[bytes, T], status: Status) -> NoReturn:

@@ -1,0 +1,86 @@
+"""Admission: who calls, on which terms, and how much may be in memory at once."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import grpc.aio
+from google.rpc.status_pb2 import Status
+
+from grpc_ingest import problems
+from shared.access import Access, Caller, UnauthenticatedError
+from shared.contracts.errors import EtlPayError, OverloadedError
+
+T = TypeVar("T")
+
+
+class RejectedCallError(EtlPayError):
+    """The call ends with a status of its own instead of a response."""
+
+    def __init__(self, status: Status) -> None:
+        """`status` is what the client gets."""
+        super().__init__(status.message)
+        self.status = status
+
+
+class Terms(NamedTuple):
+    """On which terms events are taken: who sends them, and whether the outcome is waited for."""
+
+    caller: Caller
+    wait: bool
+
+
+def admit(context: grpc.aio.ServicerContext[bytes, T], access: Access) -> Terms:
+    """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key)."""
+    credentials = ", ".join(_metadata(context, "authorization"))
+    try:
+        return Terms(access.admit(credentials), _waits(context))
+    except UnauthenticatedError as error:
+        raise RejectedCallError(problems.unauthenticated()) from error
+
+
+class Room:
+    """Room for the requests in hand, in bytes: each takes several times its size until it is answered."""
+
+    def __init__(self, bytes_max: int) -> None:
+        """Alone a request may always come in, however large."""
+        self._bytes_max = bytes_max
+        self._taken = 0
+        self._given = asyncio.Event()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Hold room for a request. Raises RejectedCallError where there is not enough."""
+        if not self._fits(size):
+            raise RejectedCallError(problems.retry_later(OverloadedError("too much is in hand")))
+        self._taken += size
+        try:
+            yield
+        finally:
+            self._taken -= size
+            self._given.set()
+
+    async def wait_for(self, size: int) -> None:
+        """Return when there is room."""
+        while not self._fits(size):
+            self._given.clear()
+            await self._given.wait()
+
+    def _fits(self, size: int) -> bool:
+        return self._taken == 0 or self._taken + size <= self._bytes_max
+
+
+def _waits(context: grpc.aio.ServicerContext[bytes, T]) -> bool:
+    """Return False where the client prefers not to wait for the outcome (RFC 7240, `prefer: respond-async`)."""
+    preferences = (
+        preference.strip().lower() for value in _metadata(context, "prefer") for preference in value.split(",")
+    )
+    return "respond-async" not in preferences
+
+
+def _metadata(context: grpc.aio.ServicerContext[bytes, T], name: str) -> Iterator[str]:
+    """Yield every value that the client gave under this name."""
+    for key, value in context.invocation_metadata() or ():
+        if key == name and isinstance(value, str):
+            yield value

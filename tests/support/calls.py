@@ -1,0 +1,112 @@
+"""The gRPC door without a socket: its servicer on the twins of the processor and of RabbitMQ."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc.status_pb2 import Status
+
+from grpc_ingest.servicer import EtlServicer
+from shared.access import Access
+from shared.batching import BatchLimits
+from shared.rpc import etlpay_pb2 as pb
+from shared.submission.submitter import Submitter
+from shared.testing.processing import FakeProcessing
+from shared.testing.publisher import FakePublisher
+
+
+class AbortedError(Exception):
+    def __init__(self, code: grpc.StatusCode, message: str, status: Status) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.status = status
+
+    def detail(self, kind: type[Any]) -> Any:  # noqa: ANN401 - a message of that kind
+        found = kind()
+        assert self.status.details[0].Unpack(found)
+        return found
+
+
+class FakeContext:
+    """As much of a call's context as the servicer uses."""
+
+    def __init__(self, requests: Sequence[bytes] = (), metadata: Sequence[tuple[str, str]] = ()) -> None:
+        self.requests = list(requests)
+        self.metadata = metadata
+        self.written: list[pb.IngestBatchResponse] = []
+        self.reads = 0
+        self.open = asyncio.Event()
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
+        return self.metadata
+
+    async def read(self) -> object:
+        self.reads += 1
+        if not self.requests:
+            await self.open.wait()
+            return grpc.aio.EOF
+        return self.requests.pop(0)
+
+    async def write(self, message: pb.IngestBatchResponse) -> None:
+        await self.writable.wait()
+        self.written.append(message)
+
+    async def abort(self, code: grpc.StatusCode, details: str, metadata: Sequence[tuple[str, bytes]]) -> None:
+        raise AbortedError(code, details, Status.FromString(dict(metadata)["grpc-status-details-bin"]))
+
+
+class Door:
+    def __init__(self, processing: FakeProcessing | None = None, access: Access | None = None, **limits: float) -> None:
+        self.processing = processing or FakeProcessing()
+        self.publisher = FakePublisher()
+        self.submitter = Submitter(
+            self.processing, self.publisher, limits=BatchLimits(), fallback_to_queue=limits.pop("fallback", True) == 1
+        )
+        bounds = {
+            "batch_events_max": 10,
+            "batch_bytes_max": 1_000_000,
+            "body_bytes_max": 10_000,
+            "calls_read_max": 2,
+            "call_seconds_max": 5,
+            "streams_max": 2,
+            "stream_batches_max": 2,
+            "stream_seconds_max": 5,
+            "requests_bytes_max": 1_000_000,
+        }
+        self.servicer = EtlServicer(self.submitter, access or Access(None), **(bounds | limits))  # type: ignore[arg-type] # as Python has it: a whole number is one of seconds, too
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Door"]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.submitter.run())
+            yield self
+            self.submitter.close()
+
+    async def ingest(self, request: pb.IngestRequest | bytes, **metadata: str) -> pb.IngestResponse:
+        sent = request if isinstance(request, bytes) else request.SerializeToString()
+        context: Any = FakeContext([sent], list(metadata.items()))
+        return await self.servicer.ingest(None, context)
+
+    async def ingest_batch(self, *requests: pb.IngestRequest, **metadata: str) -> list[pb.IngestResponse]:
+        sent = pb.IngestBatchRequest(requests=requests).SerializeToString()
+        context: Any = FakeContext([sent], list(metadata.items()))
+        return list((await self.servicer.ingest_batch(None, context)).responses)
+
+    async def refusal(self, request: pb.IngestRequest | bytes) -> AbortedError:
+        with pytest.raises(AbortedError) as aborted:
+            await self.ingest(request)
+        return aborted.value
+
+
+def request(key: str = "", payload: str = '{"value": 1}', source: str = "grpc-demo") -> pb.IngestRequest:
+    return pb.IngestRequest(source_name=source, payload_json=payload, id=key)
+
+
+def batch(*keys: str) -> bytes:
+    return pb.IngestBatchRequest(requests=[request(key) for key in keys]).SerializeToString()

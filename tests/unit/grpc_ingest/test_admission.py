@@ -1,0 +1,197 @@
+"""How much the gRPC door takes in at once, and what becomes of the rest."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+
+from shared.access import Access, generate_key
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Outcome
+from shared.testing.processing import FakeProcessing
+from support.calls import AbortedError, Door, FakeContext, batch, request
+from support.keys import write_keys
+
+
+class Held(FakeProcessing):
+    """Answers nobody before it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+        await self.may.wait()
+        return await super().process(events)
+
+
+async def test_call_without_room_is_told_to_come_back_and_room_is_given_back() -> None:
+    processing = Held()
+    async with Door(processing, requests_bytes_max=100).open() as door, asyncio.TaskGroup() as group:
+        first = group.create_task(door.ingest(request("a", '{"text": "%s"}' % ("x" * 200))))
+        await asyncio.sleep(0.05)
+        aborted = await door.refusal(request("b"))
+        processing.may.set()
+        await first
+
+        assert aborted.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await door.ingest(request("b"))).status == "SUCCESS"
+
+
+class SlowContext(FakeContext):
+    """A client that sends its message when it is told to."""
+
+    def __init__(self, sent: bytes) -> None:
+        super().__init__([sent])
+        self.may = asyncio.Event()
+
+    async def read(self) -> object:
+        self.reads += 1
+        await self.may.wait()
+        return self.requests.pop(0)
+
+
+async def test_only_so_many_calls_are_read_at_once() -> None:
+    contexts = [SlowContext(batch(str(number))) for number in range(3)]
+    async with Door(calls_read_max=2).open() as door, asyncio.TaskGroup() as group:
+        calls = [group.create_task(door.servicer.ingest_batch(None, context)) for context in contexts]  # type: ignore[arg-type] # a twin
+        await asyncio.sleep(0.05)
+        reads = [context.reads for context in contexts]
+        for context in contexts:
+            context.may.set()
+
+    assert reads == [1, 1, 0]
+    assert [len(call.result().responses) for call in calls] == [1, 1, 1]
+
+
+async def test_call_whose_message_does_not_come_ends_and_makes_room() -> None:
+    silent: Any = SlowContext(batch("a"))
+    async with Door(calls_read_max=1, call_seconds_max=0.05).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_batch(None, silent)
+        after = await door.ingest_batch(request("b"))
+
+    assert aborted.value.code is grpc.StatusCode.UNAVAILABLE
+    assert [response.status for response in after] == ["SUCCESS"]
+
+
+async def test_call_without_a_message_is_refused() -> None:
+    context: Any = FakeContext()
+    context.open.set()
+    async with Door().open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest(None, context)
+
+    assert aborted.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_caller_without_a_key_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    context: Any = FakeContext([batch("a")])
+    access = Access(write_keys(tmp_path / "keys.toml", (generate_key(), "shop", "shop*")))
+    async with Door(access=access).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_batch(None, context)
+
+    assert aborted.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert context.reads == 0
+
+
+async def test_stream_waits_for_room_instead_of_ending() -> None:
+    processing = Held()
+    async with Door(processing, requests_bytes_max=100).open() as door, asyncio.TaskGroup() as group:
+        context = FakeContext([batch("a" * 100), batch("b" * 100), batch("c" * 100)])
+        context.open.set()
+        call = group.create_task(door.servicer.ingest_stream(None, context))  # type: ignore[arg-type] # a twin
+        await asyncio.sleep(0.05)
+        processing.may.set()
+        await call
+
+    assert [len(answer.responses) for answer in context.written] == [1, 1, 1]
+
+
+async def test_stream_ends_at_the_batch_that_cannot_be_read_after_answering_those_before() -> None:
+    async with Door().open() as door:
+        context = FakeContext([batch("a"), b"\xff\xff", batch("b")])
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
+
+    assert aborted.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [len(answer.responses) for answer in context.written] == [1]
+
+
+async def test_stream_that_sends_nothing_more_is_answered_and_ends() -> None:
+    """Its place is for others; what it has sent is stored and told first."""
+    context = FakeContext([batch("a")])
+
+    async with Door(stream_seconds_max=0.05).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
+
+    assert [[answer.status for answer in each.responses] for each in context.written] == [["SUCCESS"]]
+    assert aborted.value.code is grpc.StatusCode.UNAVAILABLE
+    assert aborted.value.detail(RetryInfo).retry_delay.seconds == 1
+
+
+async def test_stream_beyond_the_limit_is_refused_unread_and_other_calls_are_served() -> None:
+    silent, beyond, later = FakeContext(), FakeContext([batch("a")]), FakeContext()
+    later.open.set()
+
+    async with Door(streams_max=1).open() as door, asyncio.TaskGroup() as group:
+        group.create_task(door.servicer.ingest_stream(None, silent))  # type: ignore[arg-type] # a twin
+        await asyncio.sleep(0)
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_stream(None, beyond)  # type: ignore[arg-type] # a twin
+        alone = await door.ingest(request())
+        silent.open.set()
+        await asyncio.sleep(0.01)
+        await door.servicer.ingest_stream(None, later)  # type: ignore[arg-type] # a twin
+
+    assert aborted.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert aborted.value.detail(RetryInfo).retry_delay.seconds == 1
+    assert (beyond.reads, beyond.written) == (0, [])
+    assert alone.status == "SUCCESS"
+
+
+async def test_draining_ends_an_open_stream_after_its_answers() -> None:
+    async with Door().open() as door, asyncio.TaskGroup() as group:
+        context = FakeContext([batch("a")])
+        call = group.create_task(_aborted(door, context))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(1):
+            await door.servicer.drain()
+        aborted = await call
+
+    assert aborted.code is grpc.StatusCode.UNAVAILABLE
+    assert [len(answer.responses) for answer in context.written] == [1]
+
+
+async def test_cancelled_call_does_not_cancel_what_was_handed_over() -> None:
+    class Slow(FakeProcessing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.go_on = asyncio.Event()
+
+        async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+            await self.go_on.wait()
+            return await super().process(events)
+
+    slow = Slow()
+    async with Door(slow).open() as door, asyncio.TaskGroup() as group:
+        call = group.create_task(door.ingest(request("a")))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait([call])
+        slow.go_on.set()
+
+    assert [event.idempotency_key for event in slow.events] == ["a"]
+
+
+async def _aborted(door: Door, context: FakeContext) -> AbortedError:
+    with pytest.raises(AbortedError) as aborted:
+        await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
+    return aborted.value

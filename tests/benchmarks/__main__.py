@@ -61,6 +61,7 @@ async def run(
             await run_line(bench, line, arguments.rounds, status.update)
             report.show_progress(console, line)
         status.update("asking, and resting")
+        await ledger.settle()
         readings = await standing_readings(system, ledger)
     servers = {"PostgreSQL": await ledger.server_version()}
     await ledger.close()

@@ -166,8 +166,6 @@ class Ledger:
                 await self._connection.execute(
                     f"INSERT INTO processed_records ({records}) {_RECORD_ROWS.format_map(words)}", timeout=None
                 )
-        for table in ("raw_events", "processed_records"):
-            await self._connection.execute(f"VACUUM (ANALYZE) {table}", timeout=None)
 
     async def events(self) -> int:
         """Return how many events are stored."""
@@ -191,7 +189,9 @@ class Ledger:
         return str(await self._connection.fetchval("SHOW server_version"))
 
     async def settle(self) -> None:
-        """Write out what earlier measurements left to write, so that the next one does not pay for it."""
+        """Do what earlier measurements left to do, so that the next one does not pay for it."""
+        for table in ("raw_events", "processed_records"):
+            await self._connection.execute(f"VACUUM (ANALYZE) {table}", timeout=None)
         await self._connection.execute("CHECKPOINT", timeout=120)
 
     async def _portion(self, size: str, source_id: int, events: int) -> tuple[bytes, bytes]:

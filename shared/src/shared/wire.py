@@ -1,10 +1,10 @@
 """Envelopes and outcomes as the protobuf messages that travel between the services."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from google.protobuf.message import DecodeError
 
@@ -16,12 +16,18 @@ from shared.rpc import processing_pb2 as pb
 
 CONTENT_TYPE: Final = "application/x-protobuf"
 
+MakeId: TypeAlias = Callable[[bytes], uuid.UUID]
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # A look-up costs a quarter of what calling the enumeration does.
 _CHANNELS: Final = {channel.value: channel for channel in Channel}
 _DISPOSITIONS: Final = {disposition.value: disposition for disposition in Disposition}
 _STATUSES: Final = {status.value: status for status in RecordStatus}
+
+
+def _make_id(octets: bytes) -> uuid.UUID:
+    return uuid.UUID(bytes=octets)
 
 
 def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
@@ -45,14 +51,14 @@ def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
     return batch
 
 
-def read_batch(message: pb.EventBatch) -> list[Envelope]:
-    """Return the envelopes of a batch.
+def read_batch(message: pb.EventBatch, *, make_id: MakeId = _make_id) -> list[Envelope]:
+    """Return the envelopes of a batch. `make_id` makes a UUID of its 16 bytes, where there is a quicker way.
 
     Raises:
         PermanentError: a field does not hold what the contract says (an id that is no UUID, an unknown channel).
     """
     try:
-        return [_read_envelope(event) for event in message.events]
+        return [_read_envelope(event, make_id) for event in message.events]
     except (KeyError, ValueError, OverflowError) as error:
         raise PermanentError("an event batch breaks the contract") from error
 
@@ -62,8 +68,8 @@ def encode_batch(events: Iterable[Envelope]) -> bytes:
     return batch_message(events).SerializeToString()
 
 
-def decode_batch(body: bytes) -> list[Envelope]:
-    """Read what `encode_batch` wrote.
+def decode_batch(body: bytes, *, make_id: MakeId = _make_id) -> list[Envelope]:
+    """Read what `encode_batch` wrote. `make_id`: see `read_batch`.
 
     Raises:
         PermanentError: the bytes are not an event batch.
@@ -72,22 +78,24 @@ def decode_batch(body: bytes) -> list[Envelope]:
         message = pb.EventBatch.FromString(body)
     except DecodeError as error:
         raise PermanentError("not an event batch") from error
-    return read_batch(message)
+    return read_batch(message, make_id=make_id)
 
 
 def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
     """Return the outcomes as their protobuf message, in the order given."""
     batch = pb.OutcomeBatch()
     for outcome in outcomes:
-        batch.outcomes.add(
+        message = batch.outcomes.add(
             disposition=cast("pb.Disposition", outcome.disposition),
             raw_event_id=outcome.raw_event_id,
             record_id=outcome.record_id,
             status=cast("pb.RecordStatus", outcome.status),
-            errors=[pb.Problem(pointer=problem.pointer, detail=problem.detail) for problem in outcome.errors],
-            processed_at_us=to_microseconds(outcome.processed_at),
-            result=outcome.result,
+            processed_at_us=_microseconds_of_batch(outcome.processed_at),
         )
+        for problem in outcome.errors:
+            message.errors.add(pointer=problem.pointer, detail=problem.detail)
+        if outcome.result is not None:
+            message.result = outcome.result
     return batch
 
 
@@ -134,9 +142,9 @@ def from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def _read_envelope(message: pb.Envelope) -> Envelope:
+def _read_envelope(message: pb.Envelope, make_id: MakeId) -> Envelope:
     return Envelope(
-        event_id=uuid.UUID(bytes=message.event_id),
+        event_id=make_id(message.event_id),
         source=message.source,
         idempotency_key=message.idempotency_key,
         channel=_CHANNELS[message.channel],
@@ -155,7 +163,7 @@ def _read_outcome(message: pb.Outcome) -> Outcome:
         raw_event_id=message.raw_event_id,
         record_id=message.record_id,
         status=_STATUSES[message.status],
-        errors=tuple(Problem(problem.pointer, problem.detail) for problem in message.errors),
+        errors=tuple(Problem(problem.pointer, problem.detail) for problem in message.errors) if message.errors else (),
         processed_at=_moment_of_batch(message.processed_at_us),
         result=message.result if message.HasField("result") else None,
     )
@@ -163,6 +171,7 @@ def _read_outcome(message: pb.Outcome) -> Outcome:
 
 # Those that were stored together have one moment.
 _moment_of_batch: Final = lru_cache(maxsize=64)(from_microseconds)
+_microseconds_of_batch: Final = lru_cache(maxsize=64)(to_microseconds)
 
 
 def _tally_message(count: Count) -> pb.Tally:

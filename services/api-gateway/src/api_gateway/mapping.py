@@ -86,17 +86,17 @@ def read_event(document: bytes, *, received_at: datetime, header_key: str | None
 
 def _problems(request: IngestRequest, body: bytes, header_key: str | None) -> list[Problem]:
     found = (
-        Problem("/source_name", source_problem(request.source_name) or ""),
-        Problem("/payload", object_problem(body) or ""),
-        Problem("/id", "" if request.id is None else id_problem(request.id) or _contradiction(request.id, header_key)),
-        Problem("/header/Idempotency-Key", "" if header_key is None else id_problem(header_key) or ""),
-        Problem("/type", "" if request.type is None else type_problem(request.type) or ""),
+        ("/source_name", source_problem(request.source_name)),
+        ("/payload", object_problem(body)),
+        ("/id", None if request.id is None else id_problem(request.id) or _contradiction(request.id, header_key)),
+        ("/header/Idempotency-Key", None if header_key is None else id_problem(header_key)),
+        ("/type", None if request.type is None else type_problem(request.type)),
     )
-    return [problem for problem in found if problem.detail]
+    return [Problem(pointer, detail) for pointer, detail in found if detail]
 
 
-def _contradiction(key: str, header_key: str | None) -> str:
-    return "" if header_key in (None, key) else "differs from the header Idempotency-Key"
+def _contradiction(key: str, header_key: str | None) -> str | None:
+    return None if header_key in (None, key) else "differs from the header Idempotency-Key"
 
 
 def _refusal(document: bytes, header_key: str | None) -> RefusedError:

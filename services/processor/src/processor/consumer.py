@@ -7,6 +7,7 @@ from functools import partial
 import stamina
 import structlog
 
+from processor.database import make_id
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
@@ -62,7 +63,7 @@ async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitabl
     """Ack after the commit, as the last line. What cannot ever be stored goes on to the next lane, bytes and all."""
     failpoint("processor.received")
     try:
-        events = decode_batch(delivery.body)
+        events = decode_batch(delivery.body, make_id=make_id)
         delivery.forget_body()
         await store(events)
     except PermanentError as error:

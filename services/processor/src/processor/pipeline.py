@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from processor.cache import CacheFeeder
 from processor.metrics import FAILURES, count_batch
@@ -15,7 +16,7 @@ from shared.contracts.outcome import Outcome
 WriteEvents = Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """An event as it came through a door of the processor. `acknowledged`: see `Entry`."""
 
     event: Envelope
@@ -33,14 +34,14 @@ class Pipeline:
     async def write(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
         began = time.perf_counter()
-        entries = [Entry(event, transform(event), acknowledged) for event, acknowledged in arrivals]
+        entries = [Entry(each.event, transform(each.event), each.acknowledged) for each in arrivals]
         try:
             outcomes = await self._store.write(entries, processed_at=now())
         except EtlPayError as error:
             FAILURES.labels(type(error).__name__).inc()
             raise
         count_batch(outcomes, seconds=time.perf_counter() - began)
-        self._cache.feed([event for event, _ in arrivals], outcomes, sources_known=self._store.sources_known)
+        self._cache.feed([each.event for each in arrivals], outcomes, sources_known=self._store.sources_known)
         return outcomes
 
 

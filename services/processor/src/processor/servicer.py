@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import grpc
 import grpc.aio
 
+from processor.database import make_id
 from shared.contracts.errors import OverloadedError, PermanentError, RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
@@ -27,7 +28,7 @@ class ProcessingDoor(ProcessingServicer):
         """Store the batch; see protos/processing.proto."""
         failpoint("processor.called")
         try:
-            outcomes = await self._submit(read_batch(request))
+            outcomes = await self._submit(read_batch(request, make_id=make_id))
             failpoint("processor.before_answer")
             return outcome_message(outcomes)
         except PermanentError as error:

@@ -4,7 +4,7 @@ import enum
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -52,7 +52,7 @@ def fate_of(answer: Outcome | Accepted | RefusedError | RetryableError) -> Fate:
             return Fate.UNKNOWN
 
 
-class Answered(NamedTuple):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """Events of one source that came in at one moment and were answered alike."""
 
     source: str
@@ -89,8 +89,8 @@ class Tally:
 
     def add(self, channel: Channel, answered: Iterable[Answered]) -> None:
         """Count answers."""
-        for source, received_at, fate, number in answered:
-            self._of(source, channel, hour_of(received_at))[fate] += number
+        for each in answered:
+            self._of(each.source, channel, hour_of(each.received_at))[each.fate] += each.number
 
     def take(self) -> tuple[Count, ...]:
         """Return what was counted since the last time, and begin again."""

@@ -215,7 +215,7 @@ class Authentication:
                 scope[_CALLER] = self._access.admit(headers.authorization)
             except UnauthenticatedError:
                 exchange = Exchange(headers, receive, send, limits=_REFUSED_LIMITS, patience=self._patience)
-                await _refuse(exchange, unauthenticated())
+                await exchange.answer(answer_error(unauthenticated()))
                 return
         await self._app(scope, receive, send)
 
@@ -230,13 +230,6 @@ def headers_of(scope: Scope) -> Headers:
     """Return our headers of an API request, which were read to know who sends it."""
     headers: Headers = scope[_HEADERS]
     return headers
-
-
-async def _refuse(exchange: Exchange, refusal: RefusalError) -> None:
-    try:
-        await exchange.answer(answer_error(refusal))
-    except ClientGoneError:
-        return
 
 
 async def send_answer(send: Send, answer: Answer, *, close: bool = False) -> None:

@@ -3,8 +3,8 @@
 import sys
 from functools import partial
 
-from api_gateway.bootstrap import serve
 from api_gateway.settings import GatewaySettings
+from api_gateway.workers import serve_with_workers
 from shared.runtime.lifecycle import run
 from shared.runtime.startup import load_settings
 
@@ -12,6 +12,9 @@ from shared.runtime.startup import load_settings
 def main() -> int:
     """Serve until SIGTERM; return the exit code."""
     settings = load_settings(GatewaySettings, service="api-gateway")
+    serve = serve_with_workers
+    if settings.http_workers == 1 or settings.http_socket is not None:
+        from api_gateway.bootstrap import serve  # noqa: PLC0415 - 55 MiB that who looks after workers does without
     return run(partial(serve, settings), drain_seconds_max=settings.drain_seconds_max)
 
 

@@ -1,6 +1,7 @@
 """The composition root: everything the gateway is made of meets here."""
 
 import asyncio
+import socket
 import ssl
 
 import uvicorn
@@ -10,6 +11,7 @@ from api_gateway.ledger import Ledger, create_reader
 from api_gateway.protocol import bounded_protocol
 from api_gateway.settings import GatewaySettings
 from api_gateway.watch import INTAKE, Watch
+from api_gateway.workers import inherited_listener, stop_when_left_alone
 from shared.access import open_access
 from shared.cache import Cache
 from shared.contracts.errors import FatalError
@@ -67,7 +69,8 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
             group.create_task(watch.run(stopping))
             group.create_task(_announce_drain(readiness, stopping))
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
-            await _serve_door(server_config(app, settings), stopping)
+            stop_when_left_alone(settings, stopping)
+            await _serve_door(server_config(app, settings), stopping, inherited_listener(settings))
             submitter.close()
             await submitting
             receipts.close()
@@ -105,14 +108,14 @@ def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
     )
 
 
-async def _serve_door(config: uvicorn.Config, stopping: asyncio.Event) -> None:
+async def _serve_door(config: uvicorn.Config, stopping: asyncio.Event, sockets: list[socket.socket] | None) -> None:
     try:
         # Before anything listens: what is wrong with certificates is told as such.
         config.load()
     except OSError as error:
         raise FatalError(f"the TLS files cannot be used ({type(error).__name__})") from error
     try:
-        await serve_http(config, stopping)
+        await serve_http(config, stopping, sockets)
     except OSError as error:
         raise FatalError(f"cannot listen on port {config.port}") from error
 

@@ -1,6 +1,6 @@
 """What the gateway can be told."""
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from shared.batching import BatchLimits
 from shared.settings import (
@@ -23,6 +23,12 @@ class GatewaySettings(
 
     http_host: str = Field("127.0.0.1", description="where the HTTP door listens")
     http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP door; 0: any free one")
+    http_workers: PositiveInt = Field(
+        1, description="gateways behind the port, each with a core; the port of /metrics of each is one higher"
+    )
+    http_socket: NonNegativeInt | None = Field(
+        None, description="number of the listening socket that a worker inherits; unset: it opens its own"
+    )
     http_backlog: PositiveInt = Field(512, description="connections that may wait to be taken")
     http_connections_max: PositiveInt = Field(1_000, description="open connections; another one gets 503 and is closed")
     http_requests_max: PositiveInt = Field(500, description="requests in flight; beyond it a request gets 503")

@@ -1,6 +1,7 @@
 """The operator's HTTP door of a service: /livez, /readyz, /metrics."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -63,10 +64,16 @@ class EmbeddedServer(uvicorn.Server):
                     await self._stopping.wait()
 
 
-async def serve_http(config: uvicorn.Config, stopping: asyncio.Event) -> None:
-    """Serve until `stopping`, then let requests in flight finish. Raises FatalError where the port is taken."""
+async def serve_http(
+    config: uvicorn.Config, stopping: asyncio.Event, sockets: list[socket.socket] | None = None
+) -> None:
+    """Serve until `stopping`, then let requests in flight finish; `sockets` listen already, else one is opened.
+
+    Raises:
+        FatalError: the port is taken.
+    """
     try:
-        await EmbeddedServer(config, stopping).serve()
+        await EmbeddedServer(config, stopping).serve(sockets)
     except SystemExit as error:
         # uvicorn has logged why.
         raise FatalError(f"the HTTP server could not start on port {config.port}: is it taken?") from error

@@ -57,5 +57,3 @@ async def test_two_processors_share_the_work_and_one_may_die(local_stack: Stack,
     assert statuses <= {200, 201, 202}
     assert all(share > 0 for share in shares)
     await local_stack.events_of(source, count=2 * EVENTS)
-    audited = local_stack.run_etlpay("audit", "--source", source, "--json")
-    assert audited.returncode in (0, 5)

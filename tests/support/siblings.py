@@ -37,14 +37,11 @@ def sibling(stack: Stack, module: str, **told: str) -> Iterator[psutil.Popen]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    family: list[psutil.Process] = [process]
     try:
         yield process
-        family += process.children() if process.is_running() else []
     finally:
-        for each in family:
-            if each.is_running():
-                each.kill()
+        for each in [*process.children(), process] if process.is_running() else []:
+            each.kill()
         process.wait(SECONDS_MAX)
 
 

@@ -24,6 +24,9 @@ _AUDIT_COLUMNS = (
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 data = Console(highlight=False, soft_wrap=True)
+if not data.is_terminal:
+    # A file or a pipe has no width; 80 columns would cut names and numbers of a table.
+    data.width = 200
 
 
 @contextlib.contextmanager

@@ -8,11 +8,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_gateway.headers import Headers, content_length, read_headers
 from api_gateway.paths import API_PREFIX
-from api_gateway.patience import Patience
 from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_error, unauthenticated
 from api_gateway.views import Answer
 from shared.access import Access, Caller, UnauthenticatedError
 from shared.contracts.errors import EtlPayError, OverloadedError
+from shared.patience import Patience
 
 _DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
 _DRAIN_SECONDS_MAX: Final = 2.0

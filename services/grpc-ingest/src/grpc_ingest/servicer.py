@@ -21,6 +21,7 @@ from shared.contracts.errors import OverloadedError, RefusedError, RetryableErro
 from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
 from shared.failpoints import failpoint
+from shared.patience import Patience
 from shared.rpc import etlpay_pb2 as pb
 from shared.wire import split_batches
 
@@ -77,6 +78,7 @@ class EtlServicer:
         self._body_bytes_max = body_bytes_max
         self._reading = asyncio.Semaphore(calls_read_max)
         self._call_seconds_max = call_seconds_max
+        self._patience = Patience()
         self._streams_max = streams_max
         self._stream_batches_max = stream_batches_max
         self._stream_seconds_max = stream_seconds_max
@@ -144,9 +146,11 @@ class EtlServicer:
 
         Else what calls take would be their number times the largest message, before any of it is in a count.
         """
+        deadline = asyncio.get_running_loop().time() + self._call_seconds_max
         try:
-            async with asyncio.timeout(self._call_seconds_max), self._reading:
-                request = await context.read()
+            with self._patience.until(deadline):
+                async with self._reading:
+                    request = await context.read()
         except TimeoutError as error:
             raise RejectedCallError(problems.silent(self._call_seconds_max)) from error
         if not isinstance(request, bytes):  # grpc.aio.EOF

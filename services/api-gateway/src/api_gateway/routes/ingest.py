@@ -10,7 +10,6 @@ from api_gateway import metrics
 from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
 from api_gateway.headers import Preferences, body_format, idempotency_key, preferences
 from api_gateway.mapping import read_event
-from api_gateway.patience import Patience
 from api_gateway.problems import (
     CONFLICT,
     FAILED,
@@ -27,6 +26,7 @@ from shared.contracts.errors import OutcomeUnknownError, RefusedError, Retryable
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
 from shared.failpoints import failpoint
+from shared.patience import Patience
 from shared.submission.submitter import Submitter
 
 _REPLAYED: Final = (("idempotency-replayed", "true"),)

@@ -12,7 +12,6 @@ from api_gateway import metrics
 from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
 from api_gateway.headers import LINES, body_format, preferences
 from api_gateway.mapping import read_event
-from api_gateway.patience import Patience
 from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Counts, ItemResult, item_result
@@ -23,6 +22,7 @@ from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Outcome, Problem
 from shared.failpoints import failpoint
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
+from shared.patience import Patience
 from shared.submission.submitter import Submitter
 
 _PAUSE_SECONDS: Final = 0.1

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api_gateway.patience import Patience
+from shared.patience import Patience
 
 
 def clock() -> float:

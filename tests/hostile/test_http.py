@@ -7,8 +7,10 @@ import asyncio
 import bz2
 import gzip
 import re
+import socket
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import repeat
 
 import pytest
@@ -47,39 +49,35 @@ def chunk(body: bytes) -> bytes:
 async def send(
     stack: Stack, parts: Iterable[bytes], *, half_close: bool = False, seconds_max: float = 20, pause: float = 0
 ) -> bytes:
-    """Send the parts, reading meanwhile, and return all that came until the server closed; fail when it does not."""
+    """Send the parts, reading meanwhile, and return all that came until the server closed; fail when it does not.
+
+    On the bare socket: a stream of asyncio forgets what has come as soon as writing fails.
+    """
     host, port = stack.http.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    sending = asyncio.ensure_future(_write(writer, parts, half_close=half_close, pause=pause))
+    loop = asyncio.get_running_loop()
     found = b""
-    try:
-        async with asyncio.timeout(seconds_max):
-            async for piece in _read(reader):
-                found += piece
-    finally:
-        sending.cancel()
-        writer.close()
+    with socket.socket() as client:
+        client.settimeout(0)
+        await loop.sock_connect(client, (host, int(port)))
+        sending = asyncio.ensure_future(_write(client, parts, half_close=half_close, pause=pause))
+        try:
+            async with asyncio.timeout(seconds_max):
+                with suppress(ConnectionError):
+                    while piece := await loop.sock_recv(client, 65_536):
+                        found += piece
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
     return found
 
 
-async def _write(writer: asyncio.StreamWriter, parts: Iterable[bytes], *, half_close: bool, pause: float) -> None:
-    try:
+async def _write(client: socket.socket, parts: Iterable[bytes], *, half_close: bool, pause: float) -> None:
+    with suppress(ConnectionError):
         for part in parts:
-            writer.write(part)
-            await writer.drain()
+            await asyncio.get_running_loop().sock_sendall(client, part)
             await asyncio.sleep(pause)
         if half_close:
-            writer.write_eof()
-    except ConnectionError:
-        return
-
-
-async def _read(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    try:
-        while piece := await reader.read(65_536):
-            yield piece
-    except ConnectionError:
-        return
+            client.shutdown(socket.SHUT_WR)
 
 
 def statuses(found: bytes) -> list[int]:

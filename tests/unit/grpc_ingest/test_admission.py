@@ -171,22 +171,13 @@ async def test_draining_ends_an_open_stream_after_its_answers() -> None:
 
 
 async def test_cancelled_call_does_not_cancel_what_was_handed_over() -> None:
-    class Slow(FakeProcessing):
-        def __init__(self) -> None:
-            super().__init__()
-            self.go_on = asyncio.Event()
-
-        async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
-            await self.go_on.wait()
-            return await super().process(events)
-
-    slow = Slow()
+    slow = Held()
     async with Door(slow).open() as door, asyncio.TaskGroup() as group:
         call = group.create_task(door.ingest(request("a")))
         await asyncio.sleep(0.05)
         call.cancel()
         await asyncio.wait([call])
-        slow.go_on.set()
+        slow.may.set()
 
     assert [event.idempotency_key for event in slow.events] == ["a"]
 

@@ -16,7 +16,7 @@ from support.witness import Witness
 
 MIB = 1024 * 1024
 MESSAGES = 50
-CALLS = 64
+CALLS = 256
 STREAMS = 30
 STREAMS_MAX = 12
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1))

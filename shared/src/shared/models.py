@@ -94,9 +94,14 @@ settlements = Table(
     "settlements",
     metadata,
     Column("event_id", Uuid, primary_key=True, comment="of the event that was stored first"),
-    Column("received_at", DateTime(timezone=True), primary_key=True, comment="tells this acceptance from any other"),
+    Column(
+        "received_at",
+        DateTime(timezone=True),
+        primary_key=True,
+        comment="with the channel: tells this acceptance from any other",
+    ),
     Column("source_id", Integer, nullable=False),
-    Column("channel", SmallInteger, nullable=False),
+    Column("channel", SmallInteger, primary_key=True),
     Column("disposition", SmallInteger, nullable=False, comment="2 duplicate, 3 conflict"),
     comment="What was acknowledged before it turned out to be stored already.",
 )

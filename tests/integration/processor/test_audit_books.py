@@ -28,8 +28,10 @@ HOUR = datetime(2026, 11, 23, 8, tzinfo=UTC)
 T = HOUR + timedelta(minutes=5)
 
 
-def arrived(key: str, body: bytes = b'{"v": 1}', *, at: datetime = T, source: str = "shop") -> Envelope:
-    return msgspec.structs.replace(event(body, key=key, source=source), received_at=at)
+def arrived(
+    key: str, body: bytes = b'{"v": 1}', *, at: datetime = T, source: str = "shop", channel: Channel = Channel.HTTP
+) -> Envelope:
+    return msgspec.structs.replace(event(body, key=key, source=source), received_at=at, channel=channel)
 
 
 async def deliver(store: Store, *events: Envelope, acknowledged: bool = True) -> list[Outcome]:
@@ -75,6 +77,18 @@ async def test_another_acceptance_of_the_same_event_is_settled_once_however_ofte
         await deliver(store, *again)
 
     assert await settled(owner) == [2, 3]
+
+
+async def test_each_door_may_accept_an_event_in_the_same_microsecond(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    store = Store(connections)
+
+    for channel in (Channel.HTTP, Channel.FILE, Channel.QUEUE):
+        await deliver(store, arrived("a", channel=channel))
+
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 1
+    assert await settled(owner) == [2, 2]
 
 
 async def test_one_id_twice_in_a_message_is_one_event_and_one_settlement(

@@ -29,8 +29,9 @@ ADD_EVENTS: Final = """
 """
 
 FIND_FIRSTS: Final = """
-    SELECT raw.event_id, raw.id AS raw_event_id, raw.received_at, raw.content_type, raw.body, record.id AS record_id,
-           record.status, record.result_payload::text AS result, record.errors::text AS errors, record.processed_at
+    SELECT raw.event_id, raw.id AS raw_event_id, raw.channel, raw.received_at, raw.content_type, raw.body,
+           record.id AS record_id, record.status, record.result_payload::text AS result, record.errors::text AS errors,
+           record.processed_at
     FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
     WHERE raw.event_id = ANY($1::uuid[])
 """
@@ -46,7 +47,7 @@ ADD_CONFLICTS: Final = """
 ADD_SETTLEMENTS: Final = """
     INSERT INTO settlements (event_id, received_at, source_id, channel, disposition)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::int[], $4::smallint[], $5::smallint[])
-    ON CONFLICT (event_id, received_at) DO NOTHING
+    ON CONFLICT (event_id, received_at, channel) DO NOTHING
 """
 
 ADD_RECEIPT: Final = """

@@ -38,6 +38,7 @@ class _Numbered(msgspec.Struct, frozen=True, gc=False):
 class _First(msgspec.Struct, frozen=True, gc=False):
     """The entry that the ledger holds under an event id."""
 
+    channel: int
     received_at: datetime
     content_type: str
     body: bytes
@@ -157,7 +158,7 @@ class Store:
                 if outcome.disposition is Disposition.CONFLICT:
                     conflicts.append((event, outcome))
                 # What was accepted once and came again, or on both roads, is the raw event itself.
-                if entry.acknowledged and event.received_at != first.received_at:
+                if entry.acknowledged and (event.received_at, event.channel) != (first.received_at, first.channel):
                     settled.append((event, outcome))
             else:
                 inserted[event.event_id] = event
@@ -191,7 +192,7 @@ class Store:
 
     def _settlement_columns(self, settled: list[tuple[Envelope, Outcome]]) -> tuple[list[Any], ...]:
         # Sorted for the same reason as the entries.
-        settled.sort(key=lambda pair: (pair[0].event_id, pair[0].received_at))
+        settled.sort(key=lambda pair: (pair[0].event_id, pair[0].received_at, pair[0].channel))
         return (
             [event.event_id for event, _ in settled],
             [event.received_at for event, _ in settled],
@@ -237,6 +238,7 @@ def _problems_json(problems: tuple[Problem, ...]) -> str | None:
 
 def _read_first(row: asyncpg.Record) -> _First:
     return _First(
+        channel=row["channel"],
         received_at=row["received_at"],
         content_type=row["content_type"],
         body=row["body"],
@@ -254,7 +256,7 @@ def _read_first(row: asyncpg.Record) -> _First:
 
 def _first_of(event: Envelope, outcome: Outcome) -> _First:
     """Return what the ledger holds since this very batch."""
-    return _First(event.received_at, event.content_type, event.body, outcome)
+    return _First(event.channel, event.received_at, event.content_type, event.body, outcome)
 
 
 def _compare(event: Envelope, first: _First) -> Outcome:

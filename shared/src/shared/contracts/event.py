@@ -53,8 +53,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event's attributes plus its body.
 
     `body` is what was received, byte for byte; `content_type` says how to read it. `idempotency_key` is the id that
-    the producer gave, or empty. `received_at` tells one acceptance of an event from another: see `stamp`. `origin`
-    names the place within the channel, such as a file and a row.
+    the producer gave, or empty. `received_at` and `channel` tell one acceptance of an event from another: see
+    `stamp`. `origin` names the place within the channel, such as a file and a row.
     """
 
     event_id: uuid.UUID
@@ -112,7 +112,7 @@ def now() -> datetime:
 def stamp(received_at: datetime, position: int) -> datetime:
     """Return `received_at` of the event at `position` of those that came together: each a microsecond after the other.
 
-    So `(event_id, received_at)` names one acceptance, also where one id stands in a batch twice. A delivery that comes
-    again, or an event that travelled both roads, has the same; another acceptance of the same event has not.
+    So `(event_id, received_at, channel)` names one acceptance, also where one id stands in a batch twice. A delivery
+    that comes again, or an event that travelled both roads, has the same; another acceptance of the same event has not.
     """
     return received_at + position * _MICROSECOND

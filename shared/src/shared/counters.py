@@ -1,57 +1,63 @@
 """What every door counts, in one place: received = stored + duplicate + conflict + refused + queued + unknown.
 
-An event is counted when it is answered, with its arrival and its fate at once. The counters for Prometheus are by
-channel alone, because labels are bounded; the tally beside them also tells sources and hours apart, for the receipts
-that `etlpay audit` compares with the ledger. Both are what this process has counted.
+An event is counted when it is answered, with its arrival and its fate at once, and in the tally alone. The receipts
+that `etlpay audit` compares with the ledger take from it by source and hour, and Prometheus reads its totals by channel
+alone, because labels are bounded. Both are what this process has counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from shared.contracts.event import Channel
 from shared.contracts.receipt import Answered, Fate, Tally
 
-RECEIVED: Final = Counter("etlpay_events_received", "Events that came to a door.", ["channel"])
-STORED: Final = Counter("etlpay_events_stored", "Events answered as stored.", ["channel"])
-DUPLICATE: Final = Counter("etlpay_events_duplicate", "Events answered as stored before.", ["channel"])
-CONFLICT: Final = Counter("etlpay_events_conflict", "Events answered as conflicting.", ["channel"])
-REFUSED: Final = Counter("etlpay_events_refused", "Events refused; nothing of them was stored.", ["channel"])
-QUEUED: Final = Counter("etlpay_events_queued", "Events answered as accepted: durable in the queue.", ["channel"])
-UNKNOWN: Final = Counter("etlpay_events_unknown", "Events not taken, or not confirmed in time.", ["channel"])
-
 TALLY: Final = Tally()
 
 _OF_FATE: Final = {
-    Fate.STORED: STORED,
-    Fate.DUPLICATE: DUPLICATE,
-    Fate.CONFLICT: CONFLICT,
-    Fate.REFUSED: REFUSED,
-    Fate.QUEUED: QUEUED,
-    Fate.UNKNOWN: UNKNOWN,
+    Fate.STORED: ("etlpay_events_stored", "Events answered as stored."),
+    Fate.DUPLICATE: ("etlpay_events_duplicate", "Events answered as stored before."),
+    Fate.CONFLICT: ("etlpay_events_conflict", "Events answered as conflicting."),
+    Fate.REFUSED: ("etlpay_events_refused", "Events refused; nothing of them was stored."),
+    Fate.QUEUED: ("etlpay_events_queued", "Events answered as accepted: durable in the queue."),
+    Fate.UNKNOWN: ("etlpay_events_unknown", "Events not taken, or not confirmed in time."),
 }
+
+
+class TotalsCollector(Collector):
+    """Tells Prometheus the totals of a tally, by channel, when it asks."""
+
+    def __init__(self, tally: Tally) -> None:
+        """Nothing is copied before that."""
+        self._tally = tally
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield one counter for all that came, and one for each fate."""
+        totals = self._tally.totals()
+        received = CounterMetricFamily("etlpay_events_received", "Events that came to a door.", labels=["channel"])
+        for channel, fates in totals.items():
+            received.add_metric([channel.label], sum(fates))
+        yield received
+        for fate, (name, description) in _OF_FATE.items():
+            counter = CounterMetricFamily(name, description, labels=["channel"])
+            for channel, fates in totals.items():
+                counter.add_metric([channel.label], fates[fate])
+            yield counter
+
+
+REGISTRY.register(TotalsCollector(TALLY))
 
 
 def count_answers(channel: Channel, answered: Sequence[Answered]) -> None:
     """Count the events of a batch."""
     TALLY.add(channel, answered)
-    numbers: dict[Fate, int] = {}
-    for answer in answered:
-        numbers[answer.fate] = numbers.get(answer.fate, 0) + answer.number
-    _of_channel(RECEIVED, channel).inc(sum(numbers.values()))
-    for fate, number in numbers.items():
-        _of_channel(_OF_FATE[fate], channel).inc(number)
-
-
-@cache
-def _of_channel(counter: Counter, channel: Channel) -> Counter:
-    return counter.labels(channel.label)
 
 
 def count_answer(channel: Channel, fate: Fate, *, source: str, received_at: datetime, number: int = 1) -> None:
     """Count events of one source that were answered alike."""
     if number:
-        count_answers(channel, [Answered(source, received_at, fate, number)])
+        TALLY.add(channel, (Answered(source, received_at, fate, number),))

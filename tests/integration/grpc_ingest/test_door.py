@@ -37,10 +37,13 @@ class Processor(ProcessingServicer):
         self.go_on = asyncio.Event()
         self.go_on.set()
 
-    async def Process(self, request: processing_pb2.EventBatch, _: object) -> processing_pb2.OutcomeBatch:  # noqa: N802 - the name in the proto
-        self.called.set()
-        await self.go_on.wait()
-        return outcome_message(await self.ledger.process(read_batch(request)))
+    async def Process(  # noqa: N802 - the name in the proto
+        self, requests: AsyncIterator[processing_pb2.EventBatch], _: object
+    ) -> AsyncIterator[processing_pb2.OutcomeBatch]:
+        async for request in requests:
+            self.called.set()
+            await self.go_on.wait()
+            yield outcome_message(await self.ledger.process(read_batch(request)))
 
 
 class Door:

@@ -9,6 +9,7 @@ from shared.contracts.errors import OutcomeUnknownError, PermanentError, Refused
 from shared.contracts.event import Channel, stamp
 from shared.contracts.outcome import Accepted, Problem
 from shared.contracts.receipt import OTHER_SOURCES, Answered, Fate, Receipt, Tally, fate_of, hour_of, start_of
+from shared.counters import TotalsCollector
 from shared.messaging.receipts import ReceiptSender
 from shared.testing.publisher import FakePublisher
 from shared.wire import decode_receipt
@@ -39,6 +40,29 @@ def test_what_was_taken_is_not_counted_again() -> None:
 
     assert len(tally.take()) == 1
     assert tally.take() == ()
+
+
+def test_totals_go_on_when_counts_are_taken_and_prometheus_reads_them() -> None:
+    tally = Tally()
+    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED, 2), Answered("b", NOON, Fate.REFUSED)])
+    tally.take()
+    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
+    tally.add(Channel.FILE, [Answered("a", NOON, Fate.QUEUED)])
+
+    found = {
+        (sample.name, sample.labels["channel"]): sample.value
+        for family in TotalsCollector(tally).collect()
+        for sample in family.samples
+        if sample.value
+    }
+
+    assert found == {
+        ("etlpay_events_received_total", "http"): 4,
+        ("etlpay_events_stored_total", "http"): 3,
+        ("etlpay_events_refused_total", "http"): 1,
+        ("etlpay_events_received_total", "file"): 1,
+        ("etlpay_events_queued_total", "file"): 1,
+    }
 
 
 def test_sources_beyond_the_limit_count_together_and_none_is_lost() -> None:

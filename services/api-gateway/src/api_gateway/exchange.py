@@ -1,7 +1,7 @@
 """One HTTP exchange as ASGI sees it: reading a body within its limits, answering, and room for what is in hand."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -117,13 +117,12 @@ class Exchange:
             {"type": "http.response.body", "body": part, "more_body": position < len(parts)}
             for position, part in enumerate(parts, 1)
         ]
-        clock = asyncio.get_running_loop().time
         try:
-            with self._patience.until(clock() + self._limits.pause_seconds_max):
+            with self._patience.until(monotonic() + self._limits.pause_seconds_max):
                 await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
                 await self._send(messages[0])
             for message in messages[1:]:
-                with self._patience.until(clock() + self._limits.pause_seconds_max):
+                with self._patience.until(monotonic() + self._limits.pause_seconds_max):
                     await self._send(message)
         except TimeoutError:
             # The server closes a connection whose answer was not completed.
@@ -134,10 +133,10 @@ class Exchange:
         length = content_length(self.headers)
         if length is not None and length > self._limits.bytes_max:
             raise self._too_large()
-        return asyncio.get_running_loop().time() + self._limits.seconds_max
+        return monotonic() + self._limits.seconds_max
 
     async def _next_chunk(self, deadline: float) -> bytes:
-        pause_until = asyncio.get_running_loop().time() + self._limits.pause_seconds_max
+        pause_until = monotonic() + self._limits.pause_seconds_max
         chunk = await self._next(min(deadline, pause_until))
         self._received += len(chunk)
         if self._received > self._limits.bytes_max:
@@ -163,7 +162,7 @@ class Exchange:
         A client that goes meanwhile is no surprise: the server drops the answer.
         """
         dropped = 0
-        deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS_MAX
+        deadline = monotonic() + _DRAIN_SECONDS_MAX
         while self._drainable and not self._at_end and dropped <= _DRAIN_BYTES_MAX:
             try:
                 dropped += len(await self._next(deadline))

@@ -1,7 +1,7 @@
 """Mapping: the bytes of one event as HTTP sends it → an envelope. Pure; the payload's bytes stay as they are."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Final
@@ -68,7 +68,7 @@ def read_event(document: bytes, *, received_at: datetime, header_key: str | None
         # Reading stops at the first problem; the slow way names them all.
         raise _refusal(document, header_key) from error
     body = bytes(request.payload)
-    problems = _problems(request, body, header_key)
+    problems = [*_problems(request, body, header_key)]
     if problems:
         raise RefusedError(problems)
     key = header_key if request.id is None else request.id
@@ -84,15 +84,17 @@ def read_event(document: bytes, *, received_at: datetime, header_key: str | None
     )
 
 
-def _problems(request: IngestRequest, body: bytes, header_key: str | None) -> list[Problem]:
-    found = (
-        ("/source_name", source_problem(request.source_name)),
-        ("/payload", object_problem(body)),
-        ("/id", None if request.id is None else id_problem(request.id) or _contradiction(request.id, header_key)),
-        ("/header/Idempotency-Key", None if header_key is None else id_problem(header_key)),
-        ("/type", None if request.type is None else type_problem(request.type)),
-    )
-    return [Problem(pointer, detail) for pointer, detail in found if detail]
+def _problems(request: IngestRequest, body: bytes, header_key: str | None) -> Iterator[Problem]:
+    if problem := source_problem(request.source_name):
+        yield Problem("/source_name", problem)
+    if problem := object_problem(body):
+        yield Problem("/payload", problem)
+    if request.id is not None and (problem := id_problem(request.id) or _contradiction(request.id, header_key)):
+        yield Problem("/id", problem)
+    if header_key is not None and (problem := id_problem(header_key)):
+        yield Problem("/header/Idempotency-Key", problem)
+    if request.type is not None and (problem := type_problem(request.type)):
+        yield Problem("/type", problem)
 
 
 def _contradiction(key: str, header_key: str | None) -> str | None:

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Final, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -146,7 +147,7 @@ class EtlServicer:
 
         Else what calls take would be their number times the largest message, before any of it is in a count.
         """
-        deadline = asyncio.get_running_loop().time() + self._call_seconds_max
+        deadline = monotonic() + self._call_seconds_max
         try:
             with self._patience.until(deadline):
                 async with self._reading:

@@ -80,7 +80,8 @@ async def _process(
     slow = open_consumer(
         queue=SLOW_QUEUE, prefetch_count=1, settle=partial(settle_one_by_one, write=delivered(pipeline.write))
     )
-    server, health_servicer = _build_server(settings, ProcessingDoor(called(batcher.submit)))
+    door = ProcessingDoor(called(batcher.submit))
+    server, health_servicer = _build_server(settings, door)
     async with asyncio.TaskGroup() as group:
         feeding = group.create_task(feeder.run())
         writing = group.create_task(batcher.run())
@@ -92,7 +93,11 @@ async def _process(
         await health_servicer.enter_graceful_shutdown()
         fast.close()
         slow.close()
-        await server.stop(_GRPC_GRACE_SECONDS)
+        # Callers learn that they have to go elsewhere before their streams end.
+        closing = group.create_task(server.stop(_GRPC_GRACE_SECONDS))
+        await asyncio.sleep(0)
+        door.drain()
+        await closing
         await asyncio.wait(consuming)
         batcher.close()
         await writing

@@ -1,6 +1,8 @@
 """The waiting door: etlpay.processing.v1.Processing over gRPC."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -14,6 +16,8 @@ from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import ProcessingServicer
 from shared.wire import outcome_message, read_batch
 
+_Context: TypeAlias = grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
+
 
 class ProcessingDoor(ProcessingServicer):
     """Answers after the commit. A caller that goes away does not stop the batch its events are in."""
@@ -21,11 +25,41 @@ class ProcessingDoor(ProcessingServicer):
     def __init__(self, submit: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]) -> None:
         """`submit` is the batcher's."""
         self._submit = submit
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._draining = False
 
-    async def Process(  # noqa: N802 - the name in the proto
-        self, request: pb.EventBatch, context: grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
-    ) -> pb.OutcomeBatch:
-        """Store the batch; see protos/processing.proto."""
+    async def Process(self, _requests: object, context: _Context) -> None:  # noqa: N802 - the name in the proto
+        """Store batch after batch; see protos/processing.proto."""
+        while (request := await self._next(context)) is not None:
+            outcomes = await self._store(request, context)
+            # Else the largest batch of each stream stays in memory for as long as the next one takes to come.
+            del request
+            await context.write(outcomes)
+
+    def drain(self) -> None:
+        """Let streams end after the batch they have in hand, and take no more."""
+        self._draining = True
+        for task in self._waiting:
+            task.cancel()
+
+    async def _next(self, context: _Context) -> pb.EventBatch | None:
+        """Return the next batch; None: there is none, or it is not ours to take any more."""
+        task = asyncio.current_task()
+        if self._draining or task is None:
+            return None
+        self._waiting.add(task)
+        try:
+            request = await context.read()
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+            task.uncancel()
+            return None
+        finally:
+            self._waiting.discard(task)
+        return request if isinstance(request, pb.EventBatch) else None
+
+    async def _store(self, request: pb.EventBatch, context: _Context) -> pb.OutcomeBatch:
         failpoint("processor.called")
         try:
             outcomes = await self._submit(read_batch(request, make_id=make_id))

@@ -80,17 +80,27 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally:
-    """Counts answers until they are taken. Sources beyond its limit count together, so it never grows beyond that."""
+    """Counts answers: in all, and by source, channel and hour until they are taken.
+
+    Sources beyond its limit count together, so it never grows beyond that.
+    """
 
     def __init__(self, keys_max: int = KEYS_MAX) -> None:
         """Keep up to `keys_max` sources, channels and hours apart."""
         self._keys_max = keys_max
         self._fates: dict[tuple[str, Channel, int], list[int]] = {}
+        self._totals: dict[Channel, list[int]] = {}
 
     def add(self, channel: Channel, answered: Iterable[Answered]) -> None:
         """Count answers."""
+        totals = self._totals.setdefault(channel, [0] * len(Fate))
         for each in answered:
             self._of(each.source, channel, hour_of(each.received_at))[each.fate] += each.number
+            totals[each.fate] += each.number
+
+    def totals(self) -> dict[Channel, tuple[int, ...]]:
+        """Return all that was ever counted, by channel and `Fate`; taking leaves it as it is."""
+        return {channel: tuple(fates) for channel, fates in self._totals.items()}
 
     def take(self) -> tuple[Count, ...]:
         """Return what was counted since the last time, and begin again."""

@@ -1,0 +1,219 @@
+"""The streams between a caller and the processor's gRPC door: one batch after another, and what ends them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import grpc.aio
+import pytest
+
+from processor.servicer import ProcessingDoor
+from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Outcome
+from shared.rpc import processing_pb2 as pb
+from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
+from shared.runtime.rpc_server import RpcServerSettings, build_server
+from shared.settings import SubmissionSettings
+from shared.submission import processing as client_module
+from shared.submission.processing import GrpcProcessing
+from shared.testing.processing import FakeProcessing
+from support.events import event
+from support.servers import free_port
+
+
+class Replica:
+    """A processor's door over a ledger in memory, behind a port."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.ledger = FakeProcessing()
+        self.streams = 0
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.error: Exception | None = None
+        self.door = ProcessingDoor(self._submit)
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = build_server(RpcServerSettings())
+        add_ProcessingServicer_to_server(_Counting(self), self._server)
+        self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def drain(self) -> None:
+        assert self._server
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._server.stop(20))
+            await asyncio.sleep(0)
+            self.door.drain()
+
+    async def _submit(self, events: Sequence[Envelope]) -> list[Outcome]:
+        await self.go_on.wait()
+        if self.error:
+            raise self.error
+        return await self.ledger.process(events)
+
+
+class _Counting(ProcessingDoor):
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    async def Process(  # noqa: N802 - the name in the proto
+        self, requests: object, context: grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
+    ) -> None:
+        self._replica.streams += 1
+        await self._replica.door.Process(requests, context)
+
+
+@pytest.fixture
+async def replica() -> AsyncIterator[Replica]:
+    running = Replica(free_port())
+    await running.start()
+    yield running
+    running.go_on.set()
+    await running.drain()
+
+
+@asynccontextmanager
+async def calling(*replicas: Replica) -> AsyncIterator[GrpcProcessing]:
+    target = "ipv4:" + ",".join(f"127.0.0.1:{replica.port}" for replica in replicas)
+    client = GrpcProcessing(SubmissionSettings(processor_target=target, process_seconds_max=2))
+    yield client
+    await client.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the condition is in a library
+            await asyncio.sleep(0.01)
+
+
+async def test_batches_one_after_another_share_a_stream(replica: Replica) -> None:
+    async with calling(replica) as client:
+        for number in range(20):
+            await client.process([event(key=str(number))])
+
+    assert replica.streams == 1
+
+
+async def test_batches_at_once_have_a_stream_each(replica: Replica) -> None:
+    replica.go_on.clear()
+    async with calling(replica) as client, asyncio.TaskGroup() as group:
+        calls = [group.create_task(client.process([event(key=str(number))])) for number in range(5)]
+        await until(lambda: replica.streams == 5)
+        replica.go_on.set()
+
+    assert sorted(call.result()[0].raw_event_id for call in calls) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OverloadedError("busy"), OverloadedError),
+        (UnavailableError("away"), UnavailableError),
+        (PermanentError("never"), OutcomeUnknownError),
+    ],
+)
+async def test_a_refusal_is_told_and_the_next_batch_is_taken(
+    replica: Replica, error: Exception, told: type[Exception]
+) -> None:
+    async with calling(replica) as client:
+        await client.process([event(key="a")])
+        replica.error = error
+        with pytest.raises(told):
+            await client.process([event(key="b")])
+        replica.error = None
+
+        await client.process([event(key="c")])
+
+    assert replica.streams == 2
+
+
+async def test_no_answer_in_time_is_an_unknown_outcome_and_its_stream_is_not_used_again(replica: Replica) -> None:
+    async with calling(replica) as client:
+        await client.process([event(key="a")])
+        replica.go_on.clear()
+        with pytest.raises(OutcomeUnknownError):
+            await client.process([event(key="b")])
+        replica.go_on.set()
+
+        [outcome] = await client.process([event(key="c")])
+
+    # An answer that came late on the old stream would be that to "b".
+    [known] = await replica.ledger.process([event(key="c")])
+    assert outcome.raw_event_id == known.raw_event_id
+    assert replica.streams == 2
+
+
+async def test_a_drain_answers_what_is_in_hand_ends_idle_streams_and_takes_no_more(replica: Replica) -> None:
+    async with calling(replica) as client:
+        await asyncio.gather(*(client.process([event(key=str(number))]) for number in range(3)))
+        replica.go_on.clear()
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            in_hand = group.create_task(client.process([event(key="last")]))
+            await asyncio.sleep(0.2)
+            draining = group.create_task(replica.drain())
+            await asyncio.sleep(0.2)
+            assert not draining.done()
+            replica.go_on.set()
+
+        assert in_hand.result()[0].raw_event_id == 4
+        with pytest.raises(UnavailableError):
+            await client.process([event(key="late")])
+
+
+async def test_a_processor_that_began_anew_gets_the_next_batch(replica: Replica) -> None:
+    async with calling(replica) as client:
+        await client.process([event(key="a")])
+        await replica.drain()
+        replica.door = ProcessingDoor(replica._submit)
+        await replica.start()
+        await until(lambda: client.connected)
+
+        [outcome] = await client.process([event(key="b")])
+
+    assert outcome.raw_event_id == 2
+
+
+async def test_a_drain_of_one_of_two_is_not_noticed() -> None:
+    """A stream that ends before it took a batch is replaced by one to the other."""
+    replicas = [Replica(free_port()), Replica(free_port())]
+    for each in replicas:
+        await each.start()
+    async with calling(*replicas) as client:
+        await until(lambda: client.connected)
+        sending = True
+
+        async def send(name: str) -> int:
+            number = 0
+            while sending:
+                await client.process([event(key=f"{name}-{number}")])
+                number += 1
+            return number
+
+        async with asyncio.TaskGroup() as group:
+            senders = [group.create_task(send(str(name))) for name in range(4)]
+            await asyncio.sleep(0.5)
+            await replicas[0].drain()
+            drained_at = sum(len(replica.ledger.events) for replica in replicas)
+            await asyncio.sleep(0.5)
+            sending = False
+        sent = sum(sender.result() for sender in senders)
+
+    assert 0 < drained_at < sent
+    assert sum(len(replica.ledger.events) for replica in replicas) == sent
+    await replicas[1].drain()
+
+
+async def test_an_old_stream_is_left_so_that_a_new_replica_gets_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_STREAM_SECONDS_MAX", 0.0)
+    replicas = [Replica(free_port()), Replica(free_port())]
+    for each in replicas:
+        await each.start()
+    async with calling(*replicas) as client:
+        async with asyncio.timeout(10):
+            while not all(replica.streams for replica in replicas):
+                await client.process([event()])
+    for each in replicas:
+        await each.drain()

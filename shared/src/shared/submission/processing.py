@@ -103,8 +103,7 @@ class GrpcProcessing:
         for _ in range(_STREAMS_TRIED_MAX):
             stream = self._take_stream()
             try:
-                await stream.call.write(batch)
-                answer = await stream.call.read()
+                answer = await stream.call.read() if await _written(stream.call, batch) else grpc.aio.EOF
             except BaseException:
                 stream.call.cancel()
                 raise
@@ -122,3 +121,14 @@ class GrpcProcessing:
                 return stream
             stream.call.cancel()
         return _Stream(self._stub.Process(), now)
+
+
+async def _written(call: _Call, batch: pb.EventBatch) -> bool:
+    """Write a batch; return False where the stream has ended: the library says INTERNAL then, whatever its status."""
+    try:
+        await call.write(batch)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.INTERNAL:
+            return False
+        raise
+    return True

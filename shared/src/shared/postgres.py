@@ -11,6 +11,7 @@ from shared.settings import PostgresSettings
 # PostgreSQL counts microseconds from here (its documentation, "Date/Time Types"), and keeps the two ends of the
 # counter for its infinities.
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_CONNECT_SECONDS_MAX: Final = 10.0
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDS: Final = {-(2**63): datetime.min.replace(tzinfo=UTC), 2**63 - 1: datetime.max.replace(tzinfo=UTC)}
 
@@ -24,7 +25,7 @@ def connect_options(settings: PostgresSettings, *, name: str, server_settings: M
         server_settings: further settings of the session.
     """
     return {
-        "timeout": settings.postgres_seconds_max,
+        "timeout": min(settings.postgres_seconds_max, _CONNECT_SECONDS_MAX),
         "command_timeout": settings.postgres_seconds_max + 1,
         "server_settings": {
             "application_name": name,

@@ -62,6 +62,8 @@ class ServiceSettings(BaseSettings):
         env_file_encoding="utf-8",
         extra="ignore",
         frozen=True,
+        # Of a group, such as the bounds of a batcher, what nobody names stays as the service has it.
+        nested_model_default_partial_update=True,
         # What was refused may be a secret.
         hide_input_in_errors=True,
     )

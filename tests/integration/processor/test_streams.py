@@ -1,6 +1,7 @@
 """The streams between a caller and the processor's gRPC door: one batch after another, and what ends them."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,7 @@ import grpc.aio
 import pytest
 
 from processor.servicer import ProcessingDoor
-from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
+from shared.contracts.errors import EtlPayError, OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
 from shared.rpc import processing_pb2 as pb
@@ -18,6 +19,7 @@ from shared.settings import SubmissionSettings
 from shared.submission import processing as client_module
 from shared.submission.processing import GrpcProcessing
 from shared.testing.processing import FakeProcessing
+from shared.wire import batch_message
 from support.events import event
 from support.servers import free_port
 
@@ -31,7 +33,7 @@ class Replica:
         self.streams = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
-        self.error: Exception | None = None
+        self.error: type[EtlPayError] | None = None
         self.door = ProcessingDoor(self._submit)
         self._server: grpc.aio.Server | None = None
 
@@ -48,15 +50,20 @@ class Replica:
             await asyncio.sleep(0)
             self.door.drain()
 
+    async def kill(self) -> None:
+        assert self._server
+        await self._server.stop(None)
+
     async def _submit(self, events: Sequence[Envelope]) -> list[Outcome]:
         await self.go_on.wait()
         if self.error:
-            raise self.error
+            raise self.error("no")
         return await self.ledger.process(events)
 
 
 class _Counting(ProcessingDoor):
     def __init__(self, replica: Replica) -> None:
+        super().__init__(replica.door._submit)
         self._replica = replica
 
     async def Process(  # noqa: N802 - the name in the proto
@@ -110,13 +117,14 @@ async def test_batches_at_once_have_a_stream_each(replica: Replica) -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OverloadedError("busy"), OverloadedError),
-        (UnavailableError("away"), UnavailableError),
-        (PermanentError("never"), OutcomeUnknownError),
+        (OverloadedError, OverloadedError),
+        # It may have been stored before its commit's answer was lost.
+        (UnavailableError, OutcomeUnknownError),
+        (PermanentError, OutcomeUnknownError),
     ],
 )
 async def test_a_refusal_is_told_and_the_next_batch_is_taken(
-    replica: Replica, error: Exception, told: type[Exception]
+    replica: Replica, error: type[EtlPayError], told: type[Exception]
 ) -> None:
     async with calling(replica) as client:
         await client.process([event(key="a")])
@@ -128,6 +136,58 @@ async def test_a_refusal_is_told_and_the_next_batch_is_taken(
         await client.process([event(key="c")])
 
     assert replica.streams == 2
+
+
+async def test_what_nobody_is_there_to_take_was_not_taken_and_what_was_cut_off_is_unknown(replica: Replica) -> None:
+    async with calling(replica) as client, asyncio.TaskGroup() as group:
+        replica.go_on.clear()
+        in_hand = group.create_task(_unknown(client, "a"))
+        await until(lambda: replica.streams == 1)
+        await asyncio.sleep(0.2)
+        await replica.kill()
+        assert await in_hand
+
+        with pytest.raises(UnavailableError):
+            await client.process([event(key="b")])
+
+
+async def _unknown(client: GrpcProcessing, name: str) -> bool:
+    with pytest.raises(OutcomeUnknownError):
+        await client.process([event(key=name)])
+    return True
+
+
+async def test_a_call_of_its_own_is_served_also_while_it_drains(replica: Replica) -> None:
+    """As doors before the streams made one for each batch."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
+        process: grpc.aio.UnaryUnaryMultiCallable[pb.EventBatch, pb.OutcomeBatch] = channel.unary_unary(
+            "/etlpay.processing.v1.Processing/Process",
+            request_serializer=pb.EventBatch.SerializeToString,
+            response_deserializer=pb.OutcomeBatch.FromString,
+        )
+        before = await process(batch_message([event(key="a")]))
+        replica.door.drain()
+        after = await process(batch_message([event(key="b")]))
+
+    assert [outcome.raw_event_id for outcome in (*before.outcomes, *after.outcomes)] == [1, 2]
+
+
+async def test_what_was_refused_leaves_nothing_behind(replica: Replica) -> None:
+    """What a frame of a failed call holds stays until Python looks for it, which may be after many."""
+    replica.error = OverloadedError
+    async with calling(replica) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                with pytest.raises(OverloadedError):
+                    await client.process([event(b'{"fill": "%b"}' % (b"x" * 1_000_000))])
+            await asyncio.sleep(0.2)
+            held = [each for each in gc.get_objects() if isinstance(each, pb.EventBatch)]
+        finally:
+            gc.enable()
+
+    assert held == []
 
 
 async def test_no_answer_in_time_is_an_unknown_outcome_and_its_stream_is_not_used_again(replica: Replica) -> None:

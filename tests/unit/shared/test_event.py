@@ -1,6 +1,9 @@
 """An event's identity is the same for everybody, for ever, and never that of another event."""
 
+import itertools
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from hypothesis import assume, given
@@ -13,7 +16,9 @@ from shared.contracts.event import (
     Channel,
     id_problem,
     identify,
+    reserve_moments,
     source_problem,
+    stamp,
     type_problem,
 )
 
@@ -120,3 +125,13 @@ def test_what_cannot_be_printed_or_is_too_long_is_refused(check: object, chars_m
 
 def test_every_channel_has_its_name() -> None:
     assert [channel.label for channel in Channel] == ["http", "grpc", "file", "queue"]
+
+
+def test_reserved_moments_overlap_in_no_thread() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        firsts = list(threads.map(lambda _: [reserve_moments(500) for _ in range(200)], range(4)))
+
+    moments = [stamp(first, position) for of_thread in firsts for first in of_thread for position in (0, 499)]
+    assert len(set(moments)) == 4 * 200 * 2
+    ordered = sorted(first for of_thread in firsts for first in of_thread)
+    assert all(later - earlier >= timedelta(microseconds=500) for earlier, later in itertools.pairwise(ordered))

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from file_watcher.mapping import MapRow
 from file_watcher.rows import Reject, Row, UnreadableError
 from shared.contracts.errors import RefusedError
-from shared.contracts.event import Envelope, now, stamp
+from shared.contracts.event import Envelope, reserve_moments, stamp
 from shared.contracts.receipt import hour_of
 from shared.wire import encode_batch, envelope_bytes
 
@@ -50,13 +50,13 @@ def assemble(
     rows: Iterator[Row | Reject], map_row: MapRow, limits: BatchLimits, *, fresh: FreshRows | None = None
 ) -> Iterator[Batch]:
     """Yield batches until the rows end. Where the rest is unreadable the last batch says so, and nothing is raised."""
-    part = _Part(last_number=0)
+    part = _Part(limits, last_number=0)
     try:
         for row in rows:
             part.take(row, map_row, fresh)
-            if part.full(limits):
+            if part.full():
                 yield part.batch()
-                part = _Part(last_number=part.last_number)
+                part = _Part(limits, last_number=part.last_number)
     except UnreadableError as error:
         part.rejects.append(Reject(part.last_number + 1, f"from here on nothing could be read: {error}"))
         part.unreadable = True
@@ -67,11 +67,13 @@ def assemble(
 class _Part:
     """A batch that is being filled."""
 
-    def __init__(self, *, last_number: int) -> None:
+    def __init__(self, limits: BatchLimits, *, last_number: int) -> None:
+        self._limits = limits
         self.rejects: list[Reject] = []
         self.unreadable = False
         self.last_number = last_number
-        self._received_at: datetime = now()
+        # Files are read side by side: their rows are told apart by when each came in.
+        self._received_at: datetime = reserve_moments(limits.files_batch_events_max)
         self._events: list[Envelope] = []
         self._tokens: list[bytes] = []
         self._bytes = 0
@@ -80,10 +82,10 @@ class _Part:
     def started(self) -> bool:
         return bool(self._events or self.rejects)
 
-    def full(self, limits: BatchLimits) -> bool:
+    def full(self) -> bool:
         return (
-            len(self._events) + len(self.rejects) >= limits.files_batch_events_max
-            or self._bytes >= limits.files_batch_bytes_max
+            len(self._events) + len(self.rejects) >= self._limits.files_batch_events_max
+            or self._bytes >= self._limits.files_batch_bytes_max
         )
 
     def take(self, row: Row | Reject, map_row: MapRow, fresh: FreshRows | None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import grpc
 import grpc.aio
@@ -19,6 +19,11 @@ from shared.wire import outcome_message, read_batch
 _Context: TypeAlias = grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
 
 
+class _Refusal(NamedTuple):
+    code: grpc.StatusCode
+    details: str
+
+
 class ProcessingDoor(ProcessingServicer):
     """Answers after the commit. A caller that goes away does not stop the batch its events are in."""
 
@@ -30,11 +35,17 @@ class ProcessingDoor(ProcessingServicer):
 
     async def Process(self, _requests: object, context: _Context) -> None:  # noqa: N802 - the name in the proto
         """Store batch after batch; see protos/processing.proto."""
-        while (request := await self._next(context)) is not None:
-            outcomes = await self._store(request, context)
-            # Else the largest batch of each stream stays in memory for as long as the next one takes to come.
+        # The first is read also where nothing more is: a call of its own, as older doors make it, is a stream of one.
+        request: object = await context.read()
+        while isinstance(request, pb.EventBatch):
+            answer = await self._store(request)
+            # Else the last batch of each stream stays in memory for as long as the next one takes to come.
             del request
-            await context.write(outcomes)
+            if isinstance(answer, _Refusal):
+                # Not where the batch is at hand: what an aborted call holds stays until Python looks for garbage.
+                await context.abort(answer.code, answer.details)
+            await context.write(answer)
+            request = await self._next(context)
 
     def drain(self) -> None:
         """Let streams end after the batch they have in hand, and take no more."""
@@ -42,14 +53,14 @@ class ProcessingDoor(ProcessingServicer):
         for task in self._waiting:
             task.cancel()
 
-    async def _next(self, context: _Context) -> pb.EventBatch | None:
-        """Return the next batch; None: there is none, or it is not ours to take any more."""
+    async def _next(self, context: _Context) -> object:
+        """Return the next batch, or something else: there is none, or it is not ours to take any more."""
         task = asyncio.current_task()
         if self._draining or task is None:
             return None
         self._waiting.add(task)
         try:
-            request = await context.read()
+            return await context.read()
         except asyncio.CancelledError:
             if not self._draining:
                 raise
@@ -57,17 +68,16 @@ class ProcessingDoor(ProcessingServicer):
             return None
         finally:
             self._waiting.discard(task)
-        return request if isinstance(request, pb.EventBatch) else None
 
-    async def _store(self, request: pb.EventBatch, context: _Context) -> pb.OutcomeBatch:
+    async def _store(self, request: pb.EventBatch) -> pb.OutcomeBatch | _Refusal:
         failpoint("processor.called")
         try:
             outcomes = await self._submit(read_batch(request, make_id=make_id))
             failpoint("processor.before_answer")
             return outcome_message(outcomes)
         except PermanentError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            return _Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except OverloadedError as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            return _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except RetryableError as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            return _Refusal(grpc.StatusCode.UNAVAILABLE, str(error))

@@ -1,6 +1,6 @@
 """What the processor and its migrations can be told."""
 
-from pydantic import Field, PositiveInt, SecretStr
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 
 from shared.batching import BatchLimits
 from shared.runtime.rpc_server import RpcServerSettings
@@ -28,5 +28,6 @@ class MigrationSettings(ServiceSettings, PostgresSettings):
     """Settings of `python -m processor.migrate`."""
 
     postgres_url: str = Field("postgresql://etlpay_owner@127.0.0.1:5432/etlpay", description="without the password")
+    postgres_seconds_max: PositiveFloat = Field(3600.0, description="how long one statement of a migration may take")
     processor_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_processor; empty: none")
     reader_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_reader; empty: none")

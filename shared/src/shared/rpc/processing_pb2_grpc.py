@@ -46,7 +46,7 @@ class ProcessingServicer:
 
     def Process(self, request_iterator, context):
         """Stores every event of a batch in one transaction and answers with one outcome per event, in order; then the next
-        batch may come on the same stream, which costs a third of a call of its own. Idempotent by event_id. A stream that
+        batch may come on the same stream, which costs half of a call of its own. Idempotent by event_id. A stream that
         ends with OK has not taken what it has not answered. UNAVAILABLE: the ledger cannot be written now, nothing of the
         batch is known to be stored.
         """

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import grpc
@@ -18,7 +19,7 @@ from shared.wire import batch_message, read_outcomes
 _MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 # A stream stays with the replica that it was opened to, and servers end connections: so none gets old.
 _STREAM_SECONDS_MAX: Final = 10.0
-# A processor that drains ends its streams; each place in flight may meet that once.
+# A processor that drains ends its streams; a batch that met several such ends goes over RabbitMQ.
 _STREAMS_TRIED_MAX: Final = 3
 
 _Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EventBatch, pb.OutcomeBatch]
@@ -77,13 +78,9 @@ class GrpcProcessing:
         except TimeoutError as error:
             raise OutcomeUnknownError("the processor did not answer in time") from error
         except grpc.aio.AioRpcError as error:
-            match error.code():
-                case grpc.StatusCode.UNAVAILABLE:
-                    raise UnavailableError("the processor is away") from error
-                case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    raise OverloadedError("the processor is busy") from error
-                case _:
-                    raise OutcomeUnknownError("the processor did not answer in time") from error
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise OverloadedError("the processor is busy") from error
+            raise OutcomeUnknownError("the processor did not confirm it") from error
         return read_outcomes(answer)
 
     @property
@@ -103,32 +100,52 @@ class GrpcProcessing:
         for _ in range(_STREAMS_TRIED_MAX):
             stream = self._take_stream()
             try:
-                answer = await stream.call.read() if await _written(stream.call, batch) else grpc.aio.EOF
+                answer = await stream.call.read() if await _write(stream.call, batch) else grpc.aio.EOF
             except BaseException:
                 stream.call.cancel()
                 raise
             if isinstance(answer, pb.OutcomeBatch):
-                self._idle.append(stream)
+                self._give_back(stream)
                 return answer
+            stream.call.cancel()
+            if answer is not grpc.aio.EOF:
+                raise OutcomeUnknownError("the processor's answer cannot be read")
         raise UnavailableError("the processor is draining")
 
     def _take_stream(self) -> _Stream:
         """Return the stream that was used last, or a new one."""
-        now = asyncio.get_running_loop().time()
         while self._idle:
             stream = self._idle.pop()
-            if now - stream.opened_at < _STREAM_SECONDS_MAX and not stream.call.done():
+            if not (_is_old(stream) or stream.call.done()):
                 return stream
             stream.call.cancel()
-        return _Stream(self._stub.Process(), now)
+        return _Stream(self._stub.Process(), monotonic())
+
+    def _give_back(self, stream: _Stream) -> None:
+        """Keep a stream for the next batch; those that nobody needed for long are below it, and end."""
+        self._idle.append(stream)
+        while self._idle and _is_old(self._idle[0]):
+            self._idle.pop(0).call.cancel()
 
 
-async def _written(call: _Call, batch: pb.EventBatch) -> bool:
-    """Write a batch; return False where the stream has ended: the library says INTERNAL then, whatever its status."""
+def _is_old(stream: _Stream) -> bool:
+    return monotonic() - stream.opened_at >= _STREAM_SECONDS_MAX
+
+
+async def _write(call: _Call, batch: pb.EventBatch) -> bool:
+    """Write a batch; return False where the stream has ended: the library says INTERNAL then, whatever its status.
+
+    Raises:
+        UnavailableError: there is nobody. Nothing of a batch that could not be written whole is taken.
+    """
     try:
         await call.write(batch)
     except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.INTERNAL:
-            return False
-        raise
+        match error.code():
+            case grpc.StatusCode.INTERNAL:
+                return False
+            case grpc.StatusCode.UNAVAILABLE:
+                raise UnavailableError("the processor is away") from error
+            case _:
+                raise
     return True

@@ -20,7 +20,7 @@ _ACCEPTED = Accepted()
 
 
 class Submitter:
-    """Gathers what callers submit at the same time into batches and hands each batch over with one call.
+    """Gathers what callers submit at the same time into batches and hands each batch over at once.
 
     The event ids are given before, so an event that travels both roads is still stored once.
     """

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,7 +197,8 @@ async def _ask_rabbitmq(url: str) -> None:
 def stack_environment(folder: Path, **more: str) -> dict[str, str]:
     """Return the environment of an `etlpay` command with its state in `folder` and on ports that are not the usual."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ETLPAY_")}  # noqa: TID251 - a child's environment
-    ports = {f"ETLPAY_{door}_PORT": str(free_port()) for door in ("HTTP", "GRPC", "AMQP", "POSTGRES", "REDIS")}
+    names = [f"ETLPAY_{door}_PORT" for door in ("HTTP", "GRPC", "AMQP", "POSTGRES", "REDIS")]
+    ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     return inherited | ports | {"ETLPAY_ROOT": str(folder)} | more
 
 
@@ -218,7 +219,13 @@ def run_etlpay(*arguments: str, environment: dict[str, str], timeout: float = 18
 
 def free_port() -> int:
     """Return a port on which nobody listens at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports(1)[0]
+
+
+def free_ports(number: int) -> list[int]:
+    """Return so many of them, none twice: each is held until all are chosen."""
+    with ExitStack() as held:
+        listeners = [held.enter_context(socket.socket()) for _ in range(number)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]

@@ -8,10 +8,11 @@ import asyncpg
 
 from shared.settings import PostgresSettings
 
+_CONNECT_SECONDS_MAX: Final = 10.0
+
 # PostgreSQL counts microseconds from here (its documentation, "Date/Time Types"), and keeps the two ends of the
 # counter for its infinities.
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_CONNECT_SECONDS_MAX: Final = 10.0
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDS: Final = {-(2**63): datetime.min.replace(tzinfo=UTC), 2**63 - 1: datetime.max.replace(tzinfo=UTC)}
 

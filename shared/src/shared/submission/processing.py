@@ -45,8 +45,8 @@ class _Stream(NamedTuple):
 class GrpcProcessing:
     """Calls the processor over one gRPC channel; balances over all addresses of the target's name.
 
-    A batch goes over a stream that no other batch is on. Measured beside a call for each batch: 110 instead of 183
-    microseconds of CPU here, 117 instead of 270 there.
+    A batch goes over a stream that no other batch is on. Bare programs with 28 kB, beside a call for each: 110
+    instead of 183 microseconds of CPU here, 117 instead of 270 there.
     """
 
     def __init__(self, settings: SubmissionSettings) -> None:

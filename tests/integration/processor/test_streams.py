@@ -219,6 +219,7 @@ async def test_a_drain_answers_what_is_in_hand_ends_idle_streams_and_takes_no_mo
             replica.go_on.set()
 
         assert in_hand.result()[0].raw_event_id == 4
+        await until(lambda: not client.connected)
         with pytest.raises(UnavailableError):
             await client.process([event(key="late")])
 

@@ -1,9 +1,8 @@
 """Admission: who calls, on which terms, and how much may be in memory at once."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import grpc.aio
 from google.rpc.status_pb2 import Status
@@ -13,6 +12,8 @@ from shared.access import Access, Caller, UnauthenticatedError
 from shared.contracts.errors import EtlPayError, OverloadedError
 
 T = TypeVar("T")
+
+_Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 class RejectedCallError(EtlPayError):
@@ -33,9 +34,10 @@ class Terms(NamedTuple):
 
 def admit(context: grpc.aio.ServicerContext[bytes, T], access: Access) -> Terms:
     """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key)."""
-    credentials = ", ".join(_metadata(context, "authorization"))
+    # Asked for once: the library makes it anew each time.
+    metadata = context.invocation_metadata() or ()
     try:
-        return Terms(access.admit(credentials), _waits(context))
+        return Terms(access.admit(", ".join(_values(metadata, "authorization"))), _waits(metadata))
     except UnauthenticatedError as error:
         raise RejectedCallError(problems.unauthenticated()) from error
 
@@ -49,17 +51,16 @@ class Room:
         self._taken = 0
         self._given = asyncio.Event()
 
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Hold room for a request. Raises RejectedCallError where there is not enough."""
+    def take(self, size: int) -> None:
+        """Take room for a request; `give` it back. Raises RejectedCallError where there is not enough."""
         if not self._fits(size):
             raise RejectedCallError(problems.retry_later(OverloadedError("too much is in hand")))
         self._taken += size
-        try:
-            yield
-        finally:
-            self._taken -= size
-            self._given.set()
+
+    def give(self, size: int) -> None:
+        """Give room back."""
+        self._taken -= size
+        self._given.set()
 
     async def wait_for(self, size: int) -> None:
         """Return when there is room."""
@@ -71,16 +72,12 @@ class Room:
         return self._taken == 0 or self._taken + size <= self._bytes_max
 
 
-def _waits(context: grpc.aio.ServicerContext[bytes, T]) -> bool:
+def _waits(metadata: _Metadata) -> bool:
     """Return False where the client prefers not to wait for the outcome (RFC 7240, `prefer: respond-async`)."""
-    preferences = (
-        preference.strip().lower() for value in _metadata(context, "prefer") for preference in value.split(",")
-    )
+    preferences = (preference.strip().lower() for value in _values(metadata, "prefer") for preference in value.split(","))
     return "respond-async" not in preferences
 
 
-def _metadata(context: grpc.aio.ServicerContext[bytes, T], name: str) -> Iterator[str]:
-    """Yield every value that the client gave under this name."""
-    for key, value in context.invocation_metadata() or ():
-        if key == name and isinstance(value, str):
-            yield value
+def _values(metadata: _Metadata, name: str) -> list[str]:
+    """Return every value that the client gave under this name."""
+    return [value for key, value in metadata if key == name and isinstance(value, str)]

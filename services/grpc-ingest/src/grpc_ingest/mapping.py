@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -142,6 +143,8 @@ def _moment(timestamp: Timestamp) -> datetime | None:
         return None
 
 
+# Those that were stored together have one moment.
+@lru_cache(maxsize=64)
 def _timestamp(moment: datetime) -> Timestamp:
     seconds, microseconds = divmod(to_microseconds(moment), _MICROSECONDS_PER_SECOND)
     return Timestamp(seconds=seconds, nanos=microseconds * _NANOS_PER_MICROSECOND)

@@ -2,8 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Final, NoReturn, Protocol, TypeAlias, TypeVar
 
@@ -131,7 +130,9 @@ class EtlServicer:
         await self._answer_call(context, lambda: self._admit_stream(context))
 
     async def _answer_call(self, context: grpc.aio.ServicerContext[bytes, T], answer: Callable[[], Awaitable[A]]) -> A:
-        with self._in_flight():
+        self._calls += 1
+        self._idle.clear()
+        try:
             try:
                 return await answer()
             except RejectedCallError as error:
@@ -141,6 +142,10 @@ class EtlServicer:
                 log.exception("a call failed; the client is told that its outcome is unknown")
                 status = problems.internal()
             return await _abort(context, status)
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()
 
     async def _read(self, context: _UnaryContext[T]) -> bytes:
         """Return the message of a call that has one; only so many are read at once.
@@ -161,9 +166,12 @@ class EtlServicer:
     async def _ingest(self, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
         terms = admit(context, self._access)
         request = await self._read(context)
-        with self._room.taken(len(request)):
+        self._room.take(len(request))
+        try:
             message = _parse(pb.IngestRequest, request)
             ((event_id, answer),) = await self._answer([message], terms)
+        finally:
+            self._room.give(len(request))
         match answer:
             case OutOfScopeError():
                 raise RejectedCallError(problems.out_of_scope())
@@ -183,9 +191,12 @@ class EtlServicer:
     async def _ingest_batch(self, request: bytes, terms: Terms) -> pb.IngestBatchResponse:
         if problem := batch_problem(request, self._batch_events_max):
             raise RejectedCallError(problems.refused(RefusedError([Problem("/requests", problem)])))
-        with self._room.taken(len(request)):
+        self._room.take(len(request))
+        try:
             messages = _parse(pb.IngestBatchRequest, request).requests
             answers = await self._answer(messages, terms)
+        finally:
+            self._room.give(len(request))
         return pb.IngestBatchResponse(responses=[to_response(event_id, answer) for event_id, answer in answers])
 
     async def _admit_stream(self, context: Context) -> None:
@@ -295,17 +306,6 @@ class EtlServicer:
             except RetryableError as error:
                 answers += [error] * len(batch)
         return answers
-
-    @contextmanager
-    def _in_flight(self) -> Iterator[None]:
-        self._calls += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if self._calls == 0:
-                self._idle.set()
 
 
 async def _write_answers(

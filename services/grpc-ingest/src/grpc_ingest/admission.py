@@ -74,7 +74,9 @@ class Room:
 
 def _waits(metadata: _Metadata) -> bool:
     """Return False where the client prefers not to wait for the outcome (RFC 7240, `prefer: respond-async`)."""
-    preferences = (preference.strip().lower() for value in _values(metadata, "prefer") for preference in value.split(","))
+    preferences = (
+        preference.strip().lower() for value in _values(metadata, "prefer") for preference in value.split(",")
+    )
     return "respond-async" not in preferences
 
 

@@ -81,7 +81,7 @@ class Exchange:
         deadline = self._begin()
         try:
             while not self._at_end:
-                chunk = await self._next_chunk(deadline)
+                chunk = self._within_limit(await self._next(deadline))
                 room.take(len(chunk))
                 taken += len(chunk)
                 chunks.append(chunk)
@@ -94,7 +94,7 @@ class Exchange:
         """Yield the body as it comes. Raises RefusalError (too large, too slow) or ClientGoneError."""
         deadline = self._begin()
         while not self._at_end:
-            chunk = await self._next_chunk(deadline)
+            chunk = self._within_limit(await self._next(deadline))
             if chunk:
                 yield chunk
 
@@ -135,17 +135,9 @@ class Exchange:
             raise self._too_large()
         return monotonic() + self._limits.seconds_max
 
-    async def _next_chunk(self, deadline: float) -> bytes:
-        pause_until = monotonic() + self._limits.pause_seconds_max
-        chunk = await self._next(min(deadline, pause_until))
-        self._received += len(chunk)
-        if self._received > self._limits.bytes_max:
-            raise self._too_large()
-        return chunk
-
     async def _next(self, deadline: float) -> bytes:
         try:
-            with self._patience.until(deadline):
+            with self._patience.until(min(deadline, monotonic() + self._limits.pause_seconds_max)):
                 message = await self._receive()
         except TimeoutError as error:
             self._drainable = False
@@ -154,6 +146,12 @@ class Exchange:
             raise ClientGoneError("the client is gone")
         self._at_end = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
+        return chunk
+
+    def _within_limit(self, chunk: bytes) -> bytes:
+        self._received += len(chunk)
+        if self._received > self._limits.bytes_max:
+            raise self._too_large()
         return chunk
 
     async def _drain(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, Final
 
 import httptools
@@ -121,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
         Here at the latest a head that came in one piece is measured, and nothing of it served that is too large.
         """
-        self._head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        self._head_bytes = len(self.url) + sum(map(len, chain.from_iterable(self.headers))) + 4 * len(self.headers)
         if self._head_bytes > self.head_bytes_max:
             raise _HeadTooLargeError
         self._framing_bytes = 0

@@ -74,7 +74,7 @@ def main() -> int:
     arguments = parse(words)
     console = Console(stderr=False)
     lines = chosen(arguments)
-    with found_system(arguments.root) if arguments.root else running_system({}) as system:
+    with found_system(arguments.root) if arguments.root else running_system() as system:
         readings, servers = asyncio.run(run(system, lines, arguments, console))
     report.show(console, lines, readings)
     said = " ".join(word for word in words if word != "--record")

@@ -91,13 +91,12 @@ class System:
 
 
 @contextmanager
-def running_system(settings: Mapping[str, str]) -> Iterator[System]:
+def running_system(**settings: str) -> Iterator[System]:
     """Run a stack of its own until the block ends; `settings` are further environment variables of its services."""
     folder = Path(tempfile.mkdtemp(prefix="etlpay-bench-", dir=_roomy_folder()))
-    os.environ.update(settings)  # noqa: TID251 - the children's environment
     folder.chmod(0o711)
     try:
-        with run_stack("local", folder) as stack:
+        with run_stack("local", folder, **settings) as stack:
             yield System(stack)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

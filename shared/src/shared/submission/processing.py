@@ -74,7 +74,7 @@ class GrpcProcessing:
         """See `Processing`."""
         try:
             async with asyncio.timeout(self._seconds_max):
-                answer = await self._ask(batch_message(events))
+                answer = await self._ask(events)
         except TimeoutError as error:
             raise OutcomeUnknownError("the processor did not answer in time") from error
         except grpc.aio.AioRpcError as error:
@@ -95,12 +95,14 @@ class GrpcProcessing:
             self._idle.pop().call.cancel()
         await self._grpc_channel.close(grace=2)
 
-    async def _ask(self, batch: pb.EventBatch) -> pb.OutcomeBatch:
+    async def _ask(self, events: Sequence[Envelope]) -> pb.OutcomeBatch:
         """Return the answer to a batch. A stream that ended before it took the batch is replaced by another."""
         for _ in range(_STREAMS_TRIED_MAX):
             stream = self._take_stream()
             try:
-                answer = await stream.call.read() if await _write(stream.call, batch) else grpc.aio.EOF
+                # The message is not kept while its answer is awaited: it holds every payload a second time.
+                written = await _write(stream.call, batch_message(events))
+                answer = await stream.call.read() if written else grpc.aio.EOF
             except BaseException:
                 stream.call.cancel()
                 raise

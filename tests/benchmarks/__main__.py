@@ -15,6 +15,7 @@ from benchmarks.http_roads import http_lines
 from benchmarks.ledger import Ledger
 from benchmarks.measuring import Bench, Line, run_line
 from benchmarks.queue_roads import queue_lines
+from benchmarks.servers import HTTP_CPU
 from benchmarks.standing import Reading, standing_readings
 from benchmarks.system import System, found_system, running_system
 from support.servers import CHECKOUT
@@ -74,7 +75,7 @@ def main() -> int:
     arguments = parse(words)
     console = Console(stderr=False)
     lines = chosen(arguments)
-    with found_system(arguments.root) if arguments.root else running_system() as system:
+    with found_system(arguments.root) if arguments.root else running_system(ETLPAY_HTTP_CPU=str(HTTP_CPU)) as system:
         readings, servers = asyncio.run(run(system, lines, arguments, console))
     report.show(console, lines, readings)
     said = " ".join(word for word in words if word != "--record")

@@ -1,5 +1,6 @@
 """Peers that serve: the same server library with nothing behind it. `python -m benchmarks.servers asgi|grpc PORT`."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from benchmarks.measuring import TESTS_FOLDER
 from shared.rpc import etlpay_pb2 as pb
 from shared.rpc.etlpay_pb2_grpc import EtlServiceServicer, add_EtlServiceServicer_to_server
 from support.servers import free_port
+
+HTTP_CPU = max(os.sched_getaffinity(0))
+"""The CPU that the gateway and the bare endpoint keep to."""
 
 _START_SECONDS_MAX = 20.0
 _POLL_SECONDS = 0.05
@@ -84,6 +88,7 @@ def main() -> None:
     if kind == "grpc":
         uvloop.run(serve_grpc(port))
         return
+    os.sched_setaffinity(0, {HTTP_CPU})
     uvicorn.run(
         bare_endpoint, port=port, http="httptools", loop="uvloop", lifespan="off", log_config=None, access_log=False
     )

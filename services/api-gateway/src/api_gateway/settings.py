@@ -26,6 +26,9 @@ class GatewaySettings(
     http_workers: PositiveInt = Field(
         1, description="gateways behind the port, each with a core; the port of /metrics of each is one higher"
     )
+    http_cpu: NonNegativeInt | None = Field(
+        None, description="number of the CPU that the gateway keeps to, of several workers each to the next; unset: any"
+    )
     http_socket: NonNegativeInt | None = Field(
         None, description="number of the listening socket that a worker inherits; unset: it opens its own"
     )

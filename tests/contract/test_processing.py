@@ -22,7 +22,7 @@ class _OnPostgres:
     """The pipeline behind the processor's doors."""
 
     def __init__(self, connections: Connections) -> None:
-        self._write = called(Pipeline(Store(connections), CacheFeeder(Cache(None, seconds=1))).write)
+        self._write = called(Pipeline(Store(connections, copy_events_min=2), CacheFeeder(Cache(None, seconds=1))).write)
 
     async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
         return await self._write(events)

@@ -41,6 +41,7 @@ _KILLS: Final = (
     ("processor", "processor.received", 5, False),
     ("processor", "processor.called", 5, False),
     ("processor", "processor.before_write", 5, False),
+    ("processor", "processor.half_copied", 5, True),
     ("processor", "processor.in_transaction", 5, False),
     ("processor", "processor.before_commit", 5, False),
     ("processor", "processor.committed", 5, False),

@@ -29,6 +29,8 @@ _READY_SECONDS_MAX: Final = 60.0
 _MORE: Final = "faults.json"
 _DOORS: Final = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
 _FAST: Final = {"ETLPAY_RECEIPT_SECONDS": "1"}
+# Batches are small here: so both ways of storing one are gone.
+_COPYING: Final = {"ETLPAY_COPY_EVENTS_MIN": "2"}
 
 
 class Containers:
@@ -144,7 +146,8 @@ class Containers:
 @contextlib.contextmanager
 def new_containers(folder: Path) -> Iterator[Containers]:
     """Run a stack in containers until the block ends, and leave nothing of it behind."""
-    (folder / _MORE).write_bytes(msgspec.json.encode({"services": {door: {"environment": _FAST} for door in _DOORS}}))
+    services = {door: {"environment": _FAST} for door in _DOORS} | {"processor": {"environment": _COPYING}}
+    (folder / _MORE).write_bytes(msgspec.json.encode({"services": services}))
     with run_stack("docker", folder, COMPOSE_PROJECT_NAME=PROJECT, COMPOSE_FILE=f"compose.yaml:{_MORE}") as stack:
         yield Containers(stack)
 

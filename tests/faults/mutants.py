@@ -80,11 +80,11 @@ def _key_in_second_transaction() -> None:
     async def insert(
         self: store.Store, connection: asyncpg.Connection, numbered: Sequence[store._Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
-        columns = self._columns(numbered)
-        new = {row[0] for row in await connection.fetch(add_raw, *columns[:11])}
+        given = store.add_events_parameters(self._rows(numbered), self._records(numbered, processed_at))
+        new = {row[0] for row in await connection.fetch(add_raw, *given[:11])}
         failpoint("mutant.between_transactions")
-        of_records = [columns[place] for place in (0, 2, 4, 11, 12, 13)]
-        await connection.execute(add_records, *of_records, processed_at, list(new))
+        of_records = [given[place] for place in (0, 2, 4, 11, 12, 13, 14)]
+        await connection.execute(add_records, *of_records, list(new))
         return {
             each.entry.event.event_id: Outcome(
                 disposition=Disposition.STORED,

@@ -42,6 +42,8 @@ _FAST: Final = {
     "ETLPAY_FILES_SETTLE_SECONDS": str(SETTLE_SECONDS),
     "ETLPAY_FILES_SCAN_SECONDS": "0.5",
     "ETLPAY_RECEIPT_SECONDS": "0.5",
+    # Batches are small here: so both ways of storing one are gone.
+    "ETLPAY_COPY_EVENTS_MIN": "2",
 }
 
 

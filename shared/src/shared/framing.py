@@ -72,22 +72,25 @@ class LineFramer:
         *lines, rest = (self._rest + chunk).split(b"\n")
         self._rest = rest
         for line in lines:
-            yield from self._cut(line)
+            if item := self._item(line):
+                yield item
         self._check(rest)
 
     def finish(self) -> Iterator[bytes]:
         """Yield the last line where no line feed ends it."""
         rest, self._rest = self._rest, b""
-        if rest:
-            yield from self._cut(rest)
+        if rest and (item := self._item(rest)):
+            yield item
 
-    def _cut(self, line: bytes) -> Iterator[bytes]:
+    def _item(self, line: bytes) -> bytes:
+        """Return the item that a line is, or nothing where it is blank."""
         self._check(line)
         self.line += 1
         line = line.removesuffix(b"\r")
-        if line.strip(_BLANK):
-            self._position += 1
-            yield line
+        if not line.strip(_BLANK):
+            return b""
+        self._position += 1
+        return line
 
     def _check(self, line: bytes) -> None:
         if len(line) > self._item_bytes_max:

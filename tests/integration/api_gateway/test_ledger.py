@@ -41,7 +41,7 @@ async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Le
 async def store(connections: Connections, *events: Envelope, at: datetime = START, fail: bool = False) -> None:
     drafts = [failed("broken") if fail else transform(each) for each in events]
     entries = [Entry(each, draft) for each, draft in zip(events, drafts, strict=True)]
-    await Store(connections).write(entries, processed_at=at)
+    await Store(connections, copy_events_min=2).write(entries, processed_at=at)
 
 
 async def test_a_record_is_what_was_stored_byte_for_byte(connections: Connections, reader: Ledger) -> None:

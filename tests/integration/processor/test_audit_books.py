@@ -56,7 +56,7 @@ async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
 
 
 async def test_a_redelivery_settles_nothing(connections: Connections, owner: asyncpg.Connection) -> None:
-    store = Store(connections)
+    store = Store(connections, copy_events_min=2)
     message = [arrived("a"), arrived("b", at=stamp(T, 1))]
 
     for _ in range(3):
@@ -68,7 +68,7 @@ async def test_a_redelivery_settles_nothing(connections: Connections, owner: asy
 async def test_another_acceptance_of_the_same_event_is_settled_once_however_often_it_is_delivered(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(connections)
+    store = Store(connections, copy_events_min=2)
     await deliver(store, arrived("a"))
     later = T + timedelta(seconds=1)
     again = [arrived("a", at=later), arrived("a", b'{"v": 2}', at=stamp(later, 1))]
@@ -82,7 +82,7 @@ async def test_another_acceptance_of_the_same_event_is_settled_once_however_ofte
 async def test_each_door_may_accept_an_event_in_the_same_microsecond(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(connections)
+    store = Store(connections, copy_events_min=2)
 
     for channel in (Channel.HTTP, Channel.FILE, Channel.QUEUE):
         await deliver(store, arrived("a", channel=channel))
@@ -96,7 +96,7 @@ async def test_one_id_twice_in_a_message_is_one_event_and_one_settlement(
 ) -> None:
     message = [arrived("a"), arrived("a", at=stamp(T, 1))]
 
-    await deliver(Store(connections), *message, *message)
+    await deliver(Store(connections, copy_events_min=2), *message, *message)
 
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 1
     assert await settled(owner) == [2]
@@ -105,7 +105,7 @@ async def test_one_id_twice_in_a_message_is_one_event_and_one_settlement(
 async def test_what_a_caller_waits_for_is_told_to_it_and_not_settled(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(connections)
+    store = Store(connections, copy_events_min=2)
 
     await deliver(store, arrived("a"), acknowledged=False)
     await deliver(store, arrived("a", at=T + timedelta(seconds=1)), acknowledged=False)
@@ -117,7 +117,7 @@ async def test_what_could_not_be_settled_is_when_the_batch_is_written_again(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
     """What is new is committed before the rest is settled; between the two a processor may die."""
-    store = Store(connections)
+    store = Store(connections, copy_events_min=2)
     batch = (arrived("new"), arrived("a", at=stamp(T, 1)))
     await deliver(store, arrived("a"))
     await owner.execute("REVOKE INSERT ON settlements FROM etlpay_processor")
@@ -150,7 +150,7 @@ async def test_a_receipt_counts_once_however_often_it_is_kept(
 async def test_the_books_of_an_hour_stand_side_by_side(
     connections: Connections, reader: Ledger, owner: asyncpg.Connection
 ) -> None:
-    store, book = Store(connections), ReceiptBook(connections)
+    store, book = Store(connections, copy_events_min=2), ReceiptBook(connections)
     await deliver(store, arrived("a"), arrived("bad", b"nonsense", at=stamp(T, 1)), arrived("a", at=stamp(T, 2)))
     await deliver(store, arrived("next hour", at=HOUR + timedelta(hours=1)))
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 1, 2, 0))))

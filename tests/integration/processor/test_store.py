@@ -3,9 +3,11 @@
 import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from processor.database import Connections
 from processor.ids import LedgerIds
@@ -18,6 +20,10 @@ from shared.contracts.outcome import Disposition, Outcome, RecordStatus
 from support.events import event
 
 STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposition.CONFLICT
+
+
+def new_store(connections: Connections, *, copy_events_min: int = 100) -> Store:
+    return Store(connections, copy_events_min=copy_events_min)
 
 
 async def write(store: Store, *events: Envelope) -> list[Outcome]:
@@ -33,7 +39,7 @@ async def test_an_event_becomes_one_raw_event_with_its_bytes_and_one_record(
 ) -> None:
     body = b'{"amount": 1.10,  "text": "\xc3\xa9"}'
 
-    [outcome] = await write(Store(connections), event(body, key="a"))
+    [outcome] = await write(new_store(connections), event(body, key="a"))
 
     [row] = await owner.fetch("SELECT * FROM raw_events")
     [record] = await owner.fetch("SELECT * FROM processed_records")
@@ -45,7 +51,7 @@ async def test_an_event_becomes_one_raw_event_with_its_bytes_and_one_record(
 async def test_the_same_id_with_the_same_bytes_or_values_is_a_duplicate_with_the_first_record(
     connections: Connections,
 ) -> None:
-    store = Store(connections)
+    store = new_store(connections)
     [first] = await write(store, event(b'{"amount": 1.10}', key="a"))
 
     again = await write(store, event(b'{"amount": 1.10}', key="a"), event(b'{"amount":1.1}', key="a"))
@@ -58,7 +64,7 @@ async def test_the_same_id_with_the_same_bytes_or_values_is_a_duplicate_with_the
 async def test_the_same_id_with_other_content_is_kept_as_one_conflict_and_never_overwrites(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(connections)
+    store = new_store(connections)
     await write(store, event(b'{"amount": 1}', key="a"))
 
     outcomes = await write(store, event(b'{"amount": 2}', key="a")) + await write(
@@ -74,7 +80,10 @@ async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compar
     connections: Connections,
 ) -> None:
     outcomes = await write(
-        Store(connections), event(b'{"v": 1}', key="a"), event(b'{"v": 1.0}', key="a"), event(b'{"v": true}', key="a")
+        new_store(connections),
+        event(b'{"v": 1}', key="a"),
+        event(b'{"v": 1.0}', key="a"),
+        event(b'{"v": true}', key="a"),
     )
 
     assert dispositions(outcomes) == [STORED, DUPLICATE, CONFLICT]
@@ -84,7 +93,7 @@ async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compar
 async def test_the_ledger_keeps_the_order_in_which_events_were_given(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(connections)
+    store = new_store(connections)
     keys = [str(number) for number in range(2_500)]
 
     for start in range(0, 2_500, 500):
@@ -107,7 +116,7 @@ async def test_two_processors_never_give_out_the_same_id(connections: Connection
 
 
 async def test_events_without_an_id_are_never_duplicates(connections: Connections, owner: asyncpg.Connection) -> None:
-    outcomes = await write(Store(connections), event(), event(), event())
+    outcomes = await write(new_store(connections), event(), event(), event())
 
     assert dispositions(outcomes) == [STORED] * 3
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 3
@@ -116,7 +125,7 @@ async def test_events_without_an_id_are_never_duplicates(connections: Connection
 async def test_an_unreadable_body_is_kept_as_failed_and_its_neighbours_are_stored(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    outcomes = await write(Store(connections), event(key="a"), event(b"\xff\x00not json", key="b"), event(key="c"))
+    outcomes = await write(new_store(connections), event(key="a"), event(b"\xff\x00not json", key="b"), event(key="c"))
 
     assert [outcome.status for outcome in outcomes] == [RecordStatus.SUCCESS, RecordStatus.FAILED, RecordStatus.SUCCESS]
     assert await owner.fetchval("SELECT body FROM raw_events WHERE idempotency_key = 'b'") == b"\xff\x00not json"
@@ -129,7 +138,7 @@ async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbour
     # jsonb refuses this result; the transformation would not have produced it.
     entries[137] = Entry(entries[137].event, Draft(RecordStatus.SUCCESS, result=b'{"a": "\\u0000"}'))
 
-    outcomes = await Store(connections).write(entries, processed_at=now())
+    outcomes = await new_store(connections).write(entries, processed_at=now())
 
     assert dispositions(outcomes) == [STORED] * 200
     assert Counter(outcome.status for outcome in outcomes) == {RecordStatus.SUCCESS: 199, RecordStatus.FAILED: 1}
@@ -137,10 +146,68 @@ async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbour
     assert await owner.fetchval("SELECT count(*) FROM processed_records WHERE status = 2") == 1
 
 
+async def test_a_batch_that_is_copied_leaves_the_same_rows_as_one_that_is_inserted(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    def batch(name: str) -> list[Envelope]:
+        return [
+            event(b'{"text": "\xc3\xa9", "amount": 1.10}', key="a", source=f"{name}.a"),
+            replace(event(b"\xff\x00 not json", key="b", source=f"{name}.a"), type="t", origin="o"),
+            event(b'id,amount\n7,"1,10"', key="c", source=f"{name}.b", content_type="text/csv; header=present"),
+            replace(event(key="d", source=f"{name}.a"), occurred_at=datetime.min.replace(tzinfo=UTC)),
+            replace(event(key="e", source=f"{name}.a"), received_at=datetime.max.replace(tzinfo=UTC)),
+        ]
+
+    copied = await write(new_store(connections, copy_events_min=1), *batch("copied"))
+    inserted = await write(new_store(connections, copy_events_min=9), *batch("inserted"))
+
+    compared = """
+        SELECT raw.idempotency_key, raw.channel, raw.type, raw.occurred_at, raw.content_type, raw.origin, raw.body,
+               raw.received_at = 'infinity' AS for_ever, raw.occurred_at = '-infinity' AS since_ever,
+               record.status, record.attempt, record.result_payload, record.errors, record.source_id = raw.source_id,
+               record.channel = raw.channel, record.id = raw.id, raw.stored_at IS NOT NULL
+        FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id
+        JOIN ingestion_sources AS source ON source.id = raw.source_id WHERE source.name LIKE $1 ORDER BY 1
+    """
+    assert await owner.fetch(compared, "copied.%") == await owner.fetch(compared, "inserted.%")
+    assert [(each.status, each.errors, each.result) for each in copied] == [
+        (each.status, each.errors, each.result) for each in inserted
+    ]
+    assert dispositions(copied) == dispositions(inserted) == [STORED] * 5
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 10
+
+
+async def test_a_copy_that_meets_what_is_there_stores_the_rest_and_is_not_tried_again_by_a_replay(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    async def rolled_back() -> int:
+        async with connections.taken() as connection:
+            await connection.execute("SELECT pg_stat_force_next_flush()")
+        return int(
+            await owner.fetchval("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()")
+        )
+
+    def batch(first: int) -> list[Envelope]:
+        return [event(key=str(number)) for number in range(first, first + 10)]
+
+    store = new_store(connections, copy_events_min=2)
+    await write(store, *batch(0))
+    before = await rolled_back()
+
+    mixed = await write(store, *batch(5))
+    replays = [await write(store, *batch(0)) for _ in range(5)]
+
+    assert dispositions(mixed) == [DUPLICATE] * 5 + [STORED] * 5
+    assert [dispositions(replay) for replay in replays] == [[DUPLICATE] * 10] * 5
+    assert await rolled_back() == before + 1
+    assert await owner.fetchval("SELECT count(*) FROM raw_events") == 15
+    assert await owner.fetchval("SELECT count(*) FROM processed_records") == 15
+
+
 async def test_writers_of_the_same_new_keys_at_the_same_time_store_each_once_without_deadlock(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    stores = [Store(connections) for _ in range(4)]
+    stores = [new_store(connections) for _ in range(4)]
     batches = [
         [event(b'{"v": 1}', key=str(number)) for number in range(300)][:: 1 if turn % 2 else -1] for turn in range(8)
     ]
@@ -156,7 +223,7 @@ async def test_writers_of_the_same_new_keys_at_the_same_time_store_each_once_wit
 async def test_a_batch_whose_connection_dies_stores_nothing_by_halves_and_can_be_written_again(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    store = Store(connections)
+    store = new_store(connections)
     await write(store, event(key="warm"))
     async with owner.transaction():
         await owner.execute("LOCK TABLE processed_records IN ACCESS EXCLUSIVE MODE")
@@ -175,7 +242,7 @@ async def test_a_batch_whose_connection_dies_stores_nothing_by_halves_and_can_be
 async def test_a_csv_row_becomes_an_object_of_strings(connections: Connections, owner: asyncpg.Connection) -> None:
     row = event(b'id,amount\n7,"1,10"', content_type="text/csv; header=present")
 
-    await write(Store(connections), row)
+    await write(new_store(connections), row)
 
     assert await owner.fetchval("SELECT payload FROM events") == '{"id": "7", "amount": "1,10"}'
     assert await owner.fetchval("SELECT body FROM events") == row.body
@@ -192,7 +259,7 @@ async def test_a_ledger_that_was_small_when_it_was_analyzed_is_not_read_from_end
 
     await owner.execute("VACUUM (ANALYZE) raw_events")
     before = await rows_read()
-    store = Store(connections)
+    store = new_store(connections)
     for batch in range(4):
         await write(store, *(event(key=f"{batch}-{number}") for number in range(250)))
     # A session tells what it has read when it ends.
@@ -205,7 +272,7 @@ async def test_a_ledger_that_was_small_when_it_was_analyzed_is_not_read_from_end
 async def test_the_view_shows_the_payload_whether_it_is_the_body_or_a_result(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    await write(Store(connections), event(b'{"amount": 0.10}', source="shop"), event(b"nonsense", source="shop"))
+    await write(new_store(connections), event(b'{"amount": 0.10}', source="shop"), event(b"nonsense", source="shop"))
 
     rows = await owner.fetch("SELECT source, channel, status, payload FROM events ORDER BY raw_event_id")
 
@@ -221,7 +288,7 @@ async def test_a_pool_without_a_connection_left_is_an_outage_like_any_other(
     """PostgreSQL stands still, and others hold every connection: it may work later, and is no end of the process."""
     settings = processor_settings.model_copy(update={"postgres_seconds_max": 0.5})
     connections = await Connections.open(settings, name="test")
-    store = Store(connections)
+    store = new_store(connections)
     await write(store, event(b'{"n": 1}', key="a"))
     async with AsyncExitStack() as held:
         for _ in range(settings.postgres_pool_max):

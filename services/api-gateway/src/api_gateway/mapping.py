@@ -21,7 +21,7 @@ from shared.contracts.event import (
     type_problem,
 )
 from shared.contracts.outcome import Problem
-from shared.contracts.payload import object_problem
+from shared.contracts.payload import object_problem, scanned_object_problem
 
 # For the API's description alone: the checks below say more than "not valid".
 _SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{SOURCE_PATTERN}$"})]
@@ -87,7 +87,7 @@ def read_event(document: bytes, *, received_at: datetime, header_key: str | None
 def _problems(request: IngestRequest, body: bytes, header_key: str | None) -> Iterator[Problem]:
     if problem := source_problem(request.source_name):
         yield Problem("/source_name", problem)
-    if problem := object_problem(body):
+    if problem := scanned_object_problem(body):
         yield Problem("/payload", problem)
     if request.id is not None and (problem := id_problem(request.id) or _contradiction(request.id, header_key)):
         yield Problem("/id", problem)

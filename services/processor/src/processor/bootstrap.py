@@ -47,7 +47,8 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
             if await _ledger_is_ready(connections, stopping):
                 watching = group.create_task(_watch(connections, cache, readiness, stopping))
                 keeping = group.create_task(_keep_receipts(settings, ReceiptBook(connections), stopping))
-                await _process(settings, Store(connections), CacheFeeder(cache), readiness, stopping)
+                store = Store(connections, copy_events_min=settings.copy_events_min)
+                await _process(settings, store, CacheFeeder(cache), readiness, stopping)
                 await keeping
                 await watching
     finally:

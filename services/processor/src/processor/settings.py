@@ -22,6 +22,12 @@ class ProcessorSettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSe
     batching: BatchLimits = Field(
         BatchLimits(batches_in_flight_max=3), description="bounds of the batches that are stored"
     )
+    # From here on COPY takes less CPU than one INSERT, for all that it needs four round trips. Measured, in PostgreSQL
+    # and here together: 22 instead of 27 microseconds an event in batches of 1,000, 36 and 40 of 128, 46 and 44 of 64,
+    # 50 and 40 of 32.
+    copy_events_min: PositiveInt = Field(
+        100, description="events of a batch that COPY stores where none is known yet; a smaller one: INSERT"
+    )
 
 
 class MigrationSettings(ServiceSettings, PostgresSettings):

@@ -28,6 +28,15 @@ ADD_EVENTS: Final = """
     RETURNING id
 """
 
+# The columns of a batch that is copied, in the order of its rows.
+RAW_COLUMNS: Final = (
+    "id", "event_id", "source_id", "idempotency_key", "channel", "type", "occurred_at", "received_at", "content_type",
+    "origin", "body",
+)  # fmt: skip
+RECORD_COLUMNS: Final = (
+    "id", "raw_event_id", "source_id", "channel", "status", "result_payload", "errors", "processed_at",
+)  # fmt: skip
+
 FIND_FIRSTS: Final = """
     SELECT raw.event_id, raw.id AS raw_event_id, raw.channel, raw.received_at, raw.content_type, raw.body,
            record.id AS record_id, record.status, record.result_payload::text AS result, record.errors::text AS errors,

@@ -1,9 +1,9 @@
-"""The store: one statement holds the identity, the raw event and the record of every event of a batch."""
+"""The store: the identity, the raw event and the record of every event of a batch are written together."""
 
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -11,11 +11,22 @@ import msgspec
 
 from processor.database import Connections, PermanentDataError, classified
 from processor.ids import LedgerIds
-from processor.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SETTLEMENTS, ADD_SOURCES, FIND_FIRSTS, FIND_SOURCES
+from processor.statements import (
+    ADD_CONFLICTS,
+    ADD_EVENTS,
+    ADD_SETTLEMENTS,
+    ADD_SOURCES,
+    FIND_FIRSTS,
+    FIND_SOURCES,
+    RAW_COLUMNS,
+    RECORD_COLUMNS,
+)
 from processor.transform import Draft, failed, same_payload
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
 from shared.failpoints import failpoint
+
+_Row: TypeAlias = tuple[Any, ...]
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 
@@ -48,11 +59,14 @@ class _First(msgspec.Struct, frozen=True, gc=False):
 class Store:
     """Writes entries to the ledger, each event id once for ever."""
 
-    def __init__(self, connections: Connections) -> None:
-        """`connections` are those of etlpay_processor."""
+    def __init__(self, connections: Connections, *, copy_events_min: int) -> None:
+        """`connections` are those of etlpay_processor. Batches of `copy_events_min` events or more are copied."""
         self._connections = connections
+        self._copy_events_min = copy_events_min
         self._ids = LedgerIds(connections)
         self._source_ids: dict[str, int] = {}
+        # Whether the last batch held an event id that was there already.
+        self._met_known = False
 
     async def write(self, entries: Sequence[Entry], *, processed_at: datetime) -> list[Outcome]:
         """Commit all entries; return one outcome each, in order.
@@ -123,7 +137,7 @@ class Store:
         self, connection: asyncpg.Connection, numbered: Sequence[_Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         """Insert what is new; return its outcomes by event id."""
-        new = {row[0] for row in await connection.fetch(ADD_EVENTS, *self._columns(numbered), processed_at)}
+        new = await self._add(connection, self._rows(numbered), self._records(numbered, processed_at))
         return {
             each.entry.event.event_id: Outcome(
                 disposition=Disposition.STORED,
@@ -137,6 +151,18 @@ class Store:
             for each in numbered
             if each.id in new
         }
+
+    async def _add(self, connection: asyncpg.Connection, rows: Sequence[_Row], records: Sequence[_Row]) -> set[int]:
+        """Add raw events with their records where the event id is new; return the ids of those rows.
+
+        Replays come in batches, and a copy that meets what is there already was for nothing: so after one that did,
+        batches are inserted until one is all new again.
+        """
+        if len(rows) >= self._copy_events_min and not self._met_known and await _copy(connection, rows, records):
+            return {row[0] for row in rows}
+        added = {row[0] for row in await connection.fetch(ADD_EVENTS, *add_events_parameters(rows, records))}
+        self._met_known = len(added) < len(rows)
+        return added
 
     async def _resolve(
         self, connection: asyncpg.Connection, entries: Sequence[Entry], stored: dict[UUID, Outcome]
@@ -201,31 +227,66 @@ class Store:
             [outcome.disposition for _, outcome in settled],
         )
 
-    def _columns(self, numbered: Sequence[_Numbered]) -> tuple[list[Any], ...]:
-        """Return the first fourteen parameters of ADD_EVENTS."""
-        events = [each.entry.event for each in numbered]
-        drafts = [each.entry.draft for each in numbered]
-        return (
-            [each.id for each in numbered],
-            [event.event_id for event in events],
-            [self._source_ids[event.source] for event in events],
-            _sparse([event.idempotency_key or None for event in events]),
-            [event.channel for event in events],
-            _sparse([event.type or None for event in events]),
-            _sparse([event.occurred_at for event in events]),
-            [event.received_at for event in events],
-            [event.content_type for event in events],
-            _sparse([event.origin or None for event in events]),
-            [event.body for event in events],
-            [draft.status for draft in drafts],
-            _sparse([draft.result and draft.result.decode() for draft in drafts]),
-            _sparse([_problems_json(draft.errors) for draft in drafts]),
-        )
+    def _rows(self, numbered: Sequence[_Numbered]) -> list[_Row]:
+        """Return the rows of `raw_events`, as RAW_COLUMNS names their values."""
+        return [
+            (
+                each.id,
+                event.event_id,
+                self._source_ids[event.source],
+                event.idempotency_key or None,
+                event.channel,
+                event.type or None,
+                event.occurred_at,
+                event.received_at,
+                event.content_type,
+                event.origin or None,
+                event.body,
+            )
+            for each in numbered
+            for event in (each.entry.event,)
+        ]
+
+    def _records(self, numbered: Sequence[_Numbered], processed_at: datetime) -> list[_Row]:
+        """Return the rows of `processed_records`, as RECORD_COLUMNS names their values."""
+        return [
+            (
+                each.id,
+                each.id,
+                self._source_ids[entry.event.source],
+                entry.event.channel,
+                draft.status,
+                draft.result and draft.result.decode(),
+                _problems_json(draft.errors),
+                processed_at,
+            )
+            for each in numbered
+            for entry, draft in ((each.entry, each.entry.draft),)
+        ]
 
 
-def _sparse(column: list[Any]) -> list[Any]:
+async def _copy(connection: asyncpg.Connection, rows: Sequence[_Row], records: Sequence[_Row]) -> bool:
+    """Add all of a batch; where one of its event ids is there already, add nothing and return False."""
+    try:
+        async with connection.transaction():
+            await connection.copy_records_to_table("raw_events", records=rows, columns=RAW_COLUMNS)
+            failpoint("processor.half_copied")
+            await connection.copy_records_to_table("processed_records", records=records, columns=RECORD_COLUMNS)
+    except asyncpg.UniqueViolationError:
+        return False
+    return True
+
+
+def add_events_parameters(rows: Sequence[_Row], records: Sequence[_Row]) -> list[Any]:
+    """Return the parameters of ADD_EVENTS for the rows of both tables."""
+    _, _, _, _, statuses, results, errors, processed_at = zip(*records, strict=True)
+    columns = (*zip(*rows, strict=True), statuses, results, errors)
+    return [*map(_sparse, columns), processed_at[0]]
+
+
+def _sparse(column: Sequence[Any]) -> Sequence[Any]:
     """Return a column as it is, or nothing where it holds nothing: what is missing at the end of an array is null."""
-    return column if any(column) else []
+    return () if all(value is None for value in column) else column
 
 
 def _event_id(numbered: _Numbered) -> bytes:

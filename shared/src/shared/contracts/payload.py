@@ -15,14 +15,22 @@ def object_problem(body: bytes) -> str | None:
     """
     try:
         raw = bytes(_scan(body))
-        # The scanner passes over strings without decoding them.
-        raw.decode()
     except UnicodeDecodeError:
         return "must be UTF-8"
     except RecursionError:
         return "is nested too deeply"
     except msgspec.DecodeError:
         return "must be valid JSON"
+    return scanned_object_problem(raw)
+
+
+def scanned_object_problem(raw: bytes) -> str | None:
+    """As `object_problem`, of one JSON value that was cut out of a document (`msgspec.Raw`), and so was scanned."""
+    try:
+        # The scanner passes over strings without decoding them.
+        raw.decode()
+    except UnicodeDecodeError:
+        return "must be UTF-8"
     if not raw.startswith(b"{"):
         return "must be a JSON object"
     return None

@@ -211,7 +211,7 @@ class _Run:
             name = _COUNT_OF[result.status]
             setattr(self.counts, name, getattr(self.counts, name) + 1)
             self.counts.failed += result.status == "FAILED"
-        self._results[slot] = b",".join(map(msgspec.json.encode, results))
+        self._results[slot] = msgspec.json.encode(results)[1:-1]
 
     def _result(self, index: int, event: Envelope, outcome: Outcome | Accepted | None) -> ItemResult:
         if outcome is None:

@@ -32,22 +32,26 @@ def _make_id(octets: bytes) -> uuid.UUID:
 
 def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
     """Return the batch as its protobuf message, events in the order given."""
-    # Each message is made where it belongs: one that is made first is copied into the batch, body and all, and made so
-    # the batch takes twice the time.
+    # Each message is made where it belongs: one that is made first is copied into the batch, body and all. And its
+    # fields are set one by one: as keywords of `add` they take 2.0 instead of 1.1 microseconds an event.
     batch = pb.EventBatch()
+    add = batch.events.add
     for event in events:
-        batch.events.add(
-            event_id=event.event_id.bytes,
-            source=event.source,
-            idempotency_key=event.idempotency_key,
-            channel=cast("pb.Channel", event.channel),
-            type=event.type,
-            occurred_at_us=None if event.occurred_at is None else to_microseconds(event.occurred_at),
-            received_at_us=to_microseconds(event.received_at),
-            content_type=event.content_type,
-            body=event.body,
-            origin=event.origin,
-        )
+        message = add()
+        message.event_id = event.event_id.bytes
+        message.source = event.source
+        message.channel = cast("pb.Channel", event.channel)
+        message.received_at_us = to_microseconds(event.received_at)
+        message.content_type = event.content_type
+        message.body = event.body
+        if event.idempotency_key:
+            message.idempotency_key = event.idempotency_key
+        if event.type:
+            message.type = event.type
+        if event.occurred_at is not None:
+            message.occurred_at_us = to_microseconds(event.occurred_at)
+        if event.origin:
+            message.origin = event.origin
     return batch
 
 
@@ -84,14 +88,14 @@ def decode_batch(body: bytes, *, make_id: MakeId = _make_id) -> list[Envelope]:
 def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
     """Return the outcomes as their protobuf message, in the order given."""
     batch = pb.OutcomeBatch()
+    add = batch.outcomes.add
     for outcome in outcomes:
-        message = batch.outcomes.add(
-            disposition=cast("pb.Disposition", outcome.disposition),
-            raw_event_id=outcome.raw_event_id,
-            record_id=outcome.record_id,
-            status=cast("pb.RecordStatus", outcome.status),
-            processed_at_us=_microseconds_of_batch(outcome.processed_at),
-        )
+        message = add()
+        message.disposition = cast("pb.Disposition", outcome.disposition)
+        message.raw_event_id = outcome.raw_event_id
+        message.record_id = outcome.record_id
+        message.status = cast("pb.RecordStatus", outcome.status)
+        message.processed_at_us = _microseconds_of_batch(outcome.processed_at)
         for problem in outcome.errors:
             message.errors.add(pointer=problem.pointer, detail=problem.detail)
         if outcome.result is not None:
@@ -139,7 +143,8 @@ def to_microseconds(moment: datetime) -> int:
 
 def from_microseconds(microseconds: int) -> datetime:
     """Return the moment, in UTC. Raises OverflowError beyond the years 1 to 9999."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    # Half the time of timedelta(microseconds=...).
+    return _EPOCH + microseconds * _MICROSECOND
 
 
 def _read_envelope(message: pb.Envelope, make_id: MakeId) -> Envelope:

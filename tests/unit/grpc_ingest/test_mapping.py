@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpc_ingest.mapping import batch_problem, to_envelope, to_response
+from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RefusedError
 from shared.contracts.event import Channel, Envelope, identify
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
@@ -23,6 +23,10 @@ STORED = Outcome(
 
 def envelope(request: pb.IngestRequest, body_bytes_max: int = 1_000_000) -> Envelope:
     return to_envelope(request, received_at=NOW, body_bytes_max=body_bytes_max)
+
+
+def response_to(answer: Answer) -> pb.IngestResponse:
+    return batch_response([(EVENT_ID, answer)]).responses[0]
 
 
 def problems_of(request: pb.IngestRequest, body_bytes_max: int = 1_000_000) -> dict[str, str]:
@@ -132,7 +136,7 @@ def test_the_count_of_any_bytes_ends(batch: bytes) -> None:
 
 
 def test_stored_event_answers_with_its_record() -> None:
-    response = to_response(EVENT_ID, STORED)
+    response = response_to(STORED)
 
     assert (response.id, response.status, response.raw_event_id) == (9, "SUCCESS", 7)
     assert response.event_id == str(EVENT_ID)
@@ -141,7 +145,7 @@ def test_stored_event_answers_with_its_record() -> None:
 
 
 def test_duplicate_answers_as_the_first_time_and_says_so() -> None:
-    response = to_response(EVENT_ID, msgspec.structs.replace(STORED, disposition=Disposition.DUPLICATE))
+    response = response_to(msgspec.structs.replace(STORED, disposition=Disposition.DUPLICATE))
 
     assert (response.id, response.status, response.duplicate) == (9, "SUCCESS", True)
 
@@ -149,7 +153,7 @@ def test_duplicate_answers_as_the_first_time_and_says_so() -> None:
 def test_failed_record_answers_with_its_reasons() -> None:
     failed = msgspec.structs.replace(STORED, status=RecordStatus.FAILED, errors=(Problem("/a", "is wrong"),))
 
-    response = to_response(EVENT_ID, failed)
+    response = response_to(failed)
 
     assert (response.id, response.status) == (9, "FAILED")
     assert [(problem.pointer, problem.detail) for problem in response.problems] == [("/a", "is wrong")]
@@ -165,8 +169,8 @@ def test_failed_record_answers_with_its_reasons() -> None:
         (OutcomeUnknownError("late"), "UNKNOWN"),
     ],
 )
-def test_answer_without_a_record_has_no_record_id(answer: object, status: str) -> None:
-    response = to_response(EVENT_ID, answer)  # type: ignore[arg-type] # one of each
+def test_answer_without_a_record_has_no_record_id(answer: Answer, status: str) -> None:
+    response = response_to(answer)
 
     assert (status, 0) == (response.status, response.id)
     assert not response.HasField("processed_at")
@@ -175,7 +179,7 @@ def test_answer_without_a_record_has_no_record_id(answer: object, status: str) -
 def test_moments_before_1970_keep_their_microseconds() -> None:
     before = datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
-    response = to_response(EVENT_ID, msgspec.structs.replace(STORED, processed_at=before))
+    response = response_to(msgspec.structs.replace(STORED, processed_at=before))
 
     assert response.processed_at.ToDatetime(UTC) == before
     assert timedelta(0) < NOW - before

@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from grpc_ingest.mapping import Answer
-from shared.contracts.event import Channel, source_problem, stamp
+from shared.contracts.event import Channel, source_problem
 from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate, fate_of
 from shared.counters import count_answers
 from shared.rpc import etlpay_pb2 as pb
 
 
-def count(requests: Sequence[pb.IngestRequest], answers: Sequence[Answer], *, received_at: datetime) -> None:
-    """Count what became of the requests of one call; they were stamped in their order from `received_at` on."""
+def count(requests: Sequence[pb.IngestRequest], moments: Sequence[datetime], answers: Sequence[Answer]) -> None:
+    """Count what became of the requests of one call, each of which came in at its moment."""
     fates = map(fate_of, answers)
     count_answers(
         Channel.GRPC,
         [
-            Answered(_source(request.source_name, fate), stamp(received_at, position), fate)
-            for position, (request, fate) in enumerate(zip(requests, fates, strict=True))
+            Answered(_source(request.source_name, fate), moment, fate)
+            for request, moment, fate in zip(requests, moments, fates, strict=True)
         ],
     )
 

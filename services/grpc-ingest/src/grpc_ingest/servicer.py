@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from grpc_ingest import metrics, problems
 from grpc_ingest.admission import RejectedCallError, Room, Terms, admit
-from grpc_ingest.mapping import Answer, batch_problem, to_envelope, to_response
+from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
 from shared.access import Access, OutOfScopeError, RateExceededError
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
@@ -182,7 +182,7 @@ class EtlServicer:
             case Outcome(disposition=Disposition.CONFLICT):
                 raise RejectedCallError(problems.conflict())
             case _:
-                return to_response(event_id, answer)
+                return batch_response([(event_id, answer)]).responses[0]
 
     async def _ingest_one_batch(self, context: _UnaryContext[pb.IngestBatchResponse]) -> pb.IngestBatchResponse:
         terms = admit(context, self._access)
@@ -197,7 +197,7 @@ class EtlServicer:
             answers = await self._answer(messages, terms)
         finally:
             self._room.give(len(request))
-        return pb.IngestBatchResponse(responses=[to_response(event_id, answer) for event_id, answer in answers])
+        return batch_response(answers)
 
     async def _admit_stream(self, context: Context) -> None:
         """Refuse a stream beyond the limit before anything of it is read: those who only listen must not be all."""
@@ -280,10 +280,10 @@ class EtlServicer:
             raise RejectedCallError(problems.rate_exceeded(error)) from error
         failpoint("grpc-ingest.received")
         received_at = now()
+        moments = [stamp(received_at, position) for position in range(len(requests))]
         drafts: list[Envelope | RefusedError] = []
-        for position, request in enumerate(requests):
+        for request, moment in zip(requests, moments, strict=True):
             try:
-                moment = stamp(received_at, position)
                 event = to_envelope(request, received_at=moment, body_bytes_max=self._body_bytes_max)
                 terms.caller.check_source(event.source)
                 drafts.append(event)
@@ -293,7 +293,7 @@ class EtlServicer:
         answers: list[tuple[uuid.UUID | None, Answer]] = [
             (draft.event_id, next(outcomes)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts
         ]
-        metrics.count(requests, [answer for _, answer in answers], received_at=received_at)
+        metrics.count(requests, moments, [answer for _, answer in answers])
         failpoint("grpc-ingest.before_response")
         return answers
 

@@ -1,12 +1,13 @@
 """Writes docs/openapi.json: the description of the HTTP API, as the gateway serves it at /openapi.json."""
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from api_gateway.app import build_app
-from api_gateway.ledger import Ledger, create_reader
+from api_gateway.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
 from shared.access import Access
 from shared.cache import Cache
@@ -21,11 +22,10 @@ TARGET: Final = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 def render() -> bytes:
     """Return the file's content. Nothing connects: the doors are described, not opened."""
     settings = GatewaySettings.model_construct()
+    reader = asyncio.run(open_reader(settings))
     app = build_app(
         submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.submission, fallback_to_queue=True),
-        ledger=Ledger(
-            create_reader(settings), page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max
-        ),
+        ledger=Ledger(reader, page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max),
         lanes=FakePublisher(),
         cache=Cache(None, seconds=settings.cache_seconds),
         readiness=Readiness(),

@@ -11,9 +11,9 @@ import msgspec
 from fastapi import FastAPI
 
 from api_gateway.app import build_app
-from api_gateway.ledger import RecordFilter
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
 from api_gateway.settings import GatewaySettings
+from api_gateway.statements import RecordFilter
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
 from shared.access import Access
 from shared.cache import Cache

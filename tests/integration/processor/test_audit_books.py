@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from api_gateway.ledger import Ledger, create_reader
+from api_gateway.ledger import Ledger, open_reader
 from api_gateway.paging import read_audit_cursor
 from api_gateway.views import AuditLine
 from processor.database import Connections
@@ -50,7 +50,7 @@ async def settled(owner: asyncpg.Connection) -> list[int]:
 @pytest.fixture
 async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
     settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
-    books = Ledger(create_reader(settings), page_bytes_max=1_000_000, seconds_max=10)
+    books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10)
     yield books
     await books.close()
 

@@ -7,7 +7,7 @@ import ssl
 import uvicorn
 
 from api_gateway.app import build_app
-from api_gateway.ledger import Ledger, create_reader
+from api_gateway.ledger import Ledger, open_reader
 from api_gateway.protocol import bounded_protocol
 from api_gateway.settings import GatewaySettings
 from api_gateway.watch import INTAKE, Watch
@@ -39,9 +39,8 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     receipts = ReceiptSender(publisher, TALLY, service="api-gateway", interval_seconds=settings.receipt_seconds)
     processing = GrpcProcessing(settings)
     cache = Cache.connect(settings)
-    ledger = Ledger(
-        create_reader(settings), page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max
-    )
+    reader = await open_reader(settings)
+    ledger = Ledger(reader, page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max)
     submitter = Submitter(
         processing, publisher, limits=settings.submission, fallback_to_queue=settings.fallback_to_queue
     )

@@ -49,7 +49,7 @@ class GatewaySettings(
     batch_requests_max: PositiveInt = Field(4, description="batch requests in flight; beyond it one gets 503")
     batch_group_events: PositiveInt = Field(250, description="events of a batch request handed over together")
     batch_group_bytes: PositiveInt = Field(_MIB // 4, description="bytes of a batch request handed over together")
-    batch_groups_in_flight_max: PositiveInt = Field(4, description="groups of one batch request handed over at once")
+    batch_groups_in_flight_max: PositiveInt = Field(8, description="groups of one batch request handed over at once")
     batch_patience_seconds: PositiveFloat = Field(
         10.0, description="how long a batch request waits where the backlog is full"
     )

@@ -1,16 +1,15 @@
 """PostgreSQL as the processor meets it: the connections, what errors mean, and the check before any work."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, Self
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from processor.statements import CHECK_LEDGER
-from shared import postgres
 from shared.contracts.errors import EtlPayError, FatalError, PermanentError, UnavailableError
+from shared.postgres import POSTGRES_ERRORS, Pool
 from shared.settings import PostgresSettings
 
 # The schema that this code writes: the newest migration. Asking Alembic for it would keep all of that in memory.
@@ -22,17 +21,6 @@ make_id: Final = UUID
 # SQLSTATE classes and codes (PostgreSQL documentation, appendix A).
 _RETRYABLE: Final = ("08", "40", "53", "55P03", "57", "58", "25006")
 _PERMANENT: Final = ("22", "23", "54")
-_CLOSE_SECONDS_MAX: Final = 2.0
-
-# What asking PostgreSQL may end with; `classified` says what is to be done about it.
-LEDGER_ERRORS: Final = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    # What the driver says of a connection whose end it has not understood yet.
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
 
 
 class PermanentDataError(PermanentError):
@@ -45,15 +33,11 @@ class PermanentDataError(PermanentError):
 
 
 class Connections:
-    """Connections to the ledger, at most so many; each is made when it is first needed.
+    """Connections that write to the ledger."""
 
-    Without SQLAlchemy between: its layers cost 750 of the 1,200 microseconds of CPU that a batch of 32 events took.
-    """
-
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, seconds_max: float) -> None:
+    def __init__(self, pool: Pool) -> None:
         """Use `open` instead."""
         self._pool = pool
-        self._seconds_max = seconds_max
 
     @classmethod
     async def open(cls, settings: PostgresSettings, *, name: str) -> Self:
@@ -69,16 +53,7 @@ class Connections:
             "lock_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
         }
-        pool = await asyncpg.create_pool(
-            settings.postgres_url,
-            password=settings.postgres_password.get_secret_value() or None,
-            min_size=0,
-            max_size=settings.postgres_pool_max,
-            init=postgres.keep_moments_exact,
-            reset=_leave_as_it_is,
-            **postgres.connect_options(settings, name=name, server_settings=server_settings),
-        )
-        return cls(pool, seconds_max=settings.postgres_seconds_max)
+        return cls(await Pool.open(settings, name=name, server_settings=server_settings))
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[asyncpg.Connection]:
@@ -88,28 +63,14 @@ class Connections:
             RetryableError: not now; whether a statement took effect is unknown. FatalError, PermanentError: never.
         """
         try:
-            connection = await self._pool.acquire(timeout=self._seconds_max)
-            try:
+            async with self._pool.taken() as connection:
                 yield connection
-            except asyncpg.InternalClientError:
-                connection.terminate()
-                raise
-            finally:
-                # What goes wrong here is the connection's own end, and no word on what was done with it.
-                with suppress(*LEDGER_ERRORS):
-                    await self._pool.release(connection, timeout=_CLOSE_SECONDS_MAX)
-        except LEDGER_ERRORS as error:
+        except POSTGRES_ERRORS as error:
             raise classified(error) from error
 
     async def close(self) -> None:
         """Close all of them."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS_MAX):
-                await self._pool.close()
-
-
-async def _leave_as_it_is(_: asyncpg.Connection) -> None:
-    """Reset nothing when a connection is given back: nothing is set in a session, and asking would be a round trip."""
+        await self._pool.close()
 
 
 def classified(error: Exception) -> EtlPayError:

@@ -11,11 +11,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processor.database import LEDGER_ERRORS, classified
+from processor.database import classified
+from processor.engine import create_engine
+from processor.models import PROCESSOR_ROLE, READER_ROLE
 from processor.settings import MigrationSettings
 from shared.contracts.errors import EtlPayError, UnavailableError
-from shared.engine import create_engine
-from shared.models import PROCESSOR_ROLE, READER_ROLE
+from shared.postgres import POSTGRES_ERRORS
 from shared.runtime.startup import load_settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -38,7 +39,7 @@ async def migrate(settings: MigrationSettings) -> None:
             try:
                 async with engine.begin() as connection:
                     await _migrate(connection, settings)
-            except (*LEDGER_ERRORS, DBAPIError) as error:
+            except (*POSTGRES_ERRORS, DBAPIError) as error:
                 problem = classified(error)
                 if not isinstance(problem, UnavailableError):
                     raise problem from error

@@ -8,10 +8,10 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from api_gateway.ledger import RecordFilter
 from api_gateway.openapi import reply
 from api_gateway.paging import Position, read_record_cursor, read_source_cursor
 from api_gateway.problems import INVALID, NOT_FOUND, UNAVAILABLE, RefusalError
+from api_gateway.statements import RecordFilter
 from api_gateway.views import EventState, RecordPage, SourcePage
 from shared.cache import Cache
 from shared.contracts.event import Channel, source_problem

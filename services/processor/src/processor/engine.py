@@ -1,4 +1,4 @@
-"""The engine of SQLAlchemy, for those who ask rather than write, and for the migrations."""
+"""The engine of SQLAlchemy, for the migrations."""
 
 from collections.abc import Mapping
 from typing import Any

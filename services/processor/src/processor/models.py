@@ -1,4 +1,4 @@
-"""The ledger's tables, as the processor writes them and the gateway reads them. The migrations create them."""
+"""The ledger's tables, as SQLAlchemy describes them to the migrations, which create them."""
 
 from typing import Final
 

@@ -19,7 +19,7 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     grpc_call_seconds_max: PositiveFloat = Field(
         10.0, description="how long the message of such a call may take to come; then it ends with UNAVAILABLE"
     )
-    grpc_stream_batches_max: PositiveInt = Field(6, description="batches of one IngestStream in hand at once")
+    grpc_stream_batches_max: PositiveInt = Field(8, description="batches of one IngestStream in hand at once")
     grpc_streams_max: PositiveInt = Field(
         12, description="IngestStreams at once; beyond it one gets RESOURCE_EXHAUSTED, and other calls are still served"
     )

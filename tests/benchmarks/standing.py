@@ -17,7 +17,7 @@ from benchmarks.system import GENERATOR, System
 
 _ASKED_TIMES = 200
 _IDLE_SECONDS = 30.0
-_SETTLING_SECONDS = 10.0
+_SETTLING_SECONDS = 30.0
 
 
 class Reading(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ class ProcessorSettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSe
     processing_port: int = Field(50052, description="port of Processing.Process; 0: any free one")
     ingest_prefetch: PositiveInt = Field(32, description="messages of the fast lane in hand at once")
     ingest_bytes_max: PositiveInt = Field(
-        6 * 1024 * 1024, description="bytes of messages of one lane in hand, about; beyond it no more is read"
+        5 * 1024 * 1024, description="bytes of messages of one lane in hand, about; beyond it no more is read"
     )
     # One is committed, one is stored and one is made ready: files 36,300 events a second instead of 33,500 with two.
     batching: BatchLimits = Field(

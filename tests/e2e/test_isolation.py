@@ -94,7 +94,7 @@ def test_who_serves_nobody_outside_reaches_nothing_outside(containers: dict[str,
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("api-gateway", ("processor", "alembic")),
+        ("api-gateway", ("processor", "alembic", "sqlalchemy")),
         ("grpc-ingest", ("processor", "alembic", "sqlalchemy", "asyncpg", "redis", "fastapi")),
         ("file-watcher", ("processor", "alembic", "sqlalchemy", "asyncpg", "redis", "fastapi")),
         ("queue-consumer", ("processor", "alembic", "sqlalchemy", "asyncpg", "redis", "fastapi")),

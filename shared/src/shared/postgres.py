@@ -49,7 +49,7 @@ class Pool:
             password=settings.postgres_password.get_secret_value() or None,
             min_size=0,
             max_size=settings.postgres_pool_max,
-            init=keep_moments_exact,
+            init=_keep_moments_exact,
             reset=_leave_as_it_is,
             **connect_options(settings, name=name, server_settings=server_settings),
         )
@@ -102,7 +102,7 @@ def connect_options(settings: PostgresSettings, *, name: str, server_settings: M
     }
 
 
-async def keep_moments_exact(connection: asyncpg.Connection) -> None:
+async def _keep_moments_exact(connection: asyncpg.Connection) -> None:
     """Let a connection store moments as they are.
 
     asyncpg by itself writes the first moment of year 1 (what Go and protobuf call the zero time) as `-infinity`, the

@@ -1,5 +1,6 @@
 """The gateway's queries on a real PostgreSQL, as the role that only reads."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -211,6 +212,20 @@ async def test_a_ledger_that_cannot_be_reached_is_unavailable(ledger: Servers, u
 
     assert await reader.present() is False
     await reader.close()
+
+
+async def test_a_connection_that_postgresql_has_ended_is_replaced_before_the_next_question(
+    reader: Ledger, owner: asyncpg.Connection
+) -> None:
+    assert await reader.present()
+
+    ended = await owner.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'api-gateway'"
+    )
+    await asyncio.sleep(0.2)
+
+    assert len(ended) == 1
+    assert await reader.record(1) is None
 
 
 AFTER = Position(START, 10_000)

@@ -7,16 +7,15 @@ from typing import Final
 import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from processor.database import classified
-from processor.engine import create_engine
 from processor.models import PROCESSOR_ROLE, READER_ROLE
 from processor.settings import MigrationSettings
 from shared.contracts.errors import EtlPayError, UnavailableError
-from shared.postgres import POSTGRES_ERRORS
+from shared.postgres import POSTGRES_ERRORS, connect_options
 from shared.runtime.startup import load_settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -33,7 +32,7 @@ async def migrate(settings: MigrationSettings) -> None:
     Raises:
         UnavailableError: PostgreSQL did not come up in half a minute. FatalError: the owner may not do it.
     """
-    engine = create_engine(settings, name="etlpay-migrate", server_settings={})
+    engine = _engine(settings)
     try:
         for _ in range(_ATTEMPTS):
             try:
@@ -56,6 +55,16 @@ def migrations() -> Config:
     config = Config()
     config.set_main_option("script_location", "processor:migrations")
     return config
+
+
+def _engine(settings: MigrationSettings) -> AsyncEngine:
+    password = settings.postgres_password.get_secret_value() or None
+    return create_async_engine(
+        make_url(settings.postgres_url).set(drivername="postgresql+asyncpg", password=password),
+        # Error messages would quote the parameters, and with them passwords.
+        hide_parameters=True,
+        connect_args=connect_options(settings, name="etlpay-migrate", server_settings={}),
+    )
 
 
 async def _migrate(connection: AsyncConnection, settings: MigrationSettings) -> None:

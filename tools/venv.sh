@@ -1,6 +1,6 @@
 #!/bin/sh
 # Lays the virtual environment: venv.sh FOLDER PACKAGE...
-# Uses the newest python3.11+ on the PATH. Where Debian left `venv` out of Python it is installed, if we may.
+# Uses python3 of the PATH, or PYTHON, from 3.11 on. Where Debian left `venv` out of Python it is installed, if we may.
 set -eu
 venv=$1
 shift

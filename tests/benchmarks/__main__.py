@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from benchmarks.file_roads import file_lines
 from benchmarks.grpc_roads import grpc_lines
 from benchmarks.http_roads import http_lines
 from benchmarks.ledger import Ledger
-from benchmarks.measuring import Bench, Line, run_line
+from benchmarks.measuring import Bench, Line, grown, run_line, run_road
 from benchmarks.queue_roads import queue_lines
 from benchmarks.servers import HTTP_CPU
 from benchmarks.standing import Reading, standing_readings
@@ -33,7 +34,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=100_000, help="events of a measurement")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a file")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long wrk sends")
-    parser.add_argument("--growth", type=int, default=0, help="events that are stored before anything is measured")
+    parser.add_argument("--growth", default="", help="measure each road on the empty ledger, then with so many stored")
     parser.add_argument("--json", type=Path, default=CHECKOUT / ".benchmarks" / "latest.json", help="where JSON goes")
     parser.add_argument("--root", type=Path, help="measure the local stack that runs there, instead of one of its own")
     parser.add_argument("--record", action="store_true", help="append to docs/benchmarks.md and draw its chart")
@@ -50,23 +51,40 @@ def chosen(arguments: argparse.Namespace) -> list[Line]:
 
 async def run(
     system: System, lines: list[Line], arguments: argparse.Namespace, console: Console
-) -> tuple[list[Reading], dict[str, str]]:
-    """Measure every line; return the readings of the system as it stands, and the versions of the servers."""
+) -> tuple[list[Line], list[Reading], dict[str, str]]:
+    """Measure; return the lines, the readings of the system as it stands, and the versions of the servers."""
     ledger = await Ledger.connect(system.owner_url)
     with tempfile.TemporaryDirectory(dir=system.stack.root) as folder, console.status("") as status:
         bench = Bench(system, ledger, arguments.events, arguments.rows, arguments.seconds, Path(folder))
-        if arguments.growth:
-            status.update(f"storing {arguments.growth:,} events")
-            await ledger.fill(arguments.growth)
-        for line in lines:
-            await run_line(bench, line, arguments.rounds, status.update)
+        sizes = [int(size) for size in arguments.growth.split(",") if size]
+        measured = []
+        async for line in _measure(bench, lines, sizes, arguments.rounds, status.update):
             report.show_progress(console, line)
+            measured.append(line)
         status.update("asking, and resting")
         await ledger.settle()
         readings = await standing_readings(system, ledger)
     servers = {"PostgreSQL": await ledger.server_version()}
     await ledger.close()
-    return readings, servers
+    return measured, readings, servers
+
+
+async def _measure(
+    bench: Bench, lines: list[Line], sizes: list[int], rounds: int, tell: Callable[[str], None]
+) -> AsyncIterator[Line]:
+    """Yield each line once it is measured beside its limit; with `sizes`, on ledgers so large beside the empty one."""
+    for line in lines:
+        if sizes:
+            await run_road(bench, line, rounds, tell)
+        else:
+            await run_line(bench, line, rounds, tell)
+            yield line
+    for size in sizes:
+        tell(f"storing {size:,} events")
+        await bench.ledger.fill(size - await bench.ledger.events())
+        for line in lines:
+            await run_road(bench, larger := grown(line, size), rounds, tell)
+            yield larger
 
 
 def main() -> int:
@@ -74,9 +92,8 @@ def main() -> int:
     words = sys.argv[1:]
     arguments = parse(words)
     console = Console(stderr=False)
-    lines = chosen(arguments)
     with found_system(arguments.root) if arguments.root else running_system(ETLPAY_HTTP_CPU=str(HTTP_CPU)) as system:
-        readings, servers = asyncio.run(run(system, lines, arguments, console))
+        lines, readings, servers = asyncio.run(run(system, chosen(arguments), arguments, console))
     report.show(console, lines, readings)
     said = " ".join(word for word in words if word != "--record")
     arguments.json.parent.mkdir(exist_ok=True)
@@ -84,7 +101,7 @@ def main() -> int:
     if arguments.record:
         report.append_page(_PAGE, lines, readings, said, servers)
         # The chart shows everything or nothing: a part of the roads would take the others' place.
-        if len(lines) == len(chosen(parse([]))):
+        if not arguments.growth and len(lines) == len(chosen(parse([]))):
             report.draw(_CHART, lines)
     missed = [line.title for line in lines if line.misses()] + [each.title for each in readings if each.missed]
     if missed:

@@ -121,10 +121,14 @@ class Ledger:
                    count(*) FILTER (WHERE status = 1) AS successes,
                    count(*) FILTER (WHERE {number} ~ '^[0-9]{{{NUMBER_DIGITS}}}$' AND {number}::int BETWEEN 1 AND $3
                                           AND body = {sent}) AS exact
-            FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id
-            WHERE raw.source_id = (SELECT id FROM ingestion_sources WHERE name = $1)
+            FROM processed_records AS record JOIN raw_events AS raw ON raw.id = record.raw_event_id
+            WHERE record.source_id = (SELECT id FROM ingestion_sources WHERE name = $1)
+              AND raw.source_id = record.source_id
         """  # noqa: S608 - made of the constants above
-        row = await self._connection.fetchrow(query, source, template, highest)
+        async with self._connection.transaction():
+            # Reading a ledger of many millions whole would take the memory that the next measurement's pages are in.
+            await self._connection.execute("SET LOCAL enable_seqscan = off")
+            row = await self._connection.fetchrow(query, source, template, highest)
         return Found(**dict(row))
 
     async def copy_limit(self, size: str, events: int) -> float:

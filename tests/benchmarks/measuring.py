@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from benchmarks.system import GENERATOR, Cost, System
 TESTS_FOLDER = Path(__file__).resolve().parents[1]
 # A payload of this size is the realistic one; the figures are asked of it.
 REALISTIC = "850"
+_GROWN_RATIO_MIN = 0.8
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -112,24 +113,57 @@ class Line:
 async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
     """Measure a line: limit, peers and road one after the other, round after round."""
     for number in range(1, rounds + 1):
-        # A system that runs longer than this benchmark may hold the events of an earlier one.
-        name = f"{line.road}-{line.size}-{number}-{uuid.uuid4().hex[:8]}".replace(" ", "-")
+        name, said = _name(line), f"{line.title}, {line.size} bytes, round {number} of {rounds}"
         await bench.ledger.settle()
-        tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}: {line.beside}")
+        tell(f"{said}: {line.beside}")
         line.limits.append(await line.limit(bench, f"{name}-limit"))
         for peer, measure in line.peers.items():
             await bench.ledger.settle()
-            tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}: {peer}")
+            tell(f"{said}: {peer}")
             line.peer_samples.setdefault(peer, []).append(await measure(bench, f"{name}-peer"))
-        await bench.ledger.settle()
+        tell(said)
+        await _measure_road(bench, line, name)
+
+
+async def run_road(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
+    """Measure a line's road alone. One round before the first does not count: the caches hold what was done before."""
+    await _measure_road(bench, replace(line, samples=[], cost=Cost()), _name(line))
+    for number in range(1, rounds + 1):
         tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}")
-        bench.costs.clear()
-        sample = await line.measure(bench, name)
-        line.samples.append(sample)
-        for cost in bench.costs:
-            if sample.generator_seconds is not None:
-                cost.cpu_seconds[GENERATOR] = sample.generator_seconds
-            line.cost.add(cost)
+        await _measure_road(bench, line, _name(line))
+
+
+def grown(line: Line, stored: int) -> Line:
+    """Return the same road on a ledger that holds so many events, beside what it reached on the empty one."""
+    return replace(
+        line,
+        title=f"{line.title}, {stored / 1e6:g} million stored",
+        beside="the same, nothing stored",
+        limits=line.samples,
+        peers={},
+        ratio_min=_GROWN_RATIO_MIN,
+        rate_min=None,
+        p50_ms_max=None,
+        p99_ms_max=None,
+        samples=[],
+        cost=Cost(),
+    )
+
+
+async def _measure_road(bench: Bench, line: Line, name: str) -> None:
+    await bench.ledger.settle()
+    bench.costs.clear()
+    sample = await line.measure(bench, name)
+    line.samples.append(sample)
+    for cost in bench.costs:
+        if sample.generator_seconds is not None:
+            cost.cpu_seconds[GENERATOR] = sample.generator_seconds
+        line.cost.add(cost)
+
+
+def _name(line: Line) -> str:
+    """Return a name for a measurement: a system that runs longer than it may hold the events of an earlier one."""
+    return f"{line.road}-{line.size}-{uuid.uuid4().hex[:8]}".replace(" ", "-")
 
 
 def require_exact(found: Found, sent: int, *, in_flight_max: int = 0) -> None:

@@ -33,7 +33,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="how often each line is measured")
     parser.add_argument("--events", type=int, default=100_000, help="events of a measurement")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a file")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long wrk sends")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long wrk sends")
     parser.add_argument("--growth", default="", help="measure each road on the empty ledger, then with so many stored")
     parser.add_argument("--json", type=Path, default=CHECKOUT / ".benchmarks" / "latest.json", help="where JSON goes")
     parser.add_argument("--root", type=Path, help="measure the local stack that runs there, instead of one of its own")

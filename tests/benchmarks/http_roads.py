@@ -10,6 +10,8 @@ from benchmarks.payloads import TEMPLATES
 from benchmarks.servers import peer
 
 _CONNECTIONS = 64
+# Within two minutes one stack answered 6,680 to 9,612 requests a second, in 14 measurements of 4 s.
+_TURNS = 3
 _BATCH_EVENTS = 10_000
 _BATCH_CONNECTIONS = 2
 _INSERTS = 500
@@ -87,6 +89,7 @@ def http_lines() -> list[Line]:
                 ratio_min=0.25,
                 rate_min=7_000 if judged else None,
                 p99_ms_max=40 if judged else None,
+                turns=_TURNS,
             )
         )
     lines.append(

@@ -74,6 +74,8 @@ class Line:
     rate_min: float | None = None
     p50_ms_max: float | None = None
     p99_ms_max: float | None = None
+    turns: int = 1
+    """How many times a round measures it, for what varies from one minute to the next."""
     samples: list[Sample] = field(default_factory=list)
     limits: list[Sample] = field(default_factory=list)
     peer_samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -112,8 +114,8 @@ class Line:
 
 async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
     """Measure a line: limit, peers and road one after the other, round after round."""
-    for number in range(1, rounds + 1):
-        name, said = _name(line), f"{line.title}, {line.size} bytes, round {number} of {rounds}"
+    for number, times in _numbers(line, rounds):
+        name, said = _name(line), f"{line.title}, {line.size} bytes, {number} of {times}"
         await bench.ledger.settle()
         tell(f"{said}: {line.beside}")
         line.limits.append(await line.limit(bench, f"{name}-limit"))
@@ -128,8 +130,8 @@ async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], 
 async def run_road(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
     """Measure a line's road alone. One round before the first does not count: the caches hold what was done before."""
     await _measure_road(bench, replace(line, samples=[], cost=Cost()), _name(line))
-    for number in range(1, rounds + 1):
-        tell(f"{line.title}, {line.size} bytes, round {number} of {rounds}")
+    for number, times in _numbers(line, rounds):
+        tell(f"{line.title}, {line.size} bytes, {number} of {times}")
         await _measure_road(bench, line, _name(line))
 
 
@@ -159,6 +161,12 @@ async def _measure_road(bench: Bench, line: Line, name: str) -> None:
         if sample.generator_seconds is not None:
             cost.cpu_seconds[GENERATOR] = sample.generator_seconds
         line.cost.add(cost)
+
+
+def _numbers(line: Line, rounds: int) -> Iterator[tuple[int, int]]:
+    """Yield the number of each measurement, from 1, beside how many there are."""
+    times = rounds * line.turns
+    yield from ((number, times) for number in range(1, times + 1))
 
 
 def _name(line: Line) -> str:

@@ -1,23 +1,23 @@
 """One HTTP exchange as ASGI sees it: reading a body within its limits, answering, and room for what is in hand."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from time import monotonic
 from typing import Final, NamedTuple
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from api_gateway.headers import Headers, content_length, read_headers
-from api_gateway.paths import API_PREFIX
-from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_error, unauthenticated
+from api_gateway.headers import Headers, content_length
+from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_status
 from api_gateway.views import Answer
-from shared.access import Access, Caller, UnauthenticatedError
+from shared.access import Caller
 from shared.contracts.errors import EtlPayError, OverloadedError
 from shared.patience import Patience
 
+ADMITTED: Final = "etlpay.admitted"
+"""Where an ASGI scope has the headers and the caller of an API request, for its door."""
+
 _DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
 _DRAIN_SECONDS_MAX: Final = 2.0
-_CALLER: Final = "etlpay.caller"
-_HEADERS: Final = "etlpay.headers"
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -31,9 +31,6 @@ class BodyLimits(NamedTuple):
     bytes_max: int
     pause_seconds_max: float
     seconds_max: float
-
-
-_REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=_DRAIN_SECONDS_MAX, seconds_max=_DRAIN_SECONDS_MAX)
 
 
 class Room:
@@ -67,6 +64,7 @@ class Exchange:
         self._limits = limits
         self._patience = patience
         self._at_end = False
+        self._begun = False
         self._drainable = not headers.expect
         self._received = 0
 
@@ -98,9 +96,9 @@ class Exchange:
             if chunk:
                 yield chunk
 
-    async def answer(self, answer: Answer, *more: tuple[str, str]) -> None:
+    def answer(self, answer: Answer, *more: tuple[str, str]) -> Awaitable[None]:
         """Send a whole answer."""
-        await self.stream(answer, [answer.body], *more)
+        return self.stream(answer, [answer.body], *more)
 
     async def stream(self, answer: Answer, parts: list[bytes], *more: tuple[str, str]) -> None:
         """Send an answer whose body is `parts`; a client that does not take them within the deadline is left alone."""
@@ -117,6 +115,7 @@ class Exchange:
             {"type": "http.response.body", "body": part, "more_body": position < len(parts)}
             for position, part in enumerate(parts, 1)
         ]
+        self._begun = True
         try:
             with self._patience.until(monotonic() + self._limits.pause_seconds_max):
                 await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -127,6 +126,11 @@ class Exchange:
         except TimeoutError:
             # The server closes a connection whose answer was not completed.
             return
+
+    async def fail(self) -> None:
+        """Answer that something went wrong here which nobody expected, unless an answer has begun."""
+        if not self._begun:
+            await send_answer(self._send, answer_status(500), close=True)
 
     def _begin(self) -> float:
         """Return until when the whole body must have come. Raises RefusalError where it says that it is too large."""
@@ -171,62 +175,10 @@ class Exchange:
         return RefusalError(TOO_LARGE, f"The body must not be larger than {self._limits.bytes_max} bytes.")
 
 
-class Admission:
-    """Lets only so many API requests in at once; the rest get 503 before anything of them is read."""
-
-    def __init__(self, app: ASGIApp, *, requests_max: int) -> None:
-        """Health and metrics are let in always."""
-        self._app = app
-        self._room = Room(requests_max)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on while there is room."""
-        if scope["type"] != "http" or not scope["path"].startswith(API_PREFIX):
-            await self._app(scope, receive, send)
-            return
-        try:
-            self._room.take(1)
-        except OverloadedError as error:
-            await send_answer(send, answer_error(error), close=True)
-            return
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._room.give(1)
-
-
-class Authentication:
-    """Lets API requests in that have a valid key, where keys are asked for; the rest get 401."""
-
-    def __init__(self, app: ASGIApp, *, access: Access) -> None:
-        """Health, metrics and documents are open."""
-        self._app = app
-        self._access = access
-        self._patience = Patience()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on with its caller."""
-        if scope["type"] == "http" and scope["path"].startswith(API_PREFIX):
-            headers = scope[_HEADERS] = read_headers(scope["headers"])
-            try:
-                scope[_CALLER] = self._access.admit(headers.authorization)
-            except UnauthenticatedError:
-                exchange = Exchange(headers, receive, send, limits=_REFUSED_LIMITS, patience=self._patience)
-                await exchange.answer(answer_error(unauthenticated()))
-                return
-        await self._app(scope, receive, send)
-
-
-def caller_of(scope: Scope) -> Caller:
-    """Return who sends an API request."""
-    caller: Caller = scope[_CALLER]
-    return caller
-
-
-def headers_of(scope: Scope) -> Headers:
-    """Return our headers of an API request, which were read to know who sends it."""
-    headers: Headers = scope[_HEADERS]
-    return headers
+def admitted(scope: Scope) -> tuple[Headers, Caller]:
+    """Return our headers of an API request that was let in, and who sends it."""
+    found: tuple[Headers, Caller] = scope[ADMITTED]
+    return found
 
 
 async def send_answer(send: Send, answer: Answer, *, close: bool = False) -> None:

@@ -53,18 +53,18 @@ _NO_PREFERENCES: Final = Preferences()
 
 def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Pick our headers from those of an ASGI scope; those given several times are joined with commas."""
-    found: dict[bytes, bytes] = {}
+    found: dict[bytes, str] = {}
     for name, value in pairs:
         if name in _OURS:
-            found[name] = found[name] + b", " + value if name in found else value
-    key, authorization = found.get(b"idempotency-key"), found.get(b"authorization")
+            text = value.decode("latin-1")
+            found[name] = f"{found[name]}, {text}" if name in found else text
     return Headers(
-        content_type=found.get(b"content-type", b"").decode("latin-1"),
-        content_encoding=found.get(b"content-encoding", b"").decode("latin-1"),
-        content_length=found.get(b"content-length", b"").decode("latin-1"),
-        idempotency_key=None if key is None else key.decode("latin-1"),
-        prefer=found.get(b"prefer", b"").decode("latin-1"),
-        authorization=None if authorization is None else authorization.decode("latin-1"),
+        content_type=found.get(b"content-type", ""),
+        content_encoding=found.get(b"content-encoding", ""),
+        content_length=found.get(b"content-length", ""),
+        idempotency_key=found.get(b"idempotency-key"),
+        prefer=found.get(b"prefer", ""),
+        authorization=found.get(b"authorization"),
         expect=b"expect" in found,
     )
 

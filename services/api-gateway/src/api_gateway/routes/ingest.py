@@ -7,7 +7,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, admitted
 from api_gateway.headers import Preferences, body_format, idempotency_key, preferences
 from api_gateway.mapping import read_event
 from api_gateway.problems import (
@@ -47,36 +47,35 @@ class IngestOne:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = Exchange(headers_of(scope), receive, send, limits=self._limits, patience=self._patience)
-        arrived: list[Envelope] = []
+        headers, caller = admitted(scope)
+        exchange = Exchange(headers, receive, send, limits=self._limits, patience=self._patience)
+        event: Envelope | None = None
         try:
-            await self._serve(exchange, caller_of(scope), arrived)
+            _spend(caller)
+            body_format(headers, lines=False)
+            key = idempotency_key(headers)
+            preferred = preferences(headers)
+            document, taken = await exchange.body(self._room)
+            failpoint("api-gateway.body_read")
+            try:
+                event = read_event(document, received_at=now(), header_key=key)
+                caller.check_source(event.source)
+                outcome = await self._submit(event, preferred)
+            finally:
+                self._room.give(taken)
+            metrics.count_outcome(event, outcome)
+            failpoint("api-gateway.before_response")
+            await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
+            if isinstance(outcome, Accepted):
+                await self._cache.put_queued([event.event_id])
         except ClientGoneError:
             return
         except (RefusalError, RefusedError, RetryableError) as error:
-            metrics.count_error(error, *arrived)
+            metrics.count_error(error, event)
             await exchange.answer(answer_error(error))
-
-    async def _serve(self, exchange: Exchange, caller: Caller, arrived: list[Envelope]) -> None:
-        """Serve one request; `arrived` gets the event as soon as it could be read."""
-        _spend(caller)
-        body_format(exchange.headers, lines=False)
-        key = idempotency_key(exchange.headers)
-        preferred = preferences(exchange.headers)
-        document, taken = await exchange.body(self._room)
-        failpoint("api-gateway.body_read")
-        try:
-            event = read_event(document, received_at=now(), header_key=key)
-            arrived.append(event)
-            caller.check_source(event.source)
-            outcome = await self._submit(event, preferred)
-        finally:
-            self._room.give(taken)
-        metrics.count_outcome(event, outcome)
-        failpoint("api-gateway.before_response")
-        await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
-        if isinstance(outcome, Accepted):
-            await self._cache.put_queued([event.event_id])
+        except Exception:
+            await exchange.fail()
+            raise
 
     async def _submit(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
         """Submit and wait as long as the client would like to.

@@ -9,7 +9,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, caller_of, headers_of
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, admitted
 from api_gateway.headers import LINES, body_format, preferences
 from api_gateway.mapping import read_event
 from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
@@ -53,18 +53,22 @@ class IngestBatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = Exchange(headers_of(scope), receive, send, limits=self._limits, patience=self._patience)
+        headers, caller = admitted(scope)
+        exchange = Exchange(headers, receive, send, limits=self._limits, patience=self._patience)
         try:
             self._room.take(1)
         except OverloadedError as error:
             await exchange.answer(answer_error(error))
             return
         try:
-            await self._serve(exchange, caller_of(scope))
+            await self._serve(exchange, caller)
         except ClientGoneError:
             return
         except (RefusalError, RetryableError) as error:
             await exchange.answer(answer_error(error))
+        except Exception:
+            await exchange.fail()
+            raise
         finally:
             self._room.give(1)
 

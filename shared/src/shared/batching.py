@@ -63,11 +63,16 @@ class Batcher(Generic[T, R]):
         *,
         limits: BatchLimits,
         weigh: Callable[[T], int],
+        gathered: bool = False,
     ) -> None:
-        """`write` answers one result per item, in order; what it raises is raised to every group of the batch."""
+        """`write` answers one result per item, in order; what it raises is raised to every group of the batch.
+
+        `gathered`: groups are batches of somebody else already, so that none waits for what may be on its way.
+        """
         self._write = write
         self._limits = limits
         self._weigh = weigh
+        self._gathered = gathered
         self._backlog: deque[_Group[T, R]] = deque()
         self._backlog_events = 0
         self._backlog_bytes = 0
@@ -108,7 +113,8 @@ class Batcher(Generic[T, R]):
             async with asyncio.TaskGroup() as writers:
                 while self._backlog or not self._closed:
                     if self._may_write():
-                        await arrivals(lambda: self._backlog_events, enough=lambda: self._closed or self._is_full())
+                        if not self._gathered:
+                            await arrivals(lambda: self._backlog_events, enough=lambda: self._closed or self._is_full())
                         self._in_flight += 1
                         writers.create_task(self._settle_batch(self._take()))
                     else:

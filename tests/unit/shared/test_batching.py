@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,11 +38,15 @@ class Writer:
 
 @asynccontextmanager
 async def running(
-    write: Callable[[list[int]], Awaitable[Sequence[str]]], *, in_flight: int = 1, **limits: float
+    write: Callable[[list[int]], Awaitable[Sequence[str]]],
+    *,
+    in_flight: int = 1,
+    gathered: bool = False,
+    **limits: float,
 ) -> AsyncIterator[IntBatcher]:
     """Run a batcher of numbers, each as heavy as itself; close it and wait for its end."""
     bounds = BatchLimits.model_validate({"batches_in_flight_max": in_flight, **limits})
-    batcher = IntBatcher(write, limits=bounds, weigh=lambda item: item)
+    batcher = IntBatcher(write, limits=bounds, weigh=lambda item: item, gathered=gathered)
     async with asyncio.TaskGroup() as group:
         group.create_task(batcher.run())
         try:
@@ -67,19 +72,30 @@ async def test_one_event_is_a_batch_of_one_at_once() -> None:
     assert writer.batches == [[7]]
 
 
+async def submit_later(batcher: IntBatcher, item: int) -> list[str]:
+    """Submit an item as many turns later as it says."""
+    for _ in range(item):
+        await asyncio.sleep(0)
+    return await batcher.submit([item])
+
+
 async def test_what_the_event_loop_brings_a_few_turns_later_comes_along() -> None:
     """Else a burst that one socket brought is many small batches, each with a commit of its own."""
     writer = Writer()
-
-    async def submit_later(batcher: IntBatcher, item: int) -> list[str]:
-        for _ in range(item):
-            await asyncio.sleep(0)
-        return await batcher.submit([item])
 
     async with running(writer.write) as batcher:
         await asyncio.gather(*(submit_later(batcher, item) for item in range(1, 7)))
 
     assert writer.batches == [[1, 2, 3, 4, 5, 6]]
+
+
+async def test_what_others_have_gathered_does_not_wait_for_what_comes_later() -> None:
+    writer = Writer()
+
+    async with running(writer.write, gathered=True) as batcher:
+        await asyncio.gather(*(submit_later(batcher, item) for item in range(1, 7)))
+
+    assert writer.batches[0] == [1]
 
 
 async def test_a_stream_without_end_does_not_hold_up_the_first_of_it() -> None:
@@ -257,7 +273,7 @@ async def test_a_caller_that_goes_away_before_its_batch_is_written_all_the_same(
 
 
 @pytest.mark.parametrize("limits", [{"backlog_events_max": 3}, {"backlog_bytes_max": 3}])
-async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, int]) -> None:
+async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, Any]) -> None:
     writer = Writer()
     writer.let.clear()
 

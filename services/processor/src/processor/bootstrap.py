@@ -61,8 +61,10 @@ async def _process(
 ) -> None:
     """Open both doors on one pipeline. Doors close first, then what they took is written, then the rest goes."""
     pipeline = Pipeline(store, feeder)
+    # The doors have gathered. To wait here as well took 28 turns of the loop a batch of 31: 32.5 microseconds of CPU an
+    # event instead of 30.0 (single HTTP requests, 64 connections).
     batcher: Batcher[Arrival, Outcome] = Batcher(
-        pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
+        pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event), gathered=True
     )
     open_consumer = partial(
         Consumer,

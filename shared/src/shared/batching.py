@@ -40,11 +40,12 @@ class BatchLimits(BaseModel):
 
 
 class _Group(Generic[T, R]):
-    __slots__ = ("bytes", "came", "items", "settled")
+    __slots__ = ("at_once", "bytes", "came", "items", "settled")
 
-    def __init__(self, items: Sequence[T], weight: int) -> None:
+    def __init__(self, items: Sequence[T], weight: int, *, at_once: bool) -> None:
         loop = asyncio.get_running_loop()
         self.items = items
+        self.at_once = at_once
         self.bytes = weight
         self.came = loop.time()
         self.settled: asyncio.Future[list[R]] = loop.create_future()
@@ -63,16 +64,11 @@ class Batcher(Generic[T, R]):
         *,
         limits: BatchLimits,
         weigh: Callable[[T], int],
-        gathered: bool = False,
     ) -> None:
-        """`write` answers one result per item, in order; what it raises is raised to every group of the batch.
-
-        `gathered`: groups are batches of somebody else already, so that none waits for what may be on its way.
-        """
+        """`write` answers one result per item, in order; what it raises is raised to every group of the batch."""
         self._write = write
         self._limits = limits
         self._weigh = weigh
-        self._gathered = gathered
         self._backlog: deque[_Group[T, R]] = deque()
         self._backlog_events = 0
         self._backlog_bytes = 0
@@ -80,9 +76,10 @@ class Batcher(Generic[T, R]):
         self._changed = asyncio.Event()
         self._closed = False
 
-    async def submit(self, items: Sequence[T]) -> list[R]:
+    async def submit(self, items: Sequence[T], *, at_once: bool = False) -> list[R]:
         """Wait until the items are written; return their results, in order.
 
+        `at_once`: what is first in a batch goes without waiting for what may be on its way.
         A caller that is cancelled stops waiting; its items are written all the same, unless they wait too long.
 
         Raises:
@@ -99,7 +96,7 @@ class Batcher(Generic[T, R]):
             or self._backlog_bytes + weight > self._limits.backlog_bytes_max
         ):
             raise OverloadedError("the backlog is full")
-        group: _Group[T, R] = _Group(items, weight)
+        group: _Group[T, R] = _Group(items, weight, at_once=at_once)
         self._backlog.append(group)
         self._backlog_events += len(items)
         self._backlog_bytes += weight
@@ -113,7 +110,7 @@ class Batcher(Generic[T, R]):
             async with asyncio.TaskGroup() as writers:
                 while self._backlog or not self._closed:
                     if self._may_write():
-                        if not self._gathered:
+                        if not self._backlog[0].at_once:
                             await arrivals(lambda: self._backlog_events, enough=lambda: self._closed or self._is_full())
                         self._in_flight += 1
                         writers.create_task(self._settle_batch(self._take()))

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,12 +40,11 @@ async def running(
     write: Callable[[list[int]], Awaitable[Sequence[str]]],
     *,
     in_flight: int = 1,
-    gathered: bool = False,
     **limits: float,
 ) -> AsyncIterator[IntBatcher]:
     """Run a batcher of numbers, each as heavy as itself; close it and wait for its end."""
     bounds = BatchLimits.model_validate({"batches_in_flight_max": in_flight, **limits})
-    batcher = IntBatcher(write, limits=bounds, weigh=lambda item: item, gathered=gathered)
+    batcher = IntBatcher(write, limits=bounds, weigh=lambda item: item)
     async with asyncio.TaskGroup() as group:
         group.create_task(batcher.run())
         try:
@@ -72,11 +70,11 @@ async def test_one_event_is_a_batch_of_one_at_once() -> None:
     assert writer.batches == [[7]]
 
 
-async def submit_later(batcher: IntBatcher, item: int) -> list[str]:
+async def submit_later(batcher: IntBatcher, item: int, *, at_once: bool = False) -> list[str]:
     """Submit an item as many turns later as it says."""
     for _ in range(item):
         await asyncio.sleep(0)
-    return await batcher.submit([item])
+    return await batcher.submit([item], at_once=at_once)
 
 
 async def test_what_the_event_loop_brings_a_few_turns_later_comes_along() -> None:
@@ -89,11 +87,11 @@ async def test_what_the_event_loop_brings_a_few_turns_later_comes_along() -> Non
     assert writer.batches == [[1, 2, 3, 4, 5, 6]]
 
 
-async def test_what_others_have_gathered_does_not_wait_for_what_comes_later() -> None:
+async def test_what_shall_go_at_once_does_not_wait_for_what_comes_later() -> None:
     writer = Writer()
 
-    async with running(writer.write, gathered=True) as batcher:
-        await asyncio.gather(*(submit_later(batcher, item) for item in range(1, 7)))
+    async with running(writer.write) as batcher:
+        await asyncio.gather(*(submit_later(batcher, item, at_once=True) for item in range(1, 7)))
 
     assert writer.batches[0] == [1]
 
@@ -273,7 +271,7 @@ async def test_a_caller_that_goes_away_before_its_batch_is_written_all_the_same(
 
 
 @pytest.mark.parametrize("limits", [{"backlog_events_max": 3}, {"backlog_bytes_max": 3}])
-async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, Any]) -> None:
+async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, int]) -> None:
     writer = Writer()
     writer.let.clear()
 

@@ -37,10 +37,7 @@ class Writer:
 
 @asynccontextmanager
 async def running(
-    write: Callable[[list[int]], Awaitable[Sequence[str]]],
-    *,
-    in_flight: int = 1,
-    **limits: float,
+    write: Callable[[list[int]], Awaitable[Sequence[str]]], *, in_flight: int = 1, **limits: float
 ) -> AsyncIterator[IntBatcher]:
     """Run a batcher of numbers, each as heavy as itself; close it and wait for its end."""
     bounds = BatchLimits.model_validate({"batches_in_flight_max": in_flight, **limits})

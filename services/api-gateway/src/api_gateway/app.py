@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api_gateway.exchange import ADMITTED, BodyLimits, Exchange, Room, send_answer
+from api_gateway.exchange import ADMITTED, REFUSED_LIMITS, Exchange, Room, send_answer
 from api_gateway.headers import read_headers
 from api_gateway.openapi import describe
 from api_gateway.paths import API_PREFIX, BATCH_PATH, INGEST_PATH
@@ -44,9 +44,6 @@ _DESCRIPTION: Final = (
     "Lands payment events in PostgreSQL, each exactly once. What is accepted is durable; what is refused is absent; "
     "repeating with the same id is always safe. Errors are [problem documents](/docs/problems)."
 )
-
-# Of what a request without a key sends nothing is kept, and little is read.
-_REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=2.0, seconds_max=2.0)
 
 
 class LedgerReader(Reader, Books, Protocol):
@@ -87,7 +84,7 @@ class Gateway(FastAPI):
             try:
                 caller = self._access.admit(headers.authorization)
             except UnauthenticatedError:
-                exchange = Exchange(headers, receive, send, limits=_REFUSED_LIMITS, patience=self._patience)
+                exchange = Exchange(headers, receive, send, limits=REFUSED_LIMITS, patience=self._patience)
                 await exchange.answer(answer_error(unauthenticated()))
                 return
             door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None

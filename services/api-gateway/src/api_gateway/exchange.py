@@ -33,6 +33,10 @@ class BodyLimits(NamedTuple):
     seconds_max: float
 
 
+REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=_DRAIN_SECONDS_MAX, seconds_max=_DRAIN_SECONDS_MAX)
+"""Of a request that is refused by its head: nothing of its body is kept."""
+
+
 class Room:
     """Room for what requests hold; where it is full a request is refused instead of taken."""
 

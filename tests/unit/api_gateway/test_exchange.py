@@ -1,0 +1,32 @@
+"""One exchange: what a surprise leaves behind, before an answer has begun and after."""
+
+import pytest
+from starlette.types import Message
+
+from api_gateway.exchange import BodyLimits, Exchange
+from api_gateway.headers import read_headers
+from api_gateway.views import Answer
+from shared.patience import Patience
+
+LIMITS = BodyLimits(bytes_max=1_000, pause_seconds_max=1, seconds_max=1)
+
+
+async def receive_nothing() -> Message:
+    """Return a request without a body."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+@pytest.mark.parametrize(("answered", "statuses"), [(False, [500]), (True, [201])])
+async def test_a_surprise_is_answered_unless_an_answer_has_begun(answered: bool, statuses: list[int]) -> None:  # noqa: FBT001 - a case
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    exchange = Exchange(read_headers([]), receive_nothing, send, limits=LIMITS, patience=Patience())
+    if answered:
+        await exchange.answer(Answer(201, b"{}"))
+
+    await exchange.fail()
+
+    assert [message["status"] for message in sent if message["type"] == "http.response.start"] == statuses

@@ -276,7 +276,10 @@ def keys_problem(keys: Sequence[ApiKey]) -> str | None:
 
 def scope_problem(source: str) -> str | None:
     """Return what is wrong with a source of a key: an exact name, or a beginning with `*` at its end, or None."""
-    return None if source == "*" else source_problem(source.removesuffix("*"))
+    beginning = source.removesuffix("*")
+    if "*" in beginning:
+        return "may have a wildcard at its end only"
+    return None if source == "*" else source_problem(beginning)
 
 
 def _digest(credentials: str) -> bytes:

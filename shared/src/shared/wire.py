@@ -52,6 +52,10 @@ def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
             message.occurred_at_us = to_microseconds(event.occurred_at)
         if event.origin:
             message.origin = event.origin
+        if event.derived:
+            message.derived = True
+        if event.sender:
+            message.sender = event.sender
     return batch
 
 
@@ -152,6 +156,8 @@ def _read_envelope(message: pb.Envelope, make_id: MakeId) -> Envelope:
         event_id=make_id(message.event_id),
         source=message.source,
         idempotency_key=message.idempotency_key,
+        derived=message.derived,
+        sender=message.sender,
         channel=_CHANNELS[message.channel],
         type=message.type,
         occurred_at=from_microseconds(message.occurred_at_us) if message.HasField("occurred_at_us") else None,

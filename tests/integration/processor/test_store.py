@@ -15,7 +15,7 @@ from processor.settings import ProcessorSettings
 from processor.store import Entry, Store
 from processor.transform import Draft, transform
 from shared.contracts.errors import UnavailableError
-from shared.contracts.event import Envelope, now
+from shared.contracts.event import Envelope, identify, now
 from shared.contracts.outcome import Disposition, Outcome, RecordStatus
 from support.events import event
 
@@ -279,6 +279,32 @@ async def test_the_view_shows_the_payload_whether_it_is_the_body_or_a_result(
     assert sorted(map(tuple, rows), key=str) == sorted(
         [("shop", "http", "SUCCESS", '{"amount": 0.10}'), ("shop", "http", "FAILED", None)], key=str
     )
+
+
+async def test_the_ledger_keeps_who_sent_an_event_and_whether_its_key_was_derived(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    first = replace(event(b'{"n": 1}', key="a"), sender="bank")
+    derived = replace(first, event_id=identify("test", "a", derived=True), derived=True, sender="")
+    conflict = replace(first, body=b'{"n": 2}', sender="thief")
+
+    await write(new_store(connections), first, derived, conflict)
+
+    rows = await owner.fetch("SELECT derived, sender FROM events ORDER BY derived")
+    assert [tuple(row) for row in rows] == [(False, "bank"), (True, None)]
+    assert await owner.fetchval("SELECT sender FROM conflicts") == "thief"
+
+
+async def test_the_view_shows_the_other_events_where_one_body_is_no_jsonb(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    """Such as one that was stored before numbers of this size were refused."""
+    await write(new_store(connections), event(b'{"amount": 1}', key="a"), event(b'{"amount": 2}', key="b"))
+    await owner.execute("UPDATE raw_events SET body = $1 WHERE idempotency_key = 'a'", b'{"amount": 0e2147483648}')
+
+    rows = await owner.fetch("SELECT payload FROM events ORDER BY idempotency_key")
+
+    assert [row["payload"] for row in rows] == [None, '{"amount": 2}']
 
 
 async def test_a_pool_without_a_connection_left_is_an_outage_like_any_other(

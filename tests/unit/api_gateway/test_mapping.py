@@ -97,7 +97,7 @@ def test_null_is_as_absent_for_what_is_optional() -> None:
         (b'{"source_name":1,"payload":{}}', "/source_name"),
         (b'{"source_name":null,"payload":{}}', "/source_name"),
         (b'{"source_name":"","payload":{}}', "/source_name"),
-        (b'{"source_name":"two words","payload":{}}', "/source_name"),
+        (b'{"source_name":"two\\nlines","payload":{}}', "/source_name"),
         (b'{"source_name":"s","payload":[]}', "/payload"),
         (b'{"source_name":"s","payload":null}', "/payload"),
         (b'{"source_name":"s","payload":"{}"}', "/payload"),

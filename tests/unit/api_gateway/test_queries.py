@@ -75,7 +75,7 @@ async def test_the_filters_reach_the_ledger(gateway: GatewayMaker) -> None:
         ({"limit": "many"}, "/query/limit"),
         ({"status": "OK"}, "/query/status"),
         ({"channel": "fax"}, "/query/channel"),
-        ({"source": "a b"}, "/query/source"),
+        ({"source": "*"}, "/query/source"),
         ({"source": "a\x00"}, "/query/source"),
         ({"from": "yesterday"}, "/query/from"),
         ({"from": "2026-11-23T08:00:00"}, "/query/from"),

@@ -108,7 +108,7 @@ async def test_the_rows_before_a_cut_are_published_and_the_file_fails(inbox: Inb
         ("a.csv", b"a,a\n1,2\n", "shop"),
         ("a.csv.gz", b"a,b\n1,2\n", "shop"),
         ("a.ndjson", b"nothing\nhere\n", "shop"),
-        ("a.json", b"{}", "no source"),
+        ("a.json", b"{}", "no\nsource"),
         ("large.ndjson", b'{"a": 1}\n' * 200, "shop"),
     ],
 )

@@ -42,7 +42,7 @@ async def test_same_id_with_other_content_already_exists() -> None:
 
 async def test_refused_event_names_its_fields_and_is_absent() -> None:
     async with Door().open() as door:
-        aborted = await door.refusal(request("a", "not json", source="no spaces please"))
+        aborted = await door.refusal(request("a", "not json", source="a\nb"))
 
     assert aborted.code is grpc.StatusCode.INVALID_ARGUMENT
     fields = [violation.field for violation in aborted.detail(BadRequest).field_violations]

@@ -178,7 +178,7 @@ def test_source_comes_from_a_header(name: str, value: object) -> None:
     assert event.source == "shop"
 
 
-@pytest.mark.parametrize("value", ["no spaces please", "", b"\xff", 5.0, None, ["shop"], {"a": "b"}, True, "x" * 201])
+@pytest.mark.parametrize("value", ["a\nb", "", b"\xff", 5.0, None, ["shop"], {"a": "b"}, True, "x" * 201])
 def test_source_that_is_none_falls_back_to_the_default(value: object) -> None:
     (event,) = events(b"{}", {"source": value})
 

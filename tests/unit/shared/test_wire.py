@@ -39,6 +39,8 @@ ENVELOPES = st.builds(
     occurred_at=st.none() | MOMENTS,
     content_type=TEXTS,
     origin=TEXTS,
+    derived=st.booleans(),
+    sender=TEXTS,
 )
 OUTCOMES = st.builds(
     Outcome,

@@ -11,7 +11,7 @@ import msgspec
 from shared.contracts.errors import RefusedError
 from shared.contracts.event import (
     ID_CHARS_MAX,
-    SOURCE_PATTERN,
+    SOURCE_CHARS_MAX,
     TYPE_CHARS_MAX,
     Channel,
     Envelope,
@@ -24,7 +24,7 @@ from shared.contracts.outcome import Problem
 from shared.contracts.payload import object_problem, scanned_object_problem
 
 # For the API's description alone: the checks below say more than "not valid".
-_SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{SOURCE_PATTERN}$"})]
+_SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
 _Payload = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 _Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ID_CHARS_MAX})]
 _Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": TYPE_CHARS_MAX})]

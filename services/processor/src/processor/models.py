@@ -4,6 +4,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
@@ -41,7 +42,7 @@ raw_events = Table(
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("event_id", Uuid, nullable=False, unique=True, comment="derived from (source, idempotency key), or UUIDv7"),
     Column("source_id", Integer, ForeignKey("ingestion_sources.id"), nullable=False),
-    Column("idempotency_key", Text, comment="the id its producer gave; null: none"),
+    Column("idempotency_key", Text, comment="the id its producer gave, or the one that was derived; null: none"),
     Column("channel", SmallInteger, nullable=False, comment="1 http, 2 grpc, 3 file, 4 queue"),
     Column("type", Text),
     Column("occurred_at", DateTime(timezone=True)),
@@ -50,6 +51,10 @@ raw_events = Table(
     Column("content_type", Text, nullable=False),
     Column("origin", Text, comment="where it came from within the channel, such as a file and a row"),
     Column("body", LargeBinary, nullable=False, comment="the received bytes"),
+    Column(
+        "derived", Boolean, comment="the key was derived of what came; null: its producer gave it, or there is none"
+    ),
+    Column("sender", Text, comment="who sent it: an API key's name, a broker's user; null: nobody was asked"),
     comment="Every accepted event, once, byte for byte.",
 )
 
@@ -85,6 +90,7 @@ conflicts = Table(
     Column("origin", Text),
     Column("body", LargeBinary, nullable=False, comment="the received bytes"),
     Column("body_sha256", LargeBinary, nullable=False),
+    Column("sender", Text, comment="who sent it, as in raw_events"),
     # The same conflicting content, sent again, is the same conflict.
     UniqueConstraint("raw_event_id", "body_sha256"),
     comment="Same (source, id), other content: kept for inspection, never stored over the first.",

@@ -9,8 +9,8 @@ from processor.cache import CacheFeeder
 from processor.metrics import FAILURES, count_batch
 from processor.store import Entry, Store
 from processor.transform import transform
-from shared.contracts.errors import EtlPayError
-from shared.contracts.event import Envelope, now
+from shared.contracts.errors import EtlPayError, PermanentError
+from shared.contracts.event import Envelope, has_own_id, now
 from shared.contracts.outcome import Outcome
 
 WriteEvents = Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
@@ -46,17 +46,24 @@ class Pipeline:
 
 
 def called(write: Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]]) -> WriteEvents:
-    """Return what writes events whose caller waits for the outcome."""
+    """Return what writes events whose caller waits for the outcome.
+
+    It raises PermanentError, and writes none of them, where the id of one is not its own: whoever can reach the
+    processor must not take the place of another's event.
+    """
     return _arriving(write, acknowledged=False)
 
 
 def delivered(write: Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]]) -> WriteEvents:
-    """Return what writes events of a lane, which their doors have acknowledged."""
+    """Return what writes events of a lane, which their doors have acknowledged. Raises as that of `called`."""
     return _arriving(write, acknowledged=True)
 
 
 def _arriving(write: Callable[[Sequence[Arrival]], Awaitable[list[Outcome]]], *, acknowledged: bool) -> WriteEvents:
     async def write_events(events: Sequence[Envelope]) -> list[Outcome]:
+        # Before they share a batch with those of others.
+        if not all(map(has_own_id, events)):
+            raise PermanentError("an event id is not the one that its source and key make")
         return await write([Arrival(event, acknowledged) for event in events])
 
     return write_events

@@ -14,15 +14,16 @@ NEXT_ID_BLOCKS: Final = "SELECT nextval('ledger_id_blocks') FROM generate_series
 ADD_EVENTS: Final = """
     WITH stored AS (
         INSERT INTO raw_events (id, event_id, source_id, idempotency_key, channel, type, occurred_at, received_at,
-                                content_type, origin, body)
+                                content_type, origin, derived, sender, body)
         SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::smallint[], $6::text[],
-                             $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::bytea[])
+                             $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::boolean[],
+                             $12::text[], $13::bytea[])
         ON CONFLICT (event_id) DO NOTHING
         RETURNING id
     )
     INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, result_payload, errors, processed_at)
-    SELECT id, id, source_id, channel, status, result::jsonb, errors::jsonb, $15::timestamptz
-    FROM unnest($1::bigint[], $3::int[], $5::smallint[], $12::smallint[], $13::text[], $14::text[])
+    SELECT id, id, source_id, channel, status, result::jsonb, errors::jsonb, $17::timestamptz
+    FROM unnest($1::bigint[], $3::int[], $5::smallint[], $14::smallint[], $15::text[], $16::text[])
         AS records (id, source_id, channel, status, result, errors)
     WHERE (id IN (SELECT id FROM stored)) IS TRUE
     RETURNING id
@@ -31,7 +32,7 @@ ADD_EVENTS: Final = """
 # The columns of a batch that is copied, in the order of its rows.
 RAW_COLUMNS: Final = (
     "id", "event_id", "source_id", "idempotency_key", "channel", "type", "occurred_at", "received_at", "content_type",
-    "origin", "body",
+    "origin", "derived", "sender", "body",
 )  # fmt: skip
 RECORD_COLUMNS: Final = (
     "id", "raw_event_id", "source_id", "channel", "status", "result_payload", "errors", "processed_at",
@@ -46,9 +47,9 @@ FIND_FIRSTS: Final = """
 """
 
 ADD_CONFLICTS: Final = """
-    INSERT INTO conflicts (raw_event_id, channel, received_at, content_type, origin, body, body_sha256)
-    SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::text[], $5::text[], $6::bytea[],
-                         $7::bytea[])
+    INSERT INTO conflicts (raw_event_id, channel, received_at, content_type, origin, sender, body, body_sha256)
+    SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[],
+                         $7::bytea[], $8::bytea[])
     ON CONFLICT (raw_event_id, body_sha256) DO NOTHING
 """
 

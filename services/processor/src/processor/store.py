@@ -241,6 +241,8 @@ class Store:
                 event.received_at,
                 event.content_type,
                 event.origin or None,
+                event.derived or None,
+                event.sender or None,
                 event.body,
             )
             for each in numbered
@@ -338,6 +340,7 @@ def _conflict_columns(conflicts: Sequence[tuple[Envelope, Outcome]]) -> tuple[li
         [event.received_at for event, _ in conflicts],
         [event.content_type for event, _ in conflicts],
         [event.origin or None for event, _ in conflicts],
+        [event.sender or None for event, _ in conflicts],
         [event.body for event, _ in conflicts],
         [hashlib.sha256(event.body).digest() for event, _ in conflicts],
     )

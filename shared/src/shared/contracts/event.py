@@ -15,13 +15,15 @@ SOURCE_CHARS_MAX: Final = 200
 ID_CHARS_MAX: Final = 255
 TYPE_CHARS_MAX: Final = 255
 
-# Visible ASCII that is safe in URLs, folder names and metrics; CloudEvents allows any URI-reference here.
-SOURCE_PATTERN: Final = rf"[A-Za-z0-9][A-Za-z0-9._~:/@+-]{{0,{SOURCE_CHARS_MAX - 1}}}"
-_SOURCE = re.compile(SOURCE_PATTERN)
+# The wildcard of an API key's sources, and the line of the audit that holds sources beyond its limit.
+_NO_SOURCE: Final = "*"
 # Anything printable. Control characters (and with them the separator below) and lone surrogates are not.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-_NAMESPACE: Final = uuid_utils.UUID("6f1f0a52-6a0e-5d8f-9b6c-2f3f3c1d7e10")
+# A key that a producer gave and a key that was derived never name the same event.
+_GIVEN: Final = uuid_utils.UUID("6f1f0a52-6a0e-5d8f-9b6c-2f3f3c1d7e10")
+_DERIVED: Final = uuid_utils.UUID("3b0d7c84-51f2-5c39-8a64-c9d1e27f0b56")
+_UUID7_VERSION: Final = 7
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 _reserving = threading.Lock()
@@ -57,7 +59,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event's attributes plus its body.
 
     `body` is what was received, byte for byte; `content_type` says how to read it. `idempotency_key` is the id that
-    the producer gave, or empty. `received_at` and `channel` tell one acceptance of an event from another: see
+    the producer gave, or, where `derived`, one that was made of what came, such as a file's content and a row's number;
+    empty: there is none. `sender` is who sent it: the name of an API key or a user of the broker; empty: nobody was
+    asked. `received_at` and `channel` tell one acceptance of an event from another: see
     `stamp`. `origin` names the place within the channel, such as a file and a row.
     """
 
@@ -67,29 +71,40 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     received_at: datetime
     body: bytes
     idempotency_key: str = ""
+    derived: bool = False
+    sender: str = ""
     type: str = ""
     occurred_at: datetime | None = None
     content_type: str = "application/json"
     origin: str = ""
 
 
-def identify(source: str, idempotency_key: str) -> uuid.UUID:
-    """Return the event id: derived from `(source, idempotency_key)`, or a new UUIDv7 where there is no key.
+def identify(source: str, idempotency_key: str, *, derived: bool = False) -> uuid.UUID:
+    """Return the event id: made of `(source, idempotency_key)`, or a new UUIDv7 where there is no key.
 
-    The derived id is a UUIDv5 (RFC 9562, section 5.5) of `source`, a line feed and the key, so every service, and
-    every client, computes the same one without asking. A source holds no line feed: two pairs never share a name.
+    The made one is a UUIDv5 (RFC 9562, section 5.5) of `source`, a line feed and the key, so every service, and every
+    client, computes the same one without asking. A source holds no line feed: two pairs never share a name. A key that
+    is `derived` has a name space of its own, which no producer can enter.
     """
     if not idempotency_key:
         return uuid7()
     # The same as uuid.uuid5, in 0.9 instead of 2 microseconds: this is done for every event.
-    return uuid.UUID(int=uuid_utils.uuid5(_NAMESPACE, f"{source}\n{idempotency_key}").int)
+    return uuid.UUID(int=uuid_utils.uuid5(_DERIVED if derived else _GIVEN, f"{source}\n{idempotency_key}").int)
+
+
+def has_own_id(event: Envelope) -> bool:
+    """Return True where the event's id is the one that its source and key make, or a UUIDv7 where it has no key."""
+    if not event.idempotency_key:
+        return event.event_id.version == _UUID7_VERSION
+    namespace = _DERIVED if event.derived else _GIVEN
+    return uuid_utils.uuid5(namespace, f"{event.source}\n{event.idempotency_key}").bytes == event.event_id.bytes
 
 
 def source_problem(source: str) -> str | None:
     """Return what is wrong with a source's name, or None. The name itself is not repeated."""
-    if _SOURCE.fullmatch(source):
-        return None
-    return f"must be 1 to {SOURCE_CHARS_MAX} characters of A-Z a-z 0-9 . _ ~ : / @ + - and begin with a letter or digit"
+    if source == _NO_SOURCE:
+        return "must not be the wildcard"
+    return _text_problem(source, SOURCE_CHARS_MAX)
 
 
 def id_problem(idempotency_key: str) -> str | None:

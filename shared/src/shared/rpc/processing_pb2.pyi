@@ -41,7 +41,7 @@ RECORD_STATUS_SUCCESS: RecordStatus
 RECORD_STATUS_FAILED: RecordStatus
 
 class Envelope(_message.Message):
-    __slots__ = ("event_id", "source", "idempotency_key", "channel", "type", "occurred_at_us", "received_at_us", "content_type", "body", "origin")
+    __slots__ = ("event_id", "source", "idempotency_key", "channel", "type", "occurred_at_us", "received_at_us", "content_type", "body", "origin", "derived", "sender")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,8 @@ class Envelope(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
     event_id: bytes
     source: str
     idempotency_key: str
@@ -62,7 +64,9 @@ class Envelope(_message.Message):
     content_type: str
     body: bytes
     origin: str
-    def __init__(self, event_id: _Optional[bytes] = ..., source: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., type: _Optional[str] = ..., occurred_at_us: _Optional[int] = ..., received_at_us: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ...) -> None: ...
+    derived: bool
+    sender: str
+    def __init__(self, event_id: _Optional[bytes] = ..., source: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., type: _Optional[str] = ..., occurred_at_us: _Optional[int] = ..., received_at_us: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., derived: _Optional[bool] = ..., sender: _Optional[str] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("events",)

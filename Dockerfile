@@ -7,18 +7,18 @@ ARG PIP_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python -m venv --without-pip /opt/etlpay && python -m venv --without-pip /opt/builder
-COPY requirements.lock ./
+COPY requirements.lock docker/requirements.py ./
+RUN python requirements.py --name hatchling > builder.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/builder/bin/python install --constraint requirements.lock hatchling
+    pip --python /opt/builder/bin/python install --require-hashes --requirement builder.txt
 
 # What comes from others has a layer of its own: a change of our code does not install it again.
 ARG SERVICE
-COPY docker/requirements.py ./
 COPY shared/pyproject.toml shared/
 COPY ${SERVICE}/pyproject.toml ${SERVICE}/
 RUN python requirements.py ${SERVICE} > requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/etlpay/bin/python install --constraint requirements.lock --requirement requirements.txt
+    pip --python /opt/etlpay/bin/python install --require-hashes --requirement requirements.txt
 
 COPY shared/src shared/src
 COPY ${SERVICE}/src ${SERVICE}/src

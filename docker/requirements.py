@@ -1,16 +1,25 @@
-"""Prints what a distribution needs from others, one requirement a line: `python requirements.py FOLDER`.
+"""Prints what of requirements.lock a distribution needs: `python requirements.py FOLDER`, or `... --name PACKAGE`.
 
-The image installs these before our own code is copied. pip cannot do that by itself: it installs the requirements of
-a project only together with the project. What the lock does not name is refused: pip would take the newest.
+The image installs this before our own code is copied. pip cannot find it by itself: it installs the requirements of a
+project only together with the project, and with hashes it wants every requirement pinned. So whole entries of the lock
+are printed, of what is declared and of all that follows from it. What the lock does not name is refused.
 """
 
 import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _SHARED = re.compile(r"etlpay-shared(?:\[(?P<extras>[^]]*)])?$")
+_VIA = "    # via "
+
+
+class Entry(NamedTuple):
+    """An entry of the lock: its lines, and the names of what asks for it."""
+
+    text: str
+    asked_for_by: frozenset[str]
 
 
 def project(folder: Path) -> dict[str, Any]:
@@ -36,18 +45,37 @@ def requirements(folder: Path, shared_folder: Path) -> set[str]:
 
 def name(requirement: str) -> str:
     """Return a requirement's name as packages are compared by."""
-    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0]).lower()
+
+
+def read_lock(text: str) -> dict[str, Entry]:
+    """Return the entries of the lock by name."""
+    entries: dict[str, Entry] = {}
+    for block in re.split(r"\n(?=\S)", text.strip()):
+        lines = block.splitlines()
+        via = [line.removeprefix(_VIA).split(", ") for line in lines if line.startswith(_VIA)]
+        wanted = "\n".join(line for line in lines if not line.startswith(_VIA))
+        entries[name(block)] = Entry(wanted, frozenset(name(each) for names in via for each in names))
+    return entries
+
+
+def closure(names: set[str], entries: dict[str, Entry]) -> set[str]:
+    """Return the names with those of all that they need."""
+    found = set(names)
+    while more := {each for each, entry in entries.items() if entry.asked_for_by & found} - found:
+        found |= more
+    return found
 
 
 def main() -> int:
-    """Print the requirements of the folder named on the command line."""
-    locked = {name(line) for line in Path("requirements.lock").read_text().splitlines()}
-    wanted = sorted(requirements(Path(sys.argv[1]), Path("shared")))
-    missing = [requirement for requirement in wanted if name(requirement) not in locked]
-    if missing:
+    """Print the entries of the folder, or the package, named on the command line."""
+    entries = read_lock(Path("requirements.lock").read_text())
+    wanted = {sys.argv[2]} if sys.argv[1] == "--name" else requirements(Path(sys.argv[1]), Path("shared"))
+    names = {name(requirement) for requirement in wanted}
+    if missing := sorted(names - entries.keys()):
         print(f"not in requirements.lock, call `make lock`: {', '.join(missing)}", file=sys.stderr)
         return 1
-    print("\n".join(wanted))
+    print("\n".join(entries[each].text for each in sorted(closure(names, entries))))
     return 0
 
 

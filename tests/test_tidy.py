@@ -206,21 +206,32 @@ def test_what_is_generated_is_current(tool: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_lock_pins_names_and_versions_and_nothing_else() -> None:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+def locked() -> dict[str, str]:
+    """Return the entries of the lock, continuation lines joined and without who asks for them, by what they pin."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace(" \\\n", " ")
+    entries = (line.partition("    ") for line in text.splitlines() if not line.startswith("    #"))
+    return {pin.strip(): hashes.strip() for pin, _, hashes in entries}
 
-    pin = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.+!]*( ; [a-z_]+ [^:@]+)?")
 
-    assert [line for line in lines if not pin.fullmatch(line)] == []
+def test_the_lock_pins_names_versions_and_hashes_and_nothing_else() -> None:
+    pin = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.+!]*( ; [a-z_]+ [^:@]+)?\s*")
+    hashes = re.compile(r"--hash=sha256:[0-9a-f]{64}(\s+--hash=sha256:[0-9a-f]{64})*")
+
+    wrong = [entry for entry, hashed in locked().items() if not pin.fullmatch(entry) or not hashes.fullmatch(hashed)]
+
+    assert wrong == []
+
+
+def test_what_is_installed_from_the_lock_is_what_was_locked() -> None:
+    for name in ("tools/venv.sh", "Dockerfile"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert re.findall(r"install (?:--quiet )?--(?:require-hashes|no-deps)", text), name
+        assert "--constraint" not in text, name
 
 
 def test_the_lock_satisfies_every_declared_requirement() -> None:
-    locked = {
-        canonicalize_name(name): version.split(" ")[0]
-        for name, _, version in (
-            line.partition("==") for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-        )
-    }
+    pins = (pin.partition("==") for pin in locked())
+    versions = {canonicalize_name(name): version.split(" ")[0] for name, _, version in pins}
     ours = {project(folder)["project"]["name"] for folder in DISTRIBUTIONS}
 
     unmet = [
@@ -228,10 +239,26 @@ def test_the_lock_satisfies_every_declared_requirement() -> None:
         for folder in (ROOT, *DISTRIBUTIONS)
         for requirement in declared(project(folder))
         if requirement.name not in ours
-        and not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), ""), prereleases=True)
+        and not requirement.specifier.contains(versions.get(canonicalize_name(requirement.name), ""), prereleases=True)
     ]
 
     assert unmet == [], "write the lock anew: make lock"
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS[1:], ids=name_of)
+def test_an_image_installs_what_its_distribution_needs_with_all_that_follows_and_no_more(distribution: Path) -> None:
+    printed = subprocess.run(
+        (sys.executable, "docker/requirements.py", distribution), cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+    names = {canonicalize_name(line.partition("==")[0]) for line in printed.splitlines() if "==" in line}
+    needed = {
+        canonicalize_name(each.name) for each in map(Requirement, project(distribution)["project"]["dependencies"])
+    }
+    assert {each for each in needed - names if not each.startswith("etlpay")} == set()
+    # What pydantic needs, which is not declared; and nothing of what develops and tests.
+    assert {"annotated-types", "typing-extensions"} <= names
+    assert names.isdisjoint({"pytest", "ruff", "mypy", "uv"})
 
 
 def declared(table: dict[str, Any]) -> Iterator[Requirement]:

@@ -23,7 +23,7 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-"$venv/bin/pip" install --quiet --requirement requirements.lock
+"$venv/bin/pip" install --quiet --require-hashes --requirement requirements.lock
 for package in "$@"; do
   "$venv/bin/pip" install --quiet --no-deps --no-build-isolation --editable "$package"
 done

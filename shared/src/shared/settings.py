@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from shared.setting_names import SETTING_NAMES
+
 PREFIX: Final = "ETLPAY_"
 FILE_SUFFIX: Final = "_FILE"
 _NESTING: Final = "__"
@@ -115,11 +117,15 @@ def variables(settings: type[BaseModel], *, prefix: str = PREFIX, defaults: obje
 
 
 def unknown_variables(settings: type[ServiceSettings]) -> list[tuple[str, str | None]]:
-    """Return each variable `ETLPAY_...` of the environment that `settings` does not know, with the name it may mean."""
+    """Return each variable `ETLPAY_...` of the environment that no program knows, with the one it may mean.
+
+    One that belongs to another program is no slip of the pen: services are often given one environment.
+    """
     known = {variable.name for variable in variables(settings)}
-    groups = {name.split(_NESTING)[0] for name in known}
+    taken = known | SETTING_NAMES
+    groups = {name.split(_NESTING)[0] for name in taken if _NESTING in name}
     found = sorted(name for name in os.environ if name.startswith(PREFIX))
-    strange = [name for name in found if not {name, name.removesuffix(FILE_SUFFIX)} & (known | groups)]
+    strange = [name for name in found if not {name, name.removesuffix(FILE_SUFFIX)} & (taken | groups)]
     return [(name, _nearest(name, known)) for name in strange]
 
 

@@ -135,8 +135,7 @@ def test_a_member_of_a_group_is_set_alone(monkeypatch: pytest.MonkeyPatch) -> No
         ("ETLPAY_AMQP_PASSWRD_FILE", "ETLPAY_AMQP_PASSWORD"),
         ("ETLPAY_GROUP__SIZEMAX", "ETLPAY_GROUP__SIZE_MAX"),
         ("ETLPAY_LOGLEVEL", "ETLPAY_LOG_LEVEL"),
-        ("ETLPAY_HTTP_PORT", None),
-        ("ETLPAY_FILES_ROOT", None),
+        ("ETLPAY_NOBODYS", None),
         ("ETLPAY_", None),
     ],
 )
@@ -149,7 +148,19 @@ def test_a_slip_of_the_pen_is_noticed_with_the_name_that_was_meant(
 
 
 @pytest.mark.parametrize(
-    "name", ["ETLPAY_QUEUE", "ETLPAY_AMQP_PASSWORD_FILE", "ETLPAY_GROUP", "ETLPAY_GROUP__SECONDS", "PATH_OF_ETLPAY_"]
+    "name",
+    [
+        "ETLPAY_QUEUE",
+        "ETLPAY_AMQP_PASSWORD_FILE",
+        "ETLPAY_GROUP",
+        "ETLPAY_GROUP__SECONDS",
+        "PATH_OF_ETLPAY_",
+        # Those of other programs.
+        "ETLPAY_FILES_SCAN_SECONDS",
+        "ETLPAY_READER_PASSWORD_FILE",
+        "ETLPAY_BATCHING__BATCH_BYTES_MAX",
+        "ETLPAY_HTTP_MEMORY",
+    ],
 )
 def test_what_is_known_or_not_ours_is_no_slip(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")

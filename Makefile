@@ -64,8 +64,8 @@ down: venv ## stop everything; data stays
 	@$(BIN)/etlpay down
 
 .PHONY: clean
-clean: venv ## stop everything and delete its data
-	@$(BIN)/etlpay clean
+clean: venv ## stop everything and delete its data; asks first (YES=1: without a question)
+	@$(BIN)/etlpay clean $(if $(YES),--yes)
 
 .PHONY: proto
 proto: venv ## generate the gRPC code from protos/

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -49,6 +50,11 @@ def chosen(arguments: argparse.Namespace) -> list[Line]:
     return [line for line in lines if (not roads or line.road in roads) and (not sizes or line.size in sizes)]
 
 
+def http_roads() -> set[str]:
+    """Return the roads that wrk measures."""
+    return {line.road for line in http_lines()}
+
+
 async def run(
     system: System, lines: list[Line], arguments: argparse.Namespace, console: Console
 ) -> tuple[list[Line], list[Reading], dict[str, str]]:
@@ -92,6 +98,8 @@ def main() -> int:
     words = sys.argv[1:]
     arguments = parse(words)
     console = Console(stderr=False)
+    if shutil.which("wrk") is None and any(line.road in http_roads() for line in chosen(arguments)):
+        sys.exit("HTTP is measured with wrk, which is not here: apt-get install wrk, or choose other ROADS=")
     with found_system(arguments.root) if arguments.root else running_system(ETLPAY_HTTP_CPU=str(HTTP_CPU)) as system:
         lines, readings, servers = asyncio.run(run(system, chosen(arguments), arguments, console))
     report.show(console, lines, readings)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from functools import partial
 
 from benchmarks.measuring import REALISTIC, Bench, Line, Sample, generate, require_exact, run_tool, store_limit
@@ -24,8 +23,6 @@ _SUMMARY = re.compile(
 
 async def _singles(bench: Bench, source: str, *, url: str, size: str, connections: int) -> tuple[Sample, int]:
     """Post single events for a while; return the sample and how many requests were made."""
-    if shutil.which("wrk") is None:
-        raise RuntimeError("wrk is not installed: apt-get install wrk")
     template = bench.folder / f"{size}.json"
     template.write_text(TEMPLATES[size])
     told = await run_tool(

@@ -148,7 +148,7 @@ def new_containers(folder: Path) -> Iterator[Containers]:
     """Run a stack in containers until the block ends, and leave nothing of it behind."""
     services = {door: {"environment": _FAST} for door in _DOORS} | {"processor": {"environment": _COPYING}}
     (folder / _MORE).write_bytes(msgspec.json.encode({"services": services}))
-    with run_stack("docker", folder, COMPOSE_PROJECT_NAME=PROJECT, COMPOSE_FILE=f"compose.yaml:{_MORE}") as stack:
+    with run_stack("docker", folder, ETLPAY_PROJECT=PROJECT, COMPOSE_FILE=f"compose.yaml:{_MORE}") as stack:
         yield Containers(stack)
 
 

@@ -92,13 +92,13 @@ def run_stack(mode: str, folder: Path, **environment_more: str) -> Iterator[Stac
     """Run the whole system in `mode` with state of its own until the block ends, then leave nothing behind."""
     if mode == "docker":
         _copy_checkout(folder)
-    environment = stack_environment(folder, **{"COMPOSE_PROJECT_NAME": COMPOSE_PROJECT} | environment_more)
+    environment = stack_environment(folder, **{"ETLPAY_PROJECT": COMPOSE_PROJECT} | environment_more)
     try:
         run_etlpay("up", "--mode", mode, environment=environment, timeout=900)
         told: dict[str, Any] = msgspec.json.decode(run_etlpay("status", "--json", environment=environment).stdout)
         yield Stack(**told | {"inbox": Path(told["inbox"])}, root=folder, environment=environment)
     finally:
-        run_etlpay("clean", environment=environment)
+        run_etlpay("clean", "--yes", environment=environment)
 
 
 def _copy_checkout(folder: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
 
-from etlpay_cli import keys, screen, state
+from etlpay_cli import deletion, keys, screen, state
 from etlpay_cli.audit import audit as ask_for_audit
 from etlpay_cli.audit import connect_to, exit_code, parse_span
 from etlpay_cli.demo import DEMO_SOURCES, Demo, connect
@@ -89,14 +90,33 @@ def down() -> None:
 
 
 @app.command()
-def clean() -> None:
-    """Stop everything and delete all of its data, inbox and filed files included."""
+def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False) -> None:
+    """Stop everything and delete all of its data, inbox and filed files included. Asks before it deletes events.
+
+    Exit code 2 where it cannot ask, or cannot tell how much there is.
+    """
     layout, settings = _here()
     stacks = all_stacks(layout, settings)
+    if not yes:
+        _ask_to_delete(deletion.look(layout, stacks))
     with screen.progress("stopping EtlPay and deleting its data"):
         for stack in stacks:
             _run(stack.clean())
     screen.talk.print("EtlPay is down, its data is deleted.")
+
+
+def _ask_to_delete(lost: deletion.Deletion) -> None:
+    if lost.harmless:
+        return
+    if lost.events is None:
+        screen.complain(
+            "the ledger cannot be counted; start it with `make up`, or delete it all the same: make clean YES=1"
+        )
+        raise typer.Exit(USAGE)
+    if not sys.stdin.isatty():
+        screen.complain(f"this would delete {lost.describe()}; without a terminal say: make clean YES=1")
+        raise typer.Exit(USAGE)
+    typer.confirm(f"This deletes {lost.describe()}. Go on?", abort=True, err=True)
 
 
 @app.command()

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from etlpay_cli import state
+from etlpay_cli import project, state
 from etlpay_cli.addresses import Addresses, Credentials, addresses, write_stack_env
 from etlpay_cli.errors import StackError
+from etlpay_cli.local.postgres import psql_arguments
+from etlpay_cli.ports import PortTakenError, choose_ports, listen
 from etlpay_cli.settings import demanded_ports, inherited_environment
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from etlpay_cli.settings import CliSettings
 
 _DEFAULT_PORTS: Final = {"http": 8000, "grpc": 50051, "amqp": 5672, "postgres": 5432, "redis": 6379}
+_POSTGRES_PORT_INSIDE: Final = 5432
 _ONE_SHOTS: Final = frozenset({"provision", "migrate"})
 _SERVICE_UID: Final = 10001
 _PROBE_SECONDS_MAX: Final = 10.0
@@ -43,8 +46,11 @@ class DockerStack:
     def __init__(self, layout: Layout, settings: CliSettings) -> None:
         """Look at the stack; nothing is started."""
         self._layout = layout
-        demanded = demanded_ports(settings)
-        self._ports = {name: demanded[name] or port for name, port in _DEFAULT_PORTS.items()}
+        self._demanded = demanded_ports(settings)
+        known = project.remembered(layout)
+        self._name = project.choose_name(layout, settings.project, project.ask_docker)
+        self._ports = _DEFAULT_PORTS | (known.ports if known and known.name == self._name else {})
+        self._ports |= {name: port for name, port in self._demanded.items() if port}
 
     def is_up(self) -> bool:
         """Tell whether any container of the stack runs. Where there is no engine, none does."""
@@ -58,13 +64,29 @@ class DockerStack:
         """Return what the engine says of each container."""
         return {each["Service"]: each["Status"] for each in self._containers()}
 
+    def count_events(self) -> int | None:
+        """Return how many events the ledger holds; 0 where there is no ledger, None where it cannot be counted now."""
+        if not project.has_volume(self._name, "postgres", project.ask_docker):
+            return 0
+        try:
+            counted = self._compose(
+                *("exec", "--no-TTY", "--env", "PGPASSWORD", "postgres", "psql"),
+                *psql_arguments(_POSTGRES_PORT_INSIDE),
+                PGPASSWORD=self._credentials().reader_password,
+            )
+        except StackError:
+            return None
+        return int(counted)
+
     async def up(self, *, servers_only: bool, progress: Callable[[str], None]) -> None:
         """Build, start, and wait until every container is healthy."""
         if servers_only:
             raise StackError("the servers alone run only in local mode")
         if not docker_works(self._layout):
             raise StackError("there is no Docker engine with compose here; start it, or use: make up MODE=local")
+        self._choose_ports()
         self._layout.make_folders()
+        project.remember(self._layout, project.Project(name=self._name, ports=self._ports))
         prepare_files(self._layout)
         progress("docker compose up --build --wait")
         await asyncio.to_thread(self._compose_loud, "up", "--build", "--wait", "--wait-timeout", _WAIT_SECONDS_MAX)
@@ -87,6 +109,16 @@ class DockerStack:
         wanted = (await asyncio.to_thread(self._compose, "config", "--services")).split()
         healthy = {each["Service"] for each in self._containers() if each.get("Health") in {"healthy", ""}}
         return {name: name in healthy for name in sorted(wanted) if name not in _ONE_SHOTS}
+
+    def _choose_ports(self) -> None:
+        """Keep the ports of the containers that run; of the others take the usual ones, or free ones."""
+        published = self._published_ports() if self._containers() else {}
+        kept = {name: port for name, port in published.items() if self._demanded[name] in {None, port}}
+        usual = {name: port for name, port in _DEFAULT_PORTS.items() if name not in kept}
+        try:
+            self._ports = kept | choose_ports(self._demanded, self._ports, listen, usual)
+        except PortTakenError as error:
+            raise StackError(str(error)) from error
 
     def _containers(self) -> list[dict[str, Any]]:
         """Return the containers that run. Compose writes one JSON object a line, or in older versions one array."""
@@ -121,11 +153,11 @@ class DockerStack:
             operator_password=secrets["amqp_password"],
         )
 
-    def _compose(self, *arguments: str) -> str:
+    def _compose(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
             _compose_command(*arguments),
             cwd=self._layout.root,
-            env=self._environment(),
+            env=self._environment() | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -150,7 +182,9 @@ class DockerStack:
             raise StackError("docker compose up failed", details=logs)
 
     def _environment(self) -> dict[str, str]:
-        return inherited_environment(without=()) | compose_variables(self._layout.files)
+        ports = {f"ETLPAY_{name.upper()}_PORT": str(port) for name, port in self._ports.items()}
+        named = {"ETLPAY_PROJECT": self._name, "COMPOSE_PROJECT_NAME": self._name}
+        return inherited_environment(without=()) | compose_variables(self._layout.files) | named | ports
 
 
 def docker_works(layout: Layout) -> bool:

@@ -47,6 +47,11 @@ class Layout:
         return self.state_folder / "state.json"
 
     @property
+    def project(self) -> Path:
+        """The name of this checkout's containers, see project.py."""
+        return self.state_folder / "project.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the supervisor as long as it lives."""
         return self.state_folder / "supervisor.lock"

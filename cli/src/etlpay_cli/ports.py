@@ -46,26 +46,28 @@ class PortTakenError(Exception):
 
 
 def choose_ports(
-    demanded: Mapping[str, int | None], previous: Mapping[str, int], hold: Hold | None = None
+    demanded: Mapping[str, int | None],
+    previous: Mapping[str, int],
+    hold: Hold,
+    preferred: Mapping[str, int | None] = PREFERRED,
 ) -> dict[str, int]:
-    """Return a port for every name of PREFERRED, each free at this moment and none twice.
+    """Return a port for every name of `preferred`, each free at this moment and none twice.
 
     Raises PortTakenError when one of `demanded` is not free. `hold` tells whether a port is free, and takes it until
-    all are chosen.
+    all are chosen: `listen`, or what `claiming` returns.
     """
-    hold = hold or listen
     ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         # What was asked for first, so that nothing that we choose stands in its way.
-        for name in PREFERRED:
+        for name in preferred:
             port = demanded.get(name)
             if port is not None and not hold(held, port):
                 raise PortTakenError(name, port)
             if port is not None:
                 ports[name] = port
-        for name, preferred in PREFERRED.items():
+        for name, usual in preferred.items():
             if name not in ports:
-                ports[name] = _choose(held, hold, (previous.get(name), preferred))
+                ports[name] = _choose(held, hold, (previous.get(name), usual))
     return ports
 
 
@@ -92,4 +94,33 @@ def listen(held: contextlib.ExitStack, port: int) -> bool:
         listener.close()
         return False
     held.enter_context(listener)
+    return True
+
+
+def claiming(claims: contextlib.ExitStack) -> Hold:
+    """Return a hold that keeps the ports from other stacks until `claims` closes.
+
+    A stack binds its ports one after the other, seconds after it chose them; meanwhile others would find them free.
+    """
+
+    def hold(held: contextlib.ExitStack, port: int) -> bool:
+        with contextlib.ExitStack() as attempt:
+            if not (_claim(attempt, port) and listen(held, port)):
+                return False
+            claims.enter_context(attempt.pop_all())
+            return True
+
+    return hold
+
+
+def _claim(claimed: contextlib.ExitStack, port: int) -> bool:
+    """Take the name of a port, which is every user's, as the ports are; the kernel frees it with its process."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # A leading NUL: a name of the network's namespace, and no file.
+        name.bind(f"\0etlpay/port/{port}")
+    except OSError:
+        name.close()
+        return False
+    claimed.enter_context(name)
     return True

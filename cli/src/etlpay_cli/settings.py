@@ -18,6 +18,11 @@ class CliSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ETLPAY_", extra="ignore")
 
     root: Path | None = Field(default=None, description="The checkout whose stack is meant.")
+    project: str = Field(
+        default="",
+        pattern=r"^([a-z0-9][a-z0-9_-]*)?$",
+        description="The name of the containers and volumes; empty: one for each checkout.",
+    )
     http_port: int | None = Field(default=None, ge=1, le=65535, description="Port of the HTTP channel.")
     grpc_port: int | None = Field(default=None, ge=1, le=65535, description="Port of the gRPC channel.")
     amqp_port: int | None = Field(default=None, ge=1, le=65535, description="Port of RabbitMQ.")

@@ -32,6 +32,9 @@ class Stack(Protocol):
     def details(self) -> dict[str, str]:
         """Return what else is known of each part."""
 
+    def count_events(self) -> int | None:
+        """Return how many events its ledger holds; 0 where there is no ledger, None where it cannot be counted now."""
+
     async def up(self, *, servers_only: bool, progress: Callable[[str], None]) -> None:
         """Start it and wait until it is ready."""
 

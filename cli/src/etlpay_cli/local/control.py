@@ -15,7 +15,7 @@ import psutil
 from etlpay_cli import probes, state
 from etlpay_cli.addresses import addresses, read_credentials
 from etlpay_cli.errors import UNAVAILABLE, StackError
-from etlpay_cli.local import rabbitmq, services
+from etlpay_cli.local import postgres, rabbitmq, services
 from etlpay_cli.local.keeper import find, is_alive
 from etlpay_cli.settings import inherited_environment
 
@@ -53,6 +53,15 @@ class LocalStack:
     def details(self) -> dict[str, str]:
         """Return what else is known of each part."""
         return {name: _describe(program) for name, program in self._known().programs.items()}
+
+    def count_events(self) -> int | None:
+        """Return how many events the ledger holds; 0 where there is no ledger, None where it cannot be counted now."""
+        if not self._layout.postgres.exists():
+            return 0
+        if not self.is_up():
+            return None
+        password = read_credentials(self._layout).reader_password
+        return postgres.count_events(self._known().ports["postgres"], password)
 
     async def up(self, *, servers_only: bool, progress: Callable[[str], None]) -> None:
         """Start the stack and wait until all of it is ready. When that fails nothing is left running."""

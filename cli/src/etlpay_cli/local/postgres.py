@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from etlpay_cli import probes
-from etlpay_cli.layout import DATABASE, OWNER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, OWNER_ROLE, READER_ROLE, Layout
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
 from etlpay_cli.settings import inherited_environment
@@ -23,6 +23,9 @@ from etlpay_cli.settings import inherited_environment
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+COUNTED_MAX: Final = 1_000_000
+# Of many rows it is enough to know that they are many.
+_COUNT_EVENTS: Final = f"SELECT count(*) FROM (SELECT FROM raw_events LIMIT {COUNTED_MAX + 1}) AS counted"  # noqa: S608 - a number of ours
 # PostgreSQL refuses to run as root. A user of its own, without shell or home, is made once where we are root.
 _SYSTEM_USER: Final = "embedded_postgres"
 _SETTINGS: Final = {
@@ -75,6 +78,24 @@ def prepare(layout: Layout) -> None:
     # Single-user mode needs no password, no port and no second start.
     _run(layout, "postgres", "--single", "-D", str(unfinished), "postgres", text=f'CREATE DATABASE "{DATABASE}";\n')
     unfinished.rename(layout.postgres)
+
+
+def count_events(port: int, password: str) -> int | None:
+    """Return how many events the ledger holds, or None where it does not say."""
+    done = subprocess.run(
+        (_find_programs() / "psql", *psql_arguments(port)),
+        env=inherited_environment(without=("PG",)) | {"PGPASSWORD": password},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return int(done.stdout) if done.returncode == 0 else None
+
+
+def psql_arguments(port: int) -> tuple[str, ...]:
+    """Return how `psql` is told to count events, as the reader, without a password on its command line."""
+    login = ("--host", HOST, "--port", str(port), "--username", READER_ROLE, "--dbname", DATABASE, "--no-password")
+    return (*login, "--no-psqlrc", "--tuples-only", "--no-align", "--command", _COUNT_EVENTS)
 
 
 def program(layout: Layout, ports: Mapping[str, int]) -> Program:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from etlpay_cli.addresses import read_credentials, write_stack_env
 from etlpay_cli.layout import Layout
 from etlpay_cli.local import postgres, rabbitmq, services, valkey
 from etlpay_cli.local.keeper import Keeper, StartError, created_at
-from etlpay_cli.ports import PortTakenError, choose_ports
+from etlpay_cli.ports import PortTakenError, choose_ports, claiming
 from etlpay_cli.provision import PRIVATE, provision
 from etlpay_cli.settings import CliSettings, demanded_ports
 
@@ -167,12 +168,13 @@ async def supervise(layout: Layout, known: state.State) -> None:
 def run(layout: Layout, *, servers_only: bool) -> int:
     """Take the stack's lock, prepare it and run it. Returns the exit code."""
     layout.make_folders()
-    with state.hold(layout.lock):
+    # The ports are this stack's until it ends, also while nothing listens on them.
+    with state.hold(layout.lock), contextlib.ExitStack() as claims:
         myself = state.Process(pid=os.getpid(), created=created_at(os.getpid()), state="ready")
         before = state.read_state(layout.state)
         known = state.State(mode="local", servers_only=servers_only, supervisor=myself)
         try:
-            known.ports = choose_ports(demanded_ports(CliSettings()), before.ports if before else {})
+            known.ports = choose_ports(demanded_ports(CliSettings()), before.ports if before else {}, claiming(claims))
         except PortTakenError as error:
             known.phase, known.failed, known.reason = "failed", "ports", str(error)
             state.write_state(layout.state, known)

@@ -1,0 +1,157 @@
+"""What is known of a file that is read in place: its rows, kept in a database beside the files channel. Blocking.
+
+The rows of a file may be millions. So they are kept on the disk, by hash, and a start does not publish all of them again.
+Nothing of it is the truth: where it is lost every row is published again, and the ledger knows them by their ids.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from shared.contracts.errors import FatalError
+
+DIGEST_BYTES: Final = 16
+"""Of a row's SHA-256: how many are kept."""
+
+_TAIL_MAX: Final = 1_000
+_CACHE_KIB: Final = 16 * 1024
+_PRAGMAS: Final = (
+    # One process reads a file: a second one under the same name would count the same rows.
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = TRUNCATE",
+    "synchronous = NORMAL",
+    f"cache_size = -{_CACHE_KIB}",
+)
+_TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS rows"
+    " (digest BLOB PRIMARY KEY, known INTEGER NOT NULL, present INTEGER NOT NULL, reading INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS file"
+    " (only INTEGER PRIMARY KEY CHECK (only = 1), reading INTEGER NOT NULL, inode INTEGER NOT NULL,"
+    " bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, rows INTEGER NOT NULL, tail BLOB NOT NULL, header BLOB,"
+    " generation TEXT NOT NULL)",
+    "INSERT OR IGNORE INTO file VALUES (1, 0, 0, 0, x'', 0, x'', NULL, '')",
+)
+_COUNT: Final = (
+    "INSERT INTO rows VALUES (?1, 0, 1, ?2) ON CONFLICT (digest) DO UPDATE SET"
+    " present = CASE WHEN reading = ?2 THEN present + 1 ELSE 1 END, reading = ?2 RETURNING present, known"
+)
+
+
+class Extent(NamedTuple):
+    """A file as it was read: its first `bytes`, of this hash, and how many of their rows never change by more rows."""
+
+    inode: int
+    bytes: int
+    sha256: bytes
+    rows: int
+
+
+class KnownRows:
+    """The rows of one file that were published, and how far it was read. Raises sqlite3.Error where the disk fails."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database, or make it.
+
+        Raises:
+            FatalError: it cannot be opened or made, or another process has it.
+        """
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            with suppress(FileNotFoundError):
+                os.chmod(path, 0o600)
+            for pragma in _PRAGMAS:
+                self._database.execute(f"PRAGMA {pragma}")
+            for statement in _TABLES:
+                self._database.execute(statement)
+            self._read_file()
+        except (OSError, sqlite3.Error) as error:
+            raise FatalError(
+                f"cannot use {path}, which keeps what was read of the file ({error}); another process may be reading it"
+            ) from error
+
+    def __enter__(self) -> Self:
+        """Use it for a while."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _read_file(self) -> None:
+        columns = "reading, inode, bytes, sha256, rows, tail, header, generation"
+        row = self._database.execute(f"SELECT {columns} FROM file").fetchone()  # noqa: S608 - names of ours
+        self._reading: int = row[0]
+        self.extent = Extent(*row[1:5])
+        self._tail: bytes = row[5]
+        self.header: bytes | None = row[6]
+        self.generation: str = row[7]
+
+    @contextmanager
+    def reading(self, *, appended: bool) -> Iterator["Reading"]:
+        """Count the rows of one reading; what is counted lasts only where the reading is kept.
+
+        `appended`: the file begins with its extent, whose rows need not be counted again.
+        """
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            if appended:
+                # The rows behind the extent are read once more.
+                for start in range(0, len(self._tail), DIGEST_BYTES):
+                    digest = self._tail[start : start + DIGEST_BYTES]
+                    self._database.execute("UPDATE rows SET present = present - 1 WHERE digest = ?", (digest,))
+            yield Reading(self._database, self._reading if appended else self._reading + 1)
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+
+    def keep(self, reading: "Reading", extent: Extent, *, header: bytes | None) -> None:
+        """Keep what a reading has counted: all of its rows are published."""
+        tail = b"".join(reading.tail) if len(reading.tail) <= _TAIL_MAX else None
+        if tail is None:
+            # Too many to read them once more: the next reading counts all rows.
+            extent, tail = extent._replace(bytes=0, sha256=b"", rows=0), b""
+        self._database.execute(
+            "UPDATE file SET reading = ?, inode = ?, bytes = ?, sha256 = ?, rows = ?, tail = ?, header = ?",
+            (reading.number, *extent, tail, header),
+        )
+        self._database.execute("COMMIT")
+        self._read_file()
+
+    def begin_generation(self, name: str) -> None:
+        """Forget the rows: the file has begun anew, and its rows are other ones, also where they are equal."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("DELETE FROM rows")
+            self._database.execute(
+                "UPDATE file SET inode = 0, bytes = 0, sha256 = x'', rows = 0, tail = x'', header = NULL, generation = ?",
+                (name,),
+            )
+        self._read_file()
+
+    def accept_header(self) -> None:
+        """Take the header that the file has at its next reading."""
+        self._database.execute("UPDATE file SET header = NULL")
+        self._read_file()
+
+
+class Reading:
+    """The rows of one reading, as they are counted."""
+
+    def __init__(self, database: sqlite3.Connection, number: int) -> None:
+        """Use `KnownRows.reading`."""
+        self._cursor = database.cursor()
+        self.number = number
+        self.tail: list[bytes] = []
+
+    def count(self, digest: bytes) -> tuple[int, bool]:
+        """Count a row; return the how many-th of its like it is, and whether it is new."""
+        present, known = self._cursor.execute(_COUNT, (digest, self.number)).fetchone()
+        if present <= known:
+            return present, False
+        self._cursor.execute("UPDATE rows SET known = ? WHERE digest = ?", (present, digest))
+        return present, True

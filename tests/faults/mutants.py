@@ -71,19 +71,19 @@ def _key_in_second_transaction() -> None:
     if "(SELECT id FROM stored)) IS TRUE" not in where:
         raise AssertionError("the statement is another one now")
     add_raw = f"{only_raw} SELECT id FROM stored"  # noqa: S608 - parts of our own statement
-    add_records = f"INSERT INTO processed_records {only_records} WHERE id = ANY($15::bigint[])"
+    add_records = f"INSERT INTO processed_records {only_records} WHERE id = ANY($18::bigint[])"
     # Each gets the parameters that it names, numbered anew.
-    for old, new in (("$3::", "$2::"), ("$5::", "$3::"), ("$12::", "$4::"), ("$13::", "$5::"), ("$14::", "$6::")):
+    renumbered = (("$3::", "$2::"), ("$5::", "$3::"), ("$14::", "$4::"), ("$15::", "$5::"), ("$16::", "$6::"))
+    for old, new in (*renumbered, ("$17::", "$7::"), ("$18::", "$8::")):
         add_records = add_records.replace(old, new, 1)
-    add_records = add_records.replace("$15::timestamptz", "$7::timestamptz").replace("$15::bigint", "$8::bigint")
 
     async def insert(
         self: store.Store, connection: asyncpg.Connection, numbered: Sequence[store._Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         given = store.add_events_parameters(self._rows(numbered), self._records(numbered, processed_at))
-        new = {row[0] for row in await connection.fetch(add_raw, *given[:11])}
+        new = {row[0] for row in await connection.fetch(add_raw, *given[:13])}
         failpoint("mutant.between_transactions")
-        of_records = [given[place] for place in (0, 2, 4, 11, 12, 13, 14)]
+        of_records = [given[place] for place in (0, 2, 4, 13, 14, 15, 16)]
         await connection.execute(add_records, *of_records, list(new))
         return {
             each.entry.event.event_id: Outcome(

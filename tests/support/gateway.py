@@ -78,7 +78,6 @@ class CacheTwin(Cache):
         super().__init__(None, seconds=1)
         self.queued: set[UUID] = set()
         self.kept: dict[UUID | int, Record] = {}
-        self.kept_sources: list[Source] | None = None
 
     async def record_of_event(self, event_id: UUID) -> Record | None:
         return self.kept.get(event_id)
@@ -89,17 +88,11 @@ class CacheTwin(Cache):
     async def is_queued(self, event_id: UUID) -> bool:
         return event_id in self.queued
 
-    async def sources(self) -> list[Source] | None:
-        return self.kept_sources
-
-    async def put_records(self, records: "list[Record]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
+    async def put_records(self, records: "list[Record]", *, epoch: str | None) -> None:  # type: ignore[override]  # a twin takes what the test hands it
         self.kept |= {record.event_id: record for record in records} | {record.id: record for record in records}
 
     async def put_queued(self, event_ids: "list[UUID]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
         self.queued |= set(event_ids)
-
-    async def put_sources(self, sources: "list[Source]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
-        self.kept_sources = list(sources)
 
 
 class Gateway(msgspec.Struct):

@@ -1,7 +1,11 @@
-"""The cache: records and sources in Redis or Valkey. A hint only: every call fails open, within its deadline."""
+"""The cache: records in Redis or Valkey. A hint only: every call fails open, within its deadline.
 
+What it holds is signed, so that a wrong cache is an empty one: see `shared.signing`.
+"""
+
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -11,106 +15,134 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from shared.contracts.record import Record, Source
+from shared.contracts.record import Record
 from shared.settings import RedisSettings
+from shared.signing import Signer
+from shared.tls import client_context
 
 T = TypeVar("T")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-_SOURCES_KEY: Final = "etlpay:sources"
-_SOURCES_SECONDS: Final = 5
 _RECORD_BYTES_MAX: Final = 64 * 1024
 _QUEUED: Final = b"queued"
 
 _encode = msgspec.json.encode
 _read_record = msgspec.json.Decoder(Record).decode
-_read_sources = msgspec.json.Decoder(list[Source]).decode
 
 
 class Cache:
-    """Reads answer None, and writes do nothing, when the cache is away, slow, or holds what cannot be read."""
+    """Reads answer None, and writes do nothing, when the cache is away, slow, or holds what is not ours.
 
-    def __init__(self, redis: Redis | None, *, seconds: int) -> None:
-        """`seconds` is how long a record is kept; without a `redis` the cache is always empty."""
+    So it is, too, until `turn_to` has told of which ledger it speaks.
+    """
+
+    def __init__(
+        self, redis: Redis | None, *, seconds: int, key: str = "", clock: Callable[[], float] = time.time
+    ) -> None:
+        """`seconds` is how long an entry is kept; without a `redis` the cache is always empty."""
         self._redis = redis
         self._seconds = seconds
+        self._key = key
+        self._clock = clock
+        self._signer: Signer | None = None
+        self.epoch: str | None = None
         self.present = redis is not None
 
     @classmethod
     def connect(cls, settings: RedisSettings) -> Self:
-        """Return the cache that the settings name; it connects at the first call."""
-        if not settings.redis_url:
+        """Return the cache that the settings name; it connects at the first call.
+
+        Raises:
+            FatalError: the TLS files cannot be used.
+        """
+        key = settings.cache_key.get_secret_value()
+        if settings.redis_url and not key:
+            log.warning("the cache is not used: what it holds could be anybody's; set ETLPAY_CACHE_KEY_FILE")
+        if not (settings.redis_url and key):
             return cls(None, seconds=settings.cache_seconds)
         redis = Redis.from_url(
             settings.redis_url,
+            password=settings.redis_password.get_secret_value() or None,
             socket_timeout=settings.redis_seconds_max,
             socket_connect_timeout=settings.redis_seconds_max,
             retry=Retry(NoBackoff(), 0),
+            **_tls_options(settings),
         )
-        return cls(redis, seconds=settings.cache_seconds)
+        return cls(redis, seconds=settings.cache_seconds, key=key)
+
+    def turn_to(self, epoch: str | None) -> None:
+        """Speak of the ledger of this epoch (see `shared.postgres.LEDGER_EPOCH`) from now on; None: it is not known."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._signer = Signer(self._key, epoch) if epoch is not None and self._redis is not None else None
 
     async def record_of_event(self, event_id: UUID) -> Record | None:
         """Return the record of an event."""
         found = await self._get(f"etlpay:event:{event_id}")
-        return None if found is None or found == _QUEUED else _readable(_read_record, found)
+        return None if found is None or found == _QUEUED else _readable(found)
 
     async def record(self, record_id: int) -> Record | None:
         """Return a record by its id."""
         found = await self._get(f"etlpay:record:{record_id}")
-        return None if found is None else _readable(_read_record, found)
+        return None if found is None else _readable(found)
 
     async def is_queued(self, event_id: UUID) -> bool:
         """Return True where the event was noted as handed to the queue and not yet as stored."""
         return await self._get(f"etlpay:event:{event_id}") == _QUEUED
 
-    async def sources(self) -> list[Source] | None:
-        """Return every source."""
-        found = await self._get(_SOURCES_KEY)
-        return None if found is None else _readable(_read_sources, found)
+    async def put_records(self, records: Sequence[Record], *, epoch: str | None) -> None:
+        """Keep records, under their event's id and their own.
 
-    async def put_records(self, records: Sequence[Record]) -> None:
-        """Keep fresh records, under their event's id and their own."""
-        if self._redis is None:
+        `epoch` is the cache's from *before* the ledger was asked for them, or told of them: where that is another one
+        by now, they may be of a ledger that is no more, and are left out.
+        """
+        if self._redis is None or self._signer is None or epoch != self.epoch:
             return
+        expires_at = self._expiry()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for record in records:
                 value = _encode(record)
                 if len(value) <= _RECORD_BYTES_MAX:
-                    pipeline.set(f"etlpay:event:{record.event_id}", value, ex=self._seconds)
-                    pipeline.set(f"etlpay:record:{record.id}", value, ex=self._seconds)
+                    for name in (f"etlpay:event:{record.event_id}", f"etlpay:record:{record.id}"):
+                        pipeline.set(name, self._signer.sign(name, value, expires_at=expires_at), ex=self._seconds)
             await self._attempt(pipeline.execute())
 
     async def put_queued(self, event_ids: Sequence[UUID]) -> None:
         """Note that events were handed to the queue; never over a record that is there already."""
-        if self._redis is None:
+        if self._redis is None or self._signer is None:
             return
+        expires_at = self._expiry()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for event_id in event_ids:
-                pipeline.set(f"etlpay:event:{event_id}", _QUEUED, ex=self._seconds, nx=True)
+                name = f"etlpay:event:{event_id}"
+                entry = self._signer.sign(name, _QUEUED, expires_at=expires_at)
+                pipeline.set(name, entry, ex=self._seconds, nx=True)
             await self._attempt(pipeline.execute())
 
-    async def put_sources(self, sources: Sequence[Source]) -> None:
-        """Keep the list of sources for a few seconds."""
+    async def look(self) -> None:
+        """Find out whether the cache is `present`."""
         if self._redis is not None:
-            await self._attempt(self._redis.set(_SOURCES_KEY, _encode(sources), ex=_SOURCES_SECONDS))
-
-    async def forget_sources(self) -> None:
-        """Drop the list of sources: there is a new one."""
-        if self._redis is not None:
-            await self._attempt(self._redis.delete(_SOURCES_KEY))
+            await self._attempt(self._redis.ping())
 
     async def close(self) -> None:
         """Give the connections back."""
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _get(self, key: str) -> bytes | None:
-        if self._redis is None:
+    async def _get(self, name: str) -> bytes | None:
+        """Return what one of us has written under a name; what it means follows from the name and from nothing else."""
+        if self._redis is None or self._signer is None:
             return None
         # Without decode_responses the client answers bytes; its types do not say so.
-        found = await self._attempt(self._redis.get(key))
-        return found if isinstance(found, bytes) else None
+        found = await self._attempt(self._redis.get(name))
+        # The ledger may have become another one meanwhile.
+        if self._signer is None or not isinstance(found, bytes):
+            return None
+        return self._signer.verified(name, found, at=int(self._clock()))
+
+    def _expiry(self) -> int:
+        return int(self._clock()) + self._seconds
 
     async def _attempt(self, call: Awaitable[T]) -> T | None:
         try:
@@ -123,8 +155,22 @@ class Cache:
         return answer
 
 
-def _readable(read: Callable[[bytes], T], found: bytes) -> T | None:
+def _readable(found: bytes) -> Record | None:
+    """Return the record; None where another release of ours has written it, in another shape."""
     try:
-        return read(found)
+        return _read_record(found)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _tls_options(settings: RedisSettings) -> dict[str, Any]:
+    """Return how the client library speaks TLS. Raises FatalError where the files cannot be used."""
+    files = settings.redis_tls
+    if client_context(files) is None:
+        return {}
+    return {
+        "ssl_ca_certs": files.ca_file,
+        "ssl_certfile": files.cert_file or None,
+        "ssl_keyfile": files.key_file or None,
+        "ssl_check_hostname": True,
+    }

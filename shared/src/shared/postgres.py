@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 import asyncpg
 
 from shared.settings import PostgresSettings
+from shared.tls import client_context
 
 # What asking PostgreSQL may end with.
 POSTGRES_ERRORS: Final = (
@@ -19,6 +20,13 @@ POSTGRES_ERRORS: Final = (
     OSError,
     TimeoutError,
 )
+
+# SQL for a text that any restore changes: a dump makes the tables anew, and with them the names of their files; a copy
+# of the files, or a moment in the past, is reached by starting a server; and another server has started at another
+# moment. What does not change it (a role's own deletions) leaves the ids of records in use.
+LEDGER_EPOCH: Final = """concat_ws('/', extract(epoch FROM pg_postmaster_start_time()),
+    pg_relation_filenode(to_regclass('raw_events')), pg_relation_filenode(to_regclass('processed_records')),
+    (SELECT oid FROM pg_database WHERE datname = current_database()))"""
 
 _CONNECT_SECONDS_MAX: Final = 10.0
 _CLOSE_SECONDS_MAX: Final = 2.0
@@ -88,8 +96,14 @@ def connect_options(settings: PostgresSettings, *, name: str, server_settings: M
         settings: where PostgreSQL is, and the limits.
         name: what PostgreSQL calls the connections (`application_name`).
         server_settings: further settings of the session.
+
+    Raises:
+        FatalError: the TLS files cannot be used.
     """
+    context = client_context(settings.postgres_tls)
     return {
+        # Without an authority the URL decides, as libpq has it.
+        **({"ssl": context} if context else {}),
         "timeout": min(settings.postgres_seconds_max, _CONNECT_SECONDS_MAX),
         "command_timeout": settings.postgres_seconds_max + 1,
         "server_settings": {

@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from shared.setting_names import SETTING_NAMES
+from shared.tls import TlsFiles
 
 PREFIX: Final = "ETLPAY_"
 FILE_SUFFIX: Final = "_FILE"
@@ -144,12 +145,25 @@ class AmqpSettings(BaseModel):
         "amqp://guest@127.0.0.1:5672/", description="RabbitMQ with the virtual host of the lanes, without the password"
     )
     amqp_password: SecretStr = Field(SecretStr("guest"), description="password of the user in ETLPAY_AMQP_URL")
+    amqp_ca_file: str = Field("", description="authority of RabbitMQ's certificate, for amqps://; empty: the system's")
+    amqp_cert_file: str = Field("", description="certificate that is shown to RabbitMQ; empty: none")
+    amqp_key_file: str = Field("", description="private key of that certificate")
     amqp_heartbeat_seconds: PositiveInt = Field(10, description="heartbeat of AMQP connections")
     amqp_connect_seconds_max: PositiveFloat = Field(5.0, description="how long one attempt to connect may take")
     publish_seconds_max: PositiveFloat = Field(5.0, description="how long a publish may wait for its confirmation")
     publishes_in_flight_max: PositiveInt = Field(32, description="publishes that wait for their confirmation at once")
     receipt_seconds: PositiveFloat = Field(10.0, description="how often a door tells the ledger what it has counted")
     reconnect_seconds_max: PositiveFloat = Field(5.0, description="longest pause between two attempts to connect")
+
+    @property
+    def amqp_tls(self) -> TlsFiles:
+        """The files for TLS with RabbitMQ."""
+        return TlsFiles(self.amqp_ca_file, self.amqp_cert_file, self.amqp_key_file)
+
+    @model_validator(mode="after")
+    def _check_amqp_tls(self) -> Self:
+        _require_tls("ETLPAY_AMQP", self.amqp_tls, url=self.amqp_url, scheme="amqps")
+        return self
 
 
 class QueueBrokerSettings(AmqpSettings):
@@ -161,12 +175,30 @@ class QueueBrokerSettings(AmqpSettings):
     queue_amqp_password: SecretStr = Field(
         SecretStr(""), description="password of the user in ETLPAY_QUEUE_AMQP_URL, where that is set"
     )
+    queue_amqp_ca_file: str = Field("", description="as ETLPAY_AMQP_CA_FILE, of the broker in ETLPAY_QUEUE_AMQP_URL")
+    queue_amqp_cert_file: str = Field("", description="certificate that is shown to that broker; empty: none")
+    queue_amqp_key_file: str = Field("", description="private key of that certificate")
+
+    @model_validator(mode="after")
+    def _check_queue_amqp_tls(self) -> Self:
+        files = TlsFiles(self.queue_amqp_ca_file, self.queue_amqp_cert_file, self.queue_amqp_key_file)
+        _require_tls("ETLPAY_QUEUE_AMQP", files, url=self.queue_amqp_url, scheme="amqps")
+        return self
 
     def queue_broker(self) -> AmqpSettings:
-        """Return how to reach the broker of the foreign queues. Our own password goes to our own broker only."""
+        """Return how to reach the broker of the foreign queues.
+
+        Our own password, and our own certificate, go to our own broker only.
+        """
         ours = AmqpSettings(**{name: getattr(self, name) for name in AmqpSettings.model_fields})
         foreign = (
-            {"amqp_url": self.queue_amqp_url, "amqp_password": self.queue_amqp_password}
+            {
+                "amqp_url": self.queue_amqp_url,
+                "amqp_password": self.queue_amqp_password,
+                "amqp_ca_file": self.queue_amqp_ca_file,
+                "amqp_cert_file": self.queue_amqp_cert_file,
+                "amqp_key_file": self.queue_amqp_key_file,
+            }
             if self.queue_amqp_url
             else {"amqp_url": urlsplit(self.amqp_url)._replace(path="/").geturl()}
         )
@@ -200,25 +232,80 @@ class PostgresSettings(BaseModel):
 
     postgres_url: str = Field("postgresql://etlpay_reader@127.0.0.1:5432/etlpay", description="without the password")
     postgres_password: SecretStr = Field(SecretStr(""), description="password of the role in ETLPAY_POSTGRES_URL")
+    postgres_ca_file: str = Field(
+        "", description="authority that PostgreSQL's certificate must come from, with its name; empty: not checked"
+    )
+    postgres_cert_file: str = Field("", description="certificate that is shown to PostgreSQL; empty: none")
+    postgres_key_file: str = Field("", description="private key of that certificate")
     postgres_pool_max: PositiveInt = Field(8, description="connections at most")
     postgres_seconds_max: PositiveFloat = Field(10.0, description="how long one statement may take")
+
+    @property
+    def postgres_tls(self) -> TlsFiles:
+        """The files for TLS with PostgreSQL."""
+        return TlsFiles(self.postgres_ca_file, self.postgres_cert_file, self.postgres_key_file)
+
+    @model_validator(mode="after")
+    def _check_postgres_tls(self) -> Self:
+        _require_tls("ETLPAY_POSTGRES", self.postgres_tls)
+        return self
 
 
 class RedisSettings(BaseModel):
     """How to reach the cache, which is optional."""
 
     redis_url: str = Field("", description="redis://host:port/0; empty: no cache")
+    redis_password: SecretStr = Field(SecretStr(""), description="password of the cache; empty: none")
+    redis_ca_file: str = Field("", description="authority of Redis's certificate, for rediss://; empty: the system's")
+    redis_cert_file: str = Field("", description="certificate that is shown to Redis; empty: none")
+    redis_key_file: str = Field("", description="private key of that certificate")
     redis_seconds_max: PositiveFloat = Field(0.05, description="how long one call to the cache may take")
+    cache_key: SecretStr = Field(
+        SecretStr(""),
+        description="what entries of the cache are signed with, the same for gateway and processor; empty: no cache",
+    )
     cache_seconds: PositiveInt = Field(3600, description="how long the cache keeps a record")
+
+    @property
+    def redis_tls(self) -> TlsFiles:
+        """The files for TLS with Redis."""
+        return TlsFiles(self.redis_ca_file, self.redis_cert_file, self.redis_key_file)
+
+    @model_validator(mode="after")
+    def _check_redis_tls(self) -> Self:
+        _require_tls("ETLPAY_REDIS", self.redis_tls, url=self.redis_url, scheme="rediss")
+        return self
 
 
 class SubmissionSettings(BaseModel):
     """How the waiting channels reach the processor."""
 
     processor_target: str = Field("127.0.0.1:50052", description="gRPC target of the processor")
+    processor_token: SecretStr = Field(SecretStr(""), description="proves to the processor which service calls")
+    processor_ca_file: str = Field("", description="authority of the processor's certificate; empty: no TLS")
+    processor_cert_file: str = Field("", description="certificate that is shown to the processor; empty: none")
+    processor_key_file: str = Field("", description="private key of that certificate")
     process_seconds_max: PositiveFloat = Field(
         3.0, description="how long the processor may take to answer before the event goes over RabbitMQ"
     )
     fallback_to_queue: bool = Field(
         default=True, description="without the processor: publish and answer 202 / ACCEPTED; false: 503 / UNAVAILABLE"
     )
+
+    @property
+    def processor_tls(self) -> TlsFiles:
+        """The files for TLS with the processor."""
+        return TlsFiles(self.processor_ca_file, self.processor_cert_file, self.processor_key_file)
+
+    @model_validator(mode="after")
+    def _check_processor_tls(self) -> Self:
+        _require_tls("ETLPAY_PROCESSOR", self.processor_tls)
+        return self
+
+
+def _require_tls(name: str, files: TlsFiles, *, url: str = "", scheme: str = "") -> None:
+    """Refuse files that are not whole, or whose address would be spoken to in the clear. Raises ValueError."""
+    if problem := files.problem(name):
+        raise ValueError(problem)
+    if files.ca_file and scheme and urlsplit(url).scheme != scheme:
+        raise ValueError(f"{name}_CA_FILE needs an address in {name}_URL that begins with {scheme}://")

@@ -147,19 +147,17 @@ async def test_an_event_is_stored_or_queued_or_unknown(gateway: GatewayMaker) ->
         assert queued.json() == {"event_id": str(identify("s", "2")), "state": "queued"}
 
 
-async def test_sources_come_in_pages_and_the_whole_list_from_the_cache(gateway: GatewayMaker) -> None:
+async def test_sources_come_in_pages(gateway: GatewayMaker) -> None:
     async with gateway() as g:
         g.ledger.all_sources = [Source(id=number, name=f"s{number}", created_at=NOW) for number in (1, 2, 3)]
 
         page = (await g.client.get("/api/sources", params={"limit": "2"})).json()
         rest = (await g.client.get("/api/sources", params={"limit": "2", "cursor": page["next"]})).json()
         whole = (await g.client.get("/api/sources")).json()
-        g.ledger.away = True
-        cached = (await g.client.get("/api/sources")).json()
 
         assert [item["name"] for item in page["items"] + rest["items"]] == ["s1", "s2", "s3"]
         assert rest["next"] is None
-        assert whole == cached
+        assert whole["items"] == page["items"] + rest["items"]
         assert list(whole) == ["items", "next"]
         assert list(whole["items"][0]) == ["id", "name", "created_at"]
 
@@ -194,7 +192,7 @@ async def test_405_is_a_problem_that_names_what_is_allowed(gateway: GatewayMaker
 class BrokenCache(CacheTwin):
     """Fails as nothing should."""
 
-    async def sources(self) -> list[Source] | None:
+    async def record(self, record_id: int) -> Record | None:  # noqa: ARG002 - it never gets so far
         raise RuntimeError("a secret")
 
 
@@ -202,7 +200,7 @@ async def test_500_is_a_problem_that_tells_nothing(gateway: GatewayMaker) -> Non
     async with gateway() as g:
         g.cache.__class__ = BrokenCache
 
-        answer = await g.client.get("/api/sources")
+        answer = await g.client.get("/api/processed-records/1")
 
         assert answer.status_code == 500
         assert answer.headers["content-type"] == "application/problem+json"

@@ -19,13 +19,11 @@ class CacheTwin:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.sources_forgotten = 0
+        self.epochs: list[str | None] = []
 
-    async def put_records(self, records: Sequence[Record]) -> None:
+    async def put_records(self, records: Sequence[Record], *, epoch: str | None) -> None:
         self.records += records
-
-    async def forget_sources(self) -> None:
-        self.sources_forgotten += 1
+        self.epochs.append(epoch)
 
 
 async def stored(*events: Envelope) -> list[Outcome]:
@@ -44,7 +42,7 @@ async def test_a_fresh_record_is_written_as_the_gateway_will_read_it() -> None:
     feeder = CacheFeeder(cast("Cache", cache))
     outcomes = await stored(fresh)
 
-    feeder.feed([fresh], outcomes, sources_known=1)
+    feeder.feed([fresh], outcomes, epoch="e-1")
     await drain(feeder)
 
     (record,) = cache.records
@@ -62,7 +60,7 @@ async def test_a_failed_record_has_no_result() -> None:
     cache, broken = CacheTwin(), event(b"no JSON")
     feeder = CacheFeeder(cast("Cache", cache))
 
-    feeder.feed([broken], await stored(broken), sources_known=1)
+    feeder.feed([broken], await stored(broken), epoch="e-1")
     await drain(feeder)
 
     (record,) = cache.records
@@ -79,41 +77,38 @@ async def test_a_duplicate_or_a_conflict_is_no_news() -> None:
         msgspec.structs.replace(outcome, disposition=kind) for kind in (Disposition.DUPLICATE, Disposition.CONFLICT)
     ]
 
-    feeder.feed([again, again], known, sources_known=0)
+    feeder.feed([again, again], known, epoch="e-1")
     await drain(feeder)
 
     assert cache.records == []
-    assert cache.sources_forgotten == 0
 
 
-async def test_a_new_source_makes_the_list_of_sources_old_once() -> None:
-    cache, first = CacheTwin(), event()
+async def test_a_record_travels_with_the_epoch_of_before_it_was_stored() -> None:
+    cache, first, second = CacheTwin(), event(), event()
     feeder = CacheFeeder(cast("Cache", cache))
-    outcomes = await stored(first)
 
-    feeder.feed([first], outcomes, sources_known=1)
-    feeder.feed([first], outcomes, sources_known=1)
+    feeder.feed([first], await stored(first), epoch="before")
+    feeder.feed([second], await stored(second), epoch=None)
     await drain(feeder)
 
-    assert cache.sources_forgotten == 1
+    assert cache.epochs == ["before", None]
 
 
 async def test_a_backfill_is_left_out() -> None:
     cache, many = CacheTwin(), [event() for _ in range(201)]
     feeder = CacheFeeder(cast("Cache", cache))
 
-    feeder.feed(many, await stored(*many), sources_known=1)
+    feeder.feed(many, await stored(*many), epoch="e-1")
     await drain(feeder)
 
     assert cache.records == []
-    assert cache.sources_forgotten == 1
 
 
 async def test_a_large_record_is_left_out_beside_those_that_are_not() -> None:
     cache, small, large = CacheTwin(), event(b"{}"), event(b'{"fill": "%b"}' % (b"x" * 70_000))
     feeder = CacheFeeder(cast("Cache", cache))
 
-    feeder.feed([small, large], await stored(small, large), sources_known=0)
+    feeder.feed([small, large], await stored(small, large), epoch="e-1")
     await drain(feeder)
 
     assert [record.event_id for record in cache.records] == [small.event_id]
@@ -125,7 +120,7 @@ async def test_a_slow_cache_loses_records_and_holds_up_nobody() -> None:
     outcomes = await stored(fresh)
 
     for _ in range(1_000):
-        feeder.feed([fresh], outcomes, sources_known=1)
+        feeder.feed([fresh], outcomes, epoch="e-1")
 
     waiting_max = 16
     assert feeder._waiting.qsize() == waiting_max

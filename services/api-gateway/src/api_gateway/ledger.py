@@ -10,17 +10,18 @@ import msgspec
 import structlog
 
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
-from api_gateway.statements import AUDIT, PRESENT, RECORD, RECORD_OF_EVENT, SOURCES, RecordFilter, page_query
+from api_gateway.statements import AUDIT, RECORD, RECORD_OF_EVENT, SOURCES, RecordFilter, page_query
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, now
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record, Source
-from shared.postgres import POSTGRES_ERRORS, Pool
+from shared.postgres import LEDGER_EPOCH, POSTGRES_ERRORS, Pool
 from shared.settings import PostgresSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+_EPOCH: Final = f"SELECT {LEDGER_EPOCH} AS epoch"
 _NULL: Final = msgspec.Raw(b"null")
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
@@ -78,13 +79,13 @@ class Ledger:
         cursor = audit_cursor(AuditPosition(last["source"], Channel(last["channel"]))) if last else None
         return AuditPage(hour=hour, as_of=now(), items=items, next=cursor)
 
-    async def present(self) -> bool:
-        """Return whether PostgreSQL answers."""
+    async def epoch(self) -> str | None:
+        """Return which ledger answers, as `shared.postgres.LEDGER_EPOCH` tells them apart; None: PostgreSQL does not."""
         try:
-            await self._rows(PRESENT)
+            [row] = await self._rows(_EPOCH)
         except UnavailableError:
-            return False
-        return True
+            return None
+        return str(row["epoch"])
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -7,8 +7,6 @@ from api_gateway.paging import Position
 from shared.contracts.event import Channel
 from shared.contracts.outcome import RecordStatus
 
-PRESENT: Final = "SELECT 1"
-
 # Records with the attributes of their events; the body only where it is the result.
 _ENTRIES: Final = """
     SELECT record.id, record.raw_event_id, record.status, record.attempt, record.processed_at,

@@ -49,8 +49,11 @@ class Watch:
                     await stopping.wait()
 
     async def _look(self) -> None:
-        processor, rabbitmq, postgres = self._processing.connected, self._broker.ready, await self._postgres()
-        await self._cache.sources()
+        processor, rabbitmq, epoch = self._processing.connected, self._broker.ready, await self._epoch()
+        # Without a ledger nobody can tell of which one the cache speaks.
+        self._cache.turn_to(epoch)
+        await self._cache.look()
+        postgres = epoch is not None
         tell = self._readiness.set_optional
         tell("processor", present=processor)
         tell("postgres", present=postgres)
@@ -59,9 +62,9 @@ class Watch:
         intake = (processor and postgres) or (rabbitmq and self._fallback_to_queue)
         self._readiness.set(INTAKE, present=intake)
 
-    async def _postgres(self) -> bool:
+    async def _epoch(self) -> str | None:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS_MAX):
-                return await self._ledger.present()
+                return await self._ledger.epoch()
         except TimeoutError:
-            return False
+            return None

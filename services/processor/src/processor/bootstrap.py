@@ -9,6 +9,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2_grpc
 
 from processor.cache import CacheFeeder
+from processor.callers import Callers, open_callers
 from processor.consumer import settle_one_by_one, settle_receipt, settle_together
 from processor.database import Connections, check
 from processor.pipeline import Arrival, Pipeline, called, delivered
@@ -26,7 +27,7 @@ from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, 
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
-from shared.runtime.rpc_server import build_server
+from shared.runtime.rpc_server import build_server, listen
 from shared.wire import envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -37,18 +38,24 @@ _GRPC_GRACE_SECONDS: Final = 10.0
 
 
 async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
-    """Run the processor until `stopping`; then take nothing more, finish, settle and close."""
+    """Run the processor until `stopping`; then take nothing more, finish, settle and close.
+
+    Raises:
+        FatalError: anybody could hand events over, the certificates cannot be used, RabbitMQ does not let us in, or
+            PostgreSQL will never do.
+    """
+    callers = open_callers(settings, host=settings.processing_host)
     readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}")
     connections = await Connections.open(settings, name="etlpay-processor")
     cache = Cache.connect(settings)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
-            if await _ledger_is_ready(connections, stopping):
+            if await _ledger_is_ready(connections, cache, stopping):
                 watching = group.create_task(_watch(connections, cache, readiness, stopping))
                 keeping = group.create_task(_keep_receipts(settings, ReceiptBook(connections), stopping))
                 store = Store(connections, copy_events_min=settings.copy_events_min)
-                await _process(settings, store, CacheFeeder(cache), readiness, stopping)
+                await _process(settings, callers, store, CacheFeeder(cache), readiness, stopping)
                 await keeping
                 await watching
     finally:
@@ -57,7 +64,12 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
 
 
 async def _process(
-    settings: ProcessorSettings, store: Store, feeder: CacheFeeder, readiness: Readiness, stopping: asyncio.Event
+    settings: ProcessorSettings,
+    callers: Callers,
+    store: Store,
+    feeder: CacheFeeder,
+    readiness: Readiness,
+    stopping: asyncio.Event,
 ) -> None:
     """Open both doors on one pipeline. Doors close first, then what they took is written, then the rest goes."""
     pipeline = Pipeline(store, feeder)
@@ -84,7 +96,7 @@ async def _process(
     # The caller has gathered, and waits: looking for more took 28 turns of the loop a batch of 31, 32.5 microseconds of
     # CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the lanes wait for one another:
     # without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
-    door = ProcessingDoor(called(partial(batcher.submit, at_once=True)))
+    door = ProcessingDoor(called(partial(batcher.submit, at_once=True)), callers)
     server, health_servicer = _build_server(settings, door)
     async with asyncio.TaskGroup() as group:
         feeding = group.create_task(feeder.run())
@@ -134,16 +146,16 @@ def _build_server(
     add_ProcessingServicer_to_server(door, server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    server.add_insecure_port(f"{settings.processing_host}:{settings.processing_port}")
+    listen(server, f"{settings.processing_host}:{settings.processing_port}", settings)
     return server, health_servicer
 
 
-async def _ledger_is_ready(connections: Connections, stopping: asyncio.Event) -> bool:
+async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asyncio.Event) -> bool:
     """Wait for a ledger that can be written before anything is taken; return False when asked to stop meanwhile."""
     told = ""
     while not stopping.is_set():
         try:
-            await check(connections)
+            cache.turn_to(await check(connections))
         except RetryableError as error:
             if str(error) != told:
                 log.warning("waiting for the ledger; nothing is taken yet", reason=str(error))
@@ -155,12 +167,13 @@ async def _ledger_is_ready(connections: Connections, stopping: asyncio.Event) ->
 
 
 async def _watch(connections: Connections, cache: Cache, readiness: Readiness, stopping: asyncio.Event) -> None:
-    """Keep /readyz true to the ledger."""
+    """Keep /readyz, and what the cache may speak of, true to the ledger."""
     while not stopping.is_set():
         try:
             async with asyncio.timeout(_WATCH_SECONDS):
-                await check(connections)
+                cache.turn_to(await check(connections))
         except (RetryableError, TimeoutError):
+            cache.turn_to(None)
             readiness.set(_POSTGRES, present=False)
         else:
             readiness.set(_POSTGRES, present=True)

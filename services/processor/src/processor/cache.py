@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,21 +21,29 @@ _BODY_BYTES_MAX = 64 * 1024
 _NULL = msgspec.Raw(b"null")
 
 
+class _Portion(NamedTuple):
+    records: list[Record]
+    epoch: str | None
+
+
 class CacheFeeder:
     """Takes stored batches without waiting and writes their records to the cache; what does not fit is left out."""
 
     def __init__(self, cache: Cache) -> None:
         """Run `run` beside the pipeline."""
         self._cache = cache
-        self._waiting: asyncio.Queue[tuple[list[Record], bool] | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
-        self._sources_known = 0
+        self._waiting: asyncio.Queue[_Portion | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
 
-    def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, sources_known: int) -> None:
+    @property
+    def epoch(self) -> str | None:
+        """The epoch of the ledger as it is known now: to be asked for before a batch is stored."""
+        return self._cache.epoch
+
+    def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, epoch: str | None) -> None:
         """Note what a batch stored. A large batch is backfill that nobody waits to read: it is left out.
 
         So is a large record. Both are read from the ledger.
         """
-        new_source, self._sources_known = sources_known > self._sources_known, sources_known
         stored = [
             (event, outcome)
             for event, outcome in zip(events, outcomes, strict=True)
@@ -42,21 +51,16 @@ class CacheFeeder:
         ]
         if self._waiting.full() or len(stored) > _RECORDS_PER_BATCH_MAX:
             UNCACHED.inc(len(stored))
-            stored = []
+            return
         small = [pair for pair in stored if len(pair[0].body) <= _BODY_BYTES_MAX]
         UNCACHED.inc(len(stored) - len(small))
-        stored = small
-        if (stored or new_source) and not self._waiting.full():
-            self._waiting.put_nowait(([_record(event, outcome) for event, outcome in stored], new_source))
+        if small:
+            self._waiting.put_nowait(_Portion([_record(event, outcome) for event, outcome in small], epoch))
 
     async def run(self) -> None:
         """Write portions until `close`."""
         while (portion := await self._waiting.get()) is not None:
-            records, new_source = portion
-            if new_source:
-                await self._cache.forget_sources()
-            if records:
-                await self._cache.put_records(records)
+            await self._cache.put_records(portion.records, epoch=portion.epoch)
 
     async def close(self) -> None:
         """Let `run` return after what is waiting."""

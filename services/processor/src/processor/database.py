@@ -85,8 +85,8 @@ def classified(error: Exception) -> EtlPayError:
     return FatalError(f"PostgreSQL will not do it (SQLSTATE {sqlstate})")
 
 
-async def check(connections: Connections) -> None:
-    """Return when the ledger is there, durable, writable and of the schema that this code writes.
+async def check(connections: Connections) -> str:
+    """Return the ledger's epoch when it is there, durable, writable and of the schema that this code writes.
 
     Raises:
         UnavailableError: not (yet); try again. FatalError: it never will be by waiting.
@@ -105,3 +105,4 @@ async def check(connections: Connections) -> None:
         raise UnavailableError("this role may not write the ledger: a grant is missing")
     if found["revision"] != REVISION:
         raise UnavailableError("the ledger's schema is of another version; run the migrations")
+    return str(found["epoch"])

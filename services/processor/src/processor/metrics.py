@@ -20,6 +20,9 @@ _SIZES = Histogram(
 FAILURES = Counter(
     "etlpay_processor_batch_failures_total", "Batches that were not committed, by what is done", ["kind"]
 )
+REFUSED_CALLS = Counter(
+    "etlpay_processor_refused_calls_total", "Calls refused: without a valid token, or for another's channel", ["reason"]
+)
 UNCACHED = Counter("etlpay_processor_uncached_records_total", "Records that the cache did not get: it was slow or away")
 
 

@@ -34,6 +34,7 @@ class Pipeline:
     async def write(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
         began = time.perf_counter()
+        epoch = self._cache.epoch
         entries = [Entry(each.event, transform(each.event), each.acknowledged) for each in arrivals]
         try:
             outcomes = await self._store.write(entries, processed_at=now())
@@ -41,7 +42,7 @@ class Pipeline:
             FAILURES.labels(type(error).__name__).inc()
             raise
         count_batch(outcomes, seconds=time.perf_counter() - began)
-        self._cache.feed([each.event for each in arrivals], outcomes, sources_known=self._store.sources_known)
+        self._cache.feed([each.event for each in arrivals], outcomes, epoch=epoch)
         return outcomes
 
 

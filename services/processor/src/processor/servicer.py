@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import grpc
 import grpc.aio
 
+from processor.callers import Caller, Callers
 from processor.database import make_id
 from shared.contracts.errors import OverloadedError, PermanentError, RetryableError
 from shared.contracts.event import Envelope
@@ -24,24 +25,39 @@ class _Refusal(NamedTuple):
     details: str
 
 
-class ProcessingDoor(ProcessingServicer):
-    """Answers after the commit. A caller that goes away does not stop the batch its events are in."""
+_STRANGER: Final = _Refusal(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed")
+_OTHER_CHANNEL: Final = _Refusal(grpc.StatusCode.PERMISSION_DENIED, "an event is of another service's channel")
 
-    def __init__(self, submit: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]) -> None:
+
+class ProcessingDoor(ProcessingServicer):
+    """Answers after the commit. A caller that goes away does not stop the batch its events are in.
+
+    Who calls is asked once a stream: batches follow one another on it.
+    """
+
+    def __init__(self, submit: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]], callers: Callers) -> None:
         """`submit` is the batcher's."""
         self._submit = submit
+        self._callers = callers
         self._waiting: set[asyncio.Task[object]] = set()
         self._draining = False
 
     async def Process(self, _requests: object, context: _Context) -> None:  # noqa: N802 - the name in the proto
         """Store batch after batch; see protos/processing.proto."""
+        caller = self._callers.identify(context.invocation_metadata() or ())
+        if caller is None:
+            self._callers.note_refusal("token", peer=context.peer())
+            await context.abort(*_STRANGER)
+            return
         # The first is read also where nothing more is: a call of its own, as older doors make it, is a stream of one.
         request: object = await context.read()
         while isinstance(request, pb.EventBatch):
-            answer = await self._store(request)
+            answer = await self._store(request, caller)
             # Else the last batch of each stream stays in memory for as long as the next one takes to come.
             del request
             if isinstance(answer, _Refusal):
+                if answer is _OTHER_CHANNEL:
+                    self._callers.note_refusal("channel", peer=context.peer())
                 # Not where the batch is at hand: what an aborted call holds stays until Python looks for garbage.
                 await context.abort(answer.code, answer.details)
             await context.write(answer)
@@ -69,10 +85,13 @@ class ProcessingDoor(ProcessingServicer):
         finally:
             self._waiting.discard(task)
 
-    async def _store(self, request: pb.EventBatch) -> pb.OutcomeBatch | _Refusal:
+    async def _store(self, request: pb.EventBatch, caller: Caller) -> pb.OutcomeBatch | _Refusal:
         failpoint("processor.called")
         try:
-            outcomes = await self._submit(read_batch(request, make_id=make_id))
+            events = read_batch(request, make_id=make_id)
+            if not caller.may_send(events):
+                return _OTHER_CHANNEL
+            outcomes = await self._submit(events)
             failpoint("processor.before_answer")
             return outcome_message(outcomes)
         except PermanentError as error:

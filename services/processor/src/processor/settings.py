@@ -1,13 +1,25 @@
 """What the processor and its migrations can be told."""
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, SecretStr
 
 from shared.batching import BatchLimits
 from shared.runtime.rpc_server import RpcServerSettings
-from shared.settings import AmqpSettings, PostgresSettings, RedisSettings, ServiceSettings
+from shared.settings import AmqpSettings, PostgresSettings, RedisSettings, ServiceSettings, TlsSettings
 
 
-class ProcessorSettings(ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, RpcServerSettings):
+class CallerSettings(BaseModel):
+    """Who may call Processing.Process. Where one of these is set, every call needs one of them."""
+
+    api_gateway_token: SecretStr = Field(SecretStr(""), description="what api-gateway presents to the processor")
+    grpc_ingest_token: SecretStr = Field(SecretStr(""), description="what grpc-ingest presents to the processor")
+    operator_token: SecretStr = Field(
+        SecretStr(""), description="what a service started by hand presents to the processor, for events of any channel"
+    )
+
+
+class ProcessorSettings(
+    ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, RpcServerSettings, CallerSettings, TlsSettings
+):
     """Settings of `python -m processor`."""
 
     ops_port: int = Field(9104, description="port of /livez, /readyz and /metrics; 0: off")

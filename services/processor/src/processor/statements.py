@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from shared.postgres import LEDGER_EPOCH
+
 ADD_SOURCES: Final = "INSERT INTO ingestion_sources (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NOTHING"
 FIND_SOURCES: Final = "SELECT name, id FROM ingestion_sources WHERE name = ANY($1::text[])"
 
@@ -70,7 +72,7 @@ ADD_RECEIPT: Final = """
 
 # The grants are asked for as well: a processor that lost one would take deliveries, end at the first that it writes,
 # and begin anew, until innocent messages had been delivered too often.
-CHECK_LEDGER: Final = """
+CHECK_LEDGER: Final = f"""
     SELECT current_setting('fsync') = 'on' AS fsync,
            current_setting('synchronous_commit') <> 'off' AS synchronous_commit,
            NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
@@ -78,5 +80,6 @@ CHECK_LEDGER: Final = """
             FROM unnest(ARRAY['ingestion_sources', 'raw_events', 'processed_records', 'conflicts', 'settlements',
                               'receipts']) AS name)
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
-           (SELECT version_num FROM alembic_version) AS revision
+           (SELECT version_num FROM alembic_version) AS revision,
+           {LEDGER_EPOCH} AS epoch
 """

@@ -98,11 +98,6 @@ class Store:
                 return [stored[entry.event.event_id] for entry in entries]
             return await self._resolve(connection, entries, stored)
 
-    @property
-    def sources_known(self) -> int:
-        """How many sources this store has written for; it grows when a new one appears."""
-        return len(self._source_ids)
-
     async def _store(
         self, connection: asyncpg.Connection, numbered: Sequence[_Numbered], processed_at: datetime
     ) -> dict[UUID, Outcome]:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from shared.contracts.errors import FatalError
 from shared.settings import AmqpSettings
+from shared.tls import client_context
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -184,11 +185,12 @@ async def open_session(settings: AmqpSettings, name: str) -> AsyncIterator[Sessi
     """Open a connection for one session, and close it. `keep_session` is for those that need one for ever.
 
     Raises:
-        FatalError: the broker is too old to keep what it confirms.
+        FatalError: the broker is too old to keep what it confirms, or the TLS files cannot be used.
     """
     url = URL(settings.amqp_url).with_password(settings.amqp_password.get_secret_value())
     connection = await aio_pika.connect(
         url.update_query(heartbeat=str(settings.amqp_heartbeat_seconds)),
+        ssl_context=client_context(settings.amqp_tls),
         timeout=settings.amqp_connect_seconds_max,
         client_properties={"connection_name": name},
     )

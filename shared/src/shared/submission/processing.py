@@ -1,12 +1,14 @@
 """The processor's gRPC door, as its callers see it."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from time import monotonic
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
+import structlog
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
 from shared.contracts.event import Envelope
@@ -14,13 +16,33 @@ from shared.contracts.outcome import Outcome
 from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import ProcessingStub
 from shared.settings import SubmissionSettings
+from shared.tls import read_files
 from shared.wire import batch_message, read_outcomes
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 # A stream stays with the replica that it was opened to, and servers end connections: so none gets old.
 _STREAM_SECONDS_MAX: Final = 10.0
 # A processor that drains ends its streams; a batch that met several such ends goes over RabbitMQ.
 _STREAMS_TRIED_MAX: Final = 3
+# The processor takes no batch of a caller whom it does not know, or whose channel it is not.
+_NOT_LET_IN: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+# One that does not let us in counts as away for so long: whoever asks whether we are ready is told so.
+_REFUSED_SECONDS: Final = 5.0
+_TELL_SECONDS: Final = 60.0
+_OPTIONS: Final = (
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
+    # A frozen processor is noticed by its silence, and one that comes back is found within two seconds.
+    ("grpc.keepalive_time_ms", 3_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
 
 _Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EventBatch, pb.OutcomeBatch]
 
@@ -50,25 +72,14 @@ class GrpcProcessing:
     """
 
     def __init__(self, settings: SubmissionSettings) -> None:
-        """Connect lazily; `close` when done."""
+        """Connect lazily; `close` when done. Raises FatalError where the TLS files cannot be read."""
         self._seconds_max = settings.process_seconds_max
-        self._grpc_channel = grpc.aio.insecure_channel(
-            settings.processor_target,
-            options=(
-                ("grpc.lb_policy_name", "round_robin"),
-                ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-                ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-                # A frozen processor is noticed by its silence, and one that comes back is found within two seconds.
-                ("grpc.keepalive_time_ms", 3_000),
-                ("grpc.keepalive_timeout_ms", 2_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.max_pings_without_data", 0),
-                ("grpc.initial_reconnect_backoff_ms", 200),
-                ("grpc.max_reconnect_backoff_ms", 2_000),
-            ),
-        )
+        self._grpc_channel = _open_channel(settings)
         self._stub = ProcessingStub(self._grpc_channel)
+        token = settings.processor_token.get_secret_value()
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._idle: list[_Stream] = []
+        self._refused_at = self._told_at = -math.inf
 
     async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
         """See `Processing`."""
@@ -80,14 +91,17 @@ class GrpcProcessing:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 raise OverloadedError("the processor is busy") from error
+            if error.code() in _NOT_LET_IN:
+                self._note_refusal()
+                raise UnavailableError("the processor does not let this service in") from error
             raise OutcomeUnknownError("the processor did not confirm it") from error
         return read_outcomes(answer)
 
     @property
     def connected(self) -> bool:
-        """True while the processor can be reached; asking also makes an idle channel connect."""
+        """True while the processor can be reached and lets us in; asking also makes an idle channel connect."""
         state = self._grpc_channel.get_state(try_to_connect=True)
-        return state is grpc.ChannelConnectivity.READY
+        return state is grpc.ChannelConnectivity.READY and monotonic() - self._refused_at >= _REFUSED_SECONDS
 
     async def close(self) -> None:
         """End the channel; batches in flight get two seconds."""
@@ -121,13 +135,28 @@ class GrpcProcessing:
             if not (_is_old(stream) or stream.call.done()):
                 return stream
             stream.call.cancel()
-        return _Stream(self._stub.Process(), monotonic())
+        return _Stream(self._stub.Process(metadata=self._metadata), monotonic())
 
     def _give_back(self, stream: _Stream) -> None:
         """Keep a stream for the next batch; those that nobody needed for long are below it, and end."""
         self._idle.append(stream)
         while self._idle and _is_old(self._idle[0]):
             self._idle.pop(0).call.cancel()
+
+    def _note_refusal(self) -> None:
+        """Remember, and tell once a minute at most, that the processor does not let us in."""
+        self._refused_at = monotonic()
+        if self._refused_at - self._told_at >= _TELL_SECONDS:
+            self._told_at = self._refused_at
+            log.error("the processor does not let this service in: is ETLPAY_PROCESSOR_TOKEN the one that it knows?")
+
+
+def _open_channel(settings: SubmissionSettings) -> grpc.aio.Channel:
+    files = read_files(settings.processor_tls)
+    if files is None:
+        return grpc.aio.insecure_channel(settings.processor_target, options=_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(files.ca, files.key, files.cert)
+    return grpc.aio.secure_channel(settings.processor_target, credentials, options=_OPTIONS)
 
 
 def _is_old(stream: _Stream) -> bool:

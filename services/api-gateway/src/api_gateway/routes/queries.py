@@ -98,13 +98,7 @@ class Queries:
     async def sources(self, query: SourceQuery) -> SourcePage:
         """Return a page of sources."""
         after = _position(read_source_cursor, query.cursor)
-        whole = after is None and query.limit == _SOURCES_MAX
-        if whole and (known := await self._cache.sources()) is not None:
-            return SourcePage(known, None)
-        page = await self._ledger.sources(after=after or 0, limit=query.limit)
-        if whole and page.items and page.next is None:
-            await self._cache.put_sources(page.items)
-        return page
+        return await self._ledger.sources(after=after or 0, limit=query.limit)
 
     async def records(self, query: RecordQuery) -> RecordPage:
         """Return a page of records."""
@@ -116,19 +110,21 @@ class Queries:
         record = await self._cache.record(record_id)
         if record is not None and record.id == record_id:
             return record
+        epoch = self._cache.epoch
         record = await self._ledger.record(record_id)
         if record is None:
             raise RefusalError(NOT_FOUND, "There is no record with this id.")
-        await self._cache.put_records([record])
+        await self._cache.put_records([record], epoch=epoch)
         return record
 
     async def event(self, event_id: UUID) -> EventState:
         """Return where an event is. Raises RefusalError (not found)."""
         record = await self._cache.record_of_event(event_id)
         if record is None or record.event_id != event_id:
+            epoch = self._cache.epoch
             record = await self._ledger.record_of_event(event_id)
             if record is not None:
-                await self._cache.put_records([record])
+                await self._cache.put_records([record], epoch=epoch)
         if record is not None:
             return EventState(event_id=event_id, state="stored", record=record)
         if await self._cache.is_queued(event_id):

@@ -66,7 +66,7 @@ def test_a_port_is_published_on_this_machine_only(containers: dict[str, dict[str
     published = [binding["HostIp"] for bindings in ports.values() for binding in bindings or ()]
 
     assert set(published) <= {"127.0.0.1"}
-    assert bool(published) == (name in {"api-gateway", "grpc-ingest", "postgres", "redis", "rabbitmq"})
+    assert bool(published) == (name in {"api-gateway", "grpc-ingest", "postgres", "rabbitmq"})
 
 
 @pytest.mark.parametrize("name", ["grpc-ingest", "file-watcher", "queue-consumer"])
@@ -113,12 +113,22 @@ def test_an_image_holds_its_own_service_and_what_that_needs(
 @pytest.mark.parametrize(
     ("name", "secrets"),
     [
-        ("api-gateway", {"amqp_password", "postgres_password"}),
-        ("grpc-ingest", {"amqp_password"}),
+        (
+            "api-gateway",
+            {"amqp_password", "postgres_password", "processor_token", "redis_password", "cache_key"},
+        ),
+        ("grpc-ingest", {"amqp_password", "processor_token"}),
         ("file-watcher", {"amqp_password"}),
         ("queue-consumer", {"amqp_password"}),
-        ("processor", {"amqp_password", "postgres_password"}),
+        (
+            "processor",
+            {
+                *("amqp_password", "postgres_password", "redis_password", "cache_key"),
+                *("api_gateway_token", "grpc_ingest_token", "operator_token"),
+            },
+        ),
         ("postgres", {"owner_password"}),
+        ("redis", {"redis.conf", "redis_password"}),
         ("rabbitmq", {"definitions.json"}),
     ],
 )
@@ -140,7 +150,7 @@ def test_only_who_uses_the_ledger_has_a_role_there_and_no_variable_holds_a_passw
 
     url = environment.get("ETLPAY_POSTGRES_URL", "")
     assert url.startswith(f"postgresql://{roles[name]}@") if name in roles else not url
-    assert [each for each in environment if each.endswith("_PASSWORD")] == []
+    assert [each for each in environment if each.endswith(("_PASSWORD", "_TOKEN", "_KEY"))] == []
 
 
 def addresses_of(container: dict[str, Any]) -> list[str]:

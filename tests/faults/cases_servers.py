@@ -297,15 +297,16 @@ async def _poison_cache(context: Context) -> bool:
                 poisoned += 1
                 if poisoned >= (turn + 1) * _POISONED_KEYS:
                     break
-            await client.delete("etlpay:sources")
-            await client.lpush("etlpay:sources", "a list where a string should be")
+            await client.delete("etlpay:record:1")
+            await client.lpush("etlpay:record:1", "a list where a string should be")
             await asyncio.sleep(0.5)
         await client.flushall()
     return poisoned > 0
 
 
 def _cache(world: World) -> redis.asyncio.Redis:
-    return redis.asyncio.Redis(host=HOST, port=world.ports["redis"], socket_timeout=5)
+    password = world.layout.read_secret("redis/redis_password")
+    return redis.asyncio.Redis(host=HOST, port=world.ports["redis"], password=password, socket_timeout=5)
 
 
 async def _fill_cache(context: Context) -> bool:

@@ -106,11 +106,12 @@ class Containers:
         ).encode()
 
     async def secrets(self) -> set[bytes]:
-        """Return every password of this stack, out of the volumes in which they lie."""
+        """Return every secret of this stack, out of the volumes in which they lie."""
         printed = await self.compose(
             "run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "provision", "-c",
             "import pathlib\n"
-            "for path in pathlib.Path('/secrets').rglob('*password*'): print(path.read_text().strip())",
+            "for kind in ('*password', '*token', '*key'):\n"
+            "    for path in pathlib.Path('/secrets').rglob(kind): print(path.read_text().strip())",
         )  # fmt: skip
         return {secret.encode() for secret in printed.split()}
 

@@ -143,9 +143,10 @@ class World:
         return self.children[service].disturbed_since(moment)
 
     def secrets(self) -> Iterator[str]:
-        """Yield every password of this world."""
-        for path in self.layout.secrets.rglob("*password*"):
-            yield path.read_text().strip()
+        """Yield every secret of this world."""
+        for kind in ("*password", "*token", "*key"):
+            for path in self.layout.secrets.rglob(kind):
+                yield path.read_text().strip()
 
     async def arm(self, service: str, specification: str) -> Fault:
         """Restart a service so that it fails once at the given place."""

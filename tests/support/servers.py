@@ -114,7 +114,7 @@ def _local_servers(folder: Path) -> Iterator[Servers]:
             owner_password=layout.read_secret("postgres/owner_password"),
             amqp_host="127.0.0.1",
             amqp_port=known.ports["amqp"],
-            redis_url=f"redis://127.0.0.1:{known.ports['redis']}/0",
+            redis_url=f"redis://:{layout.read_secret('redis/redis_password')}@127.0.0.1:{known.ports['redis']}/0",
             secrets=layout.secrets,
         )
     finally:

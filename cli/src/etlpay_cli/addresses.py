@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -16,15 +16,27 @@ if TYPE_CHECKING:
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """The passwords of those outside the services: a producer, a reader, the operator."""
+    """The secrets of those outside the services: a producer, a reader, the operator. A stack of before lacks some."""
 
     producer_password: str
     reader_password: str
     operator_password: str
+    redis_password: str = ""
+    processor_token: str = ""
+    cache_key: str = ""
+
+    @classmethod
+    def of_folder(cls, secrets: Mapping[str, str]) -> Self:
+        """Return what is in the operator's folder of secrets, given by the names of its files."""
+        names = {name: name for name in cls.__struct_fields__} | {"operator_password": "amqp_password"}
+        return cls(**{name: secrets[file] for name, file in names.items() if file in secrets})
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """The doors of the stack. `amqp` is a foreign producer's, `postgres` the reader's; both hold a password."""
+    """The doors of the stack. `amqp` is a foreign producer's, `postgres` the reader's; they hold passwords.
+
+    `redis` holds one too, and is empty where the cache is not reached from this machine.
+    """
 
     mode: Mode
     http: str
@@ -38,23 +50,22 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 def addresses(mode: Mode, layout: Layout, ports: Mapping[str, int], credentials: Credentials) -> Addresses:
     """Return the doors of a stack."""
     reader = f"{READER_ROLE}:{credentials.reader_password}"
+    cache = f":{credentials.redis_password}@" if credentials.redis_password else ""
     return Addresses(
         mode=mode,
         http=f"http://{HOST}:{ports['http']}",
         grpc=f"{HOST}:{ports['grpc']}",
         amqp=f"amqp://producer:{credentials.producer_password}@{HOST}:{ports['amqp']}/",
         postgres=f"postgresql://{reader}@{HOST}:{ports['postgres']}/{DATABASE}",
-        redis=f"redis://{HOST}:{ports['redis']}/0",
+        redis=f"redis://{cache}{HOST}:{ports['redis']}/0" if "redis" in ports else "",
         inbox=str(layout.inbox),
     )
 
 
 def read_credentials(layout: Layout) -> Credentials:
-    """Return the generated passwords of a local stack."""
-    return Credentials(
-        producer_password=layout.read_secret("operator/producer_password"),
-        reader_password=layout.read_secret("operator/reader_password"),
-        operator_password=layout.read_secret("operator/amqp_password"),
+    """Return the generated secrets of a local stack."""
+    return Credentials.of_folder(
+        {path.name: path.read_text().strip() for path in (layout.secrets / "operator").iterdir() if not path.suffix}
     )
 
 
@@ -65,11 +76,15 @@ def write_stack_env(layout: Layout, ports: Mapping[str, int], credentials: Crede
         "ETLPAY_AMQP_PASSWORD": credentials.operator_password,
         "ETLPAY_POSTGRES_URL": f"postgresql://{READER_ROLE}@{HOST}:{ports['postgres']}/{DATABASE}",
         "ETLPAY_POSTGRES_PASSWORD": credentials.reader_password,
-        "ETLPAY_REDIS_URL": f"redis://{HOST}:{ports['redis']}/0",
         "ETLPAY_OPS_PORT": "0",
     }
+    if "redis" in ports:
+        settings["ETLPAY_REDIS_URL"] = f"redis://{HOST}:{ports['redis']}/0"
+        settings["ETLPAY_REDIS_PASSWORD"] = credentials.redis_password
+        settings["ETLPAY_CACHE_KEY"] = credentials.cache_key
     if "processing" in ports:
         settings["ETLPAY_PROCESSOR_TARGET"] = f"{HOST}:{ports['processing']}"
+        settings["ETLPAY_PROCESSOR_TOKEN"] = credentials.processor_token
     lines = [
         "# Written by `make up`. It holds passwords.",
         *(f"{name}={value}" for name, value in settings.items()),

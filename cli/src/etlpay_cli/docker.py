@@ -137,21 +137,19 @@ class DockerStack:
             for each in container.get("Publishers") or ()
             if each["TargetPort"] in inside and each["PublishedPort"]
         }
-        return self._ports | published
+        # The cache is not published unless an operator asks for it: compose.redis.yaml.
+        own = {name: port for name, port in self._ports.items() if name != "redis"}
+        return own | published
 
     def _credentials(self) -> Credentials:
         """Read the generated passwords out of the volume in which they lie."""
         printed = self._compose(
             *("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "provision", "-c"),
             "import pathlib\n"
-            "for p in sorted(pathlib.Path('/secrets/operator').iterdir()): print(p.name, p.read_text().strip())",
+            "for p in pathlib.Path('/secrets/operator').iterdir():\n"
+            "    if not p.suffix: print(p.name, p.read_text().strip())",
         )
-        secrets = dict(line.split(maxsplit=1) for line in printed.splitlines())
-        return Credentials(
-            producer_password=secrets["producer_password"],
-            reader_password=secrets["reader_password"],
-            operator_password=secrets["amqp_password"],
-        )
+        return Credentials.of_folder(dict(line.split(maxsplit=1) for line in printed.splitlines()))
 
     def _compose(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(

@@ -23,8 +23,8 @@ async def postgres_ready(port: int) -> bool:
 
 
 async def valkey_ready(port: int) -> bool:
-    """Tell whether Valkey or Redis answers a ping."""
-    return await _answers(port, b"PING\r\n", b"+PONG")
+    """Tell whether Valkey or Redis lets clients in: it asks whoever knocks for the password."""
+    return await _answers(port, b"PING\r\n", b"-NOAUTH")
 
 
 async def rabbitmq_ready(port: int) -> bool:

@@ -29,8 +29,21 @@ SECRET_PLACES: dict[str, tuple[str, ...]] = {
     "processor": ("processor/amqp_password",),
     "producer": ("operator/producer_password",),
     "operator": ("operator/amqp_password",),
+    # What a service presents to the processor, which knows whose it is.
+    "token of api-gateway": ("api-gateway/processor_token", "processor/api_gateway_token"),
+    "token of grpc-ingest": ("grpc-ingest/processor_token", "processor/grpc_ingest_token"),
+    "token of the operator": ("operator/processor_token", "processor/operator_token"),
+    "cache": (
+        "redis/redis_password",
+        "api-gateway/redis_password",
+        "processor/redis_password",
+        "operator/redis_password",
+    ),
+    # What entries of the cache are signed with. The cache itself must not have it.
+    "cache's key": ("api-gateway/cache_key", "processor/cache_key", "operator/cache_key"),
 }
 DEFINITIONS_PLACE = "rabbitmq/definitions.json"
+CACHE_CONFIG_PLACE = "redis/redis.conf"
 FOLDERS = sorted({place.split("/")[0] for places in SECRET_PLACES.values() for place in places} | {"rabbitmq"})
 
 
@@ -96,17 +109,25 @@ VOLUME = Modes(folder=0o755, file=0o444)
 
 
 def provision(root: Path, modes: Modes) -> None:
-    """Write the missing secrets below `root`, and the broker's definitions that follow from them."""
+    """Write the missing secrets below `root`, and the configuration of the servers that follows from them."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    _make_folder(root, modes.folder)
+    make_folder(root, modes.folder)
     for folder in FOLDERS:
-        _make_folder(root / folder, modes.folder)
+        make_folder(root / folder, modes.folder)
     passwords = {name: _settle_secret(root, places, modes) for name, places in SECRET_PLACES.items()}
     path = root / DEFINITIONS_PLACE
     known = _read_definitions(path)
     wanted = definitions({user: passwords[user] for user in BROKER_USERS}, known)
     if wanted != known:
-        _write(path, json.dumps(wanted, indent=2) + "\n", modes)
+        write_file(path, json.dumps(wanted, indent=2) + "\n", modes)
+    config, cache = root / CACHE_CONFIG_PLACE, cache_config(passwords["cache"])
+    if not config.exists() or config.read_text() != cache:
+        write_file(config, cache, modes)
+
+
+def cache_config(password: str) -> str:
+    """Return what Redis or Valkey reads at its start: no command line holds its password."""
+    return f"requirepass {password}\n"
 
 
 def definitions(passwords: dict[str, str], known: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -148,7 +169,7 @@ def _settle_secret(root: Path, places: tuple[str, ...], modes: Modes) -> str:
     secret = (root / present[0]).read_text().strip() if present else secrets.token_urlsafe(32)
     for place in places:
         if place not in present:
-            _write(root / place, secret, modes)
+            write_file(root / place, secret, modes)
     return secret
 
 
@@ -159,14 +180,14 @@ def _read_definitions(path: Path) -> dict[str, Any] | None:
     return known
 
 
-def _make_folder(folder: Path, mode: int) -> None:
+def make_folder(folder: Path, mode: int) -> None:
     """Make a folder; one that exists, such as the mount point of a volume, keeps its mode."""
     if not folder.exists():
         folder.mkdir()
         folder.chmod(mode)
 
 
-def _write(path: Path, text: str, modes: Modes) -> None:
+def write_file(path: Path, text: str, modes: Modes) -> None:
     """Put a file in place whole or not at all, with its final mode from the first byte that others could read."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w") as file:

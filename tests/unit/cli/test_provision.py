@@ -12,6 +12,7 @@ import pytest
 
 from etlpay_cli.provision import (
     BROKER_USERS,
+    CACHE_CONFIG_PLACE,
     DEFINITIONS_PLACE,
     LANES_VHOST,
     PRIVATE,
@@ -38,7 +39,10 @@ def test_every_secret_is_in_each_of_its_places_and_nowhere_else(tmp_path: Path) 
     provision(tmp_path, PRIVATE)
 
     written = contents(tmp_path)
-    assert {place for places in SECRET_PLACES.values() for place in places} | {DEFINITIONS_PLACE} == set(written)
+    assert {place for places in SECRET_PLACES.values() for place in places} | {
+        DEFINITIONS_PLACE,
+        CACHE_CONFIG_PLACE,
+    } == set(written)
     values = [{written[place] for place in places} for places in SECRET_PLACES.values()]
     assert all(len(value) == 1 for value in values)
     assert len(SECRET_PLACES) == len(set.union(*values)), "two secrets are the same"
@@ -64,6 +68,47 @@ def test_an_interrupted_run_is_completed_with_the_secrets_it_left(tmp_path: Path
     provision(tmp_path, PRIVATE)
 
     assert before == contents(tmp_path)
+
+
+def test_a_stack_of_before_gets_the_secrets_that_it_lacks_and_keeps_its_own(tmp_path: Path) -> None:
+    """The folders of the release before had none for the cache, no tokens and no key."""
+    provision(tmp_path, PRIVATE)
+    for place in contents(tmp_path):
+        if place.startswith("redis/") or place.endswith(("_token", "/redis_password", "/cache_key")):
+            (tmp_path / place).unlink()
+    (tmp_path / "redis").rmdir()
+    before = contents(tmp_path)
+
+    provision(tmp_path, PRIVATE)
+
+    after = contents(tmp_path)
+    assert before.items() <= after.items()
+    assert {place for places in SECRET_PLACES.values() for place in places} <= set(after)
+
+
+def test_each_caller_of_the_processor_has_a_token_that_only_the_two_know(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+
+    written = contents(tmp_path)
+    for caller in ("api-gateway", "grpc-ingest", "operator"):
+        token = written[f"{caller}/processor_token"]
+        known = f"processor/{caller.replace('-', '_')}_token"
+        assert {place for place, content in written.items() if content == token} == {f"{caller}/processor_token", known}
+
+
+def test_the_caches_server_learns_its_password_and_not_what_entries_are_signed_with(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    (tmp_path / "redis/redis_password").write_text("another")
+    for folder in ("api-gateway", "processor", "operator"):
+        (tmp_path / folder / "redis_password").unlink()
+
+    provision(tmp_path, PRIVATE)
+
+    written = contents(tmp_path)
+    assert written[CACHE_CONFIG_PLACE] == b"requirepass another\n"
+    assert written["processor/redis_password"] == b"another"
+    key = written["processor/cache_key"]
+    assert [place for place, content in written.items() if place.startswith("redis/") and key in content] == []
 
 
 def test_a_broker_user_whose_password_is_new_gets_a_new_hash_and_the_others_keep_theirs(tmp_path: Path) -> None:

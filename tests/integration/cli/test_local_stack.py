@@ -1,6 +1,7 @@
 """The servers of a local stack come back when they die, go when they should, and keep what they were given."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 import aio_pika
 import asyncpg
 import msgspec
+import psutil
 import pytest
+import redis.asyncio
 
 from etlpay_cli import state
 from etlpay_cli.addresses import Addresses
@@ -114,6 +117,34 @@ async def test_postgres_refuses_the_owner_without_its_password(stack: LocalServe
 async def test_there_is_no_guest(stack: LocalServers) -> None:
     with pytest.raises(aio_pika.exceptions.ProbableAuthenticationError):
         await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{stack.known().ports['amqp']}/")
+
+
+async def test_the_cache_refuses_who_has_no_password_and_no_command_line_holds_it(stack: LocalServers) -> None:
+    known = stack.known()
+    password = stack.layout.read_secret("redis/redis_password")
+
+    async with redis.asyncio.Redis(port=known.ports["redis"]) as stranger:
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            await stranger.ping()
+    async with redis.asyncio.Redis.from_url(stack.addresses().redis) as operator:
+        assert await operator.ping()
+    assert [each for each in psutil.process_iter(["cmdline"]) if password in " ".join(each.info["cmdline"] or ())] == []
+
+
+def test_secrets_of_the_release_before_come_up_with_what_is_new(stack: LocalServers) -> None:
+    """A folder of secrets as it was before there were tokens, and a password of the cache."""
+    stack.down()
+    shutil.rmtree(stack.layout.secrets / "redis")
+    for kind in ("*_token", "redis_password", "cache_key"):
+        for path in stack.layout.secrets.rglob(kind):
+            path.unlink()
+    kept = {path: path.read_bytes() for path in stack.layout.secrets.rglob("*") if path.is_file()}
+
+    stack.up()
+
+    assert stack.status() == 0
+    assert kept == {path: path.read_bytes() for path in kept}
+    assert stack.layout.read_secret("redis/redis_password") in stack.addresses().redis
 
 
 @pytest.mark.parametrize("name", SERVERS)

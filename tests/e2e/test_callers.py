@@ -39,7 +39,12 @@ async def test_who_is_not_the_gateway_hands_over_no_event_of_http(local_stack: S
 
 @pytest.mark.parametrize(
     ("service", "channel"),
-    [("api-gateway", Channel.HTTP), ("grpc-ingest", Channel.GRPC), ("operator", Channel.HTTP), ("operator", Channel.GRPC)],
+    [
+        ("api-gateway", Channel.HTTP),
+        ("grpc-ingest", Channel.GRPC),
+        ("operator", Channel.HTTP),
+        ("operator", Channel.GRPC),
+    ],
 )
 async def test_a_service_with_its_token_hands_over_events_of_its_channel(
     local_stack: Stack, source: str, service: str, channel: Channel

@@ -25,7 +25,8 @@ T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _RECORD_BYTES_MAX: Final = 64 * 1024
-_QUEUED: Final = b"queued"
+# A record says itself which one it is: what is signed once lies under both of its names.
+_A_RECORD: Final = "record"
 
 _encode = msgspec.json.encode
 _read_record = msgspec.json.Decoder(Record).decode
@@ -79,17 +80,17 @@ class Cache:
 
     async def record_of_event(self, event_id: UUID) -> Record | None:
         """Return the record of an event."""
-        found = await self._get(f"etlpay:event:{event_id}")
-        return None if found is None or found == _QUEUED else _readable(found)
+        record = await self._get_record(f"etlpay:event:{event_id}")
+        return record if record is not None and record.event_id == event_id else None
 
     async def record(self, record_id: int) -> Record | None:
         """Return a record by its id."""
-        found = await self._get(f"etlpay:record:{record_id}")
-        return None if found is None else _readable(found)
+        record = await self._get_record(f"etlpay:record:{record_id}")
+        return record if record is not None and record.id == record_id else None
 
     async def is_queued(self, event_id: UUID) -> bool:
         """Return True where the event was noted as handed to the queue and not yet as stored."""
-        return await self._get(f"etlpay:event:{event_id}") == _QUEUED
+        return await self._get(f"etlpay:event:{event_id}", _queued(event_id)) is not None
 
     async def put_records(self, records: Sequence[Record], *, epoch: str | None) -> None:
         """Keep records, under their event's id and their own.
@@ -104,8 +105,9 @@ class Cache:
             for record in records:
                 value = _encode(record)
                 if len(value) <= _RECORD_BYTES_MAX:
-                    for name in (f"etlpay:event:{record.event_id}", f"etlpay:record:{record.id}"):
-                        pipeline.set(name, self._signer.sign(name, value, expires_at=expires_at), ex=self._seconds)
+                    entry = self._signer.sign(_A_RECORD, value, expires_at=expires_at)
+                    pipeline.set(f"etlpay:event:{record.event_id}", entry, ex=self._seconds)
+                    pipeline.set(f"etlpay:record:{record.id}", entry, ex=self._seconds)
             await self._attempt(pipeline.execute())
 
     async def put_queued(self, event_ids: Sequence[UUID]) -> None:
@@ -115,9 +117,8 @@ class Cache:
         expires_at = self._expiry()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for event_id in event_ids:
-                name = f"etlpay:event:{event_id}"
-                entry = self._signer.sign(name, _QUEUED, expires_at=expires_at)
-                pipeline.set(name, entry, ex=self._seconds, nx=True)
+                entry = self._signer.sign(_queued(event_id), b"", expires_at=expires_at)
+                pipeline.set(f"etlpay:event:{event_id}", entry, ex=self._seconds, nx=True)
             await self._attempt(pipeline.execute())
 
     async def look(self) -> None:
@@ -130,8 +131,12 @@ class Cache:
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _get(self, name: str) -> bytes | None:
-        """Return what one of us has written under a name; what it means follows from the name and from nothing else."""
+    async def _get_record(self, name: str) -> Record | None:
+        found = await self._get(name, _A_RECORD)
+        return None if found is None else _readable(found)
+
+    async def _get(self, name: str, subject: str) -> bytes | None:
+        """Return what one of us has said of a subject, where that lies under a name."""
         if self._redis is None or self._signer is None:
             return None
         # Without decode_responses the client answers bytes; its types do not say so.
@@ -139,7 +144,7 @@ class Cache:
         # The ledger may have become another one meanwhile.
         if self._signer is None or not isinstance(found, bytes):
             return None
-        return self._signer.verified(name, found, at=int(self._clock()))
+        return self._signer.verified(subject, found, at=int(self._clock()))
 
     def _expiry(self) -> int:
         return int(self._clock()) + self._seconds
@@ -153,6 +158,10 @@ class Cache:
             return None
         self.present = True
         return answer
+
+
+def _queued(event_id: UUID) -> str:
+    return f"queued {event_id}"
 
 
 def _readable(found: bytes) -> Record | None:

@@ -326,7 +326,7 @@ async def test_who_has_no_token_is_refused_before_anything_is_read(token: str) -
     assert replica.ledger.events == []
 
 
-async def test_who_has_a_token_is_asked_for_it_once_a_stream(replica: Replica) -> None:
+async def test_who_has_a_token_is_asked_for_it_once_a_stream() -> None:
     async with serving(gateway_only()) as replica, calling(replica, processor_token=TOKEN) as client:
         for number in range(5):
             await client.process([event(key=str(number))])
@@ -353,9 +353,11 @@ async def test_with_certificates_each_side_knows_the_other(tmp_path: Path) -> No
         "processor_cert_file": str(known.client_cert),
         "processor_key_file": str(known.client_key),
     }
-    async with serving(tls=TlsSettings(**known.settings(clients=True))) as replica:
-        async with calling(replica, processor_target=f"127.0.0.1:{replica.port}", **client_files) as client:
-            await client.process([event(key="a")])
+    async with (
+        serving(tls=TlsSettings(**known.settings(clients=True))) as replica,
+        calling(replica, processor_target=f"127.0.0.1:{replica.port}", **client_files) as client,
+    ):
+        await client.process([event(key="a")])
 
     assert [each.idempotency_key for each in replica.ledger.events] == ["a"]
 
@@ -369,12 +371,14 @@ async def test_who_cannot_prove_who_it_is_hands_nothing_over(tmp_path: Path, mis
         files |= {"processor_cert_file": str(mine[0]), "processor_key_file": str(mine[1])}
     if missing == "tls":
         files = {}
-    async with serving(tls=TlsSettings(**known.settings(clients=True))) as replica:
-        async with calling(replica, processor_target=f"127.0.0.1:{replica.port}", **files) as client:
-            with pytest.raises(RetryableError):
-                await client.process([event(key="a")])
+    async with (
+        serving(tls=TlsSettings(**known.settings(clients=True))) as replica,
+        calling(replica, processor_target=f"127.0.0.1:{replica.port}", **files) as client,
+    ):
+        with pytest.raises(RetryableError):
+            await client.process([event(key="a")])
 
-            assert not client.connected
+        assert not client.connected
 
     assert replica.ledger.events == []
 

@@ -110,18 +110,6 @@ async def test_a_record_is_read_through_the_cache(gateway: GatewayMaker) -> None
         assert b'"result_payload":{"a": 1.10}' in first.content
 
 
-async def test_a_cache_that_lies_about_which_record_it_holds_is_not_believed(gateway: GatewayMaker) -> None:
-    async with gateway() as g:
-        g.cache.kept = {1: record(2), identify("s", "1"): record(2)}
-        g.ledger.all = [record(1)]
-
-        by_id = await g.client.get("/api/processed-records/1")
-        by_event = await g.client.get(f"/api/events/{identify('s', '1')}")
-
-        assert by_id.json()["id"] == 1
-        assert by_event.json()["record"]["id"] == 1
-
-
 @pytest.mark.parametrize(
     "path", ["/api/processed-records/7", f"/api/events/{UUID(int=7)}", "/api/other", "/docs/assets/x"]
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from etlpay_cli.certificates import AUTHORITY, CA_NAME, CERT_NAME, CLIENTS, KEY_NAME, SERVERS, certify
 from etlpay_cli.provision import PRIVATE, provision
@@ -47,11 +48,13 @@ def test_everybody_has_a_certificate_of_the_authority_and_nobody_its_key(root: P
 def test_a_server_is_known_by_its_name_and_a_client_is_none(root: Path, name: str) -> None:
     found = cert_of(root, name)
 
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+        x509.DNSName
+    )
     purposes = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert names == ([name, "localhost"] if name in SERVERS else [name])
-    assert (x509.ExtendedKeyUsageOID.SERVER_AUTH in purposes) == (name in SERVERS)
-    assert x509.ExtendedKeyUsageOID.CLIENT_AUTH in purposes
+    assert (ExtendedKeyUsageOID.SERVER_AUTH in purposes) == (name in SERVERS)
+    assert ExtendedKeyUsageOID.CLIENT_AUTH in purposes
 
 
 def test_python_takes_them_as_strictly_as_it_can(root: Path) -> None:
@@ -78,7 +81,7 @@ def test_python_takes_them_as_strictly_as_it_can(root: Path) -> None:
             unfinished.remove(side)
 
     assert unfinished == []
-    assert ((("commonName", "api-gateway"),),) == server.getpeercert()["subject"]  # type: ignore[index]  # it has one
+    assert server.getpeercert()["subject"] == ((("commonName", "api-gateway"),),)  # type: ignore[index]  # it has one
 
 
 def test_a_second_run_changes_nothing(root: Path) -> None:

@@ -80,7 +80,7 @@ class Ledger:
         return AuditPage(hour=hour, as_of=now(), items=items, next=cursor)
 
     async def epoch(self) -> str | None:
-        """Return which ledger answers, as `shared.postgres.LEDGER_EPOCH` tells them apart; None: PostgreSQL does not."""
+        """Return which ledger answers, as `shared.postgres.LEDGER_EPOCH` tells them apart; None: none does."""
         try:
             [row] = await self._rows(_EPOCH)
         except UnavailableError:

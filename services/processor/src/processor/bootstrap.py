@@ -55,7 +55,11 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
                 watching = group.create_task(_watch(connections, cache, readiness, stopping))
                 keeping = group.create_task(_keep_receipts(settings, ReceiptBook(connections), stopping))
                 store = Store(connections, copy_events_min=settings.copy_events_min)
-                await _process(settings, callers, store, CacheFeeder(cache), readiness, stopping)
+                feeder = CacheFeeder(cache)
+                feeding = group.create_task(feeder.run())
+                await _process(settings, callers, Pipeline(store, feeder), readiness, stopping)
+                await feeder.close()
+                await feeding
                 await keeping
                 await watching
     finally:
@@ -64,15 +68,9 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
 
 
 async def _process(
-    settings: ProcessorSettings,
-    callers: Callers,
-    store: Store,
-    feeder: CacheFeeder,
-    readiness: Readiness,
-    stopping: asyncio.Event,
+    settings: ProcessorSettings, callers: Callers, pipeline: Pipeline, readiness: Readiness, stopping: asyncio.Event
 ) -> None:
     """Open both doors on one pipeline. Doors close first, then what they took is written, then the rest goes."""
-    pipeline = Pipeline(store, feeder)
     batcher: Batcher[Arrival, Outcome] = Batcher(
         pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
     )
@@ -99,7 +97,6 @@ async def _process(
     door = ProcessingDoor(called(partial(batcher.submit, at_once=True)), callers)
     server, health_servicer = _build_server(settings, door)
     async with asyncio.TaskGroup() as group:
-        feeding = group.create_task(feeder.run())
         writing = group.create_task(batcher.run())
         consuming = [group.create_task(fast.run()), group.create_task(slow.run())]
         await server.start()
@@ -117,8 +114,6 @@ async def _process(
         await asyncio.wait(consuming)
         batcher.close()
         await writing
-        await feeder.close()
-        await feeding
 
 
 async def _keep_receipts(settings: ProcessorSettings, book: ReceiptBook, stopping: asyncio.Event) -> None:

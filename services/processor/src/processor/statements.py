@@ -82,4 +82,4 @@ CHECK_LEDGER: Final = f"""
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
            (SELECT version_num FROM alembic_version) AS revision,
            {LEDGER_EPOCH} AS epoch
-"""
+"""  # noqa: S608 - parts of our own statement

@@ -108,7 +108,7 @@ class Queries:
     async def record(self, record_id: int) -> Record:
         """Return a record. Raises RefusalError (not found)."""
         record = await self._cache.record(record_id)
-        if record is not None and record.id == record_id:
+        if record is not None:
             return record
         epoch = self._cache.epoch
         record = await self._ledger.record(record_id)
@@ -120,7 +120,7 @@ class Queries:
     async def event(self, event_id: UUID) -> EventState:
         """Return where an event is. Raises RefusalError (not found)."""
         record = await self._cache.record_of_event(event_id)
-        if record is None or record.event_id != event_id:
+        if record is None:
             epoch = self._cache.epoch
             record = await self._ledger.record_of_event(event_id)
             if record is not None:

@@ -27,7 +27,7 @@ QUEUE_SOURCE = "queue-worker-demo"
 def tls_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system as containers that speak TLS with one another."""
     folder = tmp_path_factory.mktemp("tls-stack")
-    told = {"COMPOSE_PROJECT_NAME": PROJECT, "COMPOSE_FILE": "compose.yaml:compose.tls.yaml"}
+    told = {"ETLPAY_PROJECT": PROJECT, "COMPOSE_FILE": "compose.yaml:compose.tls.yaml"}
     with run_stack("docker", folder, **told) as running:
         yield running
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS: Final = {"http": 8000, "grpc": 50051, "amqp": 5672, "postgres": 5432, "redis": 6379}
 _POSTGRES_PORT_INSIDE: Final = 5432
+_POSTGRES_SOCKET_INSIDE: Final = "/var/run/postgresql"
 _ONE_SHOTS: Final = frozenset({"provision", "migrate"})
 _SERVICE_UID: Final = 10001
 _PROBE_SECONDS_MAX: Final = 10.0
@@ -71,7 +72,8 @@ class DockerStack:
         try:
             counted = self._compose(
                 *("exec", "--no-TTY", "--env", "PGPASSWORD", "postgres", "psql"),
-                *psql_arguments(_POSTGRES_PORT_INSIDE),
+                # Over the socket: over TCP a stack that speaks TLS wants a certificate.
+                *psql_arguments(_POSTGRES_PORT_INSIDE, _POSTGRES_SOCKET_INSIDE),
                 PGPASSWORD=self._credentials().reader_password,
             )
         except StackError:

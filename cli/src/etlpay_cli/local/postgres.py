@@ -92,9 +92,9 @@ def count_events(port: int, password: str) -> int | None:
     return int(done.stdout) if done.returncode == 0 else None
 
 
-def psql_arguments(port: int) -> tuple[str, ...]:
+def psql_arguments(port: int, host: str = HOST) -> tuple[str, ...]:
     """Return how `psql` is told to count events, as the reader, without a password on its command line."""
-    login = ("--host", HOST, "--port", str(port), "--username", READER_ROLE, "--dbname", DATABASE, "--no-password")
+    login = ("--host", host, "--port", str(port), "--username", READER_ROLE, "--dbname", DATABASE, "--no-password")
     return (*login, "--no-psqlrc", "--tuples-only", "--no-align", "--command", _COUNT_EVENTS)
 
 

@@ -285,20 +285,26 @@ async def _flush(context: Context) -> bool:
 
 
 _POISONED_KEYS: Final = 1_000
+_LIST: Final = b"etlpay:record:1"
 
 
 async def _poison_cache(context: Context) -> bool:
-    poisoned = 0
+    """What nobody can read, what is no record, and records in the place of others."""
+    poisoned, other = 0, b""
     async with _cache(context.world) as client:
         for turn in range(8):
             # So many at a time: keys come as fast as they can be looked through.
             async for key in client.scan_iter("etlpay:*", count=1_000):
-                await client.set(key, b'{"not": "what anybody expects", \xff' if poisoned % 2 else b"[]")
+                if key == _LIST:
+                    continue
+                poison = (b'{"not": "what anybody expects", \xff', b"[]", other)[poisoned % 3]
+                before = await client.set(key, poison, get=True)
+                other = before if isinstance(before, bytes) else other
                 poisoned += 1
                 if poisoned >= (turn + 1) * _POISONED_KEYS:
                     break
-            await client.delete("etlpay:record:1")
-            await client.lpush("etlpay:record:1", "a list where a string should be")
+            await client.delete(_LIST)
+            await client.lpush(_LIST, "a list where a string should be")
             await asyncio.sleep(0.5)
         await client.flushall()
     return poisoned > 0

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import msgspec
@@ -24,7 +25,7 @@ DIES_AT_FSYNC = "import os\nos.fsync = lambda _: os._exit(9)\n"
 def snippet() -> str:
     """Return the program on the page that takes parked messages out."""
     blocks = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON\n", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    [found] = [block for block in blocks if "take_out" in block]
+    [found] = [str(block) for block in blocks if "take_out" in block]
     return found
 
 
@@ -35,7 +36,7 @@ class Page:
         self.servers = servers
         self.folder = folder
 
-    async def park(self, queue: str, body: bytes, **headers: object) -> None:
+    async def park(self, queue: str, body: bytes, **headers: Any) -> None:  # noqa: ANN401 - of any AMQP type
         vhost = LANES_VHOST if queue == PARKED_QUEUE else "/"
         async with await aio_pika.connect(self.servers.broker_url("operator", vhost)) as connection:
             amqp_channel = await connection.channel()

@@ -357,7 +357,7 @@ def test_a_property_type_that_is_none_is_passed_over(value: str) -> None:
         ({"message_id": "m"}, "queue:etl-queue"),
     ],
 )
-def test_the_origin_helps_to_find_the_message_at_its_producer(properties: dict[str, str], origin: str) -> None:
+def test_the_origin_helps_to_find_the_message_at_its_producer(properties: dict[str, Any], origin: str) -> None:
     (event,) = events(b"{}", **properties)
 
     assert origin == event.origin

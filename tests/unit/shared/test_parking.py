@@ -1,7 +1,7 @@
 """What is parked keeps every byte and word that came, and none of it acts."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +10,16 @@ from pamqp.commands import Basic
 from shared.messaging.parking import Parkable, parked_message
 
 
+@dataclass
+class Parked:
+    """A message of a foreign queue."""
+
+    body: bytes
+    properties: Basic.Properties
+
+
 def parkable(body: bytes = b"{}", **properties: Any) -> Parkable:  # noqa: ANN401 - as the library has them
-    found: Any = SimpleNamespace(body=body, properties=Basic.Properties(**properties))
-    return found
+    return Parked(body, Basic.Properties(**properties))
 
 
 def test_headers_and_properties_are_kept_within_ours() -> None:

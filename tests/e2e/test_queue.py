@@ -8,16 +8,15 @@ from aio_pika.abc import HeadersType
 from yarl import URL
 
 from shared.messaging import QueueClient
+from support import amqp
 from support.stack import Stack, until
 
 DEFAULT_SOURCE = "queue-worker-demo"
 
 
-async def publish(stack: Stack, body: bytes, *, headers: HeadersType | None = None, queue: str = "etl-queue") -> None:
-    """Publish as any AMQP client would: to the queue, with nothing else set."""
-    async with await aio_pika.connect(stack.amqp) as connection:
-        amqp_channel = await connection.channel()
-        await amqp_channel.default_exchange.publish(aio_pika.Message(body, headers=headers), routing_key=queue)
+async def publish(stack: Stack, body: bytes, *, headers: HeadersType | None = None) -> None:
+    """Publish as any AMQP client would: to the exchange, with nothing else set."""
+    await amqp.publish(stack.amqp, [aio_pika.Message(body, headers=headers)])
 
 
 async def stored_with(stack: Stack, body: bytes) -> list[dict[str, object]]:

@@ -5,6 +5,7 @@ import asyncio
 import aio_pika
 import msgspec
 
+from support import amqp
 from support.servers import free_port
 from support.siblings import counted, environment_of, ready, send, sibling
 from support.stack import Stack
@@ -18,11 +19,10 @@ ROWS: list[dict[str, str | int]] = [{"id": f"key-{number}", "value": 1} for numb
 
 async def publish(stack: Stack, source: str) -> None:
     """Publish every event to the queue."""
-    async with await aio_pika.connect(stack.amqp) as connection:
-        amqp_channel = await connection.channel()
-        for row in ROWS:
-            message = aio_pika.Message(msgspec.json.encode(row), headers={"source": source, "id": row["id"]})
-            await amqp_channel.default_exchange.publish(message, routing_key="etl-queue")
+    await amqp.publish(
+        stack.amqp,
+        (aio_pika.Message(msgspec.json.encode(row), headers={"source": source, "id": row["id"]}) for row in ROWS),
+    )
 
 
 def drop(stack: Stack, source: str) -> None:

@@ -18,6 +18,7 @@ from yarl import URL
 from etlpay_cli.layout import Layout
 from etlpay_cli.provision import LANES_VHOST, SECRET_PLACES
 from shared.messaging.topology import PARKED_QUEUE
+from support import amqp
 from support.hostile import CANARY
 from support.stack import Stack, until
 
@@ -27,10 +28,7 @@ EVENT = b'{"mark": "%b"}' % CANARY.encode()
 
 
 async def publish(stack: Stack, *messages: Message) -> None:
-    async with await aio_pika.connect(stack.amqp) as connection:
-        amqp_channel = await connection.channel()
-        for message in messages:
-            await amqp_channel.default_exchange.publish(message, routing_key=QUEUE)
+    await amqp.publish(stack.amqp, messages)
 
 
 def message(source: str, body: bytes = EVENT, *, headers: dict[str, Any] | None = None, **properties: Any) -> Message:  # noqa: ANN401 - as the library has them

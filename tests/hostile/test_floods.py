@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 
 from shared.rpc.etlpay_pb2 import IngestBatchRequest, IngestRequest
+from support.amqp import publish
 from support.hostile import CANARY
 from support.stack import Stack, until
 from support.witness import Witness
@@ -32,13 +33,14 @@ async def test_a_queue_of_messages_of_8_mib(stack: Stack, source: str) -> None:
     """A prefetch of 200 of them would be gigabytes: what is in hand is counted in bytes, and the rest stays there."""
     witness = Witness(stack)
 
-    async with await aio_pika.connect(stack.amqp) as connection:
-        amqp_channel = await connection.channel()
-        for number in range(MESSAGES):
-            body = b'{"n": %d, "mark": "%b", "fill": "' % (number, CANARY.encode())
-            body += b"x" * (8 * MIB - len(body) - 2) + b'"}'
-            message = aio_pika.Message(body, headers={"source": source})
-            await amqp_channel.default_exchange.publish(message, routing_key="etl-queue")
+    bodies = (b'{"n": %d, "mark": "%b", "fill": "' % (number, CANARY.encode()) for number in range(MESSAGES))
+    await publish(
+        stack.amqp,
+        (
+            aio_pika.Message(body + b"x" * (8 * MIB - len(body) - 2) + b'"}', headers={"source": source})
+            for body in bodies
+        ),
+    )
     found = await until(lambda: count(stack, source), lambda stored: stored >= MESSAGES, seconds_max=50)
 
     assert found == MESSAGES

@@ -11,6 +11,7 @@ import pytest_asyncio
 import zstandard
 
 from shared.rpc.etlpay_pb2 import IngestRequest, IngestResponse
+from support.amqp import publish
 from support.hostile import CANARY, DOCUMENTS, Document, Fate
 from support.stack import Stack, until
 
@@ -215,11 +216,11 @@ async def test_lines_of_a_file(dropped: Dropped) -> None:
 async def published(local_stack: Stack) -> str:
     """The prefix of the sources under which every document was published."""
     prefix = f"hostile-queue-{CANARY[-8:]}"
-    async with await aio_pika.connect(local_stack.amqp) as connection:
-        amqp_channel = await connection.channel()
-        for place, document in enumerate(DOCUMENTS):
-            message = aio_pika.Message(document.body, headers={"source": f"{prefix}-{place}"})
-            await amqp_channel.default_exchange.publish(message, routing_key="etl-queue")
+    messages = (
+        aio_pika.Message(document.body, headers={"source": f"{prefix}-{place}"})
+        for place, document in enumerate(DOCUMENTS)
+    )
+    await publish(local_stack.amqp, messages)
     return prefix
 
 

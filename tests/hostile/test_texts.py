@@ -14,12 +14,13 @@ import pytest
 from etlpay_cli.local.services import DEMO_QUEUE_SOURCE
 from shared.rpc.etlpay_pb2 import IngestRequest
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+from support.amqp import publish
 from support.hostile import CANARY, SURROGATE_BYTES, SURROGATE_ESCAPED, TEXTS, Text
 from support.stack import Stack, until
 
 PROBLEM = "application/problem+json"
 HEADER_CHARS_MAX = 120_000
-OF_BODY = "SELECT source, idempotency_key FROM events WHERE body = $1"
+OF_BODY = "SELECT source, idempotency_key, status FROM events WHERE body = $1"
 of_each_text = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
 of_each_id = pytest.mark.parametrize("text", [text for text in TEXTS if text.is_id], ids=lambda text: text.name)
 
@@ -45,11 +46,11 @@ async def test_an_id_and_a_type_over_http(stack: Stack, source: str, text: Text)
 
 @of_each_text
 async def test_a_source_over_http(stack: Stack, text: Text) -> None:
-    """None of them is a source: a source is a name for folders, metrics and addresses too."""
     async with stack.client() as client:
         answer = await client.post("/api/ingest", json={"source_name": text.text, "payload": {}})
 
-    assert (answer.status_code, answer.headers["Content-Type"]) == (422, PROBLEM)
+    assert answer.status_code == (201 if text.is_source else 422)
+    assert text.is_source or answer.headers["Content-Type"] == PROBLEM
     assert text.text not in answer.text
     assert "set-cookie" not in answer.headers
 
@@ -116,7 +117,7 @@ async def test_an_id_and_a_source_over_grpc(stack: Stack, source: str, text: Tex
         by_source = await _code(stub, IngestRequest(source_name=text.text, payload_json="{}"))
 
     assert by_id[0] == ("SUCCESS" if text.is_id else "INVALID_ARGUMENT")
-    assert by_source[0] == "INVALID_ARGUMENT"
+    assert by_source[0] == ("SUCCESS" if text.is_source else "INVALID_ARGUMENT")
     assert text.text not in by_id[1] + by_source[1]
     assert await ids(stack, source) == ([(text.text, text.text)] if text.is_id else [])
 
@@ -140,7 +141,7 @@ async def test_an_id_in_a_file(stack: Stack, source: str, text: Text) -> None:
 
 @of_each_text
 async def test_an_id_and_a_source_in_a_queue_message(stack: Stack, source: str, text: Text) -> None:
-    """What was taken is kept: under the id, or under its hash; a source that is none is the default one."""
+    """What was taken is kept: under id and source, or under the id's hash; FAILED where the source cannot be kept."""
     body = msgspec.json.encode({"source": source})
     # All headers of a message stand in one frame, so AMQP itself knows no text of a megabyte there.
     written = text.text[:HEADER_CHARS_MAX]
@@ -149,19 +150,16 @@ async def test_an_id_and_a_source_in_a_queue_message(stack: Stack, source: str, 
     typed = typed if len(written) < HEADER_CHARS_MAX else named
     other = aio_pika.Message(body, headers={"source": written})
 
-    await publish(stack, named, typed, other)
+    await publish(stack.amqp, [named, typed, other])
 
     rows = await until(lambda: stack.fetch(OF_BODY, body), lambda found: len(found) >= 2)
-    assert sorted(row["source"] for row in rows) == sorted([source, DEMO_QUEUE_SOURCE])
+    found = {(row["source"], row["status"]) for row in rows}
+    assert found == {
+        (source, "SUCCESS"),
+        (text.text, "SUCCESS") if text.is_source else (DEMO_QUEUE_SOURCE, "FAILED"),
+    }
     [key] = [row["idempotency_key"] for row in rows if row["source"] == source]
     assert key == (text.text if text.is_id else f"sha256:{hashlib.sha256(written.encode()).hexdigest()}")
-
-
-async def publish(stack: Stack, *messages: aio_pika.Message) -> None:
-    async with await aio_pika.connect(stack.amqp) as connection:
-        amqp_channel = await connection.channel()
-        for message in messages:
-            await amqp_channel.default_exchange.publish(message, routing_key="etl-queue")
 
 
 async def test_a_lone_surrogate_over_http(stack: Stack, source: str) -> None:
@@ -215,15 +213,19 @@ async def test_a_lone_surrogate_in_a_file(stack: Stack, source: str, text: bytes
 
 
 async def test_a_lone_surrogate_in_a_queue_message(stack: Stack, source: str) -> None:
-    """Kept under a hash that is its own; as a source it is none."""
+    """Kept under a hash that is its own; as a source it is none, and FAILED."""
     body = msgspec.json.encode({"source": source})
     keys = [SURROGATE_BYTES, SURROGATE_BYTES.replace(b"\x80", b"\x81")]
     messages = [aio_pika.Message(body, headers={"source": source, "ce-id": bytearray(key)}) for key in keys]
 
-    await publish(stack, *messages, *messages, aio_pika.Message(body, headers={"source": bytearray(SURROGATE_BYTES)}))
+    await publish(
+        stack.amqp,
+        [*messages, *messages, aio_pika.Message(body, headers={"source": bytearray(SURROGATE_BYTES)})],
+    )
 
     rows = await until(lambda: stack.fetch(OF_BODY, body), lambda found: len(found) >= 3)
-    assert sorted(row["source"] for row in rows) == sorted([source, source, DEMO_QUEUE_SOURCE])
+    expected = [(source, "SUCCESS"), (source, "SUCCESS"), (DEMO_QUEUE_SOURCE, "FAILED")]
+    assert sorted((row["source"], row["status"]) for row in rows) == sorted(expected)
     kept = {row["idempotency_key"] for row in rows if row["source"] == source}
     assert len(kept) == 2
     assert all(key.startswith("sha256:") for key in kept)
@@ -245,9 +247,11 @@ async def test_an_empty_id_and_an_empty_source(stack: Stack, source: str) -> Non
     stack.drop(source, "a.ndjson", b'{"id": ""}\n{"id": "line"}\n')
     stack.drop(source, "a.csv", b"id,n\n,1\nrow,2\n")
     await publish(
-        stack,
-        aio_pika.Message(body, headers={"source": source, "ce-id": ""}),
-        aio_pika.Message(body, headers={"source": ""}),
+        stack.amqp,
+        [
+            aio_pika.Message(body, headers={"source": source, "ce-id": ""}),
+            aio_pika.Message(body, headers={"source": ""}),
+        ],
     )
 
     assert (by_id.status_code, by_source.status_code, by_header.status_code) == (422, 422, 400)

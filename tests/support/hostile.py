@@ -4,6 +4,8 @@ import enum
 import uuid
 from typing import Final, NamedTuple
 
+from shared.contracts.event import SOURCE_CHARS_MAX
+
 CANARY: Final = f"canary{uuid.uuid4().hex}"
 _MARK: Final = CANARY.encode()
 
@@ -103,6 +105,11 @@ class Text(NamedTuple):
     text: str
     is_id: bool
     """Taken as an id: it is data, and printable."""
+
+    @property
+    def is_source(self) -> bool:
+        """Taken as a source, which is shorter."""
+        return self.is_id and len(self.text) <= SOURCE_CHARS_MAX
 
 
 TEXTS: Final = (

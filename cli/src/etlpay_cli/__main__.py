@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from etlpay_cli import deletion, keys, screen, state
+from etlpay_cli import deletion, keys, producers, screen, state
 from etlpay_cli.audit import audit as ask_for_audit
 from etlpay_cli.audit import connect_to, exit_code, parse_span
 from etlpay_cli.demo import DEMO_SOURCES, Demo, connect
@@ -21,9 +21,11 @@ from etlpay_cli.stack import all_stacks, choose_stack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from pathlib import Path
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.judgement import Verdict
+    from etlpay_cli.stack import Stack
 
 _Result = TypeVar("_Result")
 
@@ -37,6 +39,7 @@ app = typer.Typer(
 
 
 app.add_typer(keys.app)
+app.add_typer(producers.app)
 
 
 class WantedMode(StrEnum):
@@ -250,9 +253,19 @@ def _run(work: Coroutine[None, None, _Result]) -> _Result:
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _running() -> tuple[Path, Stack]:
+    """Return the stack that is up, and the lock of those who change its producers."""
+    layout, settings = _here()
+    stack = running_stack(layout, settings)
+    if stack is None:
+        screen.talk.print("EtlPay is not up; start it with: make up")
+        raise typer.Exit(UNAVAILABLE)
+    return layout.producers_lock, stack
+
+
 def main() -> None:
     """Run the command line."""
-    app()
+    app(obj=_running)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import msgspec
 
 from etlpay_cli.layout import DATABASE, READER_ROLE, Layout
 from etlpay_cli.ports import HOST
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import LANES_VHOST, PRODUCERS_PLACE
 from etlpay_cli.state import Mode, write_private
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ def write_stack_env(layout: Layout, ports: Mapping[str, int], credentials: Crede
         settings["ETLPAY_REDIS_URL"] = f"redis://{HOST}:{ports['redis']}/0"
         settings["ETLPAY_REDIS_PASSWORD"] = credentials.redis_password
         settings["ETLPAY_CACHE_KEY"] = credentials.cache_key
+    producers = layout.secret(PRODUCERS_PLACE)
+    if producers.exists():
+        # Else a consumer that is started by hand would take what its senders may not send.
+        settings["ETLPAY_PRODUCERS_FILE"] = str(producers)
     if "processing" in ports:
         settings["ETLPAY_PROCESSOR_TARGET"] = f"{HOST}:{ports['processing']}"
         settings["ETLPAY_PROCESSOR_TOKEN"] = credentials.processor_token

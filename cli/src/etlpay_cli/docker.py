@@ -19,7 +19,7 @@ from etlpay_cli.ports import PortTakenError, choose_ports, listen
 from etlpay_cli.settings import demanded_ports, inherited_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from etlpay_cli.layout import Layout
@@ -29,6 +29,8 @@ _DEFAULT_PORTS: Final = {"http": 8000, "grpc": 50051, "amqp": 5672, "postgres": 
 _POSTGRES_PORT_INSIDE: Final = 5432
 _POSTGRES_SOCKET_INSIDE: Final = "/var/run/postgresql"
 _ONE_SHOTS: Final = frozenset({"provision", "migrate"})
+# The one-shot container that has every volume of secrets.
+_IN_SECRETS: Final = ("run", "--rm", "--no-deps", "--no-TTY")
 _SERVICE_UID: Final = 10001
 _PROBE_SECONDS_MAX: Final = 10.0
 _WAIT_SECONDS_MAX: Final = "180"
@@ -122,6 +124,23 @@ class DockerStack:
         except PortTakenError as error:
             raise StackError(str(error)) from error
 
+    def read_secret(self, place: str) -> str:
+        """Return the text of a file in the volumes of secrets."""
+        return self._compose(*_IN_SECRETS, "--entrypoint", "cat", "provision", f"/secrets/{place}")
+
+    def replace_secret(self, place: str, text: str) -> None:
+        """Replace such a file, whole or not at all."""
+        self._compose(*_IN_SECRETS, "provision", "etlpay_cli.provision", "/secrets", place, stdin=text)
+
+    @property
+    def definitions_path(self) -> str:
+        """Where the broker finds its definitions, in its container."""
+        return "/run/etlpay/definitions.json"
+
+    def rabbitmqctl(self, *arguments: str, accepted: Sequence[int] = (0,)) -> None:
+        """Run a command of the broker's operator."""
+        self._compose("exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "-q", *arguments, accepted=accepted)
+
     def _containers(self) -> list[dict[str, Any]]:
         """Return the containers that run. Compose writes one JSON object a line, or in older versions one array."""
         output = self._compose("ps", "--format", "json").strip()
@@ -146,24 +165,24 @@ class DockerStack:
     def _credentials(self) -> Credentials:
         """Read the generated passwords out of the volume in which they lie."""
         printed = self._compose(
-            *("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "python", "provision", "-c"),
+            *(*_IN_SECRETS, "--entrypoint", "python", "provision", "-c"),
             "import pathlib\n"
             "for p in pathlib.Path('/secrets/operator').iterdir():\n"
             "    if not p.suffix: print(p.name, p.read_text().strip())",
         )
         return Credentials.of_folder(dict(line.split(maxsplit=1) for line in printed.splitlines()))
 
-    def _compose(self, *arguments: str, **environment: str) -> str:
+    def _compose(self, *arguments: str, stdin: str = "", accepted: Sequence[int] = (0,), **environment: str) -> str:
         done = subprocess.run(
             _compose_command(*arguments),
             cwd=self._layout.root,
             env=self._environment() | environment,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode != 0:
+        if done.returncode not in accepted:
             raise StackError(f"docker compose {arguments[0]} failed", details=done.stderr.strip())
         return done.stdout
 

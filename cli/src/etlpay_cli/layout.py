@@ -57,6 +57,11 @@ class Layout:
         return self.state_folder / "supervisor.lock"
 
     @property
+    def producers_lock(self) -> Path:
+        """Held by the command that changes the producers of the queue."""
+        return self.state_folder / "producers.lock"
+
+    @property
     def stack_env(self) -> Path:
         """Settings with which a service that is started by hand finds the stack."""
         return self.state_folder / "stack.env"

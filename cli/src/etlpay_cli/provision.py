@@ -2,6 +2,9 @@
 
 Idempotent: a secret that exists is kept, so a second run changes nothing; a secret that is missing in one of its
 places is copied from another. Only the standard library is imported, because this also runs as a one-shot container.
+
+`python -m etlpay_cli.provision DIR FOLDER/FILE` replaces one file by what comes on standard input: what `etlpay
+producers` does where the files lie in volumes.
 """
 
 from __future__ import annotations
@@ -44,6 +47,11 @@ SECRET_PLACES: dict[str, tuple[str, ...]] = {
 }
 DEFINITIONS_PLACE = "rabbitmq/definitions.json"
 CACHE_CONFIG_PLACE = "redis/redis.conf"
+# Which sources the producers of the queue may name. Written by `etlpay producers`, read by queue-consumer.
+PRODUCERS_PLACE = "queue-consumer/producers.toml"
+_NO_PRODUCERS = "# Written by `etlpay producers`. While nobody stands here, every producer may name every source.\n"
+# Broker users that `etlpay producers` makes begin so; no other does.
+PRODUCER_PREFIX = "producer-"
 FOLDERS = sorted({place.split("/")[0] for places in SECRET_PLACES.values() for place in places} | {"rabbitmq"})
 
 
@@ -56,14 +64,17 @@ class Permission:
     read: str
 
 
-# The lanes between the services have a virtual host of their own. Whoever may write to a default exchange, which every
-# producer does, may write to every queue of that virtual host: here those are foreign queues only.
+# The lanes between the services have a virtual host of their own, so that no permission for a foreign queue, and no
+# slip in one, reaches them.
 PUBLIC_VHOST = "/"
 LANES_VHOST = "etlpay"
 
 _NOTHING = r"^$"
 # Writing to the default exchange is called `amq.default`. Whoever only hands over neither reads nor declares.
 _HANDS_OVER = {LANES_VHOST: Permission(configure=_NOTHING, write=r"^amq\.default$", read=_NOTHING)}
+# Whoever produces hands events to the exchange: it neither reads a queue nor empties, declares or deletes one, and the
+# default exchange, which leads to every queue of the virtual host, is not for it.
+_PRODUCES = {PUBLIC_VHOST: Permission(configure=_NOTHING, write=r"^etlpay\.events$", read=_NOTHING)}
 _EVERYTHING = Permission(configure=".*", write=".*", read=".*")
 # By user and virtual host; who is not named for one cannot even connect to it.
 BROKER_USERS: dict[str, dict[str, Permission]] = {
@@ -85,11 +96,7 @@ BROKER_USERS: dict[str, dict[str, Permission]] = {
             configure=r"^(?!amq\.)", write=r"^(amq\.default$|(?!amq\.))", read=r"^(?!amq\.)(?!.*\.parked$)"
         )
     },
-    "producer": {
-        PUBLIC_VHOST: Permission(
-            configure=r"^etl-queue$", write=r"^(amq\.default|etlpay\.events)$", read=r"^etl-queue$"
-        )
-    },
+    "producer": _PRODUCES,
     "operator": {PUBLIC_VHOST: _EVERYTHING, LANES_VHOST: _EVERYTHING},
 }
 _SALT_BYTES = 4  # fixed by rabbit_password_hashing_sha256
@@ -119,10 +126,12 @@ def provision(root: Path, modes: Modes) -> None:
     known = _read_definitions(path)
     wanted = definitions({user: passwords[user] for user in BROKER_USERS}, known)
     if wanted != known:
-        write_file(path, json.dumps(wanted, indent=2) + "\n", modes)
+        write_file(path, render_definitions(wanted), modes)
     config, cache = root / CACHE_CONFIG_PLACE, cache_config(passwords["cache"])
     if not config.exists() or config.read_text() != cache:
         write_file(config, cache, modes)
+    if not (root / PRODUCERS_PLACE).exists():
+        write_file(root / PRODUCERS_PLACE, _NO_PRODUCERS, modes)
 
 
 def cache_config(password: str) -> str:
@@ -130,26 +139,76 @@ def cache_config(password: str) -> str:
     return f"requirepass {password}\n"
 
 
+def replace_file(root: Path, place: str, text: str, modes: Modes) -> None:
+    """Replace one of the files below `root`, given as folder/file, whole or not at all."""
+    write_file(root / place, text, modes)
+
+
+def render_definitions(wanted: dict[str, Any]) -> str:
+    """Return the text of the broker's definitions."""
+    return json.dumps(wanted, indent=2) + "\n"
+
+
 def definitions(passwords: dict[str, str], known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return what RabbitMQ loads at its start. A hash in `known` that still fits its password is kept."""
-    hashes = {user["name"]: user["password_hash"] for user in (known or {}).get("users", ())}
+    """Return what RabbitMQ loads at its start.
+
+    Of `known` a hash that still fits its password is kept, and so is each user that `etlpay producers` has made.
+    """
+    users = (known or {}).get("users", ())
+    hashes = {user["name"]: user["password_hash"] for user in users}
+    producers = [user for user in users if user["name"].startswith(PRODUCER_PREFIX)]
     return {
         "vhosts": [{"name": PUBLIC_VHOST}, {"name": LANES_VHOST}],
         "users": [
-            {
-                "name": user,
-                "password_hash": _keep_or_hash(passwords[user], hashes.get(user)),
-                "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": ["administrator"] if user == "operator" else [],
-            }
+            _broker_user(
+                user,
+                _keep_or_hash(passwords[user], hashes.get(user)),
+                tags=["administrator"] if user == "operator" else [],
+            )
             for user in BROKER_USERS
-        ],
+        ]
+        + producers,
         "permissions": [
-            {"user": user, "vhost": vhost, "configure": may.configure, "write": may.write, "read": may.read}
-            for user, permissions in BROKER_USERS.items()
-            for vhost, may in permissions.items()
+            each
+            for user, permissions in (BROKER_USERS | {user["name"]: _PRODUCES for user in producers}).items()
+            for each in _permissions(user, permissions)
         ],
     }
+
+
+def with_producer(known: dict[str, Any], user: str, password: str) -> dict[str, Any]:
+    """Return the definitions with one more user, who can hand over events and do nothing else."""
+    added = _broker_user(user, hash_password(password, secrets.token_bytes(_SALT_BYTES)), tags=[])
+    without = without_producer(known, user)
+    return without | {
+        "users": [*without["users"], added],
+        "permissions": [*without["permissions"], *_permissions(user, _PRODUCES)],
+    }
+
+
+def without_producer(known: dict[str, Any], user: str) -> dict[str, Any]:
+    """Return the definitions without a user and without its permissions."""
+    return known | {
+        "users": [each for each in known["users"] if each["name"] != user],
+        "permissions": [each for each in known["permissions"] if each["user"] != user],
+    }
+
+
+def _broker_user(name: str, password_hash: str, *, tags: list[str]) -> dict[str, Any]:
+    """Return a user as the broker's definitions have it."""
+    return {
+        "name": name,
+        "password_hash": password_hash,
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": tags,
+    }
+
+
+def _permissions(user: str, permissions: dict[str, Permission]) -> list[dict[str, str]]:
+    return [
+        {"user": user, "vhost": vhost, "configure": may.configure, "write": may.write, "read": may.read}
+        for vhost, may in permissions.items()
+    ]
 
 
 def hash_password(password: str, salt: bytes) -> str:
@@ -200,11 +259,15 @@ def write_file(path: Path, text: str, modes: Modes) -> None:
 
 
 def main() -> int:
-    """Provision the folder named on the command line, readable by the service that mounts it."""
-    if len(sys.argv) != 2:  # noqa: PLR2004 - the program's name and one folder
-        sys.stderr.write("usage: python -m etlpay_cli.provision DIR\n")
-        return 2
-    provision(Path(sys.argv[1]), VOLUME)
+    """Provision the folder named on the command line, readable by the service that mounts it, or replace one file."""
+    match sys.argv[1:]:
+        case [root]:
+            provision(Path(root), VOLUME)
+        case [root, place] if place in {DEFINITIONS_PLACE, PRODUCERS_PLACE}:
+            replace_file(Path(root), place, sys.stdin.read(), VOLUME)
+        case _:
+            sys.stderr.write("usage: python -m etlpay_cli.provision DIR [FOLDER/FILE]\n")
+            return 2
     return 0
 
 

@@ -9,7 +9,7 @@ from etlpay_cli.docker import DockerStack, docker_works
 from etlpay_cli.local.control import LocalStack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.layout import Layout
@@ -46,6 +46,19 @@ class Stack(Protocol):
 
     async def readiness(self) -> dict[str, bool]:
         """Ask each part whether it is ready."""
+
+    def read_secret(self, place: str) -> str:
+        """Return the text of a file of the secrets, given as folder/file."""
+
+    def replace_secret(self, place: str, text: str) -> None:
+        """Replace such a file, whole or not at all."""
+
+    @property
+    def definitions_path(self) -> str:
+        """Where the broker finds its definitions."""
+
+    def rabbitmqctl(self, *arguments: str, accepted: Sequence[int] = (0,)) -> None:
+        """Run a command of the broker's operator; an exit code that is not accepted raises."""
 
 
 def choose_stack(layout: Layout, settings: CliSettings, wanted: state.Mode | None) -> Stack:

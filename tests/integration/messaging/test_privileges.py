@@ -6,11 +6,13 @@ from contextlib import AsyncExitStack
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aiormq.exceptions import AMQPError, ChannelAccessRefused
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, ExchangeType
+from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelPreconditionFailed
+from pamqp.commands import Basic
 
 from etlpay_cli.provision import LANES_VHOST, PUBLIC_VHOST
-from shared.contracts.errors import RetryableError
+from shared.contracts.errors import RetryableError, UnavailableError
+from shared.messaging import QueueClient
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
 from shared.messaging.session import first_of
@@ -26,6 +28,7 @@ from shared.messaging.topology import (
 )
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
+from support.amqp import publish
 from support.servers import Servers
 
 DOORS = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
@@ -112,43 +115,126 @@ async def test_what_is_parked_is_not_the_processors_to_read(
         await found.get(fail=False)
 
 
-async def test_a_producer_can_declare_its_own_queue_alone(
-    open_channel: OpenChannel,
+async def test_a_producer_hands_events_to_the_exchange(open_channel: OpenChannel, declared: Servers) -> None:
+    amqp_channel = await open_channel("producer", PUBLIC_VHOST)
+    exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
+
+    answer = await exchange.publish(
+        aio_pika.Message(b"{}", user_id="producer"), routing_key=PUBLIC_QUEUE, mandatory=True
+    )
+
+    assert isinstance(answer, Basic.Ack)
+    assert await taken(declared, PUBLIC_QUEUE) == b"{}"
+
+
+async def taken(servers: Servers, queue: str) -> bytes:
+    """Return the body of the next message of a queue, as its operator, and ack it."""
+    async with await aio_pika.connect(servers.broker_url("operator")) as connection:
+        found = await (await connection.channel()).get_queue(queue)
+        message = await found.get()
+        await message.ack()
+        return message.body
+
+
+async def _get(amqp_channel: AbstractChannel, queue: str) -> None:
+    await (await amqp_channel.get_queue(queue, ensure=False)).get(fail=False)
+
+
+async def _consume(amqp_channel: AbstractChannel, queue: str) -> None:
+    found = await amqp_channel.get_queue(queue, ensure=False)
+    await found.consume(asyncio.Queue[AbstractIncomingMessage]().put)
+
+
+async def _purge(amqp_channel: AbstractChannel, queue: str) -> None:
+    await (await amqp_channel.get_queue(queue, ensure=False)).purge()
+
+
+async def _delete(amqp_channel: AbstractChannel, queue: str) -> None:
+    await amqp_channel.queue_delete(queue)
+
+
+async def _declare(amqp_channel: AbstractChannel, queue: str) -> None:
+    await amqp_channel.declare_queue(f"{queue}-2", durable=True, arguments={"x-queue-type": "quorum"})
+
+
+async def _declare_exchange(amqp_channel: AbstractChannel, queue: str) -> None:
+    await amqp_channel.declare_exchange(f"{queue}-exchange", ExchangeType.FANOUT)
+
+
+async def _delete_exchange(amqp_channel: AbstractChannel, _queue: str) -> None:
+    await amqp_channel.exchange_delete(EVENTS_EXCHANGE)
+
+
+async def _bind(amqp_channel: AbstractChannel, queue: str) -> None:
+    found = await amqp_channel.get_queue(queue, ensure=False)
+    await found.bind(EVENTS_EXCHANGE, routing_key="*")
+
+
+async def _unbind(amqp_channel: AbstractChannel, queue: str) -> None:
+    found = await amqp_channel.get_queue(queue, ensure=False)
+    await found.unbind(EVENTS_EXCHANGE, routing_key=queue)
+
+
+async def _publish_directly(amqp_channel: AbstractChannel, queue: str) -> None:
+    await amqp_channel.default_exchange.publish(aio_pika.Message(b"forged"), routing_key=queue)
+
+
+async def _publish_to_amq_topic(amqp_channel: AbstractChannel, queue: str) -> None:
+    exchange = await amqp_channel.get_exchange("amq.topic", ensure=False)
+    await exchange.publish(aio_pika.Message(b"forged"), routing_key=queue)
+
+
+@pytest.mark.parametrize("queue", [PUBLIC_QUEUE, f"{PUBLIC_QUEUE}.parked"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        _get, _consume, _purge, _delete, _declare, _declare_exchange, _delete_exchange, _bind, _unbind,
+        _publish_directly, _publish_to_amq_topic,
+    ],
+)  # fmt: skip
+async def test_a_producer_can_do_nothing_else(
+    open_channel: OpenChannel, act: Callable[[AbstractChannel, str], Awaitable[None]], queue: str
 ) -> None:
     amqp_channel = await open_channel("producer", PUBLIC_VHOST)
 
     with pytest.raises(ChannelAccessRefused):
-        await amqp_channel.declare_queue("etl-queue-2", durable=True, arguments={"x-queue-type": "quorum"})
+        await act(amqp_channel, queue)
 
 
-@pytest.mark.parametrize("exchange", [EVENTS_EXCHANGE, ""])
-async def test_a_producer_can_publish_through_both_public_ways(open_channel: OpenChannel, exchange: str) -> None:
+async def test_what_one_producer_was_confirmed_no_other_takes_away(declared: Servers) -> None:
+    """With one credential 50 messages are confirmed; with the same, and a second connection, nobody reads one."""
+    await publish(declared.broker_url("producer"), (aio_pika.Message(b"%d" % number) for number in range(50)))
+
+    async with await aio_pika.connect(declared.broker_url("producer")) as connection:
+        for act in (_get, _consume, _purge, _delete):
+            with pytest.raises(ChannelAccessRefused):
+                await act(await connection.channel(), PUBLIC_QUEUE)
+
+    assert [await taken(declared, PUBLIC_QUEUE) for _ in range(50)] == [b"%d" % number for number in range(50)]
+
+
+async def test_a_producer_cannot_say_that_it_is_another(open_channel: OpenChannel) -> None:
     amqp_channel = await open_channel("producer", PUBLIC_VHOST)
-    way = await amqp_channel.get_exchange(exchange, ensure=False) if exchange else amqp_channel.default_exchange
+    exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
 
-    await way.publish(aio_pika.Message(b"{}"), routing_key=PUBLIC_QUEUE, mandatory=True)
-
-    found = await amqp_channel.get_queue(PUBLIC_QUEUE, ensure=False)
-    taken = await found.get()
-    await taken.ack()
-    assert taken.body == b"{}"
+    with pytest.raises(ChannelPreconditionFailed, match="user_id"):
+        await exchange.publish(aio_pika.Message(b"{}", user_id="operator"), routing_key=PUBLIC_QUEUE)
 
 
-async def test_a_producer_cannot_put_anything_into_a_lane_through_the_default_exchange(
-    declared: Servers, open_channel: OpenChannel
-) -> None:
-    """It may write to the default exchange; in its virtual host no lane has a name."""
-    async with await aio_pika.connect(declared.broker_url("operator", LANES_VHOST)) as connection:
-        lanes = await connection.channel()
-        for queue in LANES:
-            await (await lanes.get_queue(queue)).purge()
-        producing = await open_channel("producer", PUBLIC_VHOST)
+async def test_what_no_queue_takes_comes_back_to_a_producer_that_asks_for_it(declared: Servers) -> None:
+    client = QueueClient(declared.broker_url("producer"))
 
-        for queue in LANES:
-            await producing.default_exchange.publish(aio_pika.Message(b"forged"), routing_key=queue, mandatory=False)
+    with pytest.raises(UnavailableError, match="no queue is bound"):
+        await client.publish("nobody-declared-this", {})
 
-        counts = [(await lanes.declare_queue(queue, passive=True)).declaration_result.message_count for queue in LANES]
-    assert counts == [0] * len(LANES)
+
+async def test_a_producer_is_told_that_no_consumer_was_ever_here(declared: Servers) -> None:
+    """A broker that queue-consumer has not seen yet has no exchange: that is an error, and nothing is taken."""
+    async with await aio_pika.connect(declared.broker_url("operator")) as connection:
+        await (await connection.channel()).exchange_delete(EVENTS_EXCHANGE)
+
+    with pytest.raises(UnavailableError, match="exchange is not there"):
+        await QueueClient(declared.broker_url("producer")).publish(PUBLIC_QUEUE, {})
 
 
 async def test_a_dead_letter_of_a_public_queue_stays_beside_it(declared: Servers) -> None:

@@ -5,11 +5,12 @@ import struct
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aio_pika
 import pytest
 from aio_pika import Message
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.abc import ChannelFrame, FrameType
 from pamqp.body import ContentBody
 from pamqp.commands import Basic, Queue
@@ -17,7 +18,9 @@ from pamqp.header import ContentHeader
 
 from queue_consumer.bootstrap import serve
 from queue_consumer.settings import Settings
+from shared.contracts.errors import FatalError
 from shared.contracts.event import Envelope
+from shared.contracts.failure import failure_reason
 from shared.messaging import QueueClient
 from shared.messaging.topology import EVENTS_EXCHANGE, INGEST_QUEUE, PARKED_QUEUE, declare_lanes
 from shared.wire import decode_batch
@@ -92,7 +95,7 @@ async def bench(servers: Servers) -> AsyncIterator[Bench]:
 
 
 async def test_plain_message_of_any_client_lands_byte_for_byte(bench: Bench) -> None:
-    await bench.amqp_channel.default_exchange.publish(Message(b'{ "value" : 1.10 }'), routing_key=bench.queue)
+    await bench.publish(b'{ "value" : 1.10 }')
     await bench.publish(b"{}", id="last")
 
     first, *_ = await bench.receive("last")
@@ -110,8 +113,9 @@ async def test_small_client_of_ours_lands_events(bench: Bench) -> None:
 
     await client.publish(bench.queue, [{"value": 1}, {"value": 2}], source="shop", id="m")
 
-    found = await bench.receive("m#0", "m#1")
+    found = await bench.receive("item:m#0", "item:m#1")
     assert [(event.source, event.body) for event in found] == [("shop", b'{"value":1}'), ("shop", b'{"value":2}')]
+    assert {event.sender for event in found} == {"operator"}
 
 
 async def test_nothing_is_lost_while_the_broker_is_cut_off_again_and_again(bench: Bench) -> None:
@@ -186,8 +190,8 @@ async def test_message_whose_properties_cannot_be_read_lands_and_stops_nobody(be
     await _publish_raw(bench, RawHeader(), body)
     await bench.publish(b"{}", id="behind")
 
-    found = await bench.receive("behind")
-    assert body in [event.body for event in found]
+    [event] = [event for event in await bench.receive("behind") if event.body == body]
+    assert "properties" in (failure_reason(event.content_type) or "")
 
 
 async def test_message_that_no_batch_can_hold_is_parked_whole(bench: Bench) -> None:
@@ -201,6 +205,68 @@ async def test_message_that_no_batch_can_hold_is_parked_whole(bench: Bench) -> N
     await message.ack()
     assert message.body == body
     assert message.headers["etlpay-queue"] == bench.queue
+
+
+BOUND = """
+[[producers]]
+name = "shop"
+user = "operator"
+sources = ["shop*"]
+created = 2026-11-27T00:00:00Z
+"""
+
+
+async def test_on_a_bound_queue_only_what_a_producer_may_name_is_stored(servers: Servers, tmp_path: Path) -> None:
+    path = tmp_path / "producers.toml"
+    path.write_text(BOUND, encoding="utf-8")
+    async with run_bench(servers, producers_file=str(path)) as bench:
+        exchange = await bench.amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
+        stranger = Message(
+            b"{}", headers={"ce-source": "shop", "ce-id": "1", "CC": [INGEST_QUEUE]}, content_type="a/b", app_id="app"
+        )
+        await exchange.publish(stranger, routing_key=bench.queue)
+        for source in ("bank", "shop-eu"):
+            message = Message(b"{}", headers={"ce-source": source, "ce-id": "2"}, user_id="operator")
+            await exchange.publish(message, routing_key=bench.queue)
+
+        [event] = await bench.receive("2")
+        await _until(lambda: _is_empty(bench))
+        parked = [await _take(bench, PARKED_QUEUE) for _ in range(2)]
+
+    assert (event.source, event.sender) == ("shop-eu", "operator")
+    [kept] = [message for message in parked if "user_id" in str(message.headers["etlpay-reason"])]
+    assert kept.headers["etlpay-headers"] == {"ce-source": "shop", "ce-id": "1", "CC": [INGEST_QUEUE]}
+    said = kept.headers["etlpay-properties"]
+    assert isinstance(said, dict)
+    assert (said["content_type"], said["app_id"]) == ("a/b", "app")
+    assert said["message_id"] not in {None, kept.message_id}
+
+
+async def test_a_change_of_the_producers_counts_without_a_restart(servers: Servers, tmp_path: Path) -> None:
+    path = tmp_path / "producers.toml"
+    path.write_text(BOUND.replace('"operator"', '"nobody"'), encoding="utf-8")
+    async with run_bench(servers, producers_file=str(path)) as bench:
+        path.write_text(BOUND, encoding="utf-8")
+        client = QueueClient(bench.servers.amqp_url)
+        async with asyncio.timeout(20):
+            number, found = 0, list[Envelope]()
+            while not found:
+                number += 1
+                await client.publish(bench.queue, {}, source="shop", id=str(number))
+                await asyncio.sleep(0.2)
+                lane = await bench.amqp_channel.get_queue(INGEST_QUEUE)
+                if (message := await lane.get(fail=False)) is not None:
+                    found = decode_batch(message.body)
+                    await message.ack()
+
+    assert {event.source for event in found} == {"shop"}
+
+
+async def test_a_service_without_its_file_of_producers_does_not_start(servers: Servers, tmp_path: Path) -> None:
+    settings = Settings(amqp_url=servers.amqp_url, producers_file=str(tmp_path / "none.toml"))
+
+    with pytest.raises(FatalError, match="file of producers"):
+        await serve(settings, asyncio.Event())
 
 
 async def test_no_more_messages_are_taken_than_allowed(servers: Servers) -> None:
@@ -258,6 +324,14 @@ async def _is_unread(bench: Bench) -> bool:
 
 async def _is_empty(bench: Bench) -> bool:
     return not await bench.left()
+
+
+async def _take(bench: Bench, queue: str) -> AbstractIncomingMessage:
+    """Return the next message of a queue, acked."""
+    await _until(lambda: _holds_message(bench, queue))
+    message = await (await bench.amqp_channel.get_queue(queue)).get()
+    await message.ack()
+    return message
 
 
 async def _holds_message(bench: Bench, queue: str) -> bool:

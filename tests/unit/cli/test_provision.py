@@ -16,6 +16,8 @@ from etlpay_cli.provision import (
     DEFINITIONS_PLACE,
     LANES_VHOST,
     PRIVATE,
+    PRODUCER_PREFIX,
+    PRODUCERS_PLACE,
     PUBLIC_VHOST,
     SECRET_PLACES,
     VOLUME,
@@ -23,6 +25,9 @@ from etlpay_cli.provision import (
     definitions,
     hash_password,
     provision,
+    replace_file,
+    with_producer,
+    without_producer,
 )
 
 
@@ -39,10 +44,8 @@ def test_every_secret_is_in_each_of_its_places_and_nowhere_else(tmp_path: Path) 
     provision(tmp_path, PRIVATE)
 
     written = contents(tmp_path)
-    assert {place for places in SECRET_PLACES.values() for place in places} | {
-        DEFINITIONS_PLACE,
-        CACHE_CONFIG_PLACE,
-    } == set(written)
+    places = {place for places in SECRET_PLACES.values() for place in places}
+    assert places | {DEFINITIONS_PLACE, CACHE_CONFIG_PLACE, PRODUCERS_PLACE} == set(written)
     values = [{written[place] for place in places} for places in SECRET_PLACES.values()]
     assert all(len(value) == 1 for value in values)
     assert len(SECRET_PLACES) == len(set.union(*values)), "two secrets are the same"
@@ -158,6 +161,75 @@ def test_the_definitions_name_every_user_once_and_hold_no_password() -> None:
     assert b"password-of-" not in msgspec.json.encode(made)
 
 
+def test_a_producer_can_do_what_the_shared_one_can_and_outlasts_a_start(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    before = read_definitions(tmp_path)
+    made = with_producer(before, f"{PRODUCER_PREFIX}shop", "secret")
+    replace_file(tmp_path, DEFINITIONS_PLACE, msgspec.json.encode(made).decode(), PRIVATE)
+
+    provision(tmp_path, PRIVATE)
+
+    after = read_definitions(tmp_path)
+    [shop] = [user for user in after["users"] if user["name"] == "producer-shop"]
+    assert hash_password("secret", base64.b64decode(shop["password_hash"])[:4]) == shop["password_hash"]
+    assert shop["tags"] == []
+    assert rights(after, "producer-shop") == rights(after, "producer")
+    assert before == without_producer(after, "producer-shop")
+    assert b"secret" not in msgspec.json.encode(after)
+
+
+def test_a_producer_that_is_made_again_has_its_new_password_only(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    first = with_producer(read_definitions(tmp_path), "producer-shop", "one")
+
+    second = with_producer(first, "producer-shop", "two")
+
+    assert len(first["users"]) == len(second["users"])
+    assert len(first["permissions"]) == len(second["permissions"])
+
+
+def test_a_user_of_before_that_nobody_made_here_is_not_kept(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    made = with_producer(read_definitions(tmp_path), "intruder", "secret")
+    replace_file(tmp_path, DEFINITIONS_PLACE, msgspec.json.encode(made).decode(), PRIVATE)
+
+    provision(tmp_path, PRIVATE)
+
+    assert {user["name"] for user in read_definitions(tmp_path)["users"]} == set(BROKER_USERS)
+
+
+def test_the_permissions_of_a_stack_made_by_an_older_version_are_replaced(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    old = read_definitions(tmp_path)
+    for permission in old["permissions"]:
+        permission |= {"configure": ".*", "write": ".*", "read": ".*"}
+    replace_file(tmp_path, DEFINITIONS_PLACE, msgspec.json.encode(old).decode(), PRIVATE)
+
+    provision(tmp_path, PRIVATE)
+
+    assert rights(read_definitions(tmp_path), "producer") == [("/", "^$", r"^etlpay\.events$", "^$")]
+
+
+def test_producers_that_are_bound_stay_so_over_a_start(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    first = (tmp_path / PRODUCERS_PLACE).read_text(encoding="utf-8")
+    replace_file(tmp_path, PRODUCERS_PLACE, "[[producers]]", PRIVATE)
+
+    provision(tmp_path, PRIVATE)
+
+    assert first.startswith("#")
+    assert (tmp_path / PRODUCERS_PLACE).read_text(encoding="utf-8") == "[[producers]]"
+
+
+def rights(made: dict[str, Any], user: str) -> list[tuple[str, ...]]:
+    """Return virtual host, configure, write and read of a user."""
+    return [
+        (each["vhost"], each["configure"], each["write"], each["read"])
+        for each in made["permissions"]
+        if each["user"] == user
+    ]
+
+
 @pytest.mark.parametrize("user", ["api-gateway", "grpc-ingest", "file-watcher", "processor", "producer"])
 def test_who_has_no_business_in_a_virtual_host_cannot_enter_it(user: str) -> None:
     wanted = PUBLIC_VHOST if user == "producer" else LANES_VHOST
@@ -190,11 +262,15 @@ def test_who_hands_over_can_write_to_the_lanes_and_nothing_else(user: str, name:
         ("queue-consumer", PUBLIC_VHOST, "write", "amq.default", True),
         ("queue-consumer", PUBLIC_VHOST, "write", "amq.fanout", False),
         ("producer", PUBLIC_VHOST, "write", "etlpay.events", True),
-        ("producer", PUBLIC_VHOST, "write", "amq.default", True),
-        ("producer", PUBLIC_VHOST, "configure", "etl-queue", True),
-        ("producer", PUBLIC_VHOST, "read", "etl-queue", True),
-        ("producer", PUBLIC_VHOST, "configure", "etl-queue-2", False),
+        ("producer", PUBLIC_VHOST, "write", "etlpay.events.mine", False),
+        ("producer", PUBLIC_VHOST, "write", "amq.default", False),
+        ("producer", PUBLIC_VHOST, "write", "etl-queue", False),
+        ("producer", PUBLIC_VHOST, "write", "etl-queue.parked", False),
+        ("producer", PUBLIC_VHOST, "configure", "etl-queue", False),
         ("producer", PUBLIC_VHOST, "configure", "etlpay.events", False),
+        ("producer", PUBLIC_VHOST, "read", "etl-queue", False),
+        ("producer", PUBLIC_VHOST, "read", "etl-queue.parked", False),
+        ("producer", PUBLIC_VHOST, "read", "etlpay.events", False),
         ("operator", PUBLIC_VHOST, "read", "etl-queue.parked", True),
         ("operator", LANES_VHOST, "read", "etlpay.parked", True),
     ],

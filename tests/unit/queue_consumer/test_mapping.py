@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_consumer.mapping import Message, Place, to_envelopes
-from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
+from processor.transform import transform
+from queue_consumer.mapping import Place, to_envelopes
+from queue_consumer.message import Message
+from shared.contracts.event import Channel, Envelope, has_own_id, id_problem, identify, source_problem, type_problem
+from shared.contracts.failure import failure_reason
+from shared.contracts.outcome import RecordStatus
 from shared.wire import decode_batch, encode_batch
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -43,7 +47,7 @@ HEADER_NAMES = st.sampled_from(
 )
 
 
-def events(body: bytes, headers: dict[str, Any] | None = None, **message: str) -> list[Envelope]:
+def events(body: bytes, headers: dict[str, Any] | None = None, **message: Any) -> list[Envelope]:  # noqa: ANN401 - any field
     return to_envelopes(Message(body=body, headers=headers or {}, **message), place=PLACE, received_at=NOW)
 
 
@@ -63,19 +67,31 @@ def key(body: bytes = b"{}", headers: dict[str, Any] | None = None, **message: s
         st.sampled_from(["", "application/json", "text/plain", "application/x-ndjson", "application/jsonl; charset=x"]),
         st.text(alphabet=st.characters(exclude_categories=()), max_size=150),
     ),
-    message_id=st.text(alphabet=st.characters(exclude_categories=()), max_size=300),
+    properties=st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(
+            ("message_id", "content_encoding", "type", "correlation_id", "app_id", "user_id"),
+            st.text(alphabet=st.characters(exclude_categories=()), max_size=300),
+        )
+        | {"timestamp": st.datetimes(timezones=st.just(UTC)), "is_readable": st.booleans()},
+    ),
 )
 def test_whatever_the_message_is_it_becomes_events_that_the_ledger_can_hold(
-    body: bytes, headers: dict[str, Any], content_type: str, message_id: str
+    body: bytes, headers: dict[str, Any], content_type: str, properties: dict[str, Any]
 ) -> None:
-    found = events(body, headers, content_type=content_type, message_id=message_id)
+    found = events(body, headers, content_type=content_type, **properties)
 
     assert found
     for event in found:
         assert source_problem(event.source) is None
         assert not event.idempotency_key or id_problem(event.idempotency_key) is None
         assert not event.type or type_problem(event.type) is None
-        assert 0 < len(event.content_type) <= 100
+        assert 0 < len(event.content_type) <= 200
+        assert not event.sender or id_problem(event.sender) is None
+        assert len(event.origin) <= 5_000
+        assert event.origin.isprintable()
+        assert has_own_id(event)
+        assert event.idempotency_key or not event.derived
         assert event.body in body
     assert found == decode_batch(encode_batch(found))
 
@@ -98,7 +114,8 @@ def test_each_element_of_an_array_is_an_event_with_its_own_bytes(payloads: list[
     found = events(b" [" + b" ,\n".join(items) + b"]\n", {"ce-id": "m"})
 
     assert items == [event.body for event in found]
-    assert [f"m#{index}" for index in range(len(items))] == [event.idempotency_key for event in found]
+    assert [f"item:m#{index}" for index in range(len(items))] == [event.idempotency_key for event in found]
+    assert all(event.derived for event in found)
 
 
 def test_plain_message_without_anything_is_an_event_of_the_default_source() -> None:
@@ -178,11 +195,178 @@ def test_source_comes_from_a_header(name: str, value: object) -> None:
     assert event.source == "shop"
 
 
-@pytest.mark.parametrize("value", ["a\nb", "", b"\xff", 5.0, None, ["shop"], {"a": "b"}, True, "x" * 201])
-def test_source_that_is_none_falls_back_to_the_default(value: object) -> None:
+SOURCES = [
+    "/billing/eu",
+    "/billing/us",
+    "https://shop.example/x?tenant=2",
+    "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66",
+    "mailto:cncf-wg-serverless@lists.cncf.io",
+    "ACME GmbH",
+    "Bücher & Söhne",
+    'a"b\\c',
+    " leading",
+    "*shop*",
+    "x" * 200,
+]
+
+
+@pytest.mark.parametrize("name", ["source", "ce-source", "cloudEvents_source", "cloudEvents:source"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_is_kept_as_it_was_given(name: str, source: str) -> None:
+    (event,) = events(b"{}", {name: source, "ce-id": "1"})
+
+    assert (event.source, event.idempotency_key, event.derived) == (source, "1", False)
+    assert transform(event).status is RecordStatus.SUCCESS
+
+
+@pytest.mark.parametrize("value", ["", b"", None])
+def test_a_header_that_says_nothing_names_no_source(value: object) -> None:
     (event,) = events(b"{}", {"source": value})
 
-    assert event.source == "queue"
+    assert (event.source, event.content_type) == ("queue", "application/json")
+
+
+UNKEPT = [
+    "*",
+    "a\nb",
+    "a\x00b",
+    "x" * 201,
+    "x" * 202,
+    b"\xff",
+    b"\xfe",
+    5.0,
+    6.0,
+    True,
+    ["shop"],
+    {"a": "b"},
+    {"a": "c"},
+    NOW,
+]
+
+
+@pytest.mark.parametrize("name", ["source", "ce-source", "cloudEvents_source", "cloudEvents:source"])
+@pytest.mark.parametrize("value", UNKEPT)
+def test_a_source_that_cannot_be_kept_fails_and_is_told(name: str, value: object) -> None:
+    (event,) = events(b'{"a": 1}', {name: value, "ce-id": "1"})
+
+    record = transform(event)
+    assert (event.body, event.source, event.derived) == (b'{"a": 1}', "queue", True)
+    assert record.status is RecordStatus.FAILED
+    assert [problem.detail for problem in record.errors] == [failure_reason(event.content_type)]
+    assert name in record.errors[0].detail
+    assert event.origin.startswith("queue:etl-queue?source=")
+
+
+def test_two_sources_that_cannot_be_kept_are_never_one_event() -> None:
+    found = [events(b"{}", {"ce-source": value, "ce-id": "1"}) for value in (*UNKEPT, *SOURCES)]
+    again = [events(b"{}", {"ce-source": value, "ce-id": "1"}) for value in (*UNKEPT, *SOURCES)]
+
+    assert found == again
+    assert len({event.event_id for (event,) in found}) == len(found)
+
+
+def test_one_source_that_cannot_be_kept_has_events_of_its_own_ids() -> None:
+    unkept = {"ce-source": "x" * 201}
+    found = [
+        *events(b"{}", {**unkept, "ce-id": "1"}),
+        *events(b"{}", {**unkept, "ce-id": "2"}),
+        *events(b"{}", unkept, message_id="1"),
+        *events(b"{}", unkept),
+        *events(b"{}", unkept),
+    ]
+
+    assert len({event.event_id for event in found}) == 5
+
+
+def test_a_message_whose_source_cannot_be_kept_is_one_event_whatever_it_holds() -> None:
+    assert [event.body for event in events(b"[{},{}]", {"source": "*"})] == [b"[{},{}]"]
+
+
+def test_the_first_header_that_can_be_kept_is_the_source() -> None:
+    (event,) = events(b"{}", {"source": ["no text"], "ce-source": "shop"})
+
+    assert (event.source, event.content_type) == ("shop", "application/json")
+
+
+def test_a_message_whose_properties_cannot_be_read_fails_because_it_may_have_named_a_source() -> None:
+    one, other = events(b"{}", is_readable=False), events(b"{}", is_readable=False)
+
+    assert "properties" in transform(one[0]).errors[0].detail
+    assert one[0].event_id != other[0].event_id
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "zstd", "base64", "x" * 300])
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"\x1f\x8b\x08\x00\n\n{}\n", "application/json"),
+        (b"\x1f\x8b\x08\x00\n\n{}\n", "application/x-ndjson"),
+        (b"[{}\x03", "application/json"),
+        (b"eyJhIjoxfQ==", ""),
+    ],
+)
+def test_a_body_that_is_packed_is_kept_whole_and_says_so(encoding: str, body: bytes, content_type: str) -> None:
+    (event,) = events(body, {"ce-id": "1"}, content_encoding=encoding, content_type=content_type)
+
+    record = transform(event)
+    assert (event.body, record.status) == (body, RecordStatus.FAILED)
+    assert "content_encoding" in record.errors[0].detail
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "utf-8", "UTF-8", "us-ascii", "binary", "gzip"])
+def test_a_body_that_is_json_is_an_event_whatever_its_encoding_says(encoding: str) -> None:
+    found = [*events(b"{}", content_encoding=encoding), *events(b"[{}]", content_encoding=encoding)]
+
+    assert [transform(event).status for event in found] == [RecordStatus.SUCCESS] * 2
+
+
+def test_a_producer_cannot_give_the_reason_of_a_failure() -> None:
+    (event,) = events(b"no json", content_type='application/vnd.etlpay.failed; reason="of mine"')
+
+    assert event.content_type == "application/json"
+
+
+def test_properties_say_what_cloudevents_does_not() -> None:
+    (event,) = events(b"{}", type="order.paid", timestamp=NOW, user_id="producer-shop")
+
+    assert (event.type, event.occurred_at, event.sender) == ("order.paid", NOW, "producer-shop")
+
+
+def test_cloudevents_go_before_the_properties() -> None:
+    headers = {"ce-type": "order.paid", "ce-time": "2026-11-23T08:00:00Z"}
+
+    (event,) = events(b"{}", headers, type="other", timestamp=NOW.replace(year=2001))
+
+    assert (event.type, event.occurred_at) == ("order.paid", NOW)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 256, "a\nb"])
+def test_a_property_type_that_is_none_is_passed_over(value: str) -> None:
+    (event,) = events(b"{}", type=value)
+
+    assert event.type == ""
+
+
+@pytest.mark.parametrize(
+    ("properties", "origin"),
+    [
+        ({}, "queue:etl-queue"),
+        ({"correlation_id": "c-1", "app_id": "shop"}, "queue:etl-queue?correlation_id=c-1&app_id=shop"),
+        ({"app_id": "a&b=c\n\u2028"}, "queue:etl-queue?app_id=a%26b%3Dc%0A%E2%80%A8"),
+        ({"correlation_id": "x" * 255}, f"queue:etl-queue?correlation_id={'x' * 100}%E2%80%A6"),
+        ({"message_id": "m"}, "queue:etl-queue"),
+    ],
+)
+def test_the_origin_helps_to_find_the_message_at_its_producer(properties: dict[str, Any], origin: str) -> None:
+    (event,) = events(b"{}", **properties)
+
+    assert origin == event.origin
+
+
+def test_the_origin_names_the_message_id_where_the_key_does_not() -> None:
+    (event,) = events(b"{}", {"ce-id": "1"}, message_id="m-1")
+
+    assert event.origin == "queue:etl-queue?message_id=m-1"
 
 
 @pytest.mark.parametrize("name", ["id", "ce-id", "cloudEvents_id", "cloudEvents:id"])
@@ -214,6 +398,47 @@ def test_long_id_with_an_index_stays_unique_per_item() -> None:
     assert all(len(event.idempotency_key) <= 255 for event in found)
 
 
+@pytest.mark.parametrize(
+    "given", ["order #12", "X#0", "item:X#0", "mid:m:0123456789abcdef", "sha256:0", "file:0:1", "x" * 255]
+)
+def test_every_printable_id_stays_as_it_was_given(given: str) -> None:
+    (event,) = events(b"{}", {"ce-id": given})
+
+    assert (event.idempotency_key, event.derived) == (given, False)
+
+
+def test_no_id_that_a_producer_gives_takes_the_place_of_a_derived_one() -> None:
+    long = "y" * 300
+    derived = [
+        *events(b"[{}]", {"ce-id": "X"}),
+        *events(b"{}", {"ce-id": long}),
+        *events(b"[{}]", {"ce-id": long}),
+        *events(b"{}", message_id="m"),
+        *events(b"[{}]", message_id="m"),
+        *events(b"[{}]", message_id="m" * 255),
+        *events(b"{}", {"ce-source": "*", "ce-id": "X"}),
+    ]
+    taken = {event.event_id for event in derived}
+    names = ["X#0", "item:X#0", f"item:{long}#0", f"{long}#0", *(event.idempotency_key for event in derived)]
+
+    others = [
+        event.event_id
+        for name in names
+        for body in (b"{}", b"[{}]")
+        for headers, message_id in (({"ce-id": name}, ""), ({}, name))
+        for event in events(body, headers, message_id=message_id)
+    ]
+
+    assert len(taken) == len(derived)
+    assert not taken.intersection(others)
+
+
+def test_a_message_an_array_of_one_id_and_an_id_with_an_index_are_three_events() -> None:
+    found = [*events(b"{}", {"ce-id": "X"}), *events(b"[{}]", {"ce-id": "X"}), *events(b"{}", {"ce-id": "X#0"})]
+
+    assert len({event.event_id for event in found}) == 3
+
+
 def test_message_id_tells_a_redelivery_from_another_message() -> None:
     one = key(b'{"a":1}', message_id="m")
 
@@ -228,8 +453,10 @@ def test_id_of_the_producer_goes_before_the_message_id() -> None:
 
 def test_event_id_follows_from_source_and_key() -> None:
     (event,) = events(b"{}", {"source": "shop", "id": "a"})
+    (derived,) = events(b"{}", {"source": "shop"}, message_id="m")
 
     assert event.event_id == identify("shop", "a")
+    assert derived.event_id == identify("shop", derived.idempotency_key, derived=True)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pamqp.commands import Basic
+from structlog.testing import capture_logs
 
 from queue_consumer.mapping import Place
 from queue_consumer.source import Source
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
+from shared.producers import Producers
 from shared.testing.publisher import FakePublisher
 
 PLACE = Place(queue="etl-queue", default_source="queue", message_events_max=5_000)
@@ -18,10 +22,10 @@ PLACE = Place(queue="etl-queue", default_source="queue", message_events_max=5_00
 class FakeDelivery:
     """A delivery that remembers what the publisher held at the moment of the ack."""
 
-    def __init__(self, publisher: FakePublisher, body: bytes, **headers: str) -> None:
+    def __init__(self, publisher: FakePublisher, body: bytes, user_id: str = "", **headers: str) -> None:
         self.body = body
-        self.headers = headers
-        self.content_type = self.message_id = ""
+        self.properties = Basic.Properties(headers=dict(headers), user_id=user_id or None)
+        self.is_readable = True
         self.confirmed_at_ack: int | None = None
         self._publisher = publisher
 
@@ -42,14 +46,26 @@ class FakeRun:
 
 
 class Line:
-    def __init__(self, publisher: FakePublisher | None = None, *, events_max: int = 20_000, **limits: int) -> None:
+    def __init__(
+        self,
+        publisher: FakePublisher | None = None,
+        *,
+        events_max: int = 20_000,
+        producers: Producers | None = None,
+        **limits: int,
+    ) -> None:
         self.publisher = publisher or FakePublisher()
         self.source = Source(
-            self.publisher, place=PLACE, limits=BatchLimits(**limits), events_max=events_max, interval_seconds=0.01
+            self.publisher,
+            place=PLACE,
+            limits=BatchLimits(**limits),
+            events_max=events_max,
+            interval_seconds=0.01,
+            producers=producers,
         )
 
-    def deliver(self, body: bytes, **headers: str) -> FakeDelivery:
-        return FakeDelivery(self.publisher, body, **headers)
+    def deliver(self, body: bytes, user_id: str = "", **headers: str) -> FakeDelivery:
+        return FakeDelivery(self.publisher, body, user_id, **headers)
 
     async def settle(self, *deliveries: FakeDelivery) -> None:
         run: Any = FakeRun(*deliveries)
@@ -74,7 +90,7 @@ async def test_delivery_of_many_events_is_acked_after_the_last_of_its_batches() 
 
     assert delivery.confirmed_at_ack == 2_500
     assert len(line.publisher.messages) == 3
-    assert [f"m#{index}" for index in range(2_500)] == [event.idempotency_key for event in line.publisher.events]
+    assert [f"item:m#{index}" for index in range(2_500)] == [event.idempotency_key for event in line.publisher.events]
 
 
 async def test_deliveries_that_came_together_share_a_batch() -> None:
@@ -187,3 +203,130 @@ async def test_neighbours_of_a_message_that_no_batch_can_hold_are_handed_on() ->
     assert {delivery.confirmed_at_ack for delivery in deliveries} == {2}
     assert [body] == line.publisher.parked
     assert [event.body for event in line.publisher.events] == [b"{}", b"[]"]
+
+
+BOUND = """
+[[producers]]
+name = "shop"
+user = "producer-shop"
+sources = ["shop-eu", "shop-us*"]
+created = 2026-11-27T00:00:00Z
+"""
+
+
+@pytest.fixture
+def producers(tmp_path: Path) -> Producers:
+    (tmp_path / "producers.toml").write_text(BOUND, encoding="utf-8")
+    return Producers(tmp_path / "producers.toml")
+
+
+@pytest.mark.parametrize("source", ["shop-eu", "shop-us", "shop-us-2"])
+async def test_what_a_producer_may_name_is_stored_with_its_user(producers: Producers, source: str) -> None:
+    line = Line(producers=producers)
+    delivery = line.deliver(b"[{},{}]", user_id="producer-shop", source=source)
+
+    await line.settle(delivery)
+
+    assert delivery.confirmed_at_ack == 2
+    assert [(event.source, event.sender) for event in line.publisher.events] == [(source, "producer-shop")] * 2
+
+
+@pytest.mark.parametrize(
+    ("user", "headers", "reason"),
+    [
+        ("", {"source": "shop-eu"}, "user_id"),
+        ("producer", {"source": "shop-eu"}, "not among the producers"),
+        ("producer-shop", {"source": "shop-eu-2"}, "source"),
+        ("producer-shop", {"source": "bank", "ce-source": "shop-eu"}, "source"),
+        ("producer-shop", {}, "source"),
+        ("producer-shop", {"source": "*"}, "source"),
+    ],
+)
+async def test_what_a_sender_may_not_name_is_parked_and_never_stored(
+    producers: Producers, user: str, headers: dict[str, str], reason: str
+) -> None:
+    line = Line(producers=producers)
+    delivery = line.deliver(b'{"amount": 1}', user_id=user, **headers)
+
+    with capture_logs() as logs:
+        await line.settle(delivery)
+
+    assert (line.publisher.events, line.publisher.parked) == ([], [b'{"amount": 1}'])
+    assert delivery.confirmed_at_ack == 0
+    assert reason in line.publisher.reasons[0]
+    assert not any(text in str(logs) for text in ("amount", "shop", "bank"))
+
+
+async def test_who_may_not_send_keeps_nobody_else_waiting(producers: Producers) -> None:
+    line = Line(producers=producers)
+    strangers = [line.deliver(b"{}", source="shop-eu", id=str(number)) for number in range(20)]
+    own = line.deliver(b"{}", user_id="producer-shop", source="shop-eu", id="own")
+
+    with capture_logs() as logs:
+        await line.settle(*strangers[:10], own, *strangers[10:])
+
+    assert [event.idempotency_key for event in line.publisher.events] == ["own"]
+    assert len(line.publisher.parked) == 20
+    assert all(delivery.confirmed_at_ack is not None for delivery in (*strangers, own))
+    assert [(entry["log_level"], entry["messages"]) for entry in logs] == [("error", 20)]
+
+
+async def test_events_of_those_who_may_not_send_are_bounded_too(producers: Producers) -> None:
+    line = Line(events_max=10, producers=producers)
+    strangers = [line.deliver(b"[" + b",".join([b"{}"] * 9) + b"]") for _ in range(4)]
+    own = line.deliver(b"{}", user_id="producer-shop", source="shop-eu")
+
+    await line.settle(*strangers, own)
+
+    assert len(line.publisher.parked) == 4
+    assert own.confirmed_at_ack == 1
+
+
+async def test_draining_gives_back_what_cannot_be_parked(producers: Producers) -> None:
+    line = Line(producers=producers)
+    delivery = line.deliver(b"{}")
+    line.publisher.fault = UnavailableError("away")
+    line.source.drain()
+
+    await line.settle(delivery)
+
+    assert delivery.confirmed_at_ack is None
+
+
+async def test_nothing_is_taken_while_nobody_knows_who_may_send(producers: Producers, tmp_path: Path) -> None:
+    path = tmp_path / "producers.toml"
+    path.rename(tmp_path / "aside")
+    producers.look()
+    line = Line(producers=producers)
+    delivery = line.deliver(b"{}", user_id="producer-shop", source="shop-eu")
+    async with asyncio.TaskGroup() as group:
+        settling = group.create_task(line.settle(delivery))
+        await asyncio.sleep(0.05)
+        done_before = settling.done()
+        (tmp_path / "aside").rename(path)
+        producers.look()
+
+    assert not done_before
+    assert delivery.confirmed_at_ack == 1
+
+
+async def test_draining_gives_back_what_nobody_knows_about(producers: Producers, tmp_path: Path) -> None:
+    (tmp_path / "producers.toml").unlink()
+    producers.look()
+    line = Line(producers=producers)
+    delivery = line.deliver(b"{}", user_id="producer-shop", source="shop-eu")
+    line.source.drain()
+
+    await line.settle(delivery)
+
+    assert (delivery.confirmed_at_ack, line.publisher.messages, line.publisher.parked) == (None, [], [])
+
+
+async def test_where_nobody_is_bound_everybody_names_any_source(tmp_path: Path) -> None:
+    path = tmp_path / "producers.toml"
+    path.write_text("# nobody\n", encoding="utf-8")
+    line = Line(producers=Producers(path))
+
+    await line.settle(line.deliver(b"{}", source="any"), line.deliver(b"{}", user_id="producer", source="other"))
+
+    assert [(event.source, event.sender) for event in line.publisher.events] == [("any", ""), ("other", "producer")]

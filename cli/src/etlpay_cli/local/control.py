@@ -17,10 +17,11 @@ from etlpay_cli.addresses import addresses, read_credentials
 from etlpay_cli.errors import UNAVAILABLE, StackError
 from etlpay_cli.local import postgres, rabbitmq, services
 from etlpay_cli.local.keeper import find, is_alive
+from etlpay_cli.provision import DEFINITIONS_PLACE, PRIVATE, replace_file
 from etlpay_cli.settings import inherited_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.layout import Layout
@@ -111,6 +112,25 @@ class LocalStack:
         if not known.servers_only:
             questions |= {name: probes.http_ready(services.ready_port(name, ports)) for name in services.NAMES}
         return dict(zip(questions, await asyncio.gather(*questions.values()), strict=True))
+
+    def read_secret(self, place: str) -> str:
+        """Return the text of a file of the secrets."""
+        return self._layout.secret(place).read_text()
+
+    def replace_secret(self, place: str, text: str) -> None:
+        """Replace such a file, whole or not at all."""
+        replace_file(self._layout.secrets, place, text, PRIVATE)
+
+    @property
+    def definitions_path(self) -> str:
+        """Where the broker finds its definitions."""
+        return str(self._layout.secret(DEFINITIONS_PLACE))
+
+    def rabbitmqctl(self, *arguments: str, accepted: Sequence[int] = (0,)) -> None:
+        """Run a command of the broker's operator."""
+        done = rabbitmq.control(self._layout, self._known().ports, *arguments)
+        if done.returncode not in accepted:
+            raise StackError(f"rabbitmqctl {arguments[0]} failed", details=(done.stderr or done.stdout).strip())
 
     def _known(self) -> state.State:
         known = state.read_state(self._layout.state)

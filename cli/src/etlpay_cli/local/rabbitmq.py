@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
     from etlpay_cli.layout import Layout
 
-# The server itself; the command on the PATH is a wrapper that switches to the system's user and node.
+# The programs themselves; the commands on the PATH are wrappers that switch to the system's user and node.
 _SERVER: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+_CONTROL: Final = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+_NODE: Final = "etlpay@localhost"
+_CONTROL_SECONDS_MAX: Final = 60
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _POLICY_DENIES: Final = (
     "#!/bin/sh\n# Written by etlpay while it installs rabbitmq-server: start no service.\nexit 101\n"
@@ -113,7 +116,7 @@ def program(layout: Layout, ports: Mapping[str, int]) -> Program:
     folder = layout.rabbitmq
     own = {
         "HOME": str(folder / "home"),
-        "RABBITMQ_NODENAME": "etlpay@localhost",
+        "RABBITMQ_NODENAME": _NODE,
         "RABBITMQ_DIST_PORT": str(ports["erlang"]),
         "ERL_EPMD_PORT": str(ports["epmd"]),
         "ERL_EPMD_ADDRESS": HOST,
@@ -140,6 +143,19 @@ def program(layout: Layout, ports: Mapping[str, int]) -> Program:
         folder=folder,
         ready=functools.partial(probes.rabbitmq_ready, ports["amqp"]),
         stop_insists=True,
+    )
+
+
+def control(layout: Layout, ports: Mapping[str, int], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the operator on the node, and return what became of it."""
+    return subprocess.run(
+        (str(_CONTROL), "-q", "-n", _NODE, *arguments),
+        env=dict(program(layout, ports).environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_CONTROL_SECONDS_MAX,
     )
 
 

@@ -11,7 +11,7 @@ from etlpay_cli import probes
 from etlpay_cli.layout import DATABASE, OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE, Layout
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import LANES_VHOST, PRODUCERS_PLACE
 from etlpay_cli.settings import inherited_environment
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _DECIDED_HERE = (
     "ETLPAY_HTTP_PORT",
     "ETLPAY_GRPC_PORT",
     "ETLPAY_AMQP_PORT",
+    "ETLPAY_PRODUCERS_FILE",
     "ETLPAY_PROCESSING_HOST",
     "ETLPAY_PROCESSING_PORT",
     "ETLPAY_PROCESSOR_PASSWORD",
@@ -99,11 +100,15 @@ def doors(layout: Layout, ports: Mapping[str, int]) -> tuple[Program, ...]:
     http = {"ETLPAY_HTTP_HOST": HOST, "ETLPAY_HTTP_PORT": str(ports["http"])}
     grpc = {"ETLPAY_GRPC_HOST": HOST, "ETLPAY_GRPC_PORT": str(ports["grpc"])}
     reads = _database("api-gateway", READER_ROLE, layout, ports) | _cache("api-gateway", layout, ports)
+    queue = {
+        "ETLPAY_QUEUE_SOURCE": DEMO_QUEUE_SOURCE,
+        "ETLPAY_PRODUCERS_FILE": str(layout.secret(PRODUCERS_PLACE)),
+    }
     return (
         _service("api-gateway", {**http, **_submission("api-gateway", layout, ports), **reads}, layout, ports),
         _service("grpc-ingest", {**grpc, **_submission("grpc-ingest", layout, ports)}, layout, ports),
         _service("file-watcher", {"ETLPAY_FILES_ROOT": str(layout.files)}, layout, ports),
-        _service("queue-consumer", {"ETLPAY_QUEUE_SOURCE": DEMO_QUEUE_SOURCE}, layout, ports),
+        _service("queue-consumer", queue, layout, ports),
     )
 
 

@@ -11,9 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from shared.contracts.event import Envelope
+from shared.contracts.failure import failure_reason
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.payload import same_value
 
+JSON: Final = "application/json"
 CSV_ROW: Final = "text/csv; header=present"
 
 # An escaped U+0000: an odd number of backslashes, then u0000.
@@ -50,6 +52,9 @@ def transform(event: Envelope) -> Draft:
     try:
         if event.content_type == CSV_ROW:
             return Draft(RecordStatus.SUCCESS, msgspec.json.encode(_read_row(event.body)))
+        # Most events are JSON, and need not be asked.
+        if event.content_type != JSON and (reason := failure_reason(event.content_type)) is not None:
+            return failed(reason)
         _check_object(event.body)
     except UnreadableError as error:
         return failed(str(error))

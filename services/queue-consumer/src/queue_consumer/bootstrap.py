@@ -1,28 +1,36 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
+from pathlib import Path
+from typing import Final
 
 from queue_consumer.mapping import Place
 from queue_consumer.settings import Settings
 from queue_consumer.source import Source
+from shared.contracts.errors import FatalError
 from shared.counters import TALLY
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
 from shared.messaging.receipts import ReceiptSender
+from shared.messaging.session import first_of
 from shared.messaging.topology import declare_public
+from shared.producers import Producers, ProducersFileError
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
+
+_LOOK_SECONDS: Final = 1.0
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Consume until `stopping`; then settle what is in hand, and close.
 
     Raises:
-        FatalError: RabbitMQ does not let us in.
+        FatalError: RabbitMQ does not let us in, or the file of producers cannot be read.
     """
     readiness = Readiness(READY)
+    producers = _producers(settings)
     publisher = Publisher(settings, name="queue-consumer", readiness=readiness)
-    source = _source(settings, publisher)
+    source = _source(settings, publisher, producers)
     receipts = ReceiptSender(publisher, TALLY, service="queue-consumer", interval_seconds=settings.receipt_seconds)
     consumer = Consumer(
         settings.queue_broker(),
@@ -40,6 +48,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         publishing = group.create_task(publisher.run())
         telling = group.create_task(receipts.run())
         consuming = group.create_task(consumer.run())
+        if producers is not None:
+            group.create_task(_watch(producers, readiness, drained))
         group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
         await stopping.wait()
         readiness.draining = True
@@ -53,7 +63,24 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         drained.set()
 
 
-def _source(settings: Settings, publisher: Publisher) -> Source:
+async def _watch(producers: Producers, readiness: Readiness, stopping: asyncio.Event) -> None:
+    """See until `stopping` that a change of the producers counts, and that nobody overlooks one that cannot."""
+    while not stopping.is_set():
+        producers.look()
+        readiness.set("producers", present=producers.is_readable)
+        await first_of(stopping, seconds_max=_LOOK_SECONDS)
+
+
+def _producers(settings: Settings) -> Producers | None:
+    if not settings.producers_file:
+        return None
+    try:
+        return Producers(Path(settings.producers_file))
+    except ProducersFileError as error:
+        raise FatalError(str(error)) from error
+
+
+def _source(settings: Settings, publisher: Publisher, producers: Producers | None) -> Source:
     return Source(
         publisher,
         place=Place(
@@ -64,4 +91,5 @@ def _source(settings: Settings, publisher: Publisher) -> Source:
         limits=settings.batch,
         events_max=settings.queue_events_max,
         interval_seconds=settings.queue_interval_seconds,
+        producers=producers,
     )

@@ -1,45 +1,35 @@
 """From a foreign message to envelopes. Pure and total: whatever the bytes are, they are kept.
 
 A message has been taken already, so nothing is refused here: what is no event goes on as it is, and the processor
-keeps it as a FAILED record.
+keeps it as a FAILED record. Where that is not for its body, its content type tells the processor why.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, stamp, type_problem
+from queue_consumer.attributes import read_origin, read_sender, read_source, read_time, read_type
+from queue_consumer.identity import item_stem, own_id, unkept_source_key, whole_key
+from queue_consumer.message import Message
+from shared.contracts.event import Channel, Envelope, identify, stamp
+from shared.contracts.failure import failed_type, failure_reason
 from shared.contracts.payload import object_problem
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
 
 JSON: Final = "application/json"
 
 _LINE_TYPES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+# What publishers give as an encoding that leaves the bytes as they are. Some give the charset.
+_UNPACKED: Final = frozenset({"", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary", "8bit", "7bit"})
 _BLANK: Final = b" \t\r\n"
 _CONTENT_TYPE_CHARS_MAX: Final = 100
-_MESSAGE_HASH_CHARS: Final = 16
-
-# CloudEvents' attributes go by three prefixes on AMQP 0-9-1; the first header that holds something fit counts.
-_PREFIXES: Final = ("ce-", "cloudEvents_", "cloudEvents:")
-_SOURCE_HEADERS: Final = ("source", *(f"{prefix}source" for prefix in _PREFIXES))
-_ID_HEADERS: Final = (*(f"{prefix}id" for prefix in _PREFIXES), "id")
-_TYPE_HEADERS: Final = tuple(f"{prefix}type" for prefix in _PREFIXES)
-_TIME_HEADERS: Final = tuple(f"{prefix}time" for prefix in _PREFIXES)
+_UNREADABLE: Final = "the properties cannot be read, so the source that they may name is not known"
+_PACKED: Final = "the property content_encoding says that the body is packed or encoded; it is not unpacked"
 
 _scan = msgspec.json.Decoder(msgspec.Raw).decode
-
-
-class Message(msgspec.Struct, frozen=True):
-    """What a foreign publisher sent. `headers` hold values of any AMQP type."""
-
-    body: bytes
-    headers: Mapping[str, Any]
-    content_type: str = ""
-    message_id: str = ""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,43 +41,53 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_envelopes(message: Message, *, place: Place, received_at: datetime) -> list[Envelope]:
-    """Return the events of a message, at least one, in order.
+    """Return the events of a message, at least one, in order, all of one source.
 
     A JSON object is one event, an array one per element, NDJSON one per line. Everything else is one event that
-    holds the whole message.
+    holds the whole message; so is a message whose source cannot be kept, under the default source.
     """
-    headers = message.headers
-    source = _source(headers) or place.default_source
-    event_type = _type(headers)
-    occurred_at = _occurred_at(headers)
-    origin = f"queue:{place.queue}"
+    source, problem, given_source = read_source(message.headers, default=place.default_source)
+    own = own_id(message.headers)
+    sender, event_type, occurred_at = read_sender(message), read_type(message), read_time(message)
+    origin = read_origin(message, queue=place.queue, own_id=own, given_source=given_source)
 
-    def envelope(body: bytes, item_key: str, content_type: str, moment: datetime) -> Envelope:
-        kept_key = _bounded(item_key)
+    def event(body: bytes, key: str, content_type: str, moment: datetime, derived: bool) -> Envelope:  # noqa: FBT001 - called for each item
         return Envelope(
-            event_id=identify(source, kept_key),
+            event_id=identify(source, key, derived=derived),
             source=source,
             channel=Channel.QUEUE,
             received_at=moment,
             body=body,
-            idempotency_key=kept_key,
+            idempotency_key=key,
+            derived=derived,
+            sender=sender,
             type=event_type,
             occurred_at=occurred_at,
             content_type=content_type,
             origin=origin,
         )
 
-    key = _key(message)
-    is_lines = _base_type(message.content_type) in _LINE_TYPES
-    if not is_lines and object_problem(message.body) is None:
-        return [envelope(message.body, key, JSON, received_at)]
-    items = _items(message.body, is_lines=is_lines, items_max=place.message_events_max)
-    if items is None:
-        return [envelope(message.body, key, _content_type(message), received_at)]
+    failure = problem if message.is_readable else _UNREADABLE
+    content = failed_type(failure) if failure else _content(message, items_max=place.message_events_max)
+    if isinstance(content, str):
+        key, derived = whole_key(own, message)
+        if given_source:
+            key, derived = unkept_source_key(given_source, key, derived=derived)
+        return [event(message.body, key, content, received_at, derived)]
+    stem = item_stem(own, message)
     return [
-        envelope(item, f"{key}#{index}" if key else "", JSON, stamp(received_at, index))
-        for index, item in enumerate(items)
+        event(item, f"{stem}#{index}" if stem else "", JSON, stamp(received_at, index), bool(stem))
+        for index, item in enumerate(content)
     ]
+
+
+def _content(message: Message, *, items_max: int) -> list[bytes] | str:
+    """Return the items of a message, or the content type of one that counts as a whole."""
+    # Of a body that is packed, its content type says what is in it.
+    is_lines = _base_type(message.content_type) in _LINE_TYPES and _is_unpacked(message)
+    if not is_lines and object_problem(message.body) is None:
+        return JSON
+    return _items(message.body, is_lines=is_lines, items_max=items_max) or _content_type(message)
 
 
 def _items(body: bytes, *, is_lines: bool, items_max: int) -> list[bytes] | None:
@@ -126,10 +126,18 @@ def _looks_like_lines(body: bytes) -> bool:
 
 def _content_type(message: Message) -> str:
     """Return how to read a message that counts as a whole. What its publisher said is a hint, and often wrong."""
-    if not message.content_type or _is_json(message.body):
+    if _is_json(message.body):
         return JSON
+    if not _is_unpacked(message):
+        return failed_type(_PACKED)
     printable = "".join(char for char in message.content_type if char.isascii() and char.isprintable())
-    return printable[:_CONTENT_TYPE_CHARS_MAX] or JSON
+    kept = printable[:_CONTENT_TYPE_CHARS_MAX] or JSON
+    # The reason is ours to give.
+    return JSON if failure_reason(kept) is not None else kept
+
+
+def _is_unpacked(message: Message) -> bool:
+    return message.content_encoding.strip().lower() in _UNPACKED
 
 
 def _is_json(body: bytes) -> bool:
@@ -142,61 +150,3 @@ def _is_json(body: bytes) -> bool:
 
 def _base_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _key(message: Message) -> str:
-    """Return the idempotency key: the producer's id, else one that tells a redelivery from another message, else none.
-
-    A `message_id` alone would not do: publishers reuse them for other content.
-    """
-    for text in _texts(message.headers, _ID_HEADERS):
-        return text
-    if message.message_id:
-        digest = hashlib.sha256(message.body).hexdigest()[:_MESSAGE_HASH_CHARS]
-        return f"mid:{message.message_id}:{digest}"
-    return ""
-
-
-def _bounded(key: str) -> str:
-    """Return a key that the ledger can hold: one that is too long, or not printable, by its hash."""
-    if not key or id_problem(key) is None:
-        return key
-    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
-
-
-def _source(headers: Mapping[str, Any]) -> str:
-    return next((text for text in _texts(headers, _SOURCE_HEADERS) if source_problem(text) is None), "")
-
-
-def _type(headers: Mapping[str, Any]) -> str:
-    return next((text for text in _texts(headers, _TYPE_HEADERS) if type_problem(text) is None), "")
-
-
-def _occurred_at(headers: Mapping[str, Any]) -> datetime | None:
-    for name in _TIME_HEADERS:
-        if name not in headers:
-            continue
-        try:
-            moment = msgspec.convert(headers[name], datetime)
-        except msgspec.ValidationError:
-            continue
-        if moment.tzinfo is not None:
-            return moment
-    return None
-
-
-def _texts(headers: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    """Yield what the named headers hold as text, without those that are empty or of a type that names nothing."""
-    for name in names:
-        if name not in headers:
-            continue
-        match headers[name]:
-            case bool():
-                continue
-            case bytes() | bytearray() as raw if raw:
-                # Bytes that are not UTF-8 stay distinct: each becomes a lone surrogate.
-                yield bytes(raw).decode("utf-8", "surrogateescape")
-            case str() as text if text:
-                yield text
-            case int() as number:
-                yield str(number)

@@ -16,6 +16,9 @@ class Settings(ServiceSettings, QueueBrokerSettings):
 
     queue: str = Field("etl-queue", description="the foreign queue to read; declared and bound where it is missing")
     queue_source: str = Field("queue", description="source of messages that name none")
+    producers_file: str = Field(
+        "", description="file of producers (`etlpay producers`); empty, or without any: nobody is bound to sources"
+    )
     queue_messages_max: PositiveInt = Field(200, description="messages taken and not yet settled, at most")
     queue_bytes_max: PositiveInt = Field(
         4 * 1024 * 1024, description="bytes of messages taken and not yet settled, about; beyond it no more is read"

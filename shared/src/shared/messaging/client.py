@@ -8,9 +8,10 @@ from typing import Any, Self
 import aio_pika
 import msgspec
 from aio_pika import DeliveryMode, Message
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 from yarl import URL
 
-from shared.contracts.errors import OutcomeUnknownError
+from shared.contracts.errors import OutcomeUnknownError, UnavailableError
 from shared.messaging.publisher import publish_confirmed
 from shared.messaging.session import SESSION_ERRORS, Session, told_session_end
 from shared.messaging.topology import EVENTS_EXCHANGE
@@ -49,14 +50,14 @@ class QueueClient:
         id: str | None = None,  # noqa: A002 - the producer's word for it
         type: str | None = None,  # noqa: A002 - the producer's word for it
     ) -> None:
-        """Return when the broker holds the message durably in `queue`.
+        """Return when the broker holds the message durably in `queue`, to which the exchange routes its name.
 
         `payload` is one event (an object), several (a list of objects) or JSON bytes that are sent as they are.
         `id` makes repeating safe: the same `(source, id)` is stored once.
 
         Raises:
-            UnavailableError: no consumer has declared the queue. OutcomeUnknownError: no confirmation in time.
-            OSError: the broker cannot be reached.
+            UnavailableError: no consumer has declared exchange and queue, or this user may not publish; nothing was
+                taken. OutcomeUnknownError: no confirmation in time. OSError: the broker cannot be reached.
         """
         headers = {"ce-source": source, "ce-id": id, "ce-type": type}
         message = Message(
@@ -64,6 +65,8 @@ class QueueClient:
             content_type="application/json",
             delivery_mode=DeliveryMode.PERSISTENT,
             message_id=uuid.uuid4().hex,
+            # The broker checks it: so a queue whose producers are bound to sources knows whose message it is.
+            user_id=self._url.user or None,
             headers={name: value for name, value in headers.items() if value is not None},
         )
         if self._session is not None:
@@ -91,6 +94,11 @@ class QueueClient:
                     exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
                     deadline = asyncio.get_running_loop().time() + self._deadline_seconds
                     await publish_confirmed(session, exchange, message, routing_key=queue, deadline=deadline)
+        except OutcomeUnknownError as error:
+            # The channel is this message's alone, so it is this message that was refused.
+            if isinstance(error.__cause__, ChannelNotFoundEntity | ChannelAccessRefused):
+                raise UnavailableError("the exchange is not there, or not for this user") from error
+            raise
         except SESSION_ERRORS as error:
             # Of any class that the library has for it, also after the confirmation.
             raise OutcomeUnknownError("the session ended") from error

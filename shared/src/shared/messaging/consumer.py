@@ -19,7 +19,7 @@ from shared.messaging.acks import Acks
 from shared.messaging.canary import Canary
 from shared.messaging.room import Room
 from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
-from shared.messaging.tolerance import tolerate_unreadable_properties
+from shared.messaging.tolerance import UnreadableProperties, tolerate_unreadable_properties
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 
@@ -33,18 +33,19 @@ _SETTLE_SECONDS_MAX: Final = 5.0
 class Delivery:
     """A message taken from a queue, with its handle."""
 
-    __slots__ = ("_hand", "_properties", "body", "redelivered", "tag")
+    __slots__ = ("_hand", "body", "properties", "redelivered", "tag")
 
     def __init__(self, hand: "Hand", message: DeliveredMessage) -> None:
         """Hold what the message says; it is in `hand` until it is settled.
 
         Attributes:
             body: the received bytes.
+            properties: what the publisher said beside them, as the library has it. The broker has checked `user_id`.
             redelivered: whether the message was handed out before, to us or to another consumer.
             tag: its number on the AMQP channel.
         """
         self._hand = hand
-        self._properties = message.header.properties
+        self.properties = message.header.properties
         self.body: bytes = message.body
         self.redelivered = bool(message.redelivered)
         self.tag = _tag(message)
@@ -56,17 +57,22 @@ class Delivery:
     @property
     def headers(self) -> Mapping[str, Any]:
         """The AMQP headers, values of any AMQP type."""
-        return self._properties.headers or {}
+        return self.properties.headers or {}
 
     @property
     def content_type(self) -> str:
         """The content type; empty where the publisher gave none."""
-        return self._properties.content_type or ""
+        return self.properties.content_type or ""
 
     @property
     def message_id(self) -> str:
         """The `message_id` property; empty where the publisher gave none."""
-        return self._properties.message_id or ""
+        return self.properties.message_id or ""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether headers and properties could be read; where they could not, none of them is here."""
+        return type(self.properties) is not UnreadableProperties
 
     async def ack(self) -> None:
         """Give the message up for good. Where the session is over it comes back, so settling is idempotent."""

@@ -13,6 +13,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
+from shared.messaging.parking import Parkable, parked_message
 from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
 from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE, lane_depths, require_lanes
 from shared.runtime.readiness import Readiness
@@ -89,20 +90,12 @@ class Publisher:
         except (ChannelNotFoundEntity, *SESSION_ERRORS) as error:
             raise UnavailableError("RabbitMQ cannot be asked now") from error
 
-    async def park(self, body: bytes, *, reason: str, queue: str) -> None:
-        """Set aside a message that came from `queue` and cannot become a batch, its bytes as they are.
+    async def park(self, parkable: Parkable, *, reason: str, queue: str) -> None:
+        """Set aside a message that came from `queue` and is not to be stored; see `parked_message`.
 
         Raises as `publish_batch` does.
         """
-        await self._publish(
-            Message(
-                body,
-                headers={"etlpay-reason": reason, "etlpay-queue": queue},
-                delivery_mode=DeliveryMode.PERSISTENT,
-                message_id=uuid.uuid4().hex,
-            ),
-            PARKED_QUEUE,
-        )
+        await self._publish(parked_message(parkable, reason=reason, queue=queue), PARKED_QUEUE)
 
     async def _serve(self, session: Session) -> None:
         async with asyncio.timeout(_SETUP_SECONDS_MAX):

@@ -2,7 +2,8 @@
 
 A header's name or a property that is not UTF-8 (RabbitMQ takes both) makes the client library end the connection, and
 the broker deliver the message again, for ever: one such message would stop a queue, and in the end set its innocent
-neighbours aside with it. So where the properties cannot be read the message is read without them; its body is whole.
+neighbours aside with it. So where the properties cannot be read the message is read without them. Its body is whole,
+and `UnreadableProperties` say that they are missing.
 """
 
 import struct
@@ -16,7 +17,12 @@ from pamqp.header import ContentHeader
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _MARK = "reads_without_properties"
-_UNREADABLE = (ValueError, OverflowError, LookupError, TypeError, OSError, struct.error, PAMQPException)
+# Tables within tables, a thousand deep, fit into one frame.
+_UNREADABLE = (RecursionError, ValueError, OverflowError, LookupError, TypeError, OSError, struct.error, PAMQPException)
+
+
+class UnreadableProperties(Basic.Properties):
+    """What a message has in place of properties that cannot be read: none."""
 
 
 def tolerate_unreadable_properties() -> None:
@@ -32,7 +38,7 @@ def tolerate_unreadable_properties() -> None:
         except _UNREADABLE as error:
             # The size stands before the properties; without it the frames that follow could not be told apart.
             self.class_id, self.weight, self.body_size = struct.unpack(">HHQ", data[:12])
-            self.properties = Basic.Properties()
+            self.properties = UnreadableProperties()
             log.warning("message read without its properties: they are not readable", error=type(error).__name__)
 
     setattr(read_what_can_be_read, _MARK, True)

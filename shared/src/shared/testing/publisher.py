@@ -2,6 +2,7 @@
 
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope
+from shared.messaging.parking import Parkable
 from shared.messaging.publisher import MESSAGE_BYTES_MAX
 from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE
 from shared.wire import decode_batch
@@ -14,6 +15,8 @@ class FakePublisher:
         """An empty queue."""
         self.messages: list[bytes] = []
         self.parked: list[bytes] = []
+        self.reasons: list[str] = []
+        """Why, of each parked message."""
         self.receipts: list[bytes] = []
         self.fault: RetryableError | None = None
         """Raised by every publish, which then took nothing, while it is set: away, overloaded or unknown."""
@@ -30,10 +33,11 @@ class FakePublisher:
         self._fail_as_told()
         self.messages.append(body)
 
-    async def park(self, body: bytes, *, reason: str, queue: str) -> None:  # noqa: ARG002 - the real one keeps them
+    async def park(self, parkable: Parkable, *, reason: str, queue: str) -> None:  # noqa: ARG002 - the real one keeps it
         """See `Publisher.park`."""
         self._fail_as_told()
-        self.parked.append(body)
+        self.parked.append(parkable.body)
+        self.reasons.append(reason)
 
     async def publish_receipt(self, body: bytes) -> None:
         """See `Publisher.publish_receipt`."""

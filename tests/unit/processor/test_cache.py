@@ -44,7 +44,7 @@ async def test_a_fresh_record_is_written_as_the_gateway_will_read_it() -> None:
     feeder = CacheFeeder(cast("Cache", cache))
     outcomes = await stored(fresh)
 
-    feeder.feed([fresh], outcomes, sources_known=1)
+    feeder.feed([fresh], outcomes, sources_learned=1)
     await drain(feeder)
 
     (record,) = cache.records
@@ -62,7 +62,7 @@ async def test_a_failed_record_has_no_result() -> None:
     cache, broken = CacheTwin(), event(b"no JSON")
     feeder = CacheFeeder(cast("Cache", cache))
 
-    feeder.feed([broken], await stored(broken), sources_known=1)
+    feeder.feed([broken], await stored(broken), sources_learned=1)
     await drain(feeder)
 
     (record,) = cache.records
@@ -79,7 +79,7 @@ async def test_a_duplicate_or_a_conflict_is_no_news() -> None:
         msgspec.structs.replace(outcome, disposition=kind) for kind in (Disposition.DUPLICATE, Disposition.CONFLICT)
     ]
 
-    feeder.feed([again, again], known, sources_known=0)
+    feeder.feed([again, again], known, sources_learned=0)
     await drain(feeder)
 
     assert cache.records == []
@@ -91,8 +91,8 @@ async def test_a_new_source_makes_the_list_of_sources_old_once() -> None:
     feeder = CacheFeeder(cast("Cache", cache))
     outcomes = await stored(first)
 
-    feeder.feed([first], outcomes, sources_known=1)
-    feeder.feed([first], outcomes, sources_known=1)
+    feeder.feed([first], outcomes, sources_learned=1)
+    feeder.feed([first], outcomes, sources_learned=1)
     await drain(feeder)
 
     assert cache.sources_forgotten == 1
@@ -102,7 +102,7 @@ async def test_a_backfill_is_left_out() -> None:
     cache, many = CacheTwin(), [event() for _ in range(201)]
     feeder = CacheFeeder(cast("Cache", cache))
 
-    feeder.feed(many, await stored(*many), sources_known=1)
+    feeder.feed(many, await stored(*many), sources_learned=1)
     await drain(feeder)
 
     assert cache.records == []
@@ -113,7 +113,7 @@ async def test_a_large_record_is_left_out_beside_those_that_are_not() -> None:
     cache, small, large = CacheTwin(), event(b"{}"), event(b'{"fill": "%b"}' % (b"x" * 70_000))
     feeder = CacheFeeder(cast("Cache", cache))
 
-    feeder.feed([small, large], await stored(small, large), sources_known=0)
+    feeder.feed([small, large], await stored(small, large), sources_learned=0)
     await drain(feeder)
 
     assert [record.event_id for record in cache.records] == [small.event_id]
@@ -125,7 +125,7 @@ async def test_a_slow_cache_loses_records_and_holds_up_nobody() -> None:
     outcomes = await stored(fresh)
 
     for _ in range(1_000):
-        feeder.feed([fresh], outcomes, sources_known=1)
+        feeder.feed([fresh], outcomes, sources_learned=1)
 
     waiting_max = 16
     assert feeder._waiting.qsize() == waiting_max

@@ -27,14 +27,14 @@ class CacheFeeder:
         """Run `run` beside the pipeline."""
         self._cache = cache
         self._waiting: asyncio.Queue[tuple[list[Record], bool] | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
-        self._sources_known = 0
+        self._sources_learned = 0
 
-    def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, sources_known: int) -> None:
+    def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, sources_learned: int) -> None:
         """Note what a batch stored. A large batch is backfill that nobody waits to read: it is left out.
 
         So is a large record. Both are read from the ledger.
         """
-        new_source, self._sources_known = sources_known > self._sources_known, sources_known
+        new_source, self._sources_learned = sources_learned > self._sources_learned, sources_learned
         stored = [
             (event, outcome)
             for event, outcome in zip(events, outcomes, strict=True)

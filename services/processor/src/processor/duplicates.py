@@ -223,9 +223,10 @@ def _is_answered(pair: _Pair) -> bool:
 def _known(pair: _Pair) -> Known:
     """Return the first outcome again, as a duplicate or as a conflict."""
     event, first = pair.entry.event, pair.first
-    outcome = msgspec.structs.replace(
-        first.outcome,
-        disposition=Disposition.DUPLICATE if pair.same else Disposition.CONFLICT,
-        result=pair.result if _is_answered(pair) else None,
-    )
+    result = pair.result if _is_answered(pair) else None
+    disposition = Disposition.DUPLICATE if pair.same else Disposition.CONFLICT
+    outcome = first.outcome
+    # Most come again as they were: that one is what they are told.
+    if (outcome.disposition, outcome.result) != (disposition, result):
+        outcome = msgspec.structs.replace(outcome, disposition=disposition, result=result)
     return Known(outcome, is_first=(event.received_at, event.channel) == (first.received_at, first.channel))

@@ -1,6 +1,6 @@
 """Whose fault an error is, state by state: each is raised by a real PostgreSQL while the store writes."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 import pytest
@@ -14,6 +14,7 @@ from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Disposition, Outcome, RecordStatus
 from support.events import event
+from support.raising import Raising
 
 # Every state that the driver knows as an error; those of the classes 00, 01 and 02 are none.
 STATES = sorted(
@@ -22,52 +23,6 @@ STATES = sorted(
     if isinstance(state, str) and state[:2] not in {"00", "01", "02", "03"}
 )
 POISON = b'{"poison": 1}'
-
-# Raises the state that a table names, for what the table says.
-RAISE = """
-    CREATE TABLE raised (sqlstate text, only_body bytea, only_success boolean);
-    CREATE FUNCTION raise_for_test() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-    DECLARE wanted raised%ROWTYPE;
-    BEGIN
-        SELECT * INTO wanted FROM raised;
-        IF NOT FOUND THEN RETURN NEW; END IF;
-        IF TG_TABLE_NAME = 'processed_records' THEN
-            IF wanted.only_success AND NEW.status = 1 THEN RAISE EXCEPTION USING ERRCODE = wanted.sqlstate; END IF;
-        ELSIF NOT wanted.only_success AND (wanted.only_body IS NULL OR NEW.body = wanted.only_body) THEN
-            RAISE EXCEPTION USING ERRCODE = wanted.sqlstate;
-        END IF;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER raise_for_test BEFORE INSERT ON raw_events FOR EACH ROW EXECUTE FUNCTION raise_for_test();
-    CREATE TRIGGER raise_for_test BEFORE INSERT ON processed_records FOR EACH ROW EXECUTE FUNCTION raise_for_test();
-"""
-NO_MORE = """
-    DROP TRIGGER IF EXISTS raise_for_test ON raw_events;
-    DROP TRIGGER IF EXISTS raise_for_test ON processed_records;
-    DROP FUNCTION IF EXISTS raise_for_test; DROP TABLE IF EXISTS raised;
-"""
-
-
-class Raising:
-    """A ledger whose tables raise what they are told to."""
-
-    def __init__(self, owner: asyncpg.Connection) -> None:
-        self._owner = owner
-
-    async def tell(self, sqlstate: str, *, only_body: bytes | None = None, only_success: bool = False) -> None:
-        await self.calm()
-        await self._owner.execute("INSERT INTO raised VALUES ($1, $2, $3)", sqlstate, only_body, only_success)
-
-    async def calm(self) -> None:
-        await self._owner.execute("TRUNCATE raised")
-
-
-@pytest.fixture
-async def raising(owner: asyncpg.Connection) -> AsyncIterator[Raising]:
-    await owner.execute(NO_MORE)
-    await owner.execute(RAISE)
-    yield Raising(owner)
-    await owner.execute(NO_MORE)
 
 
 def with_fault(*faults: Fault) -> list[str]:

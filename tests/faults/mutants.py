@@ -18,6 +18,7 @@ import asyncpg
 import processor.__main__ as program
 from etlpay_cli.local.program import Program
 from processor import consumer, pipeline, store
+from processor.rows import Numbered, add_events_parameters, raw_rows, record_rows
 from processor.statements import ADD_EVENTS
 from processor.transform import Draft
 from processor.transform import transform as plain_transform
@@ -78,9 +79,12 @@ def _key_in_second_transaction() -> None:
         add_records = add_records.replace(old, new, 1)
 
     async def insert(
-        self: store.Store, connection: asyncpg.Connection, numbered: Sequence[store._Numbered], processed_at: datetime
+        self: store.Store,  # noqa: ARG001 - it takes the place of a method
+        connection: asyncpg.Connection,
+        numbered: Sequence[Numbered],
+        processed_at: datetime,
     ) -> dict[UUID, Outcome]:
-        given = store.add_events_parameters(self._rows(numbered), self._records(numbered, processed_at))
+        given = add_events_parameters(raw_rows(numbered), record_rows(numbered, processed_at))
         new = {row[0] for row in await connection.fetch(add_raw, *given[:13])}
         failpoint("mutant.between_transactions")
         of_records = [given[place] for place in (0, 2, 4, 13, 14, 15, 16)]

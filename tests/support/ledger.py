@@ -9,6 +9,7 @@ import pytest
 from processor.database import Connections
 from processor.migrate import migrate
 from processor.settings import MigrationSettings, ProcessorSettings
+from support.raising import Raising
 from support.servers import ROLE_PASSWORD, Servers
 
 
@@ -63,3 +64,10 @@ async def connections(
     connections = await Connections.open(processor_settings, name="test")
     yield connections
     await connections.close()
+
+
+@pytest.fixture
+async def raising(owner: asyncpg.Connection) -> AsyncIterator[Raising]:
+    """What makes the ledger raise an SQLSTATE."""
+    async with Raising(owner) as tables:
+        yield tables

@@ -12,7 +12,8 @@ from api_gateway.ledger import Ledger, open_reader
 from api_gateway.paging import Position, read_record_cursor, read_source_cursor
 from api_gateway.statements import RecordFilter, page_query
 from processor.database import Connections
-from processor.store import Entry, Store
+from processor.rows import Entry
+from processor.store import Store
 from processor.transform import CSV_ROW, failed, transform
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, Envelope

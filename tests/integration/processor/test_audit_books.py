@@ -14,9 +14,10 @@ from api_gateway.paging import read_audit_cursor
 from api_gateway.views import AuditLine
 from processor.database import Connections
 from processor.receipts import ReceiptBook
-from processor.store import Entry, Store
+from processor.rows import Entry
+from processor.store import Store
 from processor.transform import transform
-from shared.contracts.errors import FatalError
+from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Count, Receipt, hour_of
@@ -122,7 +123,7 @@ async def test_what_could_not_be_settled_is_when_the_batch_is_written_again(
     await deliver(store, arrived("a"))
     await owner.execute("REVOKE INSERT ON settlements FROM etlpay_processor")
     try:
-        with pytest.raises(FatalError, match="42501"):
+        with pytest.raises(UnavailableError, match="42501"):
             await deliver(store, *batch)
     finally:
         await owner.execute("GRANT INSERT ON settlements TO etlpay_processor")

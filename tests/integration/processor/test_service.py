@@ -10,6 +10,7 @@ import pytest
 
 from processor.bootstrap import serve
 from processor.settings import ProcessorSettings
+from shared.contracts.errors import RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition
 from shared.messaging.publisher import Publisher
@@ -19,6 +20,7 @@ from shared.settings import SubmissionSettings
 from shared.submission.processing import GrpcProcessing
 from shared.wire import encode_batch
 from support.events import event
+from support.raising import Raising
 from support.servers import Servers, free_port
 
 
@@ -154,6 +156,98 @@ async def test_a_processor_that_lost_a_grant_takes_nothing_until_it_has_it_again
     assert (waiting.message_count, waiting.consumer_count) == (1, 0)
 
 
+async def test_a_processor_whose_schema_changes_takes_and_writes_nothing_until_it_fits_again(
+    processor_settings: ProcessorSettings,
+    owner: asyncpg.Connection,
+    broker: aio_pika.abc.AbstractChannel,
+    raising: Raising,
+) -> None:
+    """A later version has migrated: what this one has in hand goes back, for the later one to take."""
+    revision = await owner.fetchval("SELECT version_num FROM alembic_version")
+    await raising.tell("40001")
+    try:
+        async with running(processor_settings) as processing, publishing(processor_settings) as publisher:
+            queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
+            await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
+            await until(lambda: _holds(queue, 0))
+
+            await owner.execute("UPDATE alembic_version SET version_num = 'later'")
+            await until(lambda: _is_left(queue, messages=5))
+            await raising.calm()
+            await publisher.publish_batch(_batch(5))
+            with pytest.raises(RetryableError):
+                await processing.process([event(key="waiting")])
+            assert await stored(owner) == 0
+            assert await _holds_at_least(queue, 6)
+
+            await owner.execute("UPDATE alembic_version SET version_num = $1", revision)
+            await until(lambda: _is(stored, owner, 60))
+            [outcome] = await processing.process([event(key="waiting")])
+            assert outcome.disposition is Disposition.STORED
+    finally:
+        await owner.execute("UPDATE alembic_version SET version_num = $1", revision)
+
+
+async def test_an_event_that_a_rule_refuses_is_held_in_the_slow_lane_and_everything_else_is_stored(
+    processor_settings: ProcessorSettings,
+    owner: asyncpg.Connection,
+    broker: aio_pika.abc.AbstractChannel,
+    raising: Raising,
+) -> None:
+    """A DBA's trigger once ended the processor, again and again, until innocent messages were parked."""
+    poison = event(b'{"poison": 1}', key="poison")
+    await raising.tell("P0001", only_body=poison.body)
+    async with running(processor_settings), publishing(processor_settings) as publisher:
+        await publisher.publish_batch(encode_batch([event(key="beside 1"), poison, event(key="beside 2")]))
+        await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
+        await until(lambda: _is(stored, owner, 52))
+        parked = await broker.declare_queue(PARKED_QUEUE, passive=True)
+        assert await _holds(parked, 0)
+
+        await raising.calm()
+        await until(lambda: _is(stored, owner, 53))
+
+    assert await owner.fetchval("SELECT count(*) FROM processed_records WHERE status = 2") == 0
+
+
+async def test_a_ledger_that_refuses_everything_costs_a_message_no_delivery(
+    processor_settings: ProcessorSettings,
+    owner: asyncpg.Connection,
+    broker: aio_pika.abc.AbstractChannel,
+    raising: Raising,
+) -> None:
+    """Such as one that its owner has frozen by a trigger: all that is in hand is held."""
+    await raising.tell("P0001")
+    async with running(processor_settings), publishing(processor_settings) as publisher:
+        await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
+        await asyncio.sleep(2)
+        assert await stored(owner) == 0
+        for lane in (SLOW_QUEUE, PARKED_QUEUE):
+            assert await _holds(await broker.declare_queue(lane, passive=True), 0)
+
+        await raising.calm()
+        await until(lambda: _is(stored, owner, 50))
+
+
+async def test_a_drain_gives_back_what_cannot_be_written(
+    processor_settings: ProcessorSettings,
+    owner: asyncpg.Connection,
+    broker: aio_pika.abc.AbstractChannel,
+    raising: Raising,
+) -> None:
+    """Else it would go on trying until its time is up, and be ended."""
+    await raising.tell("53100")
+    async with publishing(processor_settings) as publisher:
+        async with running(processor_settings):
+            queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
+            await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
+            await until(lambda: _holds(queue, 0))
+
+        await until(lambda: _holds_at_least(queue, 5))
+
+    assert await stored(owner) == 0
+
+
 async def declare_lanes_of(settings: ProcessorSettings) -> None:
     async with open_session(settings, "test") as session:
         await declare_lanes(session.connection)
@@ -190,6 +284,11 @@ async def _is(ask: Callable[[asyncpg.Connection], Awaitable[int]], owner: asyncp
 async def _holds(queue: aio_pika.abc.AbstractQueue, messages: int) -> bool:
     found = await queue.declare()
     return (found.message_count or 0) == messages
+
+
+async def _is_left(queue: aio_pika.abc.AbstractQueue, *, messages: int) -> bool:
+    found = await queue.declare()
+    return (found.message_count or 0) >= messages and not found.consumer_count
 
 
 async def _holds_at_least(queue: aio_pika.abc.AbstractQueue, messages: int) -> bool:

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from processor.database import Connections
 from processor.ids import LedgerIds
+from processor.rows import Entry
 from processor.settings import ProcessorSettings
-from processor.store import Entry, Store
+from processor.store import Store
 from processor.transform import Draft, transform
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope, identify, now

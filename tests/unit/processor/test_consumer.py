@@ -7,6 +7,7 @@ import pytest
 import stamina
 
 from processor.consumer import settle_one_by_one, settle_together
+from processor.sqlstates import LedgerRefusesError
 from shared.contracts.errors import FatalError, PermanentError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
@@ -69,6 +70,11 @@ def delivery(body: bytes, happened: list[str], *, redelivered: bool = False) -> 
     return cast("Delivery", DeliveryTwin(body, happened, redelivered=redelivered))
 
 
+def always() -> bool:
+    """Hold what cannot be written, for ever."""
+    return True
+
+
 BATCH = encode_batch([event(key="1"), event(key="2"), event(key="3")])
 
 
@@ -76,7 +82,7 @@ async def test_the_fast_lane_commits_the_message_as_one_and_then_acks() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle_together(delivery(BATCH, happened), ledger.write)
+    await settle_together(delivery(BATCH, happened), ledger.write, hold=always)
 
     assert happened == ["commit 3", "ack"]
 
@@ -85,7 +91,7 @@ async def test_the_slow_lane_commits_each_event_alone_and_then_acks() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle_one_by_one(delivery(BATCH, happened), ledger.write)
+    await settle_one_by_one(delivery(BATCH, happened), ledger.write, hold=always)
 
     assert happened == ["commit 1", "commit 1", "commit 1", "ack"]
 
@@ -95,7 +101,7 @@ async def test_an_outage_is_waited_out_with_the_delivery_in_hand(settle: Any) ->
     happened: list[str] = []
     ledger = Ledger(happened, *[UnavailableError("away")] * 20)
 
-    await settle(delivery(BATCH, happened), ledger.write)
+    await settle(delivery(BATCH, happened), ledger.write, hold=always)
 
     assert happened[-1] == "ack"
     assert happened.count("ack") == 1
@@ -108,7 +114,7 @@ async def test_what_is_no_batch_is_never_acked_as_if_it_were_stored(settle: Any,
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle(delivery(body, happened), ledger.write)
+    await settle(delivery(body, happened), ledger.write, hold=always)
 
     assert happened == ["reject"]
 
@@ -118,7 +124,7 @@ async def test_a_message_without_events_is_given_up() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle_one_by_one(delivery(b"", happened), ledger.write)
+    await settle_one_by_one(delivery(b"", happened), ledger.write, hold=always)
 
     assert happened == ["ack"]
 
@@ -127,7 +133,7 @@ async def test_what_the_ledger_can_never_keep_goes_to_the_next_lane() -> None:
     happened: list[str] = []
     ledger = Ledger(happened, PermanentError("cannot be kept"))
 
-    await settle_together(delivery(BATCH, happened), ledger.write)
+    await settle_together(delivery(BATCH, happened), ledger.write, hold=always)
 
     assert happened == ["reject"]
 
@@ -139,7 +145,7 @@ async def test_any_other_fault_leaves_the_delivery_unsettled(fault: Exception) -
     ledger = Ledger(happened, fault)
 
     with pytest.raises(type(fault)):
-        await settle_together(delivery(BATCH, happened), ledger.write)
+        await settle_together(delivery(BATCH, happened), ledger.write, hold=always)
 
     assert happened == []
 
@@ -149,7 +155,7 @@ async def test_what_cannot_be_kept_takes_no_neighbour_of_a_slow_message_with_it(
     happened: list[str] = []
     ledger = Ledger(happened, PermanentError("the first one"))
 
-    await settle_one_by_one(delivery(BATCH, happened), ledger.write)
+    await settle_one_by_one(delivery(BATCH, happened), ledger.write, hold=always)
 
     assert happened == ["commit 1", "commit 1", "reject"]
 
@@ -167,6 +173,53 @@ async def test_every_innocent_of_a_slow_message_has_its_turn_although_one_ends_t
 
     for attempt in range(20):
         with pytest.raises(KilledError):
-            await settle_one_by_one(delivery(BATCH, [], redelivered=attempt > 0), write)
+            await settle_one_by_one(delivery(BATCH, [], redelivered=attempt > 0), write, hold=always)
 
     assert stored == {"2", "3"}
+
+
+@pytest.mark.parametrize("settle", [settle_together, settle_one_by_one])
+async def test_what_cannot_be_written_is_given_back_unsettled_when_it_is_not_to_be_held(settle: Any) -> None:  # noqa: ANN401 - either lane
+    """The ledger is another one, or the process drains: the broker gives the delivery to whoever can store it."""
+    happened: list[str] = []
+    ledger = Ledger(happened, *[UnavailableError("of another version")] * 20)
+
+    await settle(delivery(BATCH, happened), ledger.write, hold=lambda: len(ledger.faults) > 15)
+
+    assert happened == []
+    assert len(ledger.faults) == 15
+
+
+async def test_what_the_ledger_refuses_is_held_and_keeps_no_other_of_a_slow_message_waiting() -> None:
+    """Somebody's rule refuses one event: the others are stored, and the message is acked when it is stored too."""
+    happened: list[str] = []
+    refusals = 3
+
+    async def write(events: Sequence[Envelope]) -> list[Outcome]:
+        nonlocal refusals
+        [only] = events
+        if only.idempotency_key == "1" and refusals:
+            refusals -= 1
+            raise LedgerRefusesError("a trigger")
+        happened.append(only.idempotency_key)
+        return []
+
+    await settle_one_by_one(delivery(BATCH, happened), write, hold=always)
+
+    assert happened == ["2", "3", "1", "ack"]
+
+
+async def test_an_outage_after_a_refusal_forgets_no_event_of_a_slow_message() -> None:
+    happened: list[str] = []
+    faults = [LedgerRefusesError("a trigger"), UnavailableError("away"), None, None, None]
+
+    async def write(events: Sequence[Envelope]) -> list[Outcome]:
+        if fault := faults.pop(0):
+            raise fault
+        happened.append(events[0].idempotency_key)
+        return []
+
+    await settle_one_by_one(delivery(BATCH, happened), write, hold=always)
+
+    assert sorted(happened[:-1]) == ["1", "2", "3"]
+    assert happened[-1] == "ack"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from etlpay_cli.local.program import Program
     from etlpay_cli.local.services import Task
 
-_MIGRATION_SECONDS_MAX: Final = 60.0
+_MIGRATION_SECONDS_MAX: Final = 180.0
 _LOG_CHECK_SECONDS: Final = 10.0
 
 

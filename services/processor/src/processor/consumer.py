@@ -3,11 +3,13 @@
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 import stamina
 import structlog
 
 from processor.database import make_id
+from processor.sqlstates import LedgerRefusesError
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
@@ -20,43 +22,80 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _RETRY_PAUSE_SECONDS_MAX = 5.0
 
-
-async def settle_together(delivery: Delivery, write: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]) -> None:
-    """Store a delivery of the fast lane as a whole, then ack it; see `_settle`."""
-    await _settle(delivery, lambda events: _persist(partial(write, events)))
+WriteEvents: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
 
 
-async def settle_one_by_one(
-    delivery: Delivery, write: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
-) -> None:
-    """Store a delivery of the slow lane event by event, then ack it.
+async def settle_together(delivery: Delivery, write: WriteEvents, *, hold: Callable[[], bool]) -> None:
+    """Store a delivery of the fast lane as a whole, then ack it; see `_settle`.
 
-    One that cannot be stored, or that ends the process, breaks alone. A delivery that comes again is stored in another
-    order, so that each innocent has its turn before the culprit some time.
+    While the ledger cannot be written it is held, and tried again, as long as `hold` says so; then it is given back.
+    """
+    await _settle(delivery, lambda events: _persist(partial(write, events), hold))
+
+
+async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, hold: Callable[[], bool]) -> None:
+    """Store a delivery of the slow lane event by event, then ack it. `hold`: see `settle_together`.
+
+    One that cannot be stored, that the ledger refuses or that ends the process breaks alone. A delivery that comes
+    again is stored in another order, so that each innocent has its turn before the culprit some time.
     """
 
     async def store(events: list[Envelope]) -> None:
-        refused: PermanentError | None = None
-        for event in random.sample(events, len(events)) if delivery.redelivered else events:
-            try:
-                await _persist(partial(write, [event]))
-            except PermanentError as error:
-                refused = error
-        if refused is not None:
-            raise refused
+        slow = _OneByOne(random.sample(events, len(events)) if delivery.redelivered else events, write)
+        await _persist(slow.store, hold)
+        if slow.unstorable is not None:
+            raise slow.unstorable
 
     await _settle(delivery, store)
 
 
-async def settle_receipt(delivery: Delivery, keep: Callable[[Receipt], Awaitable[None]]) -> None:
-    """Keep a receipt, then ack it."""
+async def settle_receipt(
+    delivery: Delivery, keep: Callable[[Receipt], Awaitable[None]], *, hold: Callable[[], bool]
+) -> None:
+    """Keep a receipt, then ack it. `hold`: see `settle_together`."""
     try:
         receipt = decode_receipt(delivery.body)
-        await _persist(partial(keep, receipt))
+        await _persist(partial(keep, receipt), hold)
     except PermanentError as error:
         await _set_aside(delivery, error)
+    except RetryableError:
         return
-    await delivery.ack()
+    else:
+        await delivery.ack()
+
+
+class _OneByOne:
+    """The events of a delivery, of which some may be stored already."""
+
+    def __init__(self, events: Sequence[Envelope], write: WriteEvents) -> None:
+        self.unstorable: PermanentError | None = None
+        """The last event that can never be kept, if there is one."""
+        self._left = list(events)
+        self._write = write
+
+    async def store(self) -> None:
+        """Store what is left. What the ledger refuses stays, and is no reason to leave the others.
+
+        Raises:
+            LedgerRefusesError: some of it was refused. RetryableError: it cannot be written now.
+        """
+        refused: list[Envelope] = []
+        why: LedgerRefusesError | None = None
+        try:
+            while self._left:
+                event = self._left[0]
+                try:
+                    await self._write([event])
+                except PermanentError as error:
+                    self.unstorable = error
+                except LedgerRefusesError as error:
+                    refused.append(event)
+                    why = error
+                del self._left[0]
+        finally:
+            self._left = refused + self._left
+        if why is not None:
+            raise why
 
 
 async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitable[None]]) -> None:
@@ -69,6 +108,9 @@ async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitabl
     except PermanentError as error:
         await _set_aside(delivery, error)
         return
+    except RetryableError:
+        # Held for as long as it may be. The broker gives it to whoever comes next when the session ends.
+        return
     failpoint("processor.after_commit_before_ack")
     await delivery.ack()
     failpoint("processor.acked")
@@ -79,10 +121,18 @@ async def _set_aside(delivery: Delivery, error: PermanentError) -> None:
     await delivery.reject()
 
 
-async def _persist(write: Callable[[], Awaitable[object]]) -> None:
-    """Write until it is done. An outage holds the delivery here and so pauses the intake; it burns no redelivery."""
+async def _persist(write: Callable[[], Awaitable[object]], hold: Callable[[], bool]) -> None:
+    """Write until it is done. An outage holds the delivery here and so pauses the intake; it burns no redelivery.
+
+    Raises:
+        RetryableError: it could not be written, and is not to be held any longer.
+    """
     async for attempt in stamina.retry_context(
-        on=RetryableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=_RETRY_PAUSE_SECONDS_MAX
+        on=lambda error: isinstance(error, RetryableError) and hold(),
+        attempts=None,
+        timeout=None,
+        wait_initial=0.1,
+        wait_max=_RETRY_PAUSE_SECONDS_MAX,
     ):
         with attempt:
             await write()

@@ -5,7 +5,7 @@ from collections import deque
 from typing import Final
 
 from processor.database import Connections
-from processor.statements import NEXT_ID_BLOCKS
+from processor.statements import NEXT_ID_BLOCKS, SKIP_ID_BLOCKS
 
 BLOCK_IDS: Final = 1_000
 
@@ -34,6 +34,17 @@ class LedgerIds:
                     self._blocks.appendleft(block[wanted:])
             self._left -= count
             return ids
+
+    async def skip_used(self) -> None:
+        """Give out no id that the ledger holds already: a fail-over may take back what a sequence had given.
+
+        Raises as `Connections.taken`.
+        """
+        async with self._lock:
+            self._blocks.clear()
+            self._left = 0
+            async with self._connections.taken() as connection:
+                await connection.execute(SKIP_ID_BLOCKS, BLOCK_IDS)
 
     async def _fetch(self, count: int) -> None:
         blocks = -(-count // BLOCK_IDS)

@@ -2,52 +2,126 @@
 
 import asyncio
 import sys
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Final, TypeAlias
 
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from processor.database import classified
 from processor.models import PROCESSOR_ROLE, READER_ROLE
 from processor.settings import MigrationSettings
-from shared.contracts.errors import EtlPayError, UnavailableError
+from processor.sqlstates import ANY, LedgerRefusesError, classified, sqlstate_of
+from shared.contracts.errors import EtlPayError, FatalError, UnavailableError
 from shared.postgres import POSTGRES_ERRORS, connect_options
 from shared.runtime.startup import load_settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-# Any constant; two migrations at once wait for each other on it.
-_LOCK: Final = text("SELECT pg_advisory_xact_lock(7203577891)")
 _ATTEMPTS: Final = 60
 _PAUSE_SECONDS: Final = 0.5
+# Between two attempts to get a lock: while one waits, everybody who writes waits behind it, and this is their turn.
+_PAUSE_LOCKS: Final = 4
+# A lock was not to be had, or two waited for each other.
+_LOCKED: Final = ("55P03", "40P01")
+# Any constant; two migrations at once wait for each other on it.
+_LOCK: Final = text("SELECT set_config('lock_timeout', :milliseconds, true), pg_advisory_xact_lock(7203577891)")
+# Whose transactions hold locks on the ledger for longer than one attempt waits.
+_HOLDERS: Final = text("""
+    SELECT DISTINCT format('%s (pid %s, %s%s)', coalesce(nullif(activity.application_name, ''), activity.usename),
+                           activity.pid, locks.mode, ' on ' || (locks.relation::regclass)::text)
+    FROM pg_locks AS locks JOIN pg_stat_activity AS activity ON activity.pid = locks.pid
+    LEFT JOIN pg_class AS class ON class.oid = locks.relation AND class.relkind = 'r'
+    WHERE locks.granted AND activity.pid <> pg_backend_pid() AND activity.datname = current_database()
+      AND (class.relnamespace = 'public'::regnamespace OR locks.locktype = 'advisory')
+      AND activity.xact_start < clock_timestamp() - CAST(:milliseconds || ' ms' AS interval)
+    ORDER BY 1 LIMIT 5
+""")
+
+Step: TypeAlias = Callable[[AsyncConnection], Awaitable[None]]
 
 
 async def migrate(settings: MigrationSettings) -> None:
-    """Migrate in one transaction, as the owner.
+    """Migrate, as the owner, one migration a transaction. Idempotent: one that was ended goes on where it was.
 
     Raises:
-        UnavailableError: PostgreSQL did not come up in half a minute. FatalError: the owner may not do it.
+        UnavailableError: PostgreSQL did not come up in half a minute, or somebody held the ledger's tables for longer
+            than the settings allow. FatalError: the owner may not do it.
     """
     engine = _engine(settings)
     try:
-        for _ in range(_ATTEMPTS):
-            try:
-                async with engine.begin() as connection:
-                    await _migrate(connection, settings)
-            except (*POSTGRES_ERRORS, DBAPIError) as error:
-                problem = classified(error)
-                if not isinstance(problem, UnavailableError):
-                    raise problem from error
-                await asyncio.sleep(_PAUSE_SECONDS)
-            else:
-                return
+        for step in _steps(settings):
+            await _take(step, engine, settings)
     finally:
         await engine.dispose()
-    raise UnavailableError("PostgreSQL cannot be reached")
+
+
+def _steps(settings: MigrationSettings) -> Iterator[Step]:
+    passwords = {PROCESSOR_ROLE: settings.processor_password, READER_ROLE: settings.reader_password}
+    for role in passwords:
+        yield partial(_create_role, role=role)
+    for revision in _revisions():
+        yield partial(_upgrade, revision=revision)
+    for role, password in passwords.items():
+        if password.get_secret_value():
+            yield partial(_set_password, role=role, password=password.get_secret_value())
+
+
+async def _take(step: Step, engine: AsyncEngine, settings: MigrationSettings) -> None:
+    """Take one step in a transaction of its own, and again until it is done or the time is up.
+
+    No lock is waited for longer than the settings say: behind one that waits, such as for a running pg_dump, stand all
+    who write.
+    """
+    attempts = 0
+    locked = _Locked(settings)
+    while True:
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(_LOCK, locked.milliseconds)
+                await step(connection)
+        except (*POSTGRES_ERRORS, DBAPIError) as error:
+            problem = classified(error, writing=ANY)
+            if isinstance(problem, LedgerRefusesError) or not isinstance(problem, UnavailableError):
+                raise FatalError(str(problem)) from error
+            if sqlstate_of(error) in _LOCKED:
+                await locked.wait(engine)
+                continue
+            attempts += 1
+            if attempts == _ATTEMPTS:
+                raise UnavailableError("PostgreSQL cannot be reached") from error
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+class _Locked:
+    """The wait for a lock that somebody holds."""
+
+    def __init__(self, settings: MigrationSettings) -> None:
+        self.milliseconds = {"milliseconds": str(int(settings.migration_lock_seconds_max * 1000))}
+        self._pause_seconds = settings.migration_lock_seconds_max * _PAUSE_LOCKS
+        self._seconds_max = settings.migration_seconds_max
+        self._began: float | None = None
+        self._reported: list[str] | None = None
+
+    async def wait(self, engine: AsyncEngine) -> None:
+        """Pause, and say for whom. Raises UnavailableError when it has been long enough."""
+        async with engine.connect() as connection:
+            holders = list(await connection.scalars(_HOLDERS, self.milliseconds))
+        now = asyncio.get_running_loop().time()
+        self._began = self._began or now
+        if now - self._began >= self._seconds_max:
+            raise UnavailableError(f"the ledger's tables were in use for too long, by {', '.join(holders) or 'others'}")
+        if holders != self._reported:
+            log.warning("waiting until the ledger's tables are free; whoever writes goes on", held_by=holders)
+            self._reported = holders
+        await asyncio.sleep(self._pause_seconds)
 
 
 def migrations() -> Config:
@@ -67,17 +141,6 @@ def _engine(settings: MigrationSettings) -> AsyncEngine:
     )
 
 
-async def _migrate(connection: AsyncConnection, settings: MigrationSettings) -> None:
-    await connection.execute(_LOCK)
-    passwords = {PROCESSOR_ROLE: settings.processor_password, READER_ROLE: settings.reader_password}
-    for role in passwords:
-        await _create_role(connection, role)
-    await connection.run_sync(_upgrade)
-    for role, password in passwords.items():
-        if password.get_secret_value():
-            await _set_password(connection, role, password.get_secret_value())
-
-
 async def _create_role(connection: AsyncConnection, role: str) -> None:
     exists = await connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role})
     if not exists:
@@ -93,10 +156,20 @@ async def _set_password(connection: AsyncConnection, role: str, password: str) -
     await connection.exec_driver_sql(statement or "")
 
 
-def _upgrade(connection: Connection) -> None:
+def _revisions() -> list[str]:
+    """Return every migration, the oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()][::-1]
+
+
+async def _upgrade(connection: AsyncConnection, revision: str) -> None:
+    await connection.run_sync(_upgrade_to, revision)
+
+
+def _upgrade_to(connection: Connection, revision: str) -> None:
+    """Bring the schema to a revision; one that is beyond it stays."""
     config = migrations()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def main() -> int:

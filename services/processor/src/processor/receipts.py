@@ -15,14 +15,15 @@ class ReceiptBook:
     async def keep(self, receipt: Receipt) -> None:
         """Commit a receipt. Idempotent by its instance and number. Raises as `Store.write`."""
         counts = receipt.counts
-        async with self._connections.taken() as connection:
-            await connection.execute(
-                ADD_RECEIPT,
-                receipt.instance,
-                receipt.number,
-                receipt.service,
-                [count.source for count in counts],
-                [count.channel for count in counts],
-                [start_of(count.hour) for count in counts],
-                *([count.fates[fate] for count in counts] for fate in Fate),
-            )
+        with self._connections.gate:
+            async with self._connections.taken() as connection:
+                await connection.execute(
+                    ADD_RECEIPT,
+                    receipt.instance,
+                    receipt.number,
+                    receipt.service,
+                    [count.source for count in counts],
+                    [count.channel for count in counts],
+                    [start_of(count.hour) for count in counts],
+                    *([count.fates[fate] for count in counts] for fate in Fate),
+                )

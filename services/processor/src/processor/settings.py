@@ -1,10 +1,14 @@
 """What the processor and its migrations can be told."""
 
+from typing import Final
+
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, SecretStr
 
 from shared.batching import BatchLimits
 from shared.runtime.rpc_server import RpcServerSettings
 from shared.settings import AmqpSettings, PostgresSettings, RedisSettings, ServiceSettings, TlsSettings
+
+_MIB: Final = 1024 * 1024
 
 
 class CallerSettings(BaseModel):
@@ -28,7 +32,7 @@ class ProcessorSettings(
     processing_port: int = Field(50052, description="port of Processing.Process; 0: any free one")
     ingest_prefetch: PositiveInt = Field(32, description="messages of the fast lane in hand at once")
     ingest_bytes_max: PositiveInt = Field(
-        5 * 1024 * 1024, description="bytes of messages of one lane in hand, about; beyond it no more is read"
+        5 * _MIB, description="bytes of messages of one lane in hand, about; beyond it no more is read"
     )
     # One is committed, one is stored and one is made ready: files 36,300 events a second instead of 33,500 with two.
     batching: BatchLimits = Field(
@@ -40,6 +44,15 @@ class ProcessorSettings(
     copy_events_min: PositiveInt = Field(
         100, description="events of a batch that COPY stores where none is known yet; a smaller one: INSERT"
     )
+    source_names_max: PositiveInt = Field(
+        10_000, description="sources whose row is remembered; another one is looked up when it writes again"
+    )
+    compared_bytes_max: PositiveInt = Field(
+        _MIB, description="bodies of events stored before that are read at once, to compare them; or one that is larger"
+    )
+    answered_bytes_max: PositiveInt = Field(
+        4 * _MIB, description="payloads stored before that the answers to one batch repeat; beyond it what was sent"
+    )
 
 
 class MigrationSettings(ServiceSettings, PostgresSettings):
@@ -47,5 +60,11 @@ class MigrationSettings(ServiceSettings, PostgresSettings):
 
     postgres_url: str = Field("postgresql://etlpay_owner@127.0.0.1:5432/etlpay", description="without the password")
     postgres_seconds_max: PositiveFloat = Field(3600.0, description="how long one statement of a migration may take")
+    migration_lock_seconds_max: PositiveFloat = Field(
+        2.0, description="how long a migration waits for a lock before it lets those who write go on, and tries again"
+    )
+    migration_seconds_max: PositiveFloat = Field(
+        120.0, description="how long a migration tries again while somebody else, such as a backup, uses the tables"
+    )
     processor_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_processor; empty: none")
     reader_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_reader; empty: none")

@@ -4,11 +4,26 @@ from typing import Final
 
 from shared.postgres import LEDGER_EPOCH
 
-ADD_SOURCES: Final = "INSERT INTO ingestion_sources (name) SELECT unnest($1::text[]) ON CONFLICT (name) DO NOTHING"
+# Of a source that is there already no id is drawn: they are integers, and a source may be looked up again and again.
+ADD_SOURCES: Final = """
+    INSERT INTO ingestion_sources (name)
+    SELECT name FROM unnest($1::text[]) AS new (name)
+    WHERE NOT EXISTS (SELECT FROM ingestion_sources AS known WHERE known.name = new.name)
+    ON CONFLICT (name) DO NOTHING
+"""
 FIND_SOURCES: Final = "SELECT name, id FROM ingestion_sources WHERE name = ANY($1::text[])"
 
 # The sequence counts blocks of ids, not ids: see ids.py.
 NEXT_ID_BLOCKS: Final = "SELECT nextval('ledger_id_blocks') FROM generate_series(1, $1::int)"
+
+# Draws the blocks whose ids are used already, so that the next one is free; a million blocks at most at once.
+SKIP_ID_BLOCKS: Final = """
+    WITH drawn AS MATERIALIZED (SELECT nextval('ledger_id_blocks') AS block),
+         used AS (SELECT greatest((SELECT max(id) FROM raw_events), (SELECT max(id) FROM processed_records)) AS id)
+    SELECT count(nextval('ledger_id_blocks'))
+    FROM drawn, used,
+         generate_series(drawn.block + 1, least((used.id + $1::bigint - 1) / $1::bigint, drawn.block + 1000000))
+"""
 
 # The raw event and its record in one statement; of an event id that is there already, neither. Returns the ids that
 # are new. The first record of an event has the event's own id. With IS TRUE the ids are looked up in a hash table: a
@@ -40,13 +55,20 @@ RECORD_COLUMNS: Final = (
     "id", "raw_event_id", "source_id", "channel", "status", "result_payload", "errors", "processed_at",
 )  # fmt: skip
 
+# What is stored first under each event id, without what may be large: of its body the hash, where its size is the one
+# that is asked for.
 FIND_FIRSTS: Final = """
-    SELECT raw.event_id, raw.id AS raw_event_id, raw.channel, raw.received_at, raw.content_type, raw.body,
-           record.id AS record_id, record.status, record.result_payload::text AS result, record.errors::text AS errors,
-           record.processed_at
-    FROM raw_events AS raw JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
-    WHERE raw.event_id = ANY($1::uuid[])
+    SELECT raw.event_id, wanted.size AS wanted_size, raw.id AS raw_event_id, raw.channel, raw.received_at,
+           octet_length(raw.body) AS size,
+           CASE WHEN octet_length(raw.body) = wanted.size THEN sha256(raw.body) END AS sha256,
+           record.id AS record_id, record.status, record.result_payload IS NOT NULL AS has_result,
+           record.errors::text AS errors, record.processed_at
+    FROM unnest($1::uuid[], $2::int[]) AS wanted (event_id, size)
+    JOIN raw_events AS raw ON raw.event_id = wanted.event_id
+    JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
 """
+FIND_BODIES: Final = "SELECT id, content_type, body FROM raw_events WHERE id = ANY($1::bigint[])"
+FIND_RESULT: Final = "SELECT result_payload::text FROM processed_records WHERE id = $1"
 
 ADD_CONFLICTS: Final = """
     INSERT INTO conflicts (raw_event_id, channel, received_at, content_type, origin, sender, body, body_sha256)
@@ -69,6 +91,8 @@ ADD_RECEIPT: Final = """
                                             $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) AS counts
     ON CONFLICT (instance, number, source, channel, hour) DO NOTHING
 """
+
+FIND_REVISION: Final = "SELECT version_num FROM alembic_version"
 
 # The grants are asked for as well: a processor that lost one would take deliveries, end at the first that it writes,
 # and begin anew, until innocent messages had been delivered too often.

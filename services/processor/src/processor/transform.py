@@ -18,18 +18,49 @@ from shared.contracts.payload import same_value
 JSON: Final = "application/json"
 CSV_ROW: Final = "text/csv; header=present"
 
+# As a number: looked for as bytes it takes nine times as long.
+_BACKSLASH: Final = ord("\\")
 # An escaped U+0000: an odd number of backslashes, then u0000.
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 # PostgreSQL's numeric holds this many digits after the point. More take an exponent of five digits or a long fraction.
 _SCALE_MAX: Final = 16_383
-_FIVE_DIGITS: Final = re.compile(rb"-[0-9]{5}")
+_find_five_digits: Final = re.compile(rb"-[0-9]{5}").search
 _SMALL: Final = re.compile(rb"e-[0-9]{5}")
 _LONG_DIGITS: Final = 6_000
 _LONG: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % _LONG_DIGITS)
+# And it takes no larger exponent, whatever it is of: that of a zero makes it no other number.
+_EXPONENT_MAX: Final = 2**30 - 1
+_find_large: Final = re.compile(rb"(?i:0e)\+?[0-9]{10}").search
+
+# A body of many values takes up to 70 times its size while it is read: this bounds it at some 40 MB.
+_VALUES_MAX: Final = 500_000
+_MANY_BYTES: Final = 1024 * 1024
+# Two are read at once to be compared, and their numbers take more.
+_COMPARED_VALUES_MAX: Final = 250_000
+# Other blanks and escapes make a body several times as long, and no more: so what is read to be compared is a multiple
+# of what was sent, and not whatever is stored.
+_ALWAYS_COMPARED_BYTES: Final = 64 * 1024
+_TIMES_LONGER_MAX: Final = 16
+
+# What reading a body may end with.
+_READ_ERRORS: Final = (UnicodeDecodeError, RecursionError, ArithmeticError, msgspec.DecodeError)
+
+# A string. Outside of these each colon is that of a member.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+
+
+def _check_number(text: str) -> None:
+    """Raise ValueError where PostgreSQL's numeric does not take a number that is no integer."""
+    mantissa, _, exponent = text.lower().partition("e")
+    power = int(exponent or 0)
+    if power > _EXPONENT_MAX or len(mantissa.partition(".")[2]) - power > _SCALE_MAX:
+        raise ValueError("beyond numeric")
+
 
 _read_values = msgspec.json.Decoder().decode
 _read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
+_check_numbers = msgspec.json.Decoder(float_hook=_check_number).decode
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +89,8 @@ def transform(event: Envelope) -> Draft:
         _check_object(event.body)
     except UnreadableError as error:
         return failed(str(error))
+    except _READ_ERRORS as error:
+        return failed(_reason(error))
     return _UNCHANGED
 
 
@@ -66,66 +99,102 @@ def failed(detail: str) -> Draft:
     return Draft(RecordStatus.FAILED, errors=(Problem("", detail),))
 
 
+def may_be_same(one_bytes: int, other_bytes: int) -> bool:
+    """Return False where bodies of these sizes are too far apart to be compared by value: they are not the same."""
+    shorter, longer = sorted((one_bytes, other_bytes))
+    return longer <= max(_ALWAYS_COMPARED_BYTES, _TIMES_LONGER_MAX * shorter)
+
+
 def same_payload(event: Envelope, content_type: str, body: bytes) -> bool:
     """Return True where two bodies are the same event content: equal bytes, else equal JSON values.
 
-    Numbers compare by value and exactly (1.10 equals 1.1, 0.1 does not equal 0.1000000000000000055); true is not 1.
+    Numbers compare by value and exactly (1.10 equals 1.1, 0.1 does not equal 0.1000000000000000055); true is not 1. A
+    body that names a member twice has no value that all readers agree on, so it equals its own bytes only; and so does
+    one of very many values.
     """
     if event.body == body:
         return True
-    try:
-        return same_value(_exact_payload(event.content_type, event.body), _exact_payload(content_type, body))
-    except UnreadableError:
+    if not may_be_same(len(event.body), len(body)):
         return False
+    try:
+        one, other = _exact_payload(event.content_type, event.body), _exact_payload(content_type, body)
+    except (UnreadableError, *_READ_ERRORS):
+        return False
+    return (
+        same_value(one, other)
+        and not _names_twice(one, event.content_type, event.body)
+        and not _names_twice(other, content_type, body)
+    )
 
 
 def _check_object(body: bytes) -> None:
-    """Raise UnreadableError unless the body is a JSON object that PostgreSQL can hold."""
-    if not isinstance(_decode(_read_values, body), dict):
+    """Return where the body is a JSON object that PostgreSQL can hold.
+
+    Each event comes by here: the looks are the cheapest that tell, and most payloads need no second one.
+
+    Raises:
+        UnreadableError: it is not. So do those of _READ_ERRORS.
+    """
+    if len(body) > _LONG_DIGITS:
+        _check_large(body)
+    if not isinstance(_read_values(body), dict):
         raise UnreadableError("must be a JSON object")
-    if b"\\" in body and _NUL.search(body):
+    if _BACKSLASH in body and _NUL.search(body):
         raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
-    if _may_be_long(body) and not _fits_numeric(_decode(_read_exactly, body)):
-        raise UnreadableError("holds a number out of range")
+    if _find_large(body) or (_find_five_digits(body) and _SMALL.search(body.lower())):
+        _check_numbers(body)
 
 
-def _may_be_long(body: bytes) -> bool:
-    """Tell cheaply whether a number in it may have more digits than PostgreSQL can hold."""
-    # Most payloads end at the first look, which spares them the second.
-    if _FIVE_DIGITS.search(body) and _SMALL.search(body.lower()):
-        return True
-    return len(body) > _LONG_DIGITS and _LONG.search(body) is not None
+def _check_large(body: bytes) -> None:
+    """Raise UnreadableError where a body holds more than can be read, or a longer number than PostgreSQL can hold."""
+    if len(body) > _MANY_BYTES and _values_at_most(body) > _VALUES_MAX:
+        raise UnreadableError("holds too many values")
+    if _LONG.search(body):
+        _check_numbers(body)
 
 
-def _fits_numeric(payload: Any) -> bool:  # noqa: ANN401 - any JSON value
-    """Return False where a number in it has more digits after the point than PostgreSQL can hold."""
+def _values_at_most(body: bytes) -> int:
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
+
+
+def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    if content_type == CSV_ROW:
+        return _read_row(body)
+    if _values_at_most(body) > _COMPARED_VALUES_MAX:
+        raise UnreadableError("holds too many values")
+    return _read_exactly(body)
+
+
+def _names_twice(payload: Any, content_type: str, body: bytes) -> bool:  # noqa: ANN401 - any JSON value
+    """Tell whether an object in a body names a member twice, so that some of what was written is not in the payload."""
+    return content_type != CSV_ROW and _members(payload) < _STRING.sub(b"", body).count(b":")
+
+
+def _members(payload: Any) -> int:  # noqa: ANN401 - any JSON value
+    """Return how many members the objects in it have."""
+    count = 0
     waiting = [payload]
     while waiting:
         match waiting.pop():
             case dict() as members:
+                count += len(members)
                 waiting += members.values()
             case list() as elements:
                 waiting += elements
-            case Decimal() as number if int(number.as_tuple().exponent) < -_SCALE_MAX:
-                return False
-    return True
+    return count
 
 
-def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    return _read_row(body) if content_type == CSV_ROW else _decode(_read_exactly, body)
-
-
-def _decode(read: Any, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return read(body)
-    except UnicodeDecodeError as error:
-        raise UnreadableError("must be UTF-8") from error
-    except RecursionError as error:
-        raise UnreadableError("is nested too deeply") from error
-    except (msgspec.ValidationError, ArithmeticError) as error:
-        raise UnreadableError("holds a number out of range") from error
-    except msgspec.DecodeError as error:
-        raise UnreadableError("must be valid JSON") from error
+def _reason(error: Exception) -> str:
+    """Return what a body is not, of which reading it ended with `error`."""
+    match error:
+        case UnicodeDecodeError():
+            return "must be UTF-8"
+        case RecursionError():
+            return "is nested too deeply"
+        case msgspec.ValidationError() | ArithmeticError():
+            return "holds a number out of range"
+        case _:
+            return "must be valid JSON"
 
 
 def _read_row(body: bytes) -> dict[str, str]:

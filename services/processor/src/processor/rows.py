@@ -1,0 +1,122 @@
+"""What is written to the ledger: entries, and the rows they become. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from processor.transform import Draft
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Outcome, Problem
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """An event with the record it becomes. `acknowledged`: its door has answered already, for it came over a lane."""
+
+    event: Envelope
+    draft: Draft
+    acknowledged: bool = False
+
+
+class Numbered(msgspec.Struct, frozen=True, gc=False):
+    """An entry with the id that it gets in the ledger, and that of its source."""
+
+    id: int
+    source_id: int
+    entry: Entry
+
+
+def raw_rows(numbered: Sequence[Numbered]) -> list[Row]:
+    """Return the rows of `raw_events`, as RAW_COLUMNS names their values."""
+    return [
+        (
+            each.id,
+            event.event_id,
+            each.source_id,
+            event.idempotency_key or None,
+            event.channel,
+            event.type or None,
+            event.occurred_at,
+            event.received_at,
+            event.content_type,
+            event.origin or None,
+            event.derived or None,
+            event.sender or None,
+            event.body,
+        )
+        for each in numbered
+        for event in (each.entry.event,)
+    ]
+
+
+def record_rows(numbered: Sequence[Numbered], processed_at: datetime) -> list[Row]:
+    """Return the rows of `processed_records`, as RECORD_COLUMNS names their values."""
+    return [
+        (
+            each.id,
+            each.id,
+            each.source_id,
+            entry.event.channel,
+            draft.status,
+            draft.result and draft.result.decode(),
+            _problems_json(draft.errors),
+            processed_at,
+        )
+        for each in numbered
+        for entry, draft in ((each.entry, each.entry.draft),)
+    ]
+
+
+def add_events_parameters(rows: Sequence[Row], records: Sequence[Row]) -> list[Any]:
+    """Return the parameters of ADD_EVENTS for the rows of both tables."""
+    _, _, _, _, statuses, results, errors, processed_at = zip(*records, strict=True)
+    columns = (*zip(*rows, strict=True), statuses, results, errors)
+    return [*map(_sparse, columns), processed_at[0]]
+
+
+def add_conflicts_parameters(conflicts: Sequence[tuple[Envelope, Outcome]]) -> tuple[list[Any], ...]:
+    """Return the parameters of ADD_CONFLICTS for events and the outcomes that name the events stored first.
+
+    Sorted, so that two batches with the same conflicts wait for each other instead of deadlocking.
+    """
+    digests = sorted(
+        ((outcome.raw_event_id, hashlib.sha256(event.body).digest(), event) for event, outcome in conflicts),
+        key=lambda row: row[:2],
+    )
+    return (
+        [raw_event_id for raw_event_id, _, _ in digests],
+        [event.channel for _, _, event in digests],
+        [event.received_at for _, _, event in digests],
+        [event.content_type for _, _, event in digests],
+        [event.origin or None for _, _, event in digests],
+        [event.sender or None for _, _, event in digests],
+        [event.body for _, _, event in digests],
+        [digest for _, digest, _ in digests],
+    )
+
+
+def add_settlements_parameters(
+    settled: Sequence[tuple[Envelope, Outcome]], source_ids: dict[str, int]
+) -> tuple[list[Any], ...]:
+    """Return the parameters of ADD_SETTLEMENTS. Sorted, for the same reason."""
+    settled = sorted(settled, key=lambda pair: (pair[0].event_id, pair[0].received_at, pair[0].channel))
+    return (
+        [event.event_id for event, _ in settled],
+        [event.received_at for event, _ in settled],
+        [source_ids[event.source] for event, _ in settled],
+        [event.channel for event, _ in settled],
+        [outcome.disposition for _, outcome in settled],
+    )
+
+
+def _sparse(column: Sequence[Any]) -> Sequence[Any]:
+    """Return a column as it is, or nothing where it holds nothing: what is missing at the end of an array is null."""
+    return () if all(value is None for value in column) else column
+
+
+def _problems_json(problems: tuple[Problem, ...]) -> str | None:
+    return msgspec.json.encode(problems).decode() if problems else None

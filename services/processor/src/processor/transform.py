@@ -5,16 +5,22 @@ This version is the identity with checks of validity: a payload that can be read
 
 import csv
 import re
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
+from shared.contracts.csv_row import CSV_ROW, Dialect, dialect_of
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Problem, RecordStatus
-from shared.contracts.payload import same_value
+from shared.contracts.payload import malformed_problem, same_value
 
-CSV_ROW: Final = "text/csv; header=present"
+_JSON: Final = "application/json"
+_CSV: Final = "text/csv"
+# Many rows have one header; one that is longer than this is read again for each.
+_HEADER_CHARS_MAX: Final = 4_096
 
 # An escaped U+0000: an odd number of backslashes, then u0000.
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -48,8 +54,8 @@ _UNCHANGED: Final = Draft(RecordStatus.SUCCESS)
 def transform(event: Envelope) -> Draft:
     """Return the record that the event becomes; never raises because of its content."""
     try:
-        if event.content_type == CSV_ROW:
-            return Draft(RecordStatus.SUCCESS, msgspec.json.encode(_read_row(event.body)))
+        if event.content_type != _JSON and event.content_type.startswith(_CSV):
+            return Draft(RecordStatus.SUCCESS, msgspec.json.encode(_read_row(event.body, event.content_type)))
         _check_object(event.body)
     except UnreadableError as error:
         return failed(str(error))
@@ -107,7 +113,7 @@ def _fits_numeric(payload: Any) -> bool:  # noqa: ANN401 - any JSON value
 
 
 def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    return _read_row(body) if content_type == CSV_ROW else _decode(_read_exactly, body)
+    return _read_row(body, content_type) if content_type.startswith(_CSV) else _decode(_read_exactly, body)
 
 
 def _decode(read: Any, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
@@ -120,24 +126,80 @@ def _decode(read: Any, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
     except (msgspec.ValidationError, ArithmeticError) as error:
         raise UnreadableError("holds a number out of range") from error
     except msgspec.DecodeError as error:
-        raise UnreadableError("must be valid JSON") from error
+        raise UnreadableError(malformed_problem(body, error)) from error
 
 
-def _read_row(body: bytes) -> dict[str, str]:
-    """Return a CSV document of a header and one row as an object of strings: no value is guessed, none is rounded."""
-    # A field may be as long as the row; the row is as long as its door let it be.
-    csv.field_size_limit(len(body) + 1)
+def _read_row(body: bytes, content_type: str) -> dict[str, str]:
+    """Return a CSV document of a header and one row as an object of strings: no value is guessed, none is rounded.
+
+    The names are those of the header without the blanks around them.
+    """
+    dialect = dialect_of(content_type)
+    if dialect is None:
+        raise UnreadableError(f"must have the content type {CSV_ROW} and no parameters but those known for rows")
     try:
-        # Cut at line feeds alone, and each kept: one in quotes belongs to its value.
-        header, row = csv.reader((f"{line}\n" for line in body.decode().split("\n")), strict=True)
+        text = body.decode(dialect.charset)
     except UnicodeDecodeError as error:
-        raise UnreadableError("must be UTF-8") from error
+        raise UnreadableError(f"must be {dialect.charset.upper()}") from error
+    names, row = _cut_row(text, dialect)
+    if len(names) != len(row):
+        raise UnreadableError("has another number of fields than its header")
+    if "\x00" in text:
+        raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
+    return dict(zip(names, row, strict=True))
+
+
+def _cut_row(text: str, dialect: Dialect) -> tuple[Sequence[str], list[str]]:
+    """Return the names and the fields of a CSV document of a header and one row. Raises UnreadableError."""
+    header, ended, row = text.partition("\n")
+    try:
+        if not ended or not _is_plain(header, dialect):
+            fields, cut = _records(text, dialect)
+            return _unique(fields), cut
+        names = (_short_names if len(header) <= _HEADER_CHARS_MAX else _names)(header, dialect.delimiter)
+        if _is_plain(row, dialect):
+            return names, row.split(dialect.delimiter)
+        (cut,) = _records(row, dialect)
+    except UnreadableError:
+        raise
     except (csv.Error, ValueError) as error:
         raise UnreadableError("must be a CSV header and one row") from error
-    if len(header) != len(row):
-        raise UnreadableError("has another number of fields than its header")
-    if len(set(header)) != len(header):
+    return names, cut
+
+
+def _is_plain(record: str, dialect: Dialect) -> bool:
+    """Return True where a delimiter in the record can only mean one thing."""
+    if not record or "\n" in record or "\r" in record:
+        return False
+    return not dialect.quote or dialect.quote not in record
+
+
+def _records(text: str, dialect: Dialect) -> Iterator[list[str]]:
+    """Return a reader of the records of a text."""
+    # A field may be as long as the row; the row is as long as its door let it be.
+    csv.field_size_limit(len(text) + 1)
+    # Cut at line feeds alone, and each kept: one in quotes belongs to its value.
+    return csv.reader(
+        (f"{line}\n" for line in text.split("\n")),
+        strict=True,
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+    )
+
+
+def _names(header: str, delimiter: str) -> tuple[str, ...]:
+    return _unique(header.split(delimiter))
+
+
+_short_names = lru_cache(maxsize=256)(_names)
+
+
+def _unique(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a header without the blanks around them, or as they stand where only blanks tell two apart."""
+    names = tuple(name.strip() for name in header)
+    if len(set(names)) < len(names):
+        names = tuple(header)
+    if len(set(names)) < len(names):
         raise UnreadableError("has a header that names a column twice")
-    if "\x00" in body.decode():
-        raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
-    return dict(zip(header, row, strict=True))
+    return names

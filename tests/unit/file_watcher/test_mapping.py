@@ -171,4 +171,4 @@ def test_how_a_row_is_written_travels_with_it() -> None:
     event = csv_rows(header, dialect)(Row(1, record), RECEIVED_AT)
 
     assert event.body == header + b"\n" + record
-    assert event.content_type == "text/csv; header=present; delimiter=\";\"; quote=\"'\"; charset=windows-1252"
+    assert event.content_type == 'text/csv; header=present; delimiter=";"; quote="\'"; charset=windows-1252'

@@ -1,4 +1,4 @@
-"""CSV and JSON files as people really write them: what becomes an event, what is rejected, what refuses the whole file."""
+"""CSV and JSON files as people really write them: what becomes an event, what is rejected, what refuses the file."""
 
 import gzip
 import io
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+import zstandard
 
 from file_watcher.assembly import assemble
 from file_watcher.formats import FileFormat
@@ -123,7 +124,7 @@ def test_rows_of_delimiters_alone_are_skipped_and_counted() -> None:
         (b"id,Gr\xf6\xdfe\r\nl1-1,10.50\r\n", "the header (line 1) is not UTF-8; give `encoding`"),
         (b"id,a\x00\n1,2\n", "control characters"),
         (b"sep=x\nid,a\n1,2\n", "`sep=` names no delimiter"),
-        (b"id,19\" size\n1,2\n", "a quote stands within a field"),
+        (b'id,19" size\n1,2\n', "a quote stands within a field"),
     ],
 )
 def test_a_file_that_is_not_what_it_seems_is_refused_as_a_whole(content: bytes, reason: str) -> None:
@@ -145,7 +146,7 @@ def test_a_file_that_is_not_what_it_seems_is_refused_as_a_whole(content: bytes, 
         (b"id;amount,EUR\n1;10,50\n", {"delimiter": ";"}, ["1"]),
         (b"a;b|id\n1;2|3\n", {"delimiter": "|"}, ["3"]),
         (b"id,Gr\xf6\xdfe\r\nl1-1,\xe4\r\n", {"encoding": "latin-1"}, ["l1-1"]),
-        (b"id\tsize\n1\t19\" wide\n", {"delimiter": "tab", "quote": ""}, ["1"]),
+        (b'id\tsize\n1\t19" wide\n', {"delimiter": "tab", "quote": ""}, ["1"]),
         (b"id,size\n1,'a,b'\n", {"quote": "'"}, ["1"]),
         (b"id,amount\n1,2\n2,25", {"last_row": "accept"}, ["1", "2"]),
     ],
@@ -229,11 +230,12 @@ def test_a_blank_before_a_quote_is_told() -> None:
     assert all("a quote within a field" in reason for reason in taken.rejects.values())
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_cut_row_is_rejected_packed_or_not(packed: bool) -> None:
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.zst"])
+def test_a_cut_row_is_rejected_packed_or_not(name: str) -> None:
     content = b"id,currency,amount\n16,EUR,1\n17,EUR,25"
+    pack = {"v": bytes, "z": gzip.compress, "t": zstandard.compress}[name[-1]]
 
-    taken = take("a.csv.gz" if packed else "a.csv", gzip.compress(content) if packed else content)
+    taken = take(name, pack(content))
 
     assert list(taken.events) == ["16"]
     assert "no line end" in taken.rejects[3]

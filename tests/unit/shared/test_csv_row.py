@@ -16,10 +16,10 @@ def test_the_usual_row_has_the_usual_type() -> None:
     [
         (Dialect(delimiter=";"), '; delimiter=";"'),
         (Dialect(delimiter="\t"), "; delimiter=tab"),
-        (Dialect(quote="'"), "; quote=\"'\""),
+        (Dialect(quote="'"), '; quote="\'"'),
         (Dialect(quote=""), '; quote=""'),
         (Dialect(charset="iso-8859-1"), "; charset=iso-8859-1"),
-        (Dialect(";", "'", "koi8-r"), "; delimiter=\";\"; quote=\"'\"; charset=koi8-r"),
+        (Dialect(";", "'", "koi8-r"), '; delimiter=";"; quote="\'"; charset=koi8-r'),
     ],
 )
 def test_only_what_differs_is_named(dialect: Dialect, parameters: str) -> None:
@@ -60,7 +60,20 @@ def test_an_encoding_goes_by_its_registered_name(spelled: str, charset: str | No
 
 
 @pytest.mark.parametrize(
-    "charset", ["us-ascii", *(f"iso-8859-{part}" for part in range(1, 17) if part != 12), *(f"windows-125{n}" for n in range(9)), "koi8-r", "koi8-u", "macintosh", "cp437", "cp850", "cp852", "cp858", "cp866"]
+    "charset",
+    [
+        "us-ascii",
+        *(f"iso-8859-{part}" for part in range(1, 17) if part != 12),
+        *(f"windows-125{n}" for n in range(9)),
+        "koi8-r",
+        "koi8-u",
+        "macintosh",
+        "cp437",
+        "cp850",
+        "cp852",
+        "cp858",
+        "cp866",
+    ],
 )
 def test_every_charset_begins_with_ascii_and_has_one_byte_a_character(charset: str) -> None:
     ascii_text = bytes(range(128))

@@ -27,7 +27,8 @@ class BatchLimits(Protocol):
 class Batch(NamedTuple):
     """A part of a file: its events as one message (empty: none), what was rejected, and the rows' tokens (in place).
 
-    `skipped` counts rows that held nothing. `arrivals` says how many of the events came in at which moment; one of an hour stands for all of that hour.
+    `arrivals` says how many of the events came in at which moment; one of an hour stands for all of that hour.
+    `skipped` counts rows that held nothing.
     """
 
     body: bytes

@@ -58,9 +58,7 @@ async def serve_in_place(
     formats = open_formats(settings.files_formats_file)
 
     async def edge(handover: Handover) -> None:
-        file = InPlaceFile(
-            path, source, handover=handover, settings=settings, readiness=readiness, formats=formats
-        )
+        file = InPlaceFile(path, source, handover=handover, settings=settings, readiness=readiness, formats=formats)
         await file.run(stopping, interval_seconds=interval_seconds)
 
     await _serve(settings, readiness, edge, stopping)

@@ -10,7 +10,9 @@ from file_watcher.rows import UnreadableError
 from shared.contracts.csv_row import Dialect
 
 _MARK: Final = "\ufeff"
-_MONEY: Final = r"[+\-(]?\s?[$€£¥]?\s?(?:\d[\d.,'’\s]*|[.,]\d+)(?:[eE][+\-]?\d+)?\)?\s?(?:%|[$€£¥]|(?<=[.,]\d\d)\s?[A-Z]{3})?"
+_MONEY: Final = (
+    r"[+\-(]?\s?[$€£¥]?\s?(?:\d[\d.,'\u2019\s]*|[.,]\d+)(?:[eE][+\-]?\d+)?\)?\s?(?:%|[$€£¥]|(?<=[.,]\d\d)\s?[A-Z]{3})?"
+)
 _NUMBER: Final = re.compile(_MONEY)
 _DATE: Final = re.compile(
     r"(?:\d{4}-\d\d?-\d\d?|\d{4}/\d\d?/\d\d?|\d\d?[./-]\d\d?[./-](?:\d{4}|\d\d))(?:[T ].*)?|\d\d?:\d\d(?::\d\d.*)?"
@@ -19,8 +21,30 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 _TOTALS: Final = frozenset(
-    "total|totals|grand total|sub total|subtotal|sub-total|sum|summe|gesamt|gesamtsumme|gesamtbetrag|zwischensumme|"
-    "total general|totale|totaal|somme|suma|soma|summa|razem|итого|合计".split("|")
+    [
+        "total",
+        "totals",
+        "grand total",
+        "sub total",
+        "subtotal",
+        "sub-total",
+        "sum",
+        "summe",
+        "gesamt",
+        "gesamtsumme",
+        "gesamtbetrag",
+        "zwischensumme",
+        "total general",
+        "totale",
+        "totaal",
+        "somme",
+        "suma",
+        "soma",
+        "summa",
+        "razem",
+        "итого",
+        "合计",
+    ]
 )
 _AROUND_TOTALS: Final = " \t:=."
 

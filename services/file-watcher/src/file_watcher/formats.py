@@ -35,8 +35,7 @@ class FileFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     `delimiter`: None is found out. `quote`: empty is none. `header`: "present", or the names of the columns of a file
     that has no header. `skip_lines`: so many lines at the beginning are passed over. `last_row`: what happens to a CSV
     row at the end of a file without its line end. `total_line`: what happens to a row that looks like a total: "refuse"
-    the whole file where it is seen in time, else as "reject", that row. `settle_seconds` and `marker` say when a file is
-    whole.
+    is the whole file where the row is seen in time, else the row. `settle_seconds` and `marker`: when a file is whole.
     """
 
     delimiter: str | None = None
@@ -128,7 +127,7 @@ class Formats:
             return next((form for beginning, form in self._beginnings if source.startswith(beginning)), UNSAID)
 
     def _look(self) -> None:
-        """Read the file again where it changed. One that cannot be used changes nothing: what was said before counts."""
+        """Read the file again where it changed. One that cannot be used changes nothing."""
         now = self._clock()
         if self._file is None or now < self._look_again_at:
             return

@@ -192,9 +192,7 @@ def row_mapping(content: Content, source: str, file_name: str, *, id_field: str,
     shown = printable(file_name)
     if content.csv is None:
         return JsonRows(source, shown, id_field=id_field, derive_key=derive_key)
-    return CsvRows(
-        source, shown, columns=content.csv.columns, screen=content.csv.screen, derive_key=derive_key
-    )
+    return CsvRows(source, shown, columns=content.csv.columns, screen=content.csv.screen, derive_key=derive_key)
 
 
 def printable(name: str) -> str:

@@ -18,8 +18,8 @@ from shared.contracts.outcome import Problem
 from shared.contracts.payload import malformed_problem
 
 _STRAY_QUOTE: Final = (
-    "has a quote within a field that does not begin with one; quote the whole field and double the quotes in it, or say "
-    f'quote = "" for its source in {SETTING} where quotes are characters like others'
+    "has a quote within a field that does not begin with one; quote the whole field and double the quotes in it, or, "
+    f'where quotes are characters like others, say quote = "" for its source in {SETTING}'
 )
 
 DeriveKey = Callable[[Row], str]

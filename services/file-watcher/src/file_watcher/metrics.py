@@ -10,7 +10,9 @@ from shared.contracts.event import Channel, source_problem
 from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate
 from shared.counters import count_answer, count_answers
 
-_EMPTY_ROWS: Final = Counter("etlpay_files_empty_rows", "CSV rows that held only delimiters or blanks, and were skipped.")
+_EMPTY_ROWS: Final = Counter(
+    "etlpay_files_empty_rows", "CSV rows that held only delimiters or blanks, and were skipped."
+)
 _FILES: Final = Counter("etlpay_files", "Files that ended in done/ or failed/.", ["ended"])
 
 

@@ -199,20 +199,28 @@ def _check_rows(sample: Sample, columns: Columns, form: FileFormat, id_field: st
         has = f"line {sample.number}, read as the header, has" if sample.number else "`header` names"
         raise UnreadableError(
             f"line {number} has {len(fields)} fields where {has} {len(sample.names)}: it looks as if there are lines "
-            f"above the header, or another delimiter; say so in `skip_lines` or `delimiter` for this source in {SETTING}"
+            f"above the header, or another delimiter; give `skip_lines` or `delimiter` for this source in {SETTING}"
         )
     screen = RowScreen(columns.names, columns.id_index, totals=form.total_line == "refuse")
     for number, fields in sample.rows:
-        if len(fields) != len(columns.names):
-            continue
-        found = screen.find(fields)
-        if found is NoData.TOTAL:
+        if len(fields) == len(columns.names):
+            _check_row(number, fields, screen, "" if columns.id_index is not None else normal(id_field))
+
+
+def _check_row(number: int, fields: list[str], screen: RowScreen, id_name: str) -> None:
+    """Raise UnreadableError where a row shows that others are not what they seem.
+
+    `id_name`: what a column for ids would be called; empty where the header has one.
+    """
+    match screen.find(fields):
+        case NoData.TOTAL:
             raise UnreadableError(
-                f"line {number} looks like a total; total_line = \"reject\" leaves out the row alone, \"accept\" takes it "
-                f"as an event, for this source in {SETTING}"
+                f'line {number} looks like a total; total_line = "reject" leaves out the row alone, and "accept" '
+                f"takes it as an event, for this source in {SETTING}"
             )
-        names_id = columns.id_index is None and normal(id_field) in map(normal, fields) and _are_names(fields)
-        if found is NoData.OTHER_HEADER or (names_id and found is None):
+        case NoData.OTHER_HEADER:
+            raise _late_header(number)
+        case None if id_name and id_name in map(normal, fields) and _are_names(fields):
             raise _late_header(number)
 
 

@@ -71,14 +71,12 @@ def _first_lines(lines: Iterator[Line]) -> tuple[list[Line], bool]:
     """Take the first lines, without blank ones before the first; return them, and whether there are no more."""
     first: list[Line] = []
     size = 0
-    for number, line in lines:
-        if line is not None:
-            line = line if first else without_marks(line)
-            size += len(line)
-        if first or line is None or line.strip():
-            first.append((number, line))
-        else:
-            size = 0
+    for number, raw in lines:
+        line = raw if first or raw is None else without_marks(raw)
+        if not first and line is not None and not line.strip():
+            continue
+        first.append((number, line))
+        size += len(line or b"")
         if len(first) >= _SAMPLE_LINES_MAX or size >= _SAMPLE_BYTES_MAX:
             return first, False
     return first, True

@@ -196,7 +196,7 @@ _short_names = lru_cache(maxsize=256)(_names)
 
 
 def _unique(header: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a header without the blanks around them, or as they stand where only blanks tell two apart."""
+    """Return the names of a header without the blanks around them, or with them where only these tell two apart."""
     names = tuple(name.strip() for name in header)
     if len(set(names)) < len(names):
         names = tuple(header)

@@ -13,7 +13,7 @@ RECEIVED_AT = now()
 
 
 def json_rows(id_field: str = "id") -> JsonRows:
-    return JsonRows("shop", "a.json", id_field=id_field, derive_key=lambda row: f"derived:{row.number}")
+    return JsonRows("shop", "a.json", id_field=id_field, derive_key=lambda row: f"derived:{row.number}", derived=True)
 
 
 def csv_rows(header: bytes = b"id,amount", dialect: Dialect | None = None) -> CsvRows:
@@ -26,6 +26,7 @@ def csv_rows(header: bytes = b"id,amount", dialect: Dialect | None = None) -> Cs
         columns=Columns(header, names, dialect, id_index, 1),
         screen=RowScreen(names, id_index, totals=True),
         derive_key=lambda row: f"derived:{row.number}",
+        derived=True,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from file_watcher.formats import FileFormat
+from file_watcher.file_format import FileFormat
 from file_watcher.mapping import CsvRows
 from file_watcher.records import RecordCutter
 from file_watcher.rows import (
@@ -211,7 +211,9 @@ def test_what_a_csv_writer_wrote_is_cut_into_the_same_records(table: list[tuple[
 def events_of(content: bytes) -> list[list[str]]:
     """Return the fields of what a file's rows are stored as."""
     table = CsvFile(io.BytesIO(content), 10_000, complete=True)
-    map_row = CsvRows("s", "f", columns=table.columns, screen=table.screen, derive_key=lambda row: str(row.number))
+    map_row = CsvRows(
+        "s", "f", columns=table.columns, screen=table.screen, derive_key=lambda row: str(row.number), derived=True
+    )
     stored = []
     for row in table.records():
         if isinstance(row, Row):

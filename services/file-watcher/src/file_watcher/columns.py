@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from file_watcher.formats import SETTING
+from file_watcher.file_format import SETTING
 from file_watcher.rows import UnreadableError
 from shared.contracts.csv_row import Dialect
 

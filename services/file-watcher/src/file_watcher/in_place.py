@@ -167,6 +167,7 @@ class InPlaceFile:
             self._path.name,
             id_field=self._settings.files_id_field,
             derive_key=reading.key,
+            derived=False,
         )
         return assemble(content.rows, map_row, self._settings, fresh=reading)
 

@@ -154,6 +154,7 @@ class Landing:
             claimed.name,
             id_field=self._settings.files_id_field,
             derive_key=lambda row: f"file:{fingerprint}:{row.number}",
+            derived=True,
         )
         return _while_unchanged(assemble(content.rows, map_row, self._settings), claimed, stamp)
 
@@ -187,12 +188,21 @@ class _Tally:
         self.readable = self.readable and not batch.unreadable
 
 
-def row_mapping(content: Content, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey) -> MapRow:
+def row_mapping(  # noqa: PLR0913 - what is one for all rows of a file
+    content: Content, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey, derived: bool
+) -> MapRow:
     """Return the mapping for the rows of a file."""
     shown = printable(file_name)
     if content.csv is None:
-        return JsonRows(source, shown, id_field=id_field, derive_key=derive_key)
-    return CsvRows(source, shown, columns=content.csv.columns, screen=content.csv.screen, derive_key=derive_key)
+        return JsonRows(source, shown, id_field=id_field, derive_key=derive_key, derived=derived)
+    return CsvRows(
+        source,
+        shown,
+        columns=content.csv.columns,
+        screen=content.csv.screen,
+        derive_key=derive_key,
+        derived=derived,
+    )
 
 
 def printable(name: str) -> str:

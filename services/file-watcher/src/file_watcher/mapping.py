@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, Protocol
 import msgspec
 
 from file_watcher.columns import Columns, NoData, RowScreen
-from file_watcher.formats import SETTING
+from file_watcher.file_format import SETTING
 from file_watcher.records import RecordReader, is_well_quoted
 from file_watcher.rows import Row, UnreadableError
 from shared.contracts.csv_row import content_type_of
@@ -36,11 +36,15 @@ class MapRow(Protocol):
 class JsonRows:
     """Rows that are JSON objects; the body is the row."""
 
-    def __init__(self, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey) -> None:
-        """`id_field` is the member that holds a row's own id, a string or an integer."""
+    def __init__(self, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey, derived: bool) -> None:
+        """`id_field` is the member that holds a row's own id, a string or an integer.
+
+        `derived=False`: also the keys that we make are in producers' name space, as before they had one of their own.
+        """
         self._source = source
         self._file_name = file_name
         self._derive_key = derive_key
+        self._derived = derived
         self._id_pointer = _pointer(id_field)
         # Only the id becomes a value; the rest is checked to be JSON and skipped.
         own = msgspec.defstruct("OwnId", [("value", str | int | None, None)], rename={"value": id_field}, gc=False)
@@ -48,10 +52,9 @@ class JsonRows:
 
     def __call__(self, row: Row, received_at: datetime) -> Envelope:
         """See `MapRow`."""
-        key = self._own_id(row.body)
-        derived = not key
-        if derived:
-            key = self._derive_key(row)
+        own_id = self._own_id(row.body)
+        key = own_id or self._derive_key(row)
+        derived = self._derived and not own_id
         return Envelope(
             event_id=identify(self._source, key, derived=derived),
             source=self._source,
@@ -85,10 +88,20 @@ class JsonRows:
 class CsvRows:
     """Records of a CSV file; the body is the header, a line feed and the record, so that it can be read alone."""
 
-    def __init__(
-        self, source: str, file_name: str, *, columns: Columns, screen: RowScreen, derive_key: DeriveKey
+    def __init__(  # noqa: PLR0913 - what is one for all rows of a file
+        self,
+        source: str,
+        file_name: str,
+        *,
+        columns: Columns,
+        screen: RowScreen,
+        derive_key: DeriveKey,
+        derived: bool,
     ) -> None:
-        """A row's own id is what stands in the column that `columns` name for it; an empty one is none."""
+        """A row's own id is what stands in the column that `columns` name for it; an empty one is none.
+
+        `derived`: see `JsonRows`.
+        """
         dialect = columns.dialect
         self._source = source
         self._file_name = file_name
@@ -106,13 +119,13 @@ class CsvRows:
         self._screen = screen
         self._firsts = screen.firsts
         self._derive_key = derive_key
+        self._derived = derived
 
     def __call__(self, row: Row, received_at: datetime) -> Envelope:
         """See `MapRow`."""
-        key = self._own_id(row.body)
-        derived = not key
-        if derived:
-            key = self._derive_key(row)
+        own_id = self._own_id(row.body)
+        key = own_id or self._derive_key(row)
+        derived = self._derived and not own_id
         return Envelope(
             event_id=identify(self._source, key, derived=derived),
             source=self._source,

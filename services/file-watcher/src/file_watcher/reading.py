@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
-from file_watcher.formats import UNSAID, FileFormat
+from file_watcher.file_format import UNSAID, FileFormat
 from file_watcher.rows import (
     EmptyFileError,
     Piece,

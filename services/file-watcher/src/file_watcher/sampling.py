@@ -19,7 +19,7 @@ from file_watcher.columns import (
     refuse_data,
     value_kind,
 )
-from file_watcher.formats import SETTING, FileFormat, encode_header
+from file_watcher.file_format import SETTING, FileFormat, encode_header
 from file_watcher.records import RecordCutter, RecordReader, is_well_quoted
 from file_watcher.rows import Line, Reject, Row, UnreadableError
 from shared.contracts.csv_row import Dialect

@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import Final
 
 from file_watcher.columns import RowScreen
-from file_watcher.formats import SETTING, UNSAID, FileFormat
+from file_watcher.file_format import SETTING, UNSAID, FileFormat
 from file_watcher.records import RecordCutter
 from file_watcher.rows import EmptyFileError, Line, Piece, Row, Stream, UnreadableError, numbered_lines, without_marks
 from file_watcher.sampling import FirstLines, choose_columns

@@ -14,7 +14,8 @@ from api_gateway.statements import RecordFilter, page_query
 from processor.database import Connections
 from processor.rows import Entry
 from processor.store import Store
-from processor.transform import CSV_ROW, failed, transform
+from processor.transform import failed, transform
+from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.outcome import RecordStatus

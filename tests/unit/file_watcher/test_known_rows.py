@@ -12,7 +12,7 @@ A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
 
 
 def extent(rows: int) -> Extent:
-    return Extent(inode=1, bytes=100, sha256=b"hash", rows=rows)
+    return Extent(inode=1, length=100, sha256=b"hash", rows=rows)
 
 
 def read(known: KnownRows, *digests: bytes, keep: bool = True, appended: bool = False, tail: int = 0) -> list[bool]:
@@ -63,7 +63,7 @@ def test_a_file_with_too_many_rows_behind_its_extent_is_counted_from_its_beginni
     with KnownRows(tmp_path / "rows.sqlite") as known:
         read(known, *digests, tail=1_001)
 
-        assert (known.extent.bytes, known.extent.rows) == (0, 0)
+        assert (known.extent.length, known.extent.rows) == (0, 0)
         assert not any(read(known, *digests))
 
 
@@ -98,6 +98,5 @@ def test_the_disk_is_told_about_as_it_fails(tmp_path: Path) -> None:
     with KnownRows(tmp_path / "rows.sqlite") as known:
         known._database.execute("PRAGMA max_page_count = 3")
 
-        with pytest.raises(sqlite3.OperationalError), known.reading(appended=False) as reading:
-            for number in range(10_000):
-                reading.count(number.to_bytes(16))
+        with pytest.raises(sqlite3.OperationalError):
+            read(known, *(number.to_bytes(16) for number in range(10_000)))

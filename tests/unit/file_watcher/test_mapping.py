@@ -2,8 +2,10 @@
 
 import pytest
 
-from file_watcher.mapping import CSV_ROW, CsvRows, JsonRows
-from file_watcher.rows import Row
+from file_watcher.columns import Columns, RowScreen, find_id
+from file_watcher.mapping import CsvRows, JsonRows
+from file_watcher.rows import Row, UnreadableError
+from shared.contracts.csv_row import CSV_ROW, Dialect
 from shared.contracts.errors import RefusedError
 from shared.contracts.event import Channel, identify, now
 
@@ -11,17 +13,20 @@ RECEIVED_AT = now()
 
 
 def json_rows(id_field: str = "id") -> JsonRows:
-    return JsonRows("shop", "a.json", id_field=id_field, derive_key=lambda row: f"derived:{row.number}")
+    return JsonRows("shop", "a.json", id_field=id_field, derive_key=lambda row: f"derived:{row.number}", derived=True)
 
 
-def csv_rows(header: bytes = b"id,amount") -> CsvRows:
+def csv_rows(header: bytes = b"id,amount", dialect: Dialect | None = None) -> CsvRows:
+    dialect = dialect or Dialect()
+    names = [name.strip() for name in header.decode(dialect.charset).split(dialect.delimiter)]
+    id_index = find_id(names, "id")
     return CsvRows(
         "shop",
         "a.csv",
-        header=header,
-        columns=header.decode().split(","),
-        id_field="id",
+        columns=Columns(header, names, dialect, id_index, 1),
+        screen=RowScreen(names, id_index, totals=True),
         derive_key=lambda row: f"derived:{row.number}",
+        derived=True,
     )
 
 
@@ -52,7 +57,8 @@ def test_a_row_has_its_own_id_or_a_derived_one(body: bytes, key: str) -> None:
     event = json_rows()(Row(1, body), RECEIVED_AT)
 
     assert event.idempotency_key == key
-    assert event.event_id == identify("shop", key)
+    assert event.derived == key.startswith("derived:")
+    assert event.event_id == identify("shop", key, derived=event.derived)
 
 
 def test_the_name_of_the_id_is_a_setting() -> None:
@@ -64,7 +70,8 @@ def test_the_name_of_the_id_is_a_setting() -> None:
     [
         (b"broken", "", "valid JSON"),
         (b'{"a": 1', "", "valid JSON"),
-        (b'{"a": 1} {"b": 2}', "", "valid JSON"),
+        (b'{"a": 1} {"b": 2}', "", "more than one JSON document"),
+        (b'{"a": 1},{"b": 2}', "", "valid JSON"),
         (b'{"a": NaN}', "", "valid JSON"),
         (b"[1]", "", "object"),
         (b'"text"', "", "object"),
@@ -113,6 +120,8 @@ def test_a_csv_body_can_be_read_alone() -> None:
         (b"id,amount", b",2", "derived:1"),
         (b"amount,id", b"2,e1", "e1"),
         (b"amount,currency", b"2,EUR", "derived:1"),
+        (b"amount, id", b"2,e1", "e1"),
+        (b"ID ,amount", b"e1,2", "e1"),
     ],
 )
 def test_a_record_has_its_own_id_or_a_derived_one(header: bytes, record: bytes, key: str) -> None:
@@ -126,6 +135,13 @@ def test_a_record_has_its_own_id_or_a_derived_one(header: bytes, record: bytes, 
         (b"1,2,3", "has 3 fields"),
         (b'1,"2,3', "not valid CSV"),
         (b'1,"2"3', "not valid CSV"),
+        (b'1,19" x', "a quote within a field"),
+        (b'1,19" x 12" shelf', "a quote within a field"),
+        (b'1, "2"', "a quote within a field"),
+        (b"id,amount", "the header once more"),
+        (b"\xef\xbb\xbfID, Amount", "the header once more"),
+        (b"Total,3", "looks like a total"),
+        (b",3,", "has 3 fields"),
         (b"1,2\r3,4", "not valid CSV"),
         (b"1,\xff", "UTF-8"),
         (b'"\xff",1', "UTF-8"),
@@ -135,3 +151,25 @@ def test_a_record_has_its_own_id_or_a_derived_one(header: bytes, record: bytes, 
 def test_a_record_that_fits_no_header_is_refused(record: bytes, detail: str) -> None:
     with pytest.raises(RefusedError, match=detail):
         csv_rows()(Row(1, record), RECEIVED_AT)
+
+
+def test_after_another_header_nothing_is_read() -> None:
+    """The rows after it have their columns in another order."""
+    with pytest.raises(UnreadableError, match="another header"):
+        csv_rows(b"id,amount")(Row(7, b"amount,id"), RECEIVED_AT)
+
+
+def test_a_row_with_an_id_is_no_total() -> None:
+    event = csv_rows(b"payer,amount,id")(Row(1, b"Total,100,e1"), RECEIVED_AT)
+
+    assert event.idempotency_key == "e1"
+
+
+def test_how_a_row_is_written_travels_with_it() -> None:
+    dialect = Dialect(delimiter=";", quote="'", charset="windows-1252")
+    header, record = "id;größe".encode("windows-1252"), "e1;'a;b €'".encode("windows-1252")
+
+    event = csv_rows(header, dialect)(Row(1, record), RECEIVED_AT)
+
+    assert event.body == header + b"\n" + record
+    assert event.content_type == 'text/csv; header=present; delimiter=";"; quote="\'"; charset=windows-1252'

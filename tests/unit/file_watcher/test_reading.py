@@ -7,13 +7,13 @@ import pytest
 import zstandard
 
 from file_watcher.reading import ContentHash, FileKind, Format, kind_of, open_rows
-from file_watcher.rows import Reject, Row, UnreadableError
+from file_watcher.rows import Piece, Row, UnreadableError
 from file_watcher.settings import Settings
 
 LINES = b"".join(b'{"id": %d, "text": "%d"}\n' % (number, number**7) for number in range(20_000))
 
 
-def read(path: Path, settings: Settings | None = None) -> list[Row | Reject]:
+def read(path: Path, settings: Settings | None = None) -> list[Piece]:
     with path.open("rb", buffering=0) as file:
         return list(open_rows(file, kind_of(path.name), settings or Settings()).rows)
 
@@ -104,7 +104,7 @@ def test_packed_content_is_the_content(tmp_path: Path, name: str, packed: bytes)
     ],
 )
 def test_packed_content_that_is_cut_off_says_so_after_its_rows(tmp_path: Path, name: str, packed: bytes) -> None:
-    taken: list[Row | Reject] = []
+    taken: list[Piece] = []
 
     with written(tmp_path, name, packed).open("rb", buffering=0) as file:
         rows = open_rows(file, kind_of(name), Settings()).rows

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.transform import CSV_ROW, same_payload, transform
+from processor.transform import same_payload, transform
+from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.outcome import Problem, RecordStatus
+from shared.contracts.payload import MORE_THAN_ONE
 from support.events import event
 
 JSON = "application/json"
+CSV_TABS = f"{CSV_ROW}; delimiter=tab; charset=koi8-r"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,9 @@ def test_a_json_object_is_its_own_result(body: bytes) -> None:
         ('{"a":1}'.encode("utf-16"), "must be valid JSON"),
         (b"\xef\xbb\xbf{}", "must be valid JSON"),
         (b"{} x", "must be valid JSON"),
-        (b"{}{}", "must be valid JSON"),
+        (b"{}{}", MORE_THAN_ONE),
+        (b'{"a":1}\n{"a":2}', MORE_THAN_ONE),
+        (b"{},{}", "must be valid JSON"),
         (b"{'a':1}", "must be valid JSON"),
         (b'{"a":1,}', "must be valid JSON"),
         (b'{"a":01}', "must be valid JSON"),
@@ -101,7 +106,7 @@ def test_a_hostile_body_is_kept_with_its_reason(body: bytes, detail: str) -> Non
     assert draft.errors == (Problem("", detail),)
 
 
-@given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON, CSV_ROW, "", "text/plain"]))
+@given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON, CSV_ROW, CSV_TABS, "", "text/plain"]))
 def test_no_bytes_at_all_stop_the_transformation(body: bytes, content_type: str) -> None:
     draft = transform(event(body, content_type=content_type))
 
@@ -119,6 +124,9 @@ def test_no_bytes_at_all_stop_the_transformation(body: bytes, content_type: str)
         ("a\nx\u2028y\u0085z".encode(), {"a": "x\u2028y\u0085z"}),
         (b"a,b\n,", {"a": "", "b": ""}),
         (b"a\n" + b"x" * 131_073, {"a": "x" * 131_073}),
+        (b"a, b ,\tc\n1, 2,3 ", {"a": "1", "b": " 2", "c": "3 "}),
+        (b'a,"b"\n1,2', {"a": "1", "b": "2"}),
+        (b"a, a\n1,2", {"a": "1", " a": "2"}),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -139,6 +147,9 @@ def test_a_csv_row_becomes_an_object_of_unchanged_strings(body: bytes, result: d
         (b'a\n"open', "must be a CSV header and one row"),
         (b'a\n"x"y', "must be a CSV header and one row"),
         (b"a\n1\r2", "must be a CSV header and one row"),
+        (b"a\n", "has another number of fields than its header"),
+        (b"\n1", "has another number of fields than its header"),
+        (b"a\n1\n", "must be a CSV header and one row"),
         (b"a,b\n1", "has another number of fields than its header"),
         (b"a,a\n1,2", "has a header that names a column twice"),
         (b"a\n\xff", "must be UTF-8"),
@@ -150,6 +161,54 @@ def test_a_broken_csv_row_is_kept_with_its_reason(body: bytes, detail: str) -> N
 
     assert draft.status is RecordStatus.FAILED
     assert draft.errors == (Problem("", detail),)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body", "result"),
+    [
+        ('; delimiter=";"', b"id;amount\n1;10,50", {"id": "1", "amount": "10,50"}),
+        ("; delimiter=tab", b'id\tnote\n1\t"a\tb"', {"id": "1", "note": "a\tb"}),
+        ('; quote="\'"', b"id,note\n1,'a,\"b'", {"id": "1", "note": 'a,"b'}),
+        ('; quote=""', b'id,note\n1,19" x', {"id": "1", "note": '19" x'}),
+        ("; charset=iso-8859-1", b"id,gr\xf6\xdfe\n1,\xe4", {"id": "1", "größe": "ä"}),
+        ('; delimiter="|"; charset=windows-1252', b"id|price\n1|\x80", {"id": "1", "price": "€"}),
+    ],
+)
+def test_a_row_is_read_as_its_content_type_says(parameters: str, body: bytes, result: dict[str, str]) -> None:
+    draft = transform(event(body, content_type=CSV_ROW + parameters))
+
+    assert draft.status is RecordStatus.SUCCESS
+    assert draft.result is not None
+    assert msgspec.json.decode(draft.result) == result
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/csv",
+        "text/csv; header=absent",
+        f"{CSV_ROW}; charset=utf-16",
+        f"{CSV_ROW}; charset=no-such",
+        f"{CSV_ROW}; charset=zip",
+        f"{CSV_ROW}; escape=x",
+        f'{CSV_ROW}; quote="\'"; delimiter=";"',
+        f'{CSV_ROW}; delimiter="ab"',
+        f'{CSV_ROW}; delimiter="a"',
+        f'{CSV_ROW}; delimiter="""',
+        f'{CSV_ROW}; delimiter="\'"; quote="\'"',
+    ],
+)
+def test_a_row_of_unknown_form_is_kept_as_failed(content_type: str) -> None:
+    draft = transform(event(b"a,b\n1,2", content_type=content_type))
+
+    assert draft.status is RecordStatus.FAILED
+    assert "content type" in draft.errors[0].detail
+
+
+def test_a_row_that_is_not_in_its_charset_is_kept_as_failed() -> None:
+    draft = transform(event(b"a\n\x81", content_type=f"{CSV_ROW}; charset=windows-1252"))
+
+    assert draft.errors == (Problem("", "must be WINDOWS-1252"),)
 
 
 @pytest.mark.parametrize(

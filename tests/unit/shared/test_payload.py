@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.payload import object_problem
+from shared.contracts.payload import MORE_THAN_ONE, object_problem
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,9 @@ def test_an_object_is_taken_whatever_its_values(body: bytes) -> None:
     [
         (b"", "must be valid JSON"),
         (b"{", "must be valid JSON"),
-        (b"{} {}", "must be valid JSON"),
+        (b"{} {}", MORE_THAN_ONE),
+        (b"{}[]", MORE_THAN_ONE),
+        (b"{},{}", "must be valid JSON"),
         (b"{}x", "must be valid JSON"),
         (b'{"a":NaN}', "must be valid JSON"),
         (b'{"a":"\n"}', "must be valid JSON"),

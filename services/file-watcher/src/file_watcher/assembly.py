@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from file_watcher.mapping import MapRow
-from file_watcher.rows import Reject, Row, UnreadableError
+from file_watcher.rows import Piece, Reject, Row, Skipped, UnreadableError
 from shared.contracts.errors import RefusedError
 from shared.contracts.event import Envelope, reserve_moments, stamp
 from shared.contracts.receipt import hour_of
@@ -28,6 +28,7 @@ class Batch(NamedTuple):
     """A part of a file: its events as one message (empty: none), what was rejected, and the rows' tokens (in place).
 
     `arrivals` says how many of the events came in at which moment; one of an hour stands for all of that hour.
+    `skipped` counts rows that held nothing.
     """
 
     body: bytes
@@ -37,6 +38,7 @@ class Batch(NamedTuple):
     rejects: tuple[Reject, ...]
     tokens: tuple[bytes, ...]
     unreadable: bool
+    skipped: int = 0
 
 
 class FreshRows(Protocol):
@@ -47,7 +49,7 @@ class FreshRows(Protocol):
 
 
 def assemble(
-    rows: Iterator[Row | Reject], map_row: MapRow, limits: BatchLimits, *, fresh: FreshRows | None = None
+    rows: Iterator[Piece], map_row: MapRow, limits: BatchLimits, *, fresh: FreshRows | None = None
 ) -> Iterator[Batch]:
     """Yield batches until the rows end. Where the rest is unreadable the last batch says so, and nothing is raised."""
     part = _Part(limits, last_number=0)
@@ -71,6 +73,7 @@ class _Part:
         self._limits = limits
         self.rejects: list[Reject] = []
         self.unreadable = False
+        self.skipped = 0
         self.last_number = last_number
         # Files are read side by side: their rows are told apart by when each came in.
         self._received_at: datetime = reserve_moments(limits.files_batch_events_max)
@@ -80,7 +83,7 @@ class _Part:
 
     @property
     def started(self) -> bool:
-        return bool(self._events or self.rejects)
+        return bool(self._events or self.rejects or self.skipped)
 
     def full(self) -> bool:
         return (
@@ -88,11 +91,11 @@ class _Part:
             or self._bytes >= self._limits.files_batch_bytes_max
         )
 
-    def take(self, row: Row | Reject, map_row: MapRow, fresh: FreshRows | None) -> None:
-        self.last_number = row.number
-        if isinstance(row, Reject):
-            self.rejects.append(row)
+    def take(self, row: Piece, map_row: MapRow, fresh: FreshRows | None) -> None:
+        if type(row) is not Row:
+            self._take_no_row(row)
             return
+        self.last_number = row.number
         token = fresh.token(row) if fresh else b""
         if token is None:
             return
@@ -101,9 +104,20 @@ class _Part:
         except RefusedError as error:
             self.rejects.append(Reject(row.number, _reason(error)))
             return
+        except UnreadableError:
+            # This row is the first that cannot be read.
+            self.last_number = row.number - 1
+            raise
         self._events.append(event)
         self._tokens.append(token)
         self._bytes += envelope_bytes(event)
+
+    def _take_no_row(self, piece: Piece) -> None:
+        self.last_number = piece.number
+        if isinstance(piece, Reject):
+            self.rejects.append(piece)
+        elif isinstance(piece, Skipped):
+            self.skipped += piece.count
 
     def batch(self) -> Batch:
         return Batch(
@@ -114,6 +128,7 @@ class _Part:
             tuple(self.rejects),
             tuple(self._tokens),
             self.unreadable,
+            self.skipped,
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from file_watcher.claim import Folders
+from file_watcher.formats import open_formats
 from file_watcher.handover import Handover
 from file_watcher.in_place import READY as FILE
 from file_watcher.in_place import InPlaceFile
@@ -24,9 +25,10 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
     """Land the files of the inbox until `stopping`.
 
     Raises:
-        FatalError: the folders cannot be used, or RabbitMQ does not let us in.
+        FatalError: the folders or the file of formats cannot be used, or RabbitMQ does not let us in.
     """
     readiness = Readiness(RABBITMQ, INBOX)
+    formats = open_formats(settings.files_formats_file)
     with Folders(
         settings.files_root, settle_seconds=settings.files_settle_seconds, found_max=settings.files_scan_max
     ) as folders:
@@ -34,7 +36,7 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
         async def edge(handover: Handover) -> None:
             watcher = InboxWatcher(
                 folders,
-                Landing(folders, handover, settings, stopping=stopping),
+                Landing(folders, handover, settings, stopping=stopping, formats=formats),
                 readiness,
                 scan_seconds=settings.files_scan_seconds,
                 files_at_once_max=settings.files_at_once_max,
@@ -50,12 +52,13 @@ async def serve_in_place(
     """Take in what is new in one file until `stopping`.
 
     Raises:
-        FatalError: RabbitMQ does not let us in.
+        FatalError: the file of formats cannot be used, or RabbitMQ does not let us in.
     """
     readiness = Readiness(RABBITMQ, FILE)
+    formats = open_formats(settings.files_formats_file)
 
     async def edge(handover: Handover) -> None:
-        file = InPlaceFile(path, source, handover=handover, settings=settings, readiness=readiness)
+        file = InPlaceFile(path, source, handover=handover, settings=settings, readiness=readiness, formats=formats)
         await file.run(stopping, interval_seconds=interval_seconds)
 
     await _serve(settings, readiness, edge, stopping)

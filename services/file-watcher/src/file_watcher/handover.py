@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from file_watcher.assembly import Batch
-from file_watcher.metrics import count_queued, count_refused
+from file_watcher.metrics import count_empty, count_queued, count_refused
 from shared.contracts.errors import RetryableError
 from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
@@ -46,6 +46,7 @@ class Handover:
                 if batch is None:
                     break
                 count_refused(len(batch.rejects), source=source, received_at=batch.received_at)
+                count_empty(batch.skipped)
                 publishing.create_task(self._publish(batch, stream, confirmed))
         if stream.fault:
             raise stream.fault

@@ -19,6 +19,7 @@ import structlog
 
 from file_watcher.assembly import Batch, assemble
 from file_watcher.claim import Stamp, stamp_of
+from file_watcher.formats import NO_FORMATS, Formats
 from file_watcher.handover import Handover
 from file_watcher.landing import row_mapping
 from file_watcher.reading import kind_of, open_rows
@@ -86,8 +87,15 @@ class Reading:
 class InPlaceFile:
     """Reads one file at an interval."""
 
-    def __init__(
-        self, path: Path, source: str, *, handover: Handover, settings: Settings, readiness: Readiness
+    def __init__(  # noqa: PLR0913 - what the file is, and what reads it
+        self,
+        path: Path,
+        source: str,
+        *,
+        handover: Handover,
+        settings: Settings,
+        readiness: Readiness,
+        formats: Formats = NO_FORMATS,
     ) -> None:
         """`path` may be a link: its owner chose it."""
         self._path = path
@@ -95,6 +103,7 @@ class InPlaceFile:
         self._handover = handover
         self._settings = settings
         self._readiness = readiness
+        self._formats = formats
         self._confirmed = ConfirmedRows(settings.files_seen_rows_max)
         self._finished: Stamp | None = None
         self._complaint = ""
@@ -149,7 +158,8 @@ class InPlaceFile:
     def _batches(self, file: BinaryIO, *, complete: bool) -> Iterator[Batch]:
         if os.fstat(file.fileno()).st_size > self._settings.files_bytes_max:
             raise UnreadableError(f"the file is larger than {self._settings.files_bytes_max} bytes")
-        content = open_rows(file, kind_of(self._path.name), self._settings, complete=complete)
+        form = self._formats.of(self._source)
+        content = open_rows(file, kind_of(self._path.name), self._settings, complete=complete, form=form)
         reading = Reading(self._confirmed, rows_max=self._settings.files_in_place_rows_max)
         map_row = row_mapping(
             content,
@@ -157,6 +167,7 @@ class InPlaceFile:
             self._path.name,
             id_field=self._settings.files_id_field,
             derive_key=reading.key,
+            derived=False,
         )
         return assemble(content.rows, map_row, self._settings, fresh=reading)
 

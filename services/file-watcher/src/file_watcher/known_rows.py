@@ -1,13 +1,12 @@
 """What is known of a file that is read in place: its rows, kept in a database beside the files channel. Blocking.
 
-The rows of a file may be millions. So they are kept on the disk, by hash, and a start does not publish all of them again.
+The rows of a file may be millions. So they are kept on the disk, by hash, and a start does not publish all again.
 Nothing of it is the truth: where it is lost every row is published again, and the ledger knows them by their ids.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -26,13 +25,18 @@ _PRAGMAS: Final = (
     f"cache_size = -{_CACHE_KIB}",
 )
 _TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS rows"
-    " (digest BLOB PRIMARY KEY, known INTEGER NOT NULL, present INTEGER NOT NULL, reading INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS file"
-    " (only INTEGER PRIMARY KEY CHECK (only = 1), reading INTEGER NOT NULL, inode INTEGER NOT NULL,"
-    " bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, rows INTEGER NOT NULL, tail BLOB NOT NULL, header BLOB,"
-    " generation TEXT NOT NULL)",
+    """
+    CREATE TABLE IF NOT EXISTS rows (
+        digest BLOB PRIMARY KEY, known INTEGER NOT NULL, present INTEGER NOT NULL, reading INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS file (
+        only INTEGER PRIMARY KEY CHECK (only = 1), reading INTEGER NOT NULL, inode INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, rows INTEGER NOT NULL, tail BLOB NOT NULL, header BLOB,
+        generation TEXT NOT NULL
+    )
+    """,
     "INSERT OR IGNORE INTO file VALUES (1, 0, 0, 0, x'', 0, x'', NULL, '')",
 )
 _COUNT: Final = (
@@ -42,10 +46,10 @@ _COUNT: Final = (
 
 
 class Extent(NamedTuple):
-    """A file as it was read: its first `bytes`, of this hash, and how many of their rows never change by more rows."""
+    """A file as it was read: its first `length` bytes, their hash, and how many of their rows no more bytes change."""
 
     inode: int
-    bytes: int
+    length: int
     sha256: bytes
     rows: int
 
@@ -62,8 +66,7 @@ class KnownRows:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-            with suppress(FileNotFoundError):
-                os.chmod(path, 0o600)
+            path.chmod(0o600)
             for pragma in _PRAGMAS:
                 self._database.execute(f"PRAGMA {pragma}")
             for statement in _TABLES:
@@ -114,7 +117,7 @@ class KnownRows:
         tail = b"".join(reading.tail) if len(reading.tail) <= _TAIL_MAX else None
         if tail is None:
             # Too many to read them once more: the next reading counts all rows.
-            extent, tail = extent._replace(bytes=0, sha256=b"", rows=0), b""
+            extent, tail = extent._replace(length=0, sha256=b"", rows=0), b""
         self._database.execute(
             "UPDATE file SET reading = ?, inode = ?, bytes = ?, sha256 = ?, rows = ?, tail = ?, header = ?",
             (reading.number, *extent, tail, header),
@@ -127,10 +130,8 @@ class KnownRows:
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.execute("DELETE FROM rows")
-            self._database.execute(
-                "UPDATE file SET inode = 0, bytes = 0, sha256 = x'', rows = 0, tail = x'', header = NULL, generation = ?",
-                (name,),
-            )
+            self._database.execute("UPDATE file SET inode = 0, bytes = 0, sha256 = x'', rows = 0, tail = x''")
+            self._database.execute("UPDATE file SET header = NULL, generation = ?", (name,))
         self._read_file()
 
     def accept_header(self) -> None:

@@ -8,6 +8,7 @@ import structlog
 
 from file_watcher.assembly import Batch, assemble
 from file_watcher.claim import Claimed, Folders, Place, Stamp
+from file_watcher.formats import NO_FORMATS, Formats
 from file_watcher.handover import Handover
 from file_watcher.mapping import CsvRows, DeriveKey, JsonRows, MapRow
 from file_watcher.metrics import count_file, count_refused
@@ -27,8 +28,17 @@ FAILED: Final = "failed"
 class Landing:
     """Lands claimed files."""
 
-    def __init__(self, folders: Folders, handover: Handover, settings: Settings, *, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        folders: Folders,
+        handover: Handover,
+        settings: Settings,
+        *,
+        stopping: asyncio.Event,
+        formats: Formats = NO_FORMATS,
+    ) -> None:
         """One for all files; once `stopping` is set nothing more is read."""
+        self._formats = formats
         self._stopping = stopping
         self._folders = folders
         self._handover = handover
@@ -92,6 +102,13 @@ class Landing:
             ):
                 return None
             if claimed.stamp() == stamp:
+                if published.skipped:
+                    log.info(
+                        "rows that hold nothing were skipped",
+                        source=claimed.source,
+                        file=claimed.name,
+                        skipped=published.skipped,
+                    )
                 # A file of which nothing could be an event needs a person, even where every row was read.
                 return DONE if published.readable and (published.events or not rejects.count) else FAILED
             log.warning("a file changed while it was read; reading it again", source=claimed.source, file=claimed.name)
@@ -130,13 +147,14 @@ class Landing:
         count_refused(1, source=source, received_at=now())
 
     def _batches(self, claimed: Claimed, kind: FileKind, fingerprint: str, stamp: Stamp) -> Iterator[Batch]:
-        content = open_rows(claimed.file, kind, self._settings)
+        content = open_rows(claimed.file, kind, self._settings, form=self._formats.of(claimed.source))
         map_row = row_mapping(
             content,
             claimed.source,
             claimed.name,
             id_field=self._settings.files_id_field,
             derive_key=lambda row: f"file:{fingerprint}:{row.number}",
+            derived=True,
         )
         return _while_unchanged(assemble(content.rows, map_row, self._settings), claimed, stamp)
 
@@ -161,25 +179,29 @@ class _Tally:
 
     def __init__(self) -> None:
         self.events = 0
+        self.skipped = 0
         self.readable = True
 
     def add(self, batch: Batch) -> None:
         self.events += batch.events
+        self.skipped += batch.skipped
         self.readable = self.readable and not batch.unreadable
 
 
-def row_mapping(content: Content, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey) -> MapRow:
+def row_mapping(  # noqa: PLR0913 - what is one for all rows of a file
+    content: Content, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey, derived: bool
+) -> MapRow:
     """Return the mapping for the rows of a file."""
     shown = printable(file_name)
     if content.csv is None:
-        return JsonRows(source, shown, id_field=id_field, derive_key=derive_key)
+        return JsonRows(source, shown, id_field=id_field, derive_key=derive_key, derived=derived)
     return CsvRows(
         source,
         shown,
-        header=content.csv.header,
         columns=content.csv.columns,
-        id_field=id_field,
+        screen=content.csv.screen,
         derive_key=derive_key,
+        derived=derived,
     )
 
 

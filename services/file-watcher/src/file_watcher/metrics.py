@@ -10,6 +10,9 @@ from shared.contracts.event import Channel, source_problem
 from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate
 from shared.counters import count_answer, count_answers
 
+_EMPTY_ROWS: Final = Counter(
+    "etlpay_files_empty_rows", "CSV rows that held only delimiters or blanks, and were skipped."
+)
 _FILES: Final = Counter("etlpay_files", "Files that ended in done/ or failed/.", ["ended"])
 
 
@@ -23,6 +26,11 @@ def count_refused(rows: int, *, source: str, received_at: datetime) -> None:
     """Count rows that cannot be events; `source` is the name that their folder gives them, whatever it is."""
     known = UNREADABLE_SOURCE if source_problem(source) else source
     count_answer(Channel.FILE, Fate.REFUSED, source=known, received_at=received_at, number=rows)
+
+
+def count_empty(rows: int) -> None:
+    """Count rows that held nothing."""
+    _EMPTY_ROWS.inc(rows)
 
 
 def count_file(ended: str) -> None:

@@ -5,33 +5,47 @@ import enum
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from file_watcher.file_format import UNSAID, FileFormat
 from file_watcher.rows import (
-    BOM,
-    CsvFile,
-    Reject,
-    Row,
+    EmptyFileError,
+    Piece,
+    Stream,
     UnreadableError,
     cut_array,
     cut_lines,
     cut_object,
+    without_end,
+    without_marks,
 )
+from file_watcher.tables import CsvFile
 from file_watcher.unpacking import DAMAGED, Frames, gzip_frames, zstd_frames
-from shared.contracts.payload import object_problem
+from shared.contracts.payload import begins_a_document, object_problem
 
 _READ_BYTES: Final = 256 * 1024
 _HASH_PART_BYTES: Final = 64 * 1024 * 1024
 _NAME: Final = re.compile(r".*\.(?P<format>json|ndjson|jsonl|csv)(?:\.(?P<packing>gz|zst))?", re.IGNORECASE | re.DOTALL)
 _BLANK: Final = b" \t\r\n"
-_BLANK_BYTES_MAX: Final = 64 * 1024
+# What is looked at to tell lines of JSON from a document over several lines.
+_SAMPLE_LINES_MAX: Final = 100
+_SAMPLE_BYTES_MAX: Final = 256 * 1024
+_HEAD_BYTES: Final = 4 * 1024
+_UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+# Of text in UTF-16 every second byte is zero where it is a letter of English, a digit or a sign; elsewhere none is.
+_UTF16_ZEROS_MIN: Final = 0.3
 # Below this the ratio says nothing: a small file of equal rows packs very well.
 _RATIO_COUNTS_FROM_BYTES: Final = 64 * 1024 * 1024
 
 
 class ReadLimits(Protocol):
-    """What bounds the reading of a file; `Settings` is one."""
+    """What holds for the reading of all files; `Settings` is one."""
+
+    @property
+    def files_id_field(self) -> str:
+        """Column that holds a row's own id."""
 
     @property
     def files_row_bytes_max(self) -> int:
@@ -68,7 +82,7 @@ class FileKind(NamedTuple):
 class Content(NamedTuple):
     """The rows of a file; `csv` holds the header where there is one."""
 
-    rows: Iterator[Row | Reject]
+    rows: Iterator[Piece]
     csv: CsvFile | None
 
 
@@ -111,45 +125,85 @@ class ContentHash:
         return self._digest.hexdigest()[:32]
 
 
-def open_rows(file: BinaryIO, kind: FileKind, limits: ReadLimits, *, complete: bool = True) -> Content:
-    """Return the rows of the file, read as they are taken.
+def open_rows(
+    file: BinaryIO, kind: FileKind, limits: ReadLimits, *, complete: bool = True, form: FileFormat = UNSAID
+) -> Content:
+    """Return the rows of the file, read as they are taken. `form`: how its source writes files.
 
-    `complete=False`: its owner may be writing. Raises UnreadableError, at once or while rows are taken.
+    `complete=False`: its owner may be writing. Raises UnreadableError, at once or while rows are taken; EmptyFileError
+    where the file holds nothing but blanks, in every format.
     """
     row_bytes_max = limits.files_row_bytes_max
     # The library's own limit is one for the whole process, and smaller than ours.
     csv.field_size_limit(row_bytes_max)
+    stream = _unpacked(file, kind, limits)
+    _refuse_utf16(stream.peek()[:_HEAD_BYTES])
     match kind.format:
         case Format.CSV:
-            table = CsvFile(_unpacked(file, kind, limits), row_bytes_max, complete=complete)
+            table = CsvFile(stream, row_bytes_max, complete=complete, form=form, id_field=limits.files_id_field)
             return Content(table.records(), table)
         case Format.LINES:
-            return Content(cut_lines(_unpacked(file, kind, limits), row_bytes_max), None)
+            return Content(_not_empty(cut_lines(stream, row_bytes_max)), None)
         case Format.JSON:
-            return Content(_json_rows(file, kind, limits), None)
+            cut = _json_cutter(_unpacked(file, kind, limits), row_bytes_max)
+            return Content(cut(_unpacked(file, kind, limits), row_bytes_max), None)
 
 
-def _json_rows(file: BinaryIO, kind: FileKind, limits: ReadLimits) -> Iterator[Row | Reject]:
-    """Tell an array, one object, and objects on lines of their own apart, and cut accordingly."""
-    row_bytes_max = limits.files_row_bytes_max
-    match _first_byte(_unpacked(file, kind, limits)):
+def _refuse_utf16(head: bytes) -> None:
+    """Raise UnreadableError where a file begins as UTF-16 does, with a byte order mark or without."""
+    even, odd = sorted((head[::2].count(0), head[1::2].count(0)))
+    if head.startswith(_UTF16_MARKS) or (not even and odd > _UTF16_ZEROS_MIN * len(head) / 2):
+        raise UnreadableError("the file is in UTF-16, and must be in UTF-8: convert it, or export it as UTF-8")
+
+
+def _not_empty(rows: Iterator[Piece]) -> Iterator[Piece]:
+    first = next(rows, None)
+    if first is None:
+        raise EmptyFileError
+    return chain((first,), rows)
+
+
+def _json_cutter(stream: io.BufferedReader, row_bytes_max: int) -> Callable[[Stream, int], Iterator[Piece]]:
+    """Tell an array, one object, and objects on lines of their own apart."""
+    lines = _first_lines(stream, row_bytes_max)
+    if _are_json_lines(lines):
+        return cut_lines
+    match lines[0].lstrip(_BLANK)[:1]:
         case b"[":
-            return cut_array(_unpacked(file, kind, limits), row_bytes_max)
+            return cut_array
         case b"{":
-            first = next(cut_lines(_unpacked(file, kind, limits), row_bytes_max), None)
-            # Nothing but a whole object on the first line makes the others events: the lines of a broken object that
-            # spans many may look like some.
-            lines = isinstance(first, Row) and object_problem(first.body) is None
-            return (cut_lines if lines else cut_object)(_unpacked(file, kind, limits), row_bytes_max)
-        case b"":
-            raise UnreadableError("the file is empty")
+            return cut_object
         case _:
             raise UnreadableError("must be a JSON array, a JSON object, or JSON objects on lines of their own")
 
 
-def _first_byte(stream: io.BufferedReader) -> bytes:
-    head = stream.read(_BLANK_BYTES_MAX).removeprefix(BOM).lstrip(_BLANK)
-    return head[:1]
+def _first_lines(stream: io.BufferedReader, row_bytes_max: int) -> list[bytes]:
+    """Return the first lines that are not blank, at least one; the last may be cut. Raises EmptyFileError."""
+    lines: list[bytes] = []
+    size = 0
+    marked = True
+    while len(lines) < _SAMPLE_LINES_MAX and size < _SAMPLE_BYTES_MAX and (line := stream.readline(row_bytes_max + 2)):
+        line = without_marks(line) if marked else line
+        marked = False
+        if line.strip(_BLANK):
+            lines.append(line)
+            size += len(line)
+    if not lines:
+        raise EmptyFileError
+    return lines
+
+
+def _are_json_lines(lines: list[bytes]) -> bool:
+    """Return True where the first line is a whole object; where it is not, where most are and it is no part of one.
+
+    The lines of a broken object that spans many may look like some.
+    """
+    if object_problem(without_end(lines[0])) is None:
+        return True
+    if lines[0].rstrip(_BLANK).endswith((b"{", b"[")) or begins_a_document(b"".join(lines)):
+        return False
+    whole = sum(object_problem(without_end(line)) is None for line in lines)
+    return 2 * whole > len(lines)
 
 
 def _unpacked(file: BinaryIO, kind: FileKind, limits: ReadLimits) -> io.BufferedReader:

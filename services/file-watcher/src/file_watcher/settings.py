@@ -19,6 +19,9 @@ class Settings(ServiceSettings, AmqpSettings):
     files_scan_max: PositiveInt = Field(10_000, description="files that one look at the inbox takes up, oldest first")
     files_at_once_max: PositiveInt = Field(4, description="files that are read at the same time")
     files_id_field: str = Field("id", min_length=1, description="member or column that holds a row's own id")
+    files_formats_file: str = Field(
+        "", description="TOML file that says of each source how its files are written; empty: what can be seen counts"
+    )
     files_row_bytes_max: PositiveInt = Field(_MIB, description="largest row; a larger one is rejected")
     files_bytes_max: PositiveInt = Field(16 * _GIB, description="largest file; a larger one goes to failed/")
     files_unpacked_bytes_max: PositiveInt = Field(64 * _GIB, description="largest content of a compressed file")

@@ -16,7 +16,6 @@ class SourceIds:
         self._names_max = names_max
         # The one that was used last is at the end.
         self._ids: dict[str, int] = {}
-        """How often a source was looked up, so that it grows with each new one."""
 
     async def of(self, names: Set[str]) -> dict[str, int]:
         """Return the id of each of the names; each has a row then, committed. Sources never block one another.

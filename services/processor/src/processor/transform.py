@@ -5,18 +5,23 @@ This version is the identity with checks of validity: a payload that can be read
 
 import csv
 import re
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
+from shared.contracts.csv_row import CSV_ROW, Dialect, dialect_of
 from shared.contracts.event import Envelope
 from shared.contracts.failure import failure_reason
 from shared.contracts.outcome import Problem, RecordStatus
-from shared.contracts.payload import same_value
+from shared.contracts.payload import malformed_problem, same_value
 
-JSON: Final = "application/json"
-CSV_ROW: Final = "text/csv; header=present"
+_JSON: Final = "application/json"
+_CSV: Final = "text/csv"
+# Many rows have one header; one that is longer than this is read again for each.
+_HEADER_CHARS_MAX: Final = 4_096
 
 # As a number: looked for as bytes it takes nine times as long.
 _BACKSLASH: Final = ord("\\")
@@ -81,16 +86,17 @@ _UNCHANGED: Final = Draft(RecordStatus.SUCCESS)
 def transform(event: Envelope) -> Draft:
     """Return the record that the event becomes; never raises because of its content."""
     try:
-        if event.content_type == CSV_ROW:
-            return Draft(RecordStatus.SUCCESS, msgspec.json.encode(_read_row(event.body)))
         # Most events are JSON, and need not be asked.
-        if event.content_type != JSON and (reason := failure_reason(event.content_type)) is not None:
-            return failed(reason)
+        if event.content_type != _JSON:
+            if event.content_type.startswith(_CSV):
+                return Draft(RecordStatus.SUCCESS, msgspec.json.encode(_read_row(event.body, event.content_type)))
+            if (reason := failure_reason(event.content_type)) is not None:
+                return failed(reason)
         _check_object(event.body)
     except UnreadableError as error:
         return failed(str(error))
     except _READ_ERRORS as error:
-        return failed(_reason(error))
+        return failed(_reason(event.body, error))
     return _UNCHANGED
 
 
@@ -158,8 +164,8 @@ def _values_at_most(body: bytes) -> int:
 
 
 def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    if content_type == CSV_ROW:
-        return _read_row(body)
+    if content_type.startswith(_CSV):
+        return _read_row(body, content_type)
     if _values_at_most(body) > _COMPARED_VALUES_MAX:
         raise UnreadableError("holds too many values")
     return _read_exactly(body)
@@ -167,7 +173,7 @@ def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any
 
 def _names_twice(payload: Any, content_type: str, body: bytes) -> bool:  # noqa: ANN401 - any JSON value
     """Tell whether an object in a body names a member twice, so that some of what was written is not in the payload."""
-    return content_type != CSV_ROW and _members(payload) < _STRING.sub(b"", body).count(b":")
+    return not content_type.startswith(_CSV) and _members(payload) < _STRING.sub(b"", body).count(b":")
 
 
 def _members(payload: Any) -> int:  # noqa: ANN401 - any JSON value
@@ -184,8 +190,8 @@ def _members(payload: Any) -> int:  # noqa: ANN401 - any JSON value
     return count
 
 
-def _reason(error: Exception) -> str:
-    """Return what a body is not, of which reading it ended with `error`."""
+def _reason(body: bytes, error: Exception) -> str:
+    """Return what is wrong with a body that could not be read, which ended with `error`."""
     match error:
         case UnicodeDecodeError():
             return "must be UTF-8"
@@ -193,25 +199,83 @@ def _reason(error: Exception) -> str:
             return "is nested too deeply"
         case msgspec.ValidationError() | ArithmeticError():
             return "holds a number out of range"
+        case msgspec.DecodeError():
+            return malformed_problem(body, error)
         case _:
             return "must be valid JSON"
 
 
-def _read_row(body: bytes) -> dict[str, str]:
-    """Return a CSV document of a header and one row as an object of strings: no value is guessed, none is rounded."""
-    # A field may be as long as the row; the row is as long as its door let it be.
-    csv.field_size_limit(len(body) + 1)
+def _read_row(body: bytes, content_type: str) -> dict[str, str]:
+    """Return a CSV document of a header and one row as an object of strings: no value is guessed, none is rounded.
+
+    The names are those of the header without the blanks around them.
+    """
+    dialect = dialect_of(content_type)
+    if dialect is None:
+        raise UnreadableError(f"must have the content type {CSV_ROW} and no parameters but those known for rows")
     try:
-        # Cut at line feeds alone, and each kept: one in quotes belongs to its value.
-        header, row = csv.reader((f"{line}\n" for line in body.decode().split("\n")), strict=True)
+        text = body.decode(dialect.charset)
     except UnicodeDecodeError as error:
-        raise UnreadableError("must be UTF-8") from error
+        raise UnreadableError(f"must be {dialect.charset.upper()}") from error
+    names, row = _cut_row(text, dialect)
+    if len(names) != len(row):
+        raise UnreadableError("has another number of fields than its header")
+    if "\x00" in text:
+        raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
+    return dict(zip(names, row, strict=True))
+
+
+def _cut_row(text: str, dialect: Dialect) -> tuple[Sequence[str], list[str]]:
+    """Return the names and the fields of a CSV document of a header and one row. Raises UnreadableError."""
+    header, ended, row = text.partition("\n")
+    try:
+        if not ended or not _is_plain(header, dialect):
+            fields, cut = _records(text, dialect)
+            return _unique(fields), cut
+        names = (_short_names if len(header) <= _HEADER_CHARS_MAX else _names)(header, dialect.delimiter)
+        if _is_plain(row, dialect):
+            return names, row.split(dialect.delimiter)
+        (cut,) = _records(row, dialect)
+    except UnreadableError:
+        raise
     except (csv.Error, ValueError) as error:
         raise UnreadableError("must be a CSV header and one row") from error
-    if len(header) != len(row):
-        raise UnreadableError("has another number of fields than its header")
-    if len(set(header)) != len(header):
+    return names, cut
+
+
+def _is_plain(record: str, dialect: Dialect) -> bool:
+    """Return True where a delimiter in the record can only mean one thing."""
+    if not record or "\n" in record or "\r" in record:
+        return False
+    return not dialect.quote or dialect.quote not in record
+
+
+def _records(text: str, dialect: Dialect) -> Iterator[list[str]]:
+    """Return a reader of the records of a text."""
+    # A field may be as long as the row; the row is as long as its door let it be.
+    csv.field_size_limit(len(text) + 1)
+    # Cut at line feeds alone, and each kept: one in quotes belongs to its value.
+    return csv.reader(
+        (f"{line}\n" for line in text.split("\n")),
+        strict=True,
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+    )
+
+
+def _names(header: str, delimiter: str) -> tuple[str, ...]:
+    return _unique(header.split(delimiter))
+
+
+_short_names = lru_cache(maxsize=256)(_names)
+
+
+def _unique(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a header without the blanks around them, or with them where only these tell two apart."""
+    names = tuple(name.strip() for name in header)
+    if len(set(names)) < len(names):
+        names = tuple(header)
+    if len(set(names)) < len(names):
         raise UnreadableError("has a header that names a column twice")
-    if "\x00" in body.decode():
-        raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
-    return dict(zip(header, row, strict=True))
+    return names

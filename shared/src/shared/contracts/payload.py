@@ -1,8 +1,17 @@
 """What a payload is: the check that each door makes on it, and when two are the same."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import msgspec
+
+MORE_THAN_ONE: Final = (
+    "holds more than one JSON document; each must be an event of its own: sent alone, in an array, or on its own line"
+)
+
+# What the parser says of bytes after the end of a document, and of a document that ends too early.
+_TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
+_TRUNCATED: Final = "truncated"
 
 _scan = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -19,9 +28,33 @@ def object_problem(body: bytes) -> str | None:
         return "must be UTF-8"
     except RecursionError:
         return "is nested too deeply"
-    except msgspec.DecodeError:
-        return "must be valid JSON"
+    except msgspec.DecodeError as error:
+        return malformed_problem(body, error)
     return scanned_object_problem(raw)
+
+
+def malformed_problem(body: bytes, error: msgspec.DecodeError) -> str:
+    """Return what is wrong with a body that the parser refused with `error`."""
+    found = _TRAILING.search(str(error))
+    if found and body[int(found[1]) - 1 :].startswith((b"{", b"[")):
+        return MORE_THAN_ONE
+    return "must be valid JSON"
+
+
+def holds_more_than_one(content: bytes) -> bool:
+    """Return True where a JSON document is followed by the beginning of another."""
+    return object_problem(content) == MORE_THAN_ONE
+
+
+def begins_a_document(content: bytes) -> bool:
+    """Return True where `content` is one JSON document, or what one may begin with."""
+    try:
+        _scan(content)
+    except (UnicodeDecodeError, RecursionError):
+        return True
+    except msgspec.DecodeError as error:
+        return _TRUNCATED in str(error)
+    return True
 
 
 def scanned_object_problem(raw: bytes) -> str | None:

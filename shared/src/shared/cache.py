@@ -21,7 +21,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _SOURCES_KEY: Final = "etlpay:sources"
 _SOURCES_SECONDS: Final = 5
 _RECORD_BYTES_MAX: Final = 64 * 1024
-_QUEUED: Final = b"queued"
+_QUEUED: Final = b"queued "
 
 _encode = msgspec.json.encode
 _read_record = msgspec.json.Decoder(Record).decode
@@ -53,16 +53,19 @@ class Cache:
     async def record_of_event(self, event_id: UUID) -> Record | None:
         """Return the record of an event."""
         found = await self._get(f"etlpay:event:{event_id}")
-        return None if found is None or found == _QUEUED else _readable(_read_record, found)
+        return None if found is None or found.startswith(_QUEUED) else _readable(_read_record, found)
 
     async def record(self, record_id: int) -> Record | None:
         """Return a record by its id."""
         found = await self._get(f"etlpay:record:{record_id}")
         return None if found is None else _readable(_read_record, found)
 
-    async def is_queued(self, event_id: UUID) -> bool:
-        """Return True where the event was noted as handed to the queue and not yet as stored."""
-        return await self._get(f"etlpay:event:{event_id}") == _QUEUED
+    async def source_of_queued(self, event_id: UUID) -> str | None:
+        """Return the source of an event that was noted as handed to the queue and not yet as stored, or None."""
+        found = await self._get(f"etlpay:event:{event_id}")
+        if found is None or not found.startswith(_QUEUED):
+            return None
+        return _readable(bytes.decode, found.removeprefix(_QUEUED))
 
     async def sources(self) -> list[Source] | None:
         """Return every source."""
@@ -81,13 +84,13 @@ class Cache:
                     pipeline.set(f"etlpay:record:{record.id}", value, ex=self._seconds)
             await self._attempt(pipeline.execute())
 
-    async def put_queued(self, event_ids: Sequence[UUID]) -> None:
-        """Note that events were handed to the queue; never over a record that is there already."""
+    async def put_queued(self, events: Sequence[tuple[UUID, str]]) -> None:
+        """Note that events, with their sources, were handed to the queue; never over a record that is there already."""
         if self._redis is None:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for event_id in event_ids:
-                pipeline.set(f"etlpay:event:{event_id}", _QUEUED, ex=self._seconds, nx=True)
+            for event_id, source in events:
+                pipeline.set(f"etlpay:event:{event_id}", _QUEUED + source.encode(), ex=self._seconds, nx=True)
             await self._attempt(pipeline.execute())
 
     async def put_sources(self, sources: Sequence[Source]) -> None:

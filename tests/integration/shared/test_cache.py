@@ -71,12 +71,12 @@ async def test_what_was_not_kept_is_not_found(cache: Cache) -> None:
     assert await cache.record(7) is None
     assert await cache.record_of_event(UUID(int=7)) is None
     assert await cache.sources() is None
-    assert not await cache.is_queued(UUID(int=7))
+    assert await cache.source_of_queued(UUID(int=7)) is None
 
 
 async def test_everything_that_is_kept_is_forgotten_in_time(cache: Cache, server: redis.asyncio.Redis) -> None:
     await cache.put_records([record()])
-    await cache.put_queued([UUID(int=1)])
+    await cache.put_queued([(UUID(int=1), "shop")])
     await cache.put_sources([Source(id=1, name="shop", created_at=CREATED)])
 
     keys = await server.keys()
@@ -101,21 +101,21 @@ async def test_queued_never_covers_a_record(cache: Cache) -> None:
     done, waiting = record(), identify("shop", "waiting")
     await cache.put_records([done])
 
-    await cache.put_queued([done.event_id, waiting])
+    await cache.put_queued([(done.event_id, "shop"), (waiting, "zażółć 1")])
 
     assert await cache.record_of_event(done.event_id) == done
-    assert not await cache.is_queued(done.event_id)
-    assert await cache.is_queued(waiting)
+    assert await cache.source_of_queued(done.event_id) is None
+    assert await cache.source_of_queued(waiting) == "zażółć 1"
     assert await cache.record_of_event(waiting) is None
 
 
 async def test_a_record_takes_the_place_of_queued(cache: Cache) -> None:
     done = record()
-    await cache.put_queued([done.event_id])
+    await cache.put_queued([(done.event_id, "shop")])
 
     await cache.put_records([done])
 
-    assert not await cache.is_queued(done.event_id)
+    assert await cache.source_of_queued(done.event_id) is None
     assert await cache.record_of_event(done.event_id) == done
 
 
@@ -130,7 +130,7 @@ async def test_sources_are_kept_until_there_is_a_new_one(cache: Cache) -> None:
     assert await cache.sources() is None
 
 
-@pytest.mark.parametrize("poison", [b"", b"{", b"[]", b'{"id": "x"}', b"\xff\xfe", b'"queued"'])
+@pytest.mark.parametrize("poison", [b"", b"{", b"[]", b'{"id": "x"}', b"\xff\xfe", b'"queued"', b"queued \xff"])
 async def test_what_cannot_be_read_is_as_good_as_nothing(
     cache: Cache, server: redis.asyncio.Redis, poison: bytes
 ) -> None:
@@ -141,6 +141,7 @@ async def test_what_cannot_be_read_is_as_good_as_nothing(
     found = (await cache.record_of_event(event_id), await cache.record(1))
 
     assert found == (None, None)
+    assert await cache.source_of_queued(event_id) is None
     assert await cache.sources() in (None, [])
 
 
@@ -154,7 +155,7 @@ async def test_without_an_address_the_cache_is_always_empty() -> None:
     cache = Cache.connect(RedisSettings(redis_url=""))
 
     await cache.put_records([record()])
-    await cache.put_queued([UUID(int=1)])
+    await cache.put_queued([(UUID(int=1), "shop")])
     await cache.put_sources([])
     await cache.forget_sources()
     found = await cache.record(1)
@@ -167,13 +168,13 @@ async def test_without_an_address_the_cache_is_always_empty() -> None:
 async def use(cache: Cache) -> None:
     """Make every kind of call once; each finds nothing and raises nothing."""
     await cache.put_records([record()])
-    await cache.put_queued([UUID(int=1)])
+    await cache.put_queued([(UUID(int=1), "shop")])
     await cache.put_sources([])
     await cache.forget_sources()
     assert await cache.record(1) is None
     assert await cache.record_of_event(UUID(int=1)) is None
     assert await cache.sources() is None
-    assert not await cache.is_queued(UUID(int=1))
+    assert await cache.source_of_queued(UUID(int=1)) is None
 
 
 async def test_a_cache_that_is_away_is_an_empty_one(unused_tcp_port: int) -> None:

@@ -10,7 +10,8 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 
-from shared.access import Access, generate_key
+from shared.auth.authenticator import Access
+from shared.auth.keys import generate_key
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
 from shared.testing.processing import FakeProcessing

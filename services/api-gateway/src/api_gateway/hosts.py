@@ -37,9 +37,9 @@ class Hosts:
 
     @classmethod
     def from_settings(cls, settings: GatewaySettings, *, asks_for_keys: bool) -> Self | None:
-        """Return the names to check; None: any will do, because a key is asked for or the operator says so."""
+        """Return the names to check; None: any will do, because a key is asked for, or because the operator says so."""
         allowed = [name.strip() for name in settings.http_allowed_hosts.split(",") if name.strip()]
-        if ANY in allowed or (asks_for_keys and not allowed):
+        if asks_for_keys or ANY in allowed:
             return None
         return cls(("localhost", settings.http_host), allowed=allowed)
 

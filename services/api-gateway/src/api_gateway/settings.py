@@ -34,8 +34,8 @@ class GatewaySettings(
     )
     http_allowed_hosts: str = Field(
         "",
-        description="host names, with commas between, under which the gateway may be asked for, besides localhost, "
-        "addresses and ETLPAY_HTTP_HOST, and whose pages may ask; *: any. Empty: only checked without API keys",
+        description="without API keys: host names, commas between, by which the gateway may be asked for, besides "
+        "localhost, addresses and ETLPAY_HTTP_HOST, and whose pages may ask; *: any",
     )
     http_docs: bool | None = Field(
         None, description="serve /docs and /openapi.json; unset: only where no API keys are asked for"

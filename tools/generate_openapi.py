@@ -9,7 +9,7 @@ import msgspec
 from api_gateway.app import build_app
 from api_gateway.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
-from shared.access import Access
+from shared.auth.authenticator import Access
 from shared.cache import Cache
 from shared.runtime.readiness import Readiness
 from shared.submission.submitter import Submitter

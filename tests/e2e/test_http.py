@@ -3,8 +3,12 @@
 import asyncio
 from uuid import UUID
 
+import httpx2
 import pytest
 
+from etlpay_cli import state
+from etlpay_cli.layout import Layout
+from etlpay_cli.local.services import NAMES
 from support.stack import Stack, until
 
 PROBLEM = "application/problem+json"
@@ -158,12 +162,26 @@ async def test_records_can_be_filtered_and_paged_without_missing_or_repeating_on
     assert source in {item["name"] for item in sources.json()["items"]}
 
 
-async def test_the_documentation_and_the_operators_pages_answer(stack: Stack) -> None:
+async def test_the_documentation_and_health_answer_and_nothing_of_the_inside(stack: Stack) -> None:
     async with stack.client() as client:
-        pages = {
-            path: await client.get(path) for path in ("/docs", "/openapi.json", "/livez", "/readyz?verbose", "/metrics")
-        }
+        pages = {path: await client.get(path) for path in ("/docs", "/openapi.json", "/livez", "/readyz?verbose")}
+        metrics = await client.get("/metrics")
 
     assert {path: page.status_code for path, page in pages.items()} == dict.fromkeys(pages, 200)
     assert pages["/openapi.json"].json()["openapi"].startswith("3.1")
-    assert "etlpay_" in pages["/metrics"].text
+    assert pages["/readyz?verbose"].json() == {"status": "ready"}
+    assert metrics.status_code == 404
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_each_service_tells_the_operator_of_its_inside_on_a_port_of_its_own(
+    local_stack: Stack, name: str
+) -> None:
+    known = state.read_state(Layout(local_stack.root).state)
+    assert known is not None
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{known.ports[f'{name}-ops']}") as client:
+        ready = await client.get("/readyz?verbose")
+        metrics = await client.get("/metrics")
+
+    assert "ok" in ready.json()["dependencies"].values()
+    assert "etlpay_" in metrics.text

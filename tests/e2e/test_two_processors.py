@@ -38,7 +38,9 @@ async def test_two_processors_share_the_work_and_one_may_die(local_stack: Stack,
     told = {"ETLPAY_PROCESSING_PORT": str(processing), "ETLPAY_OPS_PORT": str(ops_port)}
     with (
         sibling(local_stack, "processor", **told) as second,
-        sibling(local_stack, "api_gateway", ETLPAY_HTTP_PORT=str(port), ETLPAY_PROCESSOR_TARGET=both),
+        sibling(
+            local_stack, "api_gateway", ETLPAY_HTTP_PORT=str(port), ETLPAY_OPS_PORT="0", ETLPAY_PROCESSOR_TARGET=both
+        ),
     ):
         assert await ready(port, ops_port)
         before = await counted(own_ops, COMMITS)

@@ -205,7 +205,7 @@ async def _vanish_from_http(context: Context, calls: list[list[Sent]]) -> int:
         ]
         body = b"\n".join(documents)
         path, kind = ("/api/ingest", "json") if len(call) == 1 else ("/api/ingest/batch", "x-ndjson")
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/{kind}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/{kind}\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         reader, writer = await asyncio.open_connection(HOST, context.world.ports["http"])
         # Often all of it, so that the client goes while it is in hand.

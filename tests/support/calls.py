@@ -11,7 +11,7 @@ import pytest
 from google.rpc.status_pb2 import Status
 
 from grpc_ingest.servicer import EtlServicer
-from shared.access import Access
+from shared.auth.authenticator import Access
 from shared.batching import BatchLimits
 from shared.rpc import etlpay_pb2 as pb
 from shared.submission.submitter import Submitter

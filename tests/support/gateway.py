@@ -15,7 +15,8 @@ from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cur
 from api_gateway.settings import GatewaySettings
 from api_gateway.statements import RecordFilter
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
-from shared.access import Access
+from shared.auth.authenticator import Access
+from shared.auth.scopes import Scope
 from shared.cache import Cache
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, now
@@ -47,20 +48,24 @@ class LedgerTwin:
     async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:
         self._answer()
         self.asked.append(which)
-        newest = sorted(self.all, key=lambda record: (record.processed_at, record.id), reverse=True)
+        asked = Scope([which.source]) if which.source is not None else which.scope
+        found = [record for record in self.all if asked.covers(record.source)]
+        newest = sorted(found, key=lambda record: (record.processed_at, record.id), reverse=True)
         rest = [record for record in newest if after is None or (record.processed_at, record.id) < after]
         items = rest[:limit]
         more = len(rest) > limit
         return RecordPage(items, record_cursor(Position(items[-1].processed_at, items[-1].id)) if more else None)
 
-    async def sources(self, *, after: int, limit: int) -> SourcePage:
+    async def sources(self, scope: Scope, *, after: int, limit: int) -> SourcePage:
         self._answer()
-        rest = [source for source in self.all_sources if source.id > after]
+        rest = [source for source in self.all_sources if source.id > after and scope.covers(source.name)]
         return SourcePage(rest[:limit], source_cursor(rest[limit - 1].id) if len(rest) > limit else None)
 
-    async def audit(self, hour: datetime, *, source: str | None, after: AuditPosition | None, limit: int) -> AuditPage:
+    async def audit(
+        self, hour: datetime, scope: Scope, *, source: str | None, after: AuditPosition | None, limit: int
+    ) -> AuditPage:
         self._answer()
-        lines = [line for line in self.books if source in {None, line.source}]
+        lines = [line for line in self.books if source in {None, line.source} and scope.covers(line.source)]
         rest = [line for line in lines if after is None or line.source > after.source]
         last = rest[limit - 1] if len(rest) > limit else None
         cursor = audit_cursor(AuditPosition(last.source, Channel[last.channel.upper()])) if last else None
@@ -76,7 +81,7 @@ class CacheTwin(Cache):
 
     def __init__(self) -> None:
         super().__init__(None, seconds=1)
-        self.queued: set[UUID] = set()
+        self.queued: dict[UUID, str] = {}
         self.kept: dict[UUID | int, Record] = {}
 
     async def record_of_event(self, event_id: UUID) -> Record | None:
@@ -85,14 +90,14 @@ class CacheTwin(Cache):
     async def record(self, record_id: int) -> Record | None:
         return self.kept.get(record_id)
 
-    async def is_queued(self, event_id: UUID) -> bool:
-        return event_id in self.queued
+    async def source_of_queued(self, event_id: UUID) -> str | None:
+        return self.queued.get(event_id)
 
     async def put_records(self, records: Sequence[Record], *, epoch: str | None) -> None:  # noqa: ARG002 - the real one's
         self.kept |= {record.event_id: record for record in records} | {record.id: record for record in records}
 
-    async def put_queued(self, event_ids: "list[UUID]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
-        self.queued |= set(event_ids)
+    async def put_queued(self, events: "list[tuple[UUID, str]]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
+        self.queued |= dict(events)
 
 
 class Gateway(msgspec.Struct):
@@ -128,9 +133,10 @@ async def run_gateway(
         settings=chosen,
     )
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Content-Type": "application/json"}
     async with (
         asyncio.TaskGroup() as group,
-        httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client,
+        httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client,
     ):
         group.create_task(submitter.run())
         try:

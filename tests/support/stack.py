@@ -37,8 +37,8 @@ class Stack:
     environment: dict[str, str]
 
     def client(self) -> httpx2.AsyncClient:
-        """Return a client of the HTTP door."""
-        return httpx2.AsyncClient(base_url=self.http, timeout=15)
+        """Return a client of the HTTP channel that sends JSON, where it says nothing else."""
+        return httpx2.AsyncClient(base_url=self.http, timeout=15, headers={"Content-Type": "application/json"})
 
     def drop(self, source: str, name: str, content: bytes) -> None:
         """Drop a file into the inbox as a careful producer does: written beside, then renamed in."""

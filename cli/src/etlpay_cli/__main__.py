@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from etlpay_cli import deletion, keys, producers, screen, state
 from etlpay_cli.audit import audit as ask_for_audit
-from etlpay_cli.audit import connect_to, exit_code, parse_span
+from etlpay_cli.audit import connect_to, exit_code
 from etlpay_cli.demo import DEMO_SOURCES, Demo, connect
 from etlpay_cli.errors import ERROR, INTERRUPTED, UNAVAILABLE, USAGE, StackError
 from etlpay_cli.layout import Layout
 from etlpay_cli.settings import CliSettings, RootNotFoundError, find_root
+from etlpay_cli.spans import parse_span
 from etlpay_cli.stack import all_stacks, choose_stack, running_stack
 
 if TYPE_CHECKING:

@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import httpx2
 import msgspec
 
-from etlpay_cli.errors import ERROR, UNAVAILABLE, USAGE, StackError
+from etlpay_cli.errors import ERROR, UNAVAILABLE, StackError
 from etlpay_cli.judgement import Page, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_UNITS: Final = {"m": 60, "h": 3600, "d": 86_400}
-_SPAN: Final = re.compile(r"([0-9]{1,6})([mhd])")
 _HOUR: Final = timedelta(hours=1)
 _PAGE_LINES: Final = 5_000
 _PAUSE_SECONDS: Final = 1.0
 # An hour is one query, which the gateway bounds itself.
 _CALL_SECONDS_MAX: Final = 20.0
-_SPAN_MAX: Final = timedelta(days=366)
 
 _read_page = msgspec.json.Decoder(Page).decode
 
 
 class _UnavailableError(StackError):
     """Later it may."""
-
-
-def parse_span(text: str) -> timedelta:
-    """Return the time that `24h`, `30m` or `7d` stand for. Raises StackError (usage)."""
-    found = _SPAN.fullmatch(text)
-    if not found:
-        raise StackError("a time is a number and m, h or d, such as 24h", exit_code=USAGE)
-    span = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
-    if span > _SPAN_MAX:
-        raise StackError(f"an audit reaches back {_SPAN_MAX.days} days at most", exit_code=USAGE)
-    return span
 
 
 def connect_to(url: str, api_key: str) -> httpx2.AsyncClient:

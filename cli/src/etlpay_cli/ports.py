@@ -23,6 +23,8 @@ PREFERRED: dict[str, int | None] = {
     "file-watcher-ops": 9102,
     "queue-consumer-ops": 9103,
     "processor-ops": 9104,
+    # The last, because the workers of a gateway take those that follow.
+    "api-gateway-ops": 9105,
 }
 # Below the range from which Linux takes the ports of outgoing connections, so that a server that is started again
 # finds its port free.

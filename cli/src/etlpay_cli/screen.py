@@ -55,6 +55,11 @@ def complain(message: str, *, more: str = "") -> None:
         talk.print(Text(more, style="dim"))
 
 
+def warn(message: str) -> None:
+    """Say in one sentence what will be wrong soon."""
+    talk.print(Text.assemble(("warning: ", "bold yellow"), message))
+
+
 def show_addresses(doors: Addresses) -> None:
     """Show where the stack is reached. Passwords are left out; `etlpay status --json` has them."""
     table = Table.grid(padding=(0, 2))

@@ -88,9 +88,10 @@ class Cache:
         record = await self._get_record(f"etlpay:record:{record_id}")
         return record if record is not None and record.id == record_id else None
 
-    async def is_queued(self, event_id: UUID) -> bool:
-        """Return True where the event was noted as handed to the queue and not yet as stored."""
-        return await self._get(f"etlpay:event:{event_id}", _queued(event_id)) is not None
+    async def source_of_queued(self, event_id: UUID) -> str | None:
+        """Return the source of an event that was noted as handed to the queue and not yet as stored, or None."""
+        found = await self._get(f"etlpay:event:{event_id}", _queued(event_id))
+        return None if found is None else found.decode()
 
     async def put_records(self, records: Sequence[Record], *, epoch: str | None) -> None:
         """Keep records, under their event's id and their own.
@@ -110,14 +111,14 @@ class Cache:
                     pipeline.set(f"etlpay:record:{record.id}", entry, ex=self._seconds)
             await self._attempt(pipeline.execute())
 
-    async def put_queued(self, event_ids: Sequence[UUID]) -> None:
-        """Note that events were handed to the queue; never over a record that is there already."""
+    async def put_queued(self, events: Sequence[tuple[UUID, str]]) -> None:
+        """Note that events, with their sources, were handed to the queue; never over a record that is there already."""
         if self._redis is None or self._signer is None:
             return
         expires_at = self._expiry()
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for event_id in event_ids:
-                entry = self._signer.sign(_queued(event_id), b"", expires_at=expires_at)
+            for event_id, source in events:
+                entry = self._signer.sign(_queued(event_id), source.encode(), expires_at=expires_at)
                 pipeline.set(f"etlpay:event:{event_id}", entry, ex=self._seconds, nx=True)
             await self._attempt(pipeline.execute())
 

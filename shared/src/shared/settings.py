@@ -209,6 +209,9 @@ class AccessSettings(BaseModel):
     """Who may come in through a door."""
 
     api_keys_file: str = Field("", description="file of API keys (`etlpay keys`); empty: nobody is asked for one")
+    api_keys_stale_seconds: PositiveFloat = Field(
+        60.0, description="how long the last good keys count while their file cannot be used; then nobody is let in"
+    )
     allow_anonymous: bool = Field(default=False, description="listen beyond this machine also without API keys")
     rate_per_key: NonNegativeFloat = Field(0, description="events a second of one name of API keys; 0: no limit")
 

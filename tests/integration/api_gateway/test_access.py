@@ -11,7 +11,8 @@ import uvicorn
 
 from api_gateway.bootstrap import serve, server_config
 from api_gateway.settings import GatewaySettings
-from shared.access import Access, generate_key
+from shared.auth.authenticator import Access
+from shared.auth.keys import generate_key
 from shared.contracts.errors import FatalError
 from shared.runtime.ops import EmbeddedServer
 from support.gateway import run_gateway

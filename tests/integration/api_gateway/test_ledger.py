@@ -15,6 +15,7 @@ from processor.database import Connections
 from processor.rows import Entry
 from processor.store import Store
 from processor.transform import failed, transform
+from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, Envelope
@@ -113,7 +114,7 @@ async def test_what_is_not_there_is_none(reader: Ledger) -> None:
     assert await reader.record(2**63 - 1) is None
     assert await reader.record_of_event(event().event_id) is None
     assert (await reader.records(RecordFilter(), after=None, limit=5)).items == []
-    assert (await reader.sources(after=0, limit=5)).items == []
+    assert (await reader.sources(EVERY_SOURCE, after=0, limit=5)).items == []
 
 
 async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
@@ -184,12 +185,70 @@ async def test_sources_come_in_pages_in_order(connections: Connections, reader: 
     for name in "cab":
         await store(connections, event(key="1", source=name))
 
-    first = await reader.sources(after=0, limit=2)
+    first = await reader.sources(EVERY_SOURCE, after=0, limit=2)
     assert first.next is not None
-    second = await reader.sources(after=read_source_cursor(first.next), limit=2)
+    second = await reader.sources(EVERY_SOURCE, after=read_source_cursor(first.next), limit=2)
 
     assert [source.name for source in first.items + second.items] == ["c", "a", "b"]
     assert second.next is None
+
+
+async def test_a_scope_has_its_own_sources_in_pages(connections: Connections, reader: Ledger) -> None:
+    for name in ("shop-2", "bank", "shop_1", "shop", "shop-1", "100%"):
+        await store(connections, event(key="1", source=name))
+    scope = Scope(("shop-*", "bank", "none"))
+
+    first = await reader.sources(scope, after=0, limit=2)
+    assert first.next is not None
+    second = await reader.sources(scope, after=read_source_cursor(first.next), limit=2)
+
+    assert [source.name for source in first.items + second.items] == ["shop-2", "bank", "shop-1"]
+    assert second.next is None
+
+
+async def keys_of(reader: Ledger, which: RecordFilter, limit: int) -> list[str | None]:
+    """Return the ids of all pages."""
+    found: list[str | None] = []
+    after = None
+    while True:
+        page = await reader.records(which, after=after, limit=limit)
+        found += [record.idempotency_key for record in page.items]
+        if page.next is None:
+            return found
+        after = read_record_cursor(page.next)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("sources", "mine"),
+    [
+        (("a", "c"), {"a", "c"}),
+        (("b*",), {"b", "b-1", "b-2"}),
+        (("b-*", "a", "none"), {"a", "b-1", "b-2"}),
+        (("none", "no*"), set()),
+        (("%", "_", "a%"), set()),
+    ],
+)
+async def test_pages_of_a_scope_hold_every_record_of_its_sources_once_newest_first(
+    connections: Connections, reader: Ledger, sources: tuple[str, ...], mine: set[str], limit: int
+) -> None:
+    """Sources take turns in stretches of different lengths, and three records share each moment."""
+    names = ["a", "b", "b-1", "b-2", "c", "foreign"]
+    sent = [names[number * number // 7 % len(names)] for number in range(60)]
+    for number, name in enumerate(sent):
+        at = START + timedelta(seconds=number // 3)
+        await store(connections, event(key=str(number), source=name), at=at, fail=number % 5 == 0)
+    expected = [number for number in reversed(range(60)) if sent[number] in mine]
+
+    found = await keys_of(reader, RecordFilter(scope=Scope(sources)), limit)
+    failed_ones = await keys_of(reader, RecordFilter(status=RecordStatus.FAILED, scope=Scope(sources)), limit)
+    good = RecordFilter(status=RecordStatus.SUCCESS, since=START + timedelta(seconds=5), scope=Scope(sources))
+
+    assert sorted(map(int, found), reverse=True) == expected  # type: ignore[arg-type]  # each has an id
+    assert [number // 3 for number in map(int, found)] == [number // 3 for number in expected]  # type: ignore[arg-type]  # each has an id
+    assert {int(key) for key in failed_ones if key} == {number for number in expected if number % 5 == 0}
+    later = {number for number in expected if number % 5 and number >= 15}
+    assert {int(key) for key in await keys_of(reader, good, limit) if key} == later
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM raw_events", "CREATE TABLE mine (id int)"])
@@ -243,6 +302,11 @@ AFTER = Position(START, 10_000)
         (RecordFilter(source="s7"), None, "processed_records_by_source"),
         (RecordFilter(source="s7"), AFTER, "processed_records_by_source"),
         (RecordFilter(status=RecordStatus.FAILED), AFTER, "processed_records_failed"),
+        (RecordFilter(scope=Scope(("s7", "s8"))), None, "processed_records_by_source"),
+        (RecordFilter(scope=Scope(("s7*", "s8"))), AFTER, "processed_records_by_source"),
+        (RecordFilter(scope=Scope(("none",))), None, "processed_records_by_source"),
+        (RecordFilter(scope=Scope(("s7*",)), channel=Channel.FILE), AFTER, "processed_records_by_source"),
+        (RecordFilter(scope=Scope(("s7*",)), status=RecordStatus.FAILED), AFTER, "processed_records_failed"),
     ],
 )
 async def test_each_query_runs_along_the_index_that_is_meant_for_it(

@@ -23,6 +23,7 @@ from processor.database import Connections, check
 from processor.pipeline import Pipeline, called
 from processor.settings import ProcessorSettings
 from processor.store import Store
+from shared.auth.scopes import EVERY_SOURCE
 from shared.cache import Cache
 from shared.contracts.event import Envelope
 from shared.contracts.record import Record
@@ -46,12 +47,12 @@ class Gateway(NamedTuple):
 
     async def answers(self, *events: Envelope) -> list[object]:
         """Ask every question about these events, and about one that never was."""
-        found: list[object] = [await self.queries.sources(SourceQuery())]
+        found: list[object] = [await self.queries.sources(SourceQuery(), EVERY_SOURCE)]
         for each in events:
-            state = await self.queries.event(each.event_id)
+            state = await self.queries.event(each.event_id, EVERY_SOURCE)
             assert isinstance(state.record, Record)
-            found += [state, await self.queries.record(state.record.id)]
-        for question in (self.queries.event(UUID(int=7)), self.queries.record(7_000_000)):
+            found += [state, await self.queries.record(state.record.id, EVERY_SOURCE)]
+        for question in (self.queries.event(UUID(int=7), EVERY_SOURCE), self.queries.record(7_000_000, EVERY_SOURCE)):
             with pytest.raises(RefusalError):
                 await question
         return found
@@ -118,7 +119,7 @@ async def test_whatever_the_cache_holds_the_answers_are_the_ledgers(
     sent = [event(b'{"amount": 1.10}', key="a"), event(b'{"amount": 2.20}', key="b")]
     async with processor(ledger, connections) as pipeline:
         await called(pipeline.write)(sent)
-    await gateway.cache.put_queued([UUID(int=6)])
+    await gateway.cache.put_queued([(UUID(int=6), "shop")])
     truth = await gateway.answers(*sent)
 
     await tamper(server, tampering)
@@ -159,15 +160,15 @@ async def test_after_a_restore_no_record_of_before_is_answered(
     lost, stored_after = event(b'{"amount": 1}', key="lost"), event(b'{"amount": 2}', key="stored after")
 
     before = await store_as_a_processor(ledger, processor_settings, lost)
-    assert (await gateway.queries.record(before)).event_id == lost.event_id
+    assert (await gateway.queries.record(before, EVERY_SOURCE)).event_id == lost.event_id
     run_tool(ledger, "pg_restore", "--clean", "--if-exists", "--single-transaction", "--dbname", "etlpay", str(dump))
     await gateway.look()
     after = await store_as_a_processor(ledger, processor_settings, stored_after)
 
     assert before == after, "the id was not given again: nothing is tried"
-    assert (await gateway.queries.record(after)).event_id == stored_after.event_id
+    assert (await gateway.queries.record(after, EVERY_SOURCE)).event_id == stored_after.event_id
     with pytest.raises(RefusalError):
-        await gateway.queries.event(lost.event_id)
+        await gateway.queries.event(lost.event_id, EVERY_SOURCE)
 
 
 async def store_as_a_processor(servers: Servers, settings: ProcessorSettings, sent: Envelope) -> int:

@@ -16,7 +16,8 @@ from grpc_status import rpc_status
 from grpc_ingest.bootstrap import serve
 from grpc_ingest.servicer import EtlServicer
 from grpc_ingest.settings import Settings
-from shared.access import Access, generate_key
+from shared.auth.authenticator import Access
+from shared.auth.keys import generate_key
 from shared.batching import BatchLimits
 from shared.contracts.errors import FatalError
 from shared.rpc import etlpay_pb2 as pb

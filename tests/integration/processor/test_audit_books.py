@@ -17,6 +17,7 @@ from processor.receipts import ReceiptBook
 from processor.rows import Entry
 from processor.store import Store
 from processor.transform import transform
+from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.outcome import Outcome
@@ -158,7 +159,7 @@ async def test_the_books_of_an_hour_stand_side_by_side(
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 1, 0))))
     await book.keep(receipt(Count("", Channel.HTTP, hour_of(T), (0, 0, 0, 7, 0, 0))))
 
-    page = await reader.audit(HOUR, source=None, after=None, limit=10)
+    page = await reader.audit(HOUR, EVERY_SOURCE, source=None, after=None, limit=10)
 
     unreadable, shop = page.items
     assert (unreadable.source, unreadable.refused, unreadable.received) == ("", 7, 7)
@@ -185,10 +186,31 @@ async def test_pages_of_the_books_hold_every_line_once(connections: Connections,
     found: list[tuple[str, str]] = []
     after = None
     while True:
-        page = await reader.audit(HOUR, source=None, after=after, limit=5)
+        page = await reader.audit(HOUR, EVERY_SOURCE, source=None, after=after, limit=5)
         found += [(line.source, line.channel) for line in page.items]
         if page.next is None:
             break
         after = read_audit_cursor(page.next)
 
     assert len(found) == len(set(found)) == len(counts)
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        (("*",), ["", "*", "shop", "shop-1", "shop_1"]),
+        (("shop",), ["shop"]),
+        (("shop-*", "none"), ["shop-1"]),
+        (("shop*",), ["shop", "shop-1", "shop_1"]),
+    ],
+)
+async def test_a_scope_shows_its_own_books_only(
+    connections: Connections, reader: Ledger, sources: tuple[str, ...], expected: list[str]
+) -> None:
+    names = ["", "*", "shop", "shop-1", "shop_1"]
+    counts = [Count(name, Channel.HTTP, hour_of(T), (1, 0, 0, 0, 0, 0)) for name in names]
+    await ReceiptBook(connections).keep(receipt(*counts))
+
+    page = await reader.audit(HOUR, Scope(sources), source=None, after=None, limit=10)
+
+    assert [line.source for line in page.items] == expected

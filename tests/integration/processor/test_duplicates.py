@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from processor.database import Connections
 from processor.rows import Entry
 from processor.store import Store
-from processor.transform import CSV_ROW, transform
+from processor.transform import transform
+from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.event import Channel, Envelope, now
 from shared.contracts.outcome import Disposition, Outcome
 from support.events import event

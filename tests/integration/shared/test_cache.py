@@ -86,12 +86,12 @@ async def test_a_record_is_found_under_its_own_id_and_its_events(cache: Cache) -
 async def test_what_was_not_kept_is_not_found(cache: Cache) -> None:
     assert await cache.record(7) is None
     assert await cache.record_of_event(UUID(int=7)) is None
-    assert not await cache.is_queued(UUID(int=7))
+    assert await cache.source_of_queued(UUID(int=7)) is None
 
 
 async def test_everything_that_is_kept_is_forgotten_in_time(cache: Cache, server: redis.asyncio.Redis) -> None:
     await put(cache, record())
-    await cache.put_queued([UUID(int=1)])
+    await cache.put_queued([(UUID(int=1), "shop")])
 
     keys = await server.keys()
 
@@ -115,21 +115,21 @@ async def test_queued_never_covers_a_record(cache: Cache) -> None:
     done, waiting = record(), identify("shop", "waiting")
     await put(cache, done)
 
-    await cache.put_queued([done.event_id, waiting])
+    await cache.put_queued([(done.event_id, "shop"), (waiting, "zażółć 1")])
 
     assert await cache.record_of_event(done.event_id) == done
-    assert not await cache.is_queued(done.event_id)
-    assert await cache.is_queued(waiting)
+    assert await cache.source_of_queued(done.event_id) is None
+    assert await cache.source_of_queued(waiting) == "zażółć 1"
     assert await cache.record_of_event(waiting) is None
 
 
 async def test_a_record_takes_the_place_of_queued(cache: Cache) -> None:
     done = record()
-    await cache.put_queued([done.event_id])
+    await cache.put_queued([(done.event_id, "shop")])
 
     await put(cache, done)
 
-    assert not await cache.is_queued(done.event_id)
+    assert await cache.source_of_queued(done.event_id) is None
     assert await cache.record_of_event(done.event_id) == done
 
 
@@ -144,7 +144,7 @@ async def test_what_cannot_be_read_is_as_good_as_nothing(
     found = (await cache.record_of_event(event_id), await cache.record(1))
 
     assert found == (None, None)
-    assert not await cache.is_queued(event_id)
+    assert await cache.source_of_queued(event_id) is None
 
 
 async def test_what_nobody_of_us_has_written_is_as_good_as_nothing(cache: Cache, server: redis.asyncio.Redis) -> None:
@@ -158,14 +158,14 @@ async def test_what_nobody_of_us_has_written_is_as_good_as_nothing(cache: Cache,
     assert await cache.record(1) is None
     assert await cache.record_of_event(record().event_id) is None
     assert await cache.record_of_event(UUID(int=7)) is None
-    assert not await cache.is_queued(UUID(int=8))
+    assert await cache.source_of_queued(UUID(int=8)) is None
 
 
 async def test_an_entry_in_the_place_of_another_is_as_good_as_nothing(
     cache: Cache, server: redis.asyncio.Redis
 ) -> None:
     await put(cache, record(1), record(2))
-    await cache.put_queued([UUID(int=8)])
+    await cache.put_queued([(UUID(int=8), "shop")])
     names = sorted(await server.keys("etlpay:*"))
     entries = [entry for entry in await server.mget(names) if entry is not None]
 
@@ -175,7 +175,7 @@ async def test_an_entry_in_the_place_of_another_is_as_good_as_nothing(
     found = [await cache.record(number) for number in (1, 2)]
     found += [await cache.record_of_event(record(number).event_id) for number in (1, 2)]
     assert found == [None] * 4
-    assert not await cache.is_queued(UUID(int=8))
+    assert await cache.source_of_queued(UUID(int=8)) is None
 
 
 async def test_an_entry_that_outlives_its_time_is_as_good_as_nothing(
@@ -186,7 +186,7 @@ async def test_an_entry_that_outlives_its_time_is_as_good_as_nothing(
     cache = Cache(redis.asyncio.Redis.from_url(servers.redis_url), seconds=60, key=KEY, clock=lambda: moment)
     cache.turn_to(EPOCH)
     await put(cache, record())
-    await cache.put_queued([UUID(int=8)])
+    await cache.put_queued([(UUID(int=8), "shop")])
     for name in await server.keys("etlpay:*"):
         await server.persist(name)
 
@@ -195,19 +195,19 @@ async def test_an_entry_that_outlives_its_time_is_as_good_as_nothing(
 
     assert kept == record()
     assert await cache.record(1) is None
-    assert not await cache.is_queued(UUID(int=8))
+    assert await cache.source_of_queued(UUID(int=8)) is None
     await cache.close()
 
 
 async def test_an_entry_of_another_ledger_is_as_good_as_nothing(cache: Cache) -> None:
     await put(cache, record())
-    await cache.put_queued([UUID(int=8)])
+    await cache.put_queued([(UUID(int=8), "shop")])
 
     cache.turn_to("a restored ledger")
-    after = await cache.record(1), await cache.is_queued(UUID(int=8))
+    after = await cache.record(1), await cache.source_of_queued(UUID(int=8))
     cache.turn_to(EPOCH)
 
-    assert after == (None, False)
+    assert after == (None, None)
     assert await cache.record(1) == record()
 
 
@@ -225,20 +225,20 @@ async def test_while_nobody_knows_of_which_ledger_it_speaks_the_cache_is_empty(c
 
     cache.turn_to(None)
     await put(cache, record(2))
-    await cache.put_queued([UUID(int=8)])
-    found = await cache.record(1), await cache.is_queued(UUID(int=8))
+    await cache.put_queued([(UUID(int=8), "shop")])
+    found = await cache.record(1), await cache.source_of_queued(UUID(int=8))
     cache.turn_to(EPOCH)
 
-    assert found == (None, False)
+    assert found == (None, None)
     assert await cache.record(2) is None
-    assert not await cache.is_queued(UUID(int=8))
+    assert await cache.source_of_queued(UUID(int=8)) is None
 
 
 async def test_without_a_key_nothing_is_cached(servers: Servers, server: redis.asyncio.Redis) -> None:
     cache = connect(servers.redis_url, key="")
 
     await put(cache, record())
-    await cache.put_queued([UUID(int=8)])
+    await cache.put_queued([(UUID(int=8), "shop")])
 
     assert await cache.record(1) is None
     assert await server.keys("*") == []
@@ -271,7 +271,7 @@ async def test_without_an_address_the_cache_is_always_empty() -> None:
     cache = Cache.connect(RedisSettings(redis_url=""))
 
     await put(cache, record())
-    await cache.put_queued([UUID(int=1)])
+    await cache.put_queued([(UUID(int=1), "shop")])
     found = await cache.record(1)
     await cache.close()
 
@@ -282,10 +282,10 @@ async def test_without_an_address_the_cache_is_always_empty() -> None:
 async def use(cache: Cache) -> None:
     """Make every kind of call once; each finds nothing and raises nothing."""
     await put(cache, record())
-    await cache.put_queued([UUID(int=1)])
+    await cache.put_queued([(UUID(int=1), "shop")])
     assert await cache.record(1) is None
     assert await cache.record_of_event(UUID(int=1)) is None
-    assert not await cache.is_queued(UUID(int=1))
+    assert await cache.source_of_queued(UUID(int=1)) is None
 
 
 async def test_a_cache_that_is_away_is_an_empty_one(unused_tcp_port: int) -> None:

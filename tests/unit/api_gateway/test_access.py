@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.access import Access, generate_key
+from shared.auth.authenticator import Access
+from shared.auth.keys import generate_key
 from support.gateway import Gateway, GatewayMaker
-from support.keys import write_keys
+from support.keys import FakeClock, write_keys
 
 KEY = generate_key()
 EVENT = {"source_name": "shop-1", "payload": {"value": 1}}
@@ -97,6 +98,35 @@ async def test_a_batch_without_a_valid_key_gets_401(guarded: Gateway) -> None:
     assert (answer.status_code, guarded.processing.events) == (401, [])
 
 
+async def test_a_key_that_has_expired_gets_the_answer_of_a_wrong_one(gateway: GatewayMaker, tmp_path: Path) -> None:
+    access = Access(write_keys(tmp_path / "keys.toml", (KEY, "shop", "*"), expires="2026-11-23T08:00:00Z"))
+    async with gateway(access=access) as running:
+        expired = await running.client.post("/api/ingest", json=EVENT, headers=authorization())
+        wrong = await running.client.post("/api/ingest", json=EVENT, headers=authorization(generate_key()))
+
+    assert (expired.status_code, expired.content, expired.headers) == (401, wrong.content, wrong.headers)
+
+
+@pytest.mark.parametrize("path", ["/api/ingest", "/api/ingest/batch", *QUERIES])
+async def test_nobody_is_let_in_by_keys_that_could_not_be_read_for_too_long(
+    gateway: GatewayMaker, tmp_path: Path, path: str
+) -> None:
+    """It is no fault of the client's, so it may come again."""
+    clock = FakeClock()
+    file = write_keys(tmp_path / "keys.toml", (KEY, "shop", "*"))
+    access = Access(file, stale_seconds=60, clock=clock)
+    file.unlink()
+    clock.now += 61
+    async with gateway(access=access) as running:
+        method = "POST" if "ingest" in path else "GET"
+        answer = await running.client.request(method, path, json=EVENT, headers=authorization())
+
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/docs/problems#unavailable"
+    assert answer.headers["retry-after"]
+    assert running.processing.events == []
+
+
 @pytest.mark.parametrize("path", QUERIES)
 async def test_a_query_takes_any_valid_key(guarded: Gateway, path: str) -> None:
     without = await guarded.client.get(path)
@@ -106,8 +136,8 @@ async def test_a_query_takes_any_valid_key(guarded: Gateway, path: str) -> None:
     assert with_key.status_code in {200, 404}
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/docs", "/docs/problems", "/openapi.json"])
-async def test_health_metrics_and_documents_take_no_key(guarded: Gateway, path: str) -> None:
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs/problems"])
+async def test_health_and_the_page_of_problems_take_no_key(guarded: Gateway, path: str) -> None:
     answer = await guarded.client.get(path)
 
     assert answer.status_code in {200, 503}

@@ -1,37 +1,18 @@
 """The questions, the documents, and the answers of the framework itself."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
-import msgspec
 import pytest
 
 from api_gateway.problems import KINDS
+from api_gateway.statements import RecordFilter
 from shared.contracts.event import Channel, identify
 from shared.contracts.outcome import RecordStatus
 from shared.contracts.record import Record, Source
 from support.gateway import CacheTwin, GatewayMaker
-
-NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
-
-
-def record(number: int, payload: bytes = b"{}") -> Record:
-    return Record(
-        id=number,
-        raw_event_id=number,
-        event_id=identify("s", str(number)),
-        source="s",
-        channel="http",
-        status="SUCCESS",
-        attempt=1,
-        result_payload=msgspec.Raw(payload),
-        errors=(),
-        idempotency_key=str(number),
-        type=None,
-        occurred_at=None,
-        received_at=NOW,
-        processed_at=NOW + timedelta(seconds=number // 2),
-    )
+from support.records import MOMENT as NOW
+from support.records import record
 
 
 async def test_pages_hold_every_record_once_while_new_ones_arrive(gateway: GatewayMaker) -> None:
@@ -65,7 +46,7 @@ async def test_the_filters_reach_the_ledger(gateway: GatewayMaker) -> None:
 
         assert answer.json() == {"items": [], "next": None}
         [asked] = g.ledger.asked
-        assert asked == ("s", RecordStatus.FAILED, Channel.QUEUE, NOW, datetime(2026, 11, 24, tzinfo=UTC))
+        assert asked == RecordFilter("s", RecordStatus.FAILED, Channel.QUEUE, NOW, datetime(2026, 11, 24, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +106,7 @@ async def test_404_is_a_problem(gateway: GatewayMaker, path: str) -> None:
 async def test_an_event_is_stored_or_queued_or_unknown(gateway: GatewayMaker) -> None:
     async with gateway() as g:
         g.ledger.all = [record(1)]
-        g.cache.queued = {identify("s", "1"), identify("s", "2")}
+        g.cache.queued = {identify("s", "1"): "s", identify("s", "2"): "s"}
 
         stored = await g.client.get(f"/api/events/{identify('s', '1')}")
         queued = await g.client.get(f"/api/events/{identify('s', '2')}")
@@ -215,11 +196,10 @@ async def test_the_docs_need_no_other_host(gateway: GatewayMaker) -> None:
 
 async def test_health_follows_the_readiness(gateway: GatewayMaker) -> None:
     async with gateway() as g:
-        before = await g.client.get("/readyz", params={"verbose": ""})
+        before = await g.client.get("/readyz")
         g.readiness.set("intake", present=True)
         after = await g.client.get("/readyz")
 
         assert before.status_code == 503
-        assert before.json()["dependencies"] == {"intake": "missing"}
         assert after.status_code == 200
         assert (await g.client.get("/livez")).status_code == 200

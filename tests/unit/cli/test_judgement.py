@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from etlpay_cli.audit import exit_code, hours_between, parse_span
+from etlpay_cli.audit import exit_code, hours_between
 from etlpay_cli.errors import ERROR, UNAVAILABLE, StackError
 from etlpay_cli.judgement import Line, Page, judge
+from etlpay_cli.spans import parse_span
 
 HOUR = datetime(2026, 11, 23, 8, tzinfo=UTC)
 NOW = HOUR + timedelta(minutes=30)

@@ -1,13 +1,14 @@
 """`etlpay keys`: a key is shown once, kept as its hash, exchanged and revoked."""
 
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from etlpay_cli.__main__ import app
-from shared.access import hash_key, read_keys
+from shared.auth.keys import hash_key, read_keys
 
 
 @pytest.fixture
@@ -110,3 +111,66 @@ def test_without_a_file_the_command_says_how_to_name_one(monkeypatch: pytest.Mon
     result = CliRunner().invoke(app, ["keys", "list"])
 
     assert result.exit_code == 2
+
+
+def test_a_new_key_may_send_and_read_what_is_its_own_and_is_for_ever(path: Path) -> None:
+    create(path)
+
+    [kept] = read_keys(path)
+    assert (kept.may, kept.expires) == (("send", "read"), None)
+
+
+def test_a_key_is_made_for_what_is_asked_and_for_as_long(path: Path) -> None:
+    result = run(path, "create", "--name", "shop", "--source", "*", "--may", "send, audit", "--expires", "90d")
+
+    [kept] = read_keys(path)
+    assert result.exit_code == 0
+    assert kept.may == ("send", "audit")
+    assert kept.expires == kept.created + timedelta(days=90)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--may", "write"), ("--may", ""), ("--expires", "soon"), ("--expires", "9999d")]
+)
+def test_a_right_or_a_time_that_is_none_is_refused(path: Path, arguments: tuple[str, ...]) -> None:
+    result = run(path, "create", "--name", "shop", "--source", "*", *arguments)
+
+    assert (result.exit_code, result.stdout, path.exists()) == (2, "", False)
+
+
+@pytest.mark.parametrize(
+    "source", ['a "quoted" one', "back\\slash", "ACME GmbH", "/billing/eu?x=1#y", "zażółć 💶", "[[keys]]"]
+)
+def test_a_source_of_any_printable_characters_is_kept_as_it_is(path: Path, source: str) -> None:
+    run(path, "create", "--name", "shop", "--source", source, "--source", f"{source}*")
+
+    [kept] = read_keys(path)
+    assert kept.sources == (source, f"{source}*")
+    assert source in run(path, "list").stdout
+
+
+def test_the_list_warns_of_keys_that_expire(path: Path) -> None:
+    create(path)
+    run(path, "create", "--name", "soon", "--source", "*", "--expires", "13d")
+    run(path, "create", "--name", "later", "--source", "*", "--expires", "15d")
+    run(path, "create", "--name", "over", "--source", "*", "--expires", "0m")
+
+    result = run(path, "list")
+
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning")]
+    assert warnings == [
+        "warning: a key of soon expires within 13 days",
+        "warning: a key of over has expired, and is refused",
+    ]
+    assert "never" in result.stdout
+
+
+def test_what_was_written_by_hand_stays_as_it_was_meant(path: Path) -> None:
+    """A file of before says neither what keys may do nor until when they are valid."""
+    block = f'[[keys]]\nname = "old"\nsha256 = "{"a" * 64}"\nsources = ["*"]\ncreated = 2026-11-23T08:00:00Z\n'
+    path.write_text(block, encoding="utf-8")
+    before = read_keys(path)
+
+    create(path)
+
+    assert read_keys(path)[:1] == before

@@ -8,14 +8,15 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
-from shared.access import Access, generate_key
+from shared.auth.authenticator import Access
+from shared.auth.keys import generate_key
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
 from shared.testing.processing import FakeProcessing
 from support.calls import AbortedError, Door, FakeContext, batch, request
-from support.keys import write_keys
+from support.keys import FakeClock, bearer, write_keys
 
 
 class Held(FakeProcessing):
@@ -99,6 +100,58 @@ async def test_caller_without_a_key_is_refused_before_anything_is_read(tmp_path:
 
     assert aborted.value.code is grpc.StatusCode.UNAUTHENTICATED
     assert context.reads == 0
+
+
+async def admission_error(access: Access, key: str) -> AbortedError:
+    context: Any = FakeContext([batch("a")], [("authorization", bearer(key))])
+    async with Door(access=access).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_batch(None, context)
+    assert context.reads == 0
+    assert door.processing.events == []
+    return aborted.value
+
+
+async def test_key_that_may_only_read_cannot_send(tmp_path: Path) -> None:
+    key = generate_key()
+    path = write_keys(tmp_path / "keys.toml", (key, "shop", "*"), may='["read", "audit"]')
+
+    aborted = await admission_error(Access(path), key)
+
+    assert aborted.code is grpc.StatusCode.PERMISSION_DENIED
+    assert aborted.detail(ErrorInfo).reason == "API_KEY_MAY_NOT_SEND"
+
+
+async def test_key_that_has_expired_is_refused(tmp_path: Path) -> None:
+    key = generate_key()
+    path = write_keys(tmp_path / "keys.toml", (key, "shop", "*"), expires="2026-11-23T08:00:00Z")
+
+    aborted = await admission_error(Access(path), key)
+
+    assert aborted.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_nobody_is_let_in_by_keys_that_could_not_be_read_for_too_long(tmp_path: Path) -> None:
+    key, clock = generate_key(), FakeClock()
+    path = write_keys(tmp_path / "keys.toml", (key, "shop", "*"))
+    access = Access(path, stale_seconds=60, clock=clock)
+    path.unlink()
+    clock.now += 61
+
+    aborted = await admission_error(access, key)
+
+    assert aborted.code is grpc.StatusCode.UNAVAILABLE
+    assert aborted.detail(RetryInfo).retry_delay.seconds == 1
+
+
+async def test_who_sent_an_event_goes_with_it(tmp_path: Path) -> None:
+    key = generate_key()
+    access = Access(write_keys(tmp_path / "keys.toml", (key, "acme", "*")))
+    async with Door(access=access).open() as door:
+        await door.ingest(request("a"), authorization=bearer(key))
+        await door.ingest_batch(request("b"), authorization=bearer(key))
+
+    assert [event.sender for event in door.processing.events] == ["acme", "acme"]
 
 
 async def test_stream_waits_for_room_instead_of_ending() -> None:

@@ -2,61 +2,19 @@
 
 import hashlib
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
-from shared.access import (
-    Access,
-    ApiKey,
-    Bucket,
-    Caller,
-    KeysFileError,
-    OutOfScopeError,
-    RateExceededError,
-    UnauthenticatedError,
-    generate_key,
-    hash_key,
-    is_loopback,
-    open_access,
-    read_keys,
-)
+from shared.auth.authenticator import Access, Caller, UnauthenticatedError, is_loopback, open_access
+from shared.auth.keys import ApiKey, generate_key, hash_key, read_keys
+from shared.auth.rate import Bucket, RateExceededError
+from shared.auth.scopes import OutOfScopeError
 from shared.contracts.errors import FatalError
 from shared.settings import AccessSettings
-from support import keys
+from support.keys import FakeClock, WriteKeys, bearer
 
 KEY, OTHER = generate_key(), generate_key()
-
-
-class FakeClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-WriteKeys = Callable[..., Path]
-
-
-@pytest.fixture
-def write_keys(tmp_path: Path) -> WriteKeys:
-    """Return what replaces the file of keys by one with these: key, name, source."""
-    return partial(keys.write_keys, tmp_path / "keys.toml")
-
-
-def bearer(key: str) -> str:
-    return f"Bearer {key}"
 
 
 def test_a_key_is_256_random_bits_and_only_its_hash_is_kept() -> None:
@@ -182,86 +140,6 @@ def test_a_change_that_keeps_size_and_time_is_seen_where_the_file_was_replaced(
     clock.now += 1
 
     assert access.admit(bearer(OTHER)).name == "shop"
-
-
-@pytest.mark.parametrize("broken", [b"[[keys]]\nname =", b"\xff\xfe", None])
-def test_a_file_that_breaks_changes_nothing_and_is_told_once(
-    write_keys: WriteKeys, clock: FakeClock, broken: bytes | None
-) -> None:
-    path = write_keys((KEY, "shop", "shop*"))
-    access = Access(path, clock=clock)
-    if broken is None:
-        path.unlink()
-    else:
-        path.write_bytes(broken)
-
-    with capture_logs() as logs:
-        for _ in range(3):
-            clock.now += 1
-            assert access.admit(bearer(KEY)).name == "shop"
-        write_keys((OTHER, "shop", "shop*"))
-        clock.now += 1
-        assert access.admit(bearer(OTHER)).name == "shop"
-
-    assert [entry["log_level"] for entry in logs] == ["error", "info"]
-    assert not any(secret in str(logs) for secret in (KEY, OTHER, hash_key(KEY), hash_key(OTHER)))
-
-
-def test_a_file_that_can_be_read_again_without_having_changed_is_read(
-    write_keys: WriteKeys, clock: FakeClock, tmp_path: Path
-) -> None:
-    """Such as one whose permissions were put right: that changes neither its content nor its time."""
-    path = write_keys((KEY, "shop", "shop*"))
-    access = Access(path, clock=clock)
-    new = write_keys((OTHER, "shop", "shop*"))
-    new.rename(tmp_path / "aside")
-    path.symlink_to(path)
-    clock.now += 1
-    assert access.admit(bearer(KEY)).name == "shop"
-
-    (tmp_path / "aside").rename(path)
-    clock.now += 1
-
-    assert access.admit(bearer(OTHER)).name == "shop"
-
-
-def key_block(**members: str) -> str:
-    block = {
-        "name": '"shop"',
-        "sha256": f'"{hash_key(KEY)}"',
-        "sources": '["shop*"]',
-        "created": "2026-11-23T08:00:00Z",
-    }
-    return "[[keys]]\n" + "".join(f"{name} = {value}\n" for name, value in (block | members).items())
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        key_block(name='"Shop"'),
-        key_block(name='"shop\\n"'),
-        key_block(sha256=f'"{KEY}"'),
-        key_block(sha256=f'"{hash_key(KEY).upper()}"'),
-        key_block(sources="[]"),
-        key_block(sources='["a*b"]'),
-        key_block(sources='[""]'),
-        key_block(created='"yesterday"'),
-        key_block(expires="2026-11-23T08:00:00Z"),
-        key_block() + key_block(name='"other"'),
-        key_block() + key_block(sha256=f'"{"a" * 64}"') + key_block(sha256=f'"{"b" * 64}"'),
-        "keys = 1",
-        "no TOML",
-    ],
-)
-def test_a_file_that_cannot_be_used_is_refused_and_not_repeated(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "keys.toml"
-    path.write_text(content, encoding="utf-8")
-
-    with pytest.raises(KeysFileError) as refusal:
-        read_keys(path)
-
-    assert KEY not in str(refusal.value)
-    assert hash_key(KEY) not in str(refusal.value)
 
 
 def test_what_a_key_is_kept_as_does_not_hold_it(write_keys: WriteKeys) -> None:

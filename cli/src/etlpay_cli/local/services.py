@@ -118,8 +118,7 @@ def ready_port(name: str, ports: Mapping[str, int]) -> int:
 
 
 def _service(name: str, own: Mapping[str, str], layout: Layout, ports: Mapping[str, int]) -> Program:
-    port = ready_port(name, ports)
-    ops = {} if name == "api-gateway" else {"ETLPAY_OPS_HOST": HOST, "ETLPAY_OPS_PORT": str(port)}
+    ops = {"ETLPAY_OPS_HOST": HOST, "ETLPAY_OPS_PORT": str(ports[f"{name}-ops"])}
     broker = {
         "ETLPAY_AMQP_URL": f"amqp://{name}@{HOST}:{ports['amqp']}/{LANES_VHOST}",
         "ETLPAY_AMQP_PASSWORD_FILE": str(layout.secret(f"{name}/amqp_password")),
@@ -129,7 +128,7 @@ def _service(name: str, own: Mapping[str, str], layout: Layout, ports: Mapping[s
         command=(sys.executable, "-m", name.replace("-", "_")),
         environment=_environment({**own, **ops, **broker}),
         folder=layout.run,
-        ready=functools.partial(probes.http_ready, port),
+        ready=functools.partial(probes.http_ready, ready_port(name, ports)),
     )
 
 

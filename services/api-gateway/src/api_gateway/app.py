@@ -12,11 +12,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_gateway.exchange import ADMITTED, REFUSED_LIMITS, Exchange, Room, send_answer
-from api_gateway.headers import read_headers
+from api_gateway.headers import Headers, read_headers
+from api_gateway.hosts import Hosts, refusal_of
 from api_gateway.openapi import describe
 from api_gateway.paths import API_PREFIX, BATCH_PATH, INGEST_PATH
 from api_gateway.problems import (
     INVALID,
+    MISDIRECTED,
     RefusalError,
     answer_error,
     answer_status,
@@ -24,18 +26,19 @@ from api_gateway.problems import (
     unauthenticated,
 )
 from api_gateway.routes.audit import Books, Lanes, audit_router
-from api_gateway.routes.documents import document_routes
+from api_gateway.routes.documents import document_routes, problem_routes
 from api_gateway.routes.ingest import IngestOne
 from api_gateway.routes.ingest_batch import IngestBatch
 from api_gateway.routes.queries import Queries, Reader, query_router
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer
-from shared.access import Access, UnauthenticatedError
+from shared.auth.authenticator import Access, Caller, UnauthenticatedError
+from shared.auth.scopes import OutOfScopeError, RightMissingError
 from shared.cache import Cache
 from shared.contracts.errors import OverloadedError, RetryableError
 from shared.contracts.outcome import Problem
 from shared.patience import Patience
-from shared.runtime.ops import ops_routes
+from shared.runtime.ops import health_routes
 from shared.runtime.readiness import Readiness
 from shared.submission.submitter import Submitter
 
@@ -58,18 +61,19 @@ class Gateway(FastAPI):
     one for each of its steps: of 34.6 microseconds in process, sockets and processor left out, those took 1.5.
     """
 
-    def open_doors(self, doors: dict[str, ASGIApp], *, access: Access, requests_max: int) -> None:
+    def open_doors(self, doors: dict[str, ASGIApp], *, access: Access, hosts: Hosts | None, requests_max: int) -> None:
         """Let POST requests for these paths pass to the doors, and everything else to the framework's routes."""
         self._doors = doors
         self._access = access
+        self._hosts = hosts
         self._room = Room(requests_max)
         self._patience = Patience()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request: health, metrics and documents always, an API request where there is room for it.
+        """Serve one request: health and documents always, an API request where there is room for it.
 
         There is room for so many, whoever they are; the rest get 503 before anything of them is read. Then it needs a
-        caller that may come in, or gets 401.
+        caller that may come in, or gets 401; what the caller may do is asked by who serves it.
         """
         if scope["type"] != "http" or not scope["path"].startswith(API_PREFIX):
             await super().__call__(scope, receive, send)
@@ -81,20 +85,33 @@ class Gateway(FastAPI):
             return
         try:
             headers = read_headers(scope["headers"])
-            try:
-                caller = self._access.admit(headers.authorization)
-            except UnauthenticatedError:
-                exchange = Exchange(headers, receive, send, limits=REFUSED_LIMITS, patience=self._patience)
-                await exchange.answer(answer_error(unauthenticated()))
-                return
             door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
-            if door is None:
-                await super().__call__(scope, receive, send)
-            else:
-                scope[ADMITTED] = headers, caller
-                await door(scope, receive, send)
+            try:
+                caller = self._let_in(headers)
+                if door is not None:
+                    caller.check_right("send")
+            except (RefusalError, RetryableError, RightMissingError) as error:
+                exchange = Exchange(headers, receive, send, limits=REFUSED_LIMITS, patience=self._patience)
+                await exchange.answer(answer_error(error))
+                return
+            scope[ADMITTED] = headers, caller
+            await (door or super().__call__)(scope, receive, send)
         finally:
             self._room.give(1)
+
+    def _let_in(self, headers: Headers) -> Caller:
+        """Return who sends a request.
+
+        Raises:
+            RefusalError: nobody that may, or it did not mean us. UnavailableError: nobody can be let in now.
+        """
+        if self._hosts is not None and (problem := self._hosts.problem_of(headers.host, headers.origin)):
+            self._access.refusals.count("host" if problem is MISDIRECTED else "origin")
+            raise refusal_of(problem)
+        try:
+            return self._access.admit(headers.authorization)
+        except UnauthenticatedError as error:
+            raise unauthenticated() from error
 
 
 def build_app(  # noqa: PLR0913 - everything that a request meets
@@ -108,11 +125,13 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
     settings: GatewaySettings,
 ) -> Gateway:
     """Return the application; nothing connects or starts here."""
+    documented = not access.asks_for_keys if settings.http_docs is None else settings.http_docs
     app = Gateway(
         title="EtlPay",
         version=VERSION,
         description=_DESCRIPTION,
         docs_url=None,
+        openapi_url="/openapi.json" if documented else None,
         redoc_url=None,
         redirect_slashes=False,
         openapi_tags=[{"name": "ingest", "description": "Send events"}, {"name": "queries", "description": "Ask"}],
@@ -121,12 +140,15 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
         INGEST_PATH: IngestOne(submitter, cache, settings),
         BATCH_PATH: IngestBatch(submitter, cache, settings),
     }
-    app.open_doors(doors, access=access, requests_max=settings.http_requests_max)
+    hosts = Hosts.from_settings(settings, asks_for_keys=access.asks_for_keys)
+    app.open_doors(doors, access=access, hosts=hosts, requests_max=settings.http_requests_max)
     # For the answers to other methods, and for whoever lists the routes.
     app.router.routes += [Route(path, door, methods=["POST"]) for path, door in doors.items()]
     app.include_router(query_router(Queries(ledger, cache)))
     app.include_router(audit_router(ledger, lanes, receipt_seconds=settings.receipt_seconds))
-    app.router.routes += [*document_routes("EtlPay"), *ops_routes(readiness)]
+    app.router.routes += [*problem_routes(), *health_routes(readiness)]
+    if documented:
+        app.router.routes += document_routes("EtlPay")
     _answer_errors(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the way FastAPI documents
     return app
@@ -138,6 +160,8 @@ def _answer_errors(app: FastAPI) -> None:
         RequestValidationError: _answer_validation,
         RefusalError: _answer_ours,
         RetryableError: _answer_ours,
+        RightMissingError: _answer_ours,
+        OutOfScopeError: _answer_ours,
         Exception: lambda _: answer_status(500),
     }
     for error_type, answer_of in handlers.items():
@@ -153,7 +177,7 @@ def _handler(answer_of: Callable[[Exception], Answer]) -> Callable[[Request, Exc
 
 
 def _answer_ours(error: Exception) -> Answer:
-    if not isinstance(error, RefusalError | RetryableError):
+    if not isinstance(error, RefusalError | RetryableError | RightMissingError | OutOfScopeError):
         raise error
     return answer_error(error)
 

@@ -12,7 +12,7 @@ from api_gateway.protocol import bounded_protocol
 from api_gateway.settings import GatewaySettings
 from api_gateway.watch import INTAKE, Watch
 from api_gateway.workers import inherited_listener, keep_to_cpu, stop_when_left_alone
-from shared.access import open_access
+from shared.auth.authenticator import open_access
 from shared.cache import Cache
 from shared.contracts.errors import FatalError
 from shared.counters import TALLY
@@ -50,6 +50,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         ledger=ledger,
         cache=cache,
         broker=broker,
+        access=access,
         fallback_to_queue=settings.fallback_to_queue,
     )
     app = build_app(

@@ -9,12 +9,12 @@ from starlette.types import Message, Receive, Scope, Send
 from api_gateway.headers import Headers, content_length
 from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_status
 from api_gateway.views import Answer
-from shared.access import Caller
+from shared.auth.authenticator import Caller
 from shared.contracts.errors import EtlPayError, OverloadedError
 from shared.patience import Patience
 
 ADMITTED: Final = "etlpay.admitted"
-"""Where an ASGI scope has the headers and the caller of an API request, for its door."""
+"""Where an ASGI scope has the headers and the caller of an API request, for whoever serves it."""
 
 _DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
 _DRAIN_SECONDS_MAX: Final = 2.0

@@ -1,4 +1,4 @@
-"""The request headers that EtlPay reads: content type, `Idempotency-Key`, `Prefer`."""
+"""The request headers that EtlPay reads: host, content type, `Idempotency-Key`, `Prefer`."""
 
 import re
 from collections.abc import Iterable
@@ -46,6 +46,8 @@ class Headers(NamedTuple):
     prefer: str
     authorization: str | None
     expect: bool
+    host: str | None
+    origin: str | None
 
 
 _NO_PREFERENCES: Final = Preferences()
@@ -58,14 +60,18 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
         if name in _OURS:
             text = value.decode("latin-1")
             found[name] = f"{found[name]}, {text}" if name in found else text
+    take = found.get
+    # By place and not by name: of a request's microseconds it is a fifth of one.
     return Headers(
-        content_type=found.get(b"content-type", ""),
-        content_encoding=found.get(b"content-encoding", ""),
-        content_length=found.get(b"content-length", ""),
-        idempotency_key=found.get(b"idempotency-key"),
-        prefer=found.get(b"prefer", ""),
-        authorization=found.get(b"authorization"),
-        expect=b"expect" in found,
+        take(b"content-type", ""),
+        take(b"content-encoding", ""),
+        take(b"content-length", ""),
+        take(b"idempotency-key"),
+        take(b"prefer", ""),
+        take(b"authorization"),
+        b"expect" in found,
+        take(b"host"),
+        take(b"origin"),
     )
 
 
@@ -78,12 +84,16 @@ _OURS: Final = frozenset(
         b"idempotency-key",
         b"prefer",
         b"expect",
+        b"host",
+        b"origin",
     }
 )
 
 
 def body_format(headers: Headers, *, lines: bool) -> str:
-    """Return JSON or LINES (only where `lines` are taken). A request without content type is JSON.
+    """Return JSON or LINES (only where `lines` are taken).
+
+    A request must say which: a page of any origin may let a browser send what has no content type.
 
     Raises:
         RefusalError: another content type, charset or content encoding.
@@ -100,9 +110,7 @@ def _format_of(content_type: str, content_encoding: str, *, lines: bool) -> str:
     media_type = media_type.strip().lower()
     if not _utf8(parameters):
         raise RefusalError(MEDIA, "The body must be UTF-8.")
-    if media_type in ("", "application/json") or (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
+    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
         return JSON
     if lines and media_type in _LINES_TYPES:
         return LINES

@@ -10,8 +10,17 @@ import msgspec
 import structlog
 
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
-from api_gateway.statements import AUDIT, RECORD, RECORD_OF_EVENT, SOURCES, RecordFilter, page_query
+from api_gateway.statements import (
+    AUDIT,
+    RECORD,
+    RECORD_OF_EVENT,
+    SOURCES,
+    RecordFilter,
+    page_query,
+    scope_parameters,
+)
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
+from shared.auth.scopes import Scope
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, now
 from shared.contracts.outcome import Problem, RecordStatus
@@ -64,16 +73,23 @@ class Ledger:
         cursor = record_cursor(Position(items[-1].processed_at, items[-1].id)) if more else None
         return RecordPage(items, cursor)
 
-    async def sources(self, *, after: int, limit: int) -> SourcePage:
-        """Return up to `limit` sources, oldest first, that come after an id."""
-        rows = await self._rows(SOURCES, after, limit + 1)
+    async def sources(self, scope: Scope, *, after: int, limit: int) -> SourcePage:
+        """Return up to `limit` sources of a scope, oldest first, that come after an id."""
+        rows = await self._rows(SOURCES, after, limit + 1, *scope_parameters(scope))
         items = [Source(**row) for row in rows[:limit]]
         return SourcePage(items, source_cursor(items[-1].id) if len(rows) > limit else None)
 
-    async def audit(self, hour: datetime, *, source: str | None, after: AuditPosition | None, limit: int) -> AuditPage:
-        """Return up to `limit` lines of the hour that begins at `hour`, by source and channel, after a position."""
+    async def audit(
+        self, hour: datetime, scope: Scope, *, source: str | None, after: AuditPosition | None, limit: int
+    ) -> AuditPage:
+        """Return up to `limit` lines of the hour that begins at `hour`, by source and channel, after a position.
+
+        They are those of one source, or else of a scope. What could not be read, and the sources beyond what a door
+        keeps apart, belong to nobody but who may audit every source.
+        """
         position = (after.source, after.channel.value) if after else (None, None)
-        rows = await self._rows(AUDIT, hour, hour + timedelta(hours=1), source, *position, limit + 1)
+        until = hour + timedelta(hours=1)
+        rows = await self._rows(AUDIT, hour, until, source, *position, limit + 1, *scope_parameters(scope))
         items = [_audit_line(row) for row in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
         cursor = audit_cursor(AuditPosition(last["source"], Channel(last["channel"]))) if last else None

@@ -54,8 +54,11 @@ _read_text = msgspec.json.Decoder(str).decode
 _read_moment = msgspec.json.Decoder(_Moment).decode
 
 
-def read_event(document: bytes, *, received_at: datetime, header_key: str | None = None) -> Envelope:
-    """Return the envelope of one event; `header_key` is the id from the header `Idempotency-Key`, if there was one.
+def read_event(document: bytes, *, received_at: datetime, sender: str = "", header_key: str | None = None) -> Envelope:
+    """Return the envelope of one event.
+
+    `sender` is the name of the API key with which it came, `header_key` the id from the header `Idempotency-Key`, if
+    there was one.
 
     Raises:
         MalformedError: `document` is not one JSON document in UTF-8.
@@ -79,6 +82,7 @@ def read_event(document: bytes, *, received_at: datetime, header_key: str | None
         received_at=received_at,
         body=body,
         idempotency_key=key or "",
+        sender=sender,
         type=request.type or "",
         occurred_at=occurred_at,
     )

@@ -11,12 +11,14 @@ from api_gateway.mapping import IngestRequest
 from api_gateway.paths import BATCH_PATH, INGEST_PATH
 from api_gateway.problems import (
     CONFLICT,
+    CROSS_ORIGIN,
     FAILED,
     FORBIDDEN,
     INVALID,
     MALFORMED,
     MEDIA,
     MEDIA_TYPE,
+    MISDIRECTED,
     OVERLOADED,
     RATE,
     SLOW,
@@ -60,7 +62,8 @@ _HEADERS_OF: Final[dict[Kind, Schema]] = {
         "RateLimit": _TEXT | {"description": "what is left, and when it is more"},
     },
 }
-_INGEST_REFUSALS: Final = (MALFORMED, UNAUTHENTICATED, SLOW, TOO_LARGE, MEDIA, RATE)
+_ENTRANCE: Final = (UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, MISDIRECTED)
+_INGEST_REFUSALS: Final = (MALFORMED, *_ENTRANCE, SLOW, TOO_LARGE, MEDIA, RATE)
 _KEYS: Final = {
     "type": "http",
     "scheme": "bearer",
@@ -70,7 +73,7 @@ _KEYS: Final = {
 
 def reply(view: type[msgspec.Struct], *kinds: Kind) -> dict[int | str, Schema]:
     """Return the declared responses of a query: its success and its problems."""
-    return {200: _success(view, "the answer")} | _problems(UNAUTHENTICATED, *kinds)
+    return {200: _success(view, "the answer")} | _problems(*_ENTRANCE, *kinds)
 
 
 def describe(app: FastAPI) -> Schema:
@@ -144,7 +147,7 @@ def _ingest_one() -> Schema:
             {"Location": {"schema": {"type": "string"}, "description": "where to ask for it"}} | _APPLIED,
         ),
     }
-    kinds = (*_INGEST_REFUSALS, FORBIDDEN, CONFLICT, INVALID, FAILED, OVERLOADED, UNAVAILABLE, UNKNOWN)
+    kinds = (*_INGEST_REFUSALS, CONFLICT, INVALID, FAILED, OVERLOADED, UNAVAILABLE, UNKNOWN)
     return {
         "tags": ["ingest"],
         "operationId": "ingestEvent",

@@ -9,7 +9,8 @@ import msgspec
 
 from api_gateway.mapping import MalformedError
 from api_gateway.views import Answer, Ingested
-from shared.access import OutOfScopeError, RateExceededError
+from shared.auth.rate import RateExceededError
+from shared.auth.scopes import OutOfScopeError, RightMissingError
 from shared.contracts.errors import EtlPayError, OutcomeUnknownError, OverloadedError, RefusedError, RetryableError
 from shared.contracts.outcome import Problem
 
@@ -37,12 +38,26 @@ UNAUTHENTICATED: Final = Kind(
 FORBIDDEN: Final = Kind(
     "forbidden",
     403,
-    "The API key may not send events of this source",
-    "Nothing was stored. Use one of the sources that the key was made for, or ask the operator.",
+    "The API key was not made for this",
+    "Nothing was stored. A key may send, read or audit, and only its own sources: ask the operator for one that may.",
+)
+CROSS_ORIGIN: Final = Kind(
+    "cross-origin",
+    403,
+    "A page of another origin may not ask for this",
+    "Nothing was stored. Where no API key is asked for, only a page from here may let a browser ask; the setting "
+    "`ETLPAY_HTTP_ALLOWED_HOSTS` names the hosts of others.",
 )
 NOT_FOUND: Final = Kind("not-found", 404, "There is no such thing", "The ledger does not hold what the URL names.")
 METHOD: Final = Kind(
     "method-not-allowed", 405, "The method is not allowed here", "The header Allow names those that are."
+)
+MISDIRECTED: Final = Kind(
+    "misdirected",
+    421,
+    "This is not the host that was asked for",
+    "Nothing was stored. Where no API key is asked for, a request must name the gateway as localhost, by address, by "
+    "the name on which it listens, or by one in the setting `ETLPAY_HTTP_ALLOWED_HOSTS`.",
 )
 SLOW: Final = Kind("request-timeout", 408, "The request took too long to arrive", "Nothing was stored. Send it again.")
 CONFLICT: Final = Kind(
@@ -96,8 +111,8 @@ UNKNOWN: Final = Kind(
     1,
 )
 KINDS: Final = (
-    MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA, INVALID, FAILED, RATE,
-    HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, UNKNOWN,
+    MALFORMED, UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA,
+    MISDIRECTED, INVALID, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, UNKNOWN,
 )  # fmt: skip
 _OF_STATUS: Final = {kind.status: kind for kind in (*reversed(KINDS), INVALID, UNAVAILABLE)}
 
@@ -180,7 +195,7 @@ def rate_exceeded(error: RateExceededError) -> RefusalError:
     )
 
 
-def answer_error(error: RefusalError | RefusedError | RetryableError) -> Answer:  # noqa: PLR0911 - one for each
+def answer_error(error: RefusalError | RefusedError | RetryableError | RightMissingError) -> Answer:  # noqa: PLR0911 - one for each
     """Return the answer for an error that stopped a request."""
     match error:
         case RefusalError():
@@ -188,7 +203,9 @@ def answer_error(error: RefusalError | RefusedError | RetryableError) -> Answer:
         case MalformedError():
             return problem_answer(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
         case OutOfScopeError():
-            return problem_answer(FORBIDDEN, "The event's source is not one of this API key's.", errors=error.problems)
+            return problem_answer(FORBIDDEN, "The source is not one of this API key's.", errors=error.problems)
+        case RightMissingError():
+            return problem_answer(FORBIDDEN, f"This API key may not {error.right}.")
         case RefusedError():
             return problem_answer(INVALID, "The event was refused; nothing was stored.", errors=error.problems)
         case OverloadedError():

@@ -32,6 +32,14 @@ class GatewaySettings(
     http_socket: NonNegativeInt | None = Field(
         None, description="number of the listening socket that a worker inherits; unset: it opens its own"
     )
+    http_allowed_hosts: str = Field(
+        "",
+        description="without API keys: host names, commas between, by which the gateway may be asked for, besides "
+        "localhost, addresses and ETLPAY_HTTP_HOST, and whose pages may ask; *: any",
+    )
+    http_docs: bool | None = Field(
+        None, description="serve /docs and /openapi.json; unset: only where no API keys are asked for"
+    )
     http_backlog: PositiveInt = Field(512, description="connections that may wait to be taken")
     http_connections_max: PositiveInt = Field(1_000, description="open connections; another one gets 503 and is closed")
     http_requests_max: PositiveInt = Field(500, description="requests in flight; beyond it a request gets 503")

@@ -1,9 +1,11 @@
 """Every statement that the gateway sends to the ledger. Each is a SELECT that runs along an index of its own."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from api_gateway.paging import Position
+from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.event import Channel
 from shared.contracts.outcome import RecordStatus
 
@@ -38,10 +40,39 @@ _PAGE: Final = """
 """
 _PORTION: Final = "(SELECT * FROM processed_records {conditions} ORDER BY processed_at DESC, id DESC LIMIT $1)"
 
-SOURCES: Final = "SELECT id, name, created_at FROM ingestion_sources WHERE id > $1 ORDER BY id LIMIT $2"
+# The same of several sources, out of the index by source: one look at the newest of each, and then up to $1 of the $1
+# sources with the newest. No record of another source is read, however rare those of these are among them, and what is
+# newest of all is the newest of its source.
+_PORTION_OF_SOURCES: Final = """(
+    SELECT record.* FROM (
+        SELECT newest.id
+        FROM (
+            SELECT mine.id AS source_id
+            FROM ({sources}) AS mine
+            CROSS JOIN LATERAL (
+                SELECT id, processed_at FROM processed_records WHERE source_id = mine.id {conditions}
+                ORDER BY processed_at DESC, id DESC LIMIT 1
+            ) AS head
+            ORDER BY head.processed_at DESC, head.id DESC LIMIT $1
+        ) AS foremost
+        CROSS JOIN LATERAL (
+            SELECT id, processed_at FROM processed_records WHERE source_id = foremost.source_id {conditions}
+            ORDER BY processed_at DESC, id DESC LIMIT $1
+        ) AS newest
+        ORDER BY newest.processed_at DESC, newest.id DESC LIMIT $1
+    ) AS page JOIN processed_records AS record ON record.id = page.id
+)"""
+_SOURCES_OF_SCOPE: Final = "SELECT id FROM ingestion_sources WHERE name = ANY({0}::text[]) OR name ^@ ANY({1}::text[])"
+
+# Of a scope, see `scope_parameters`.
+SOURCES: Final = """
+    SELECT id, name, created_at FROM ingestion_sources
+    WHERE id > $1 AND ($3::text[] IS NULL OR name = ANY($3) OR name ^@ ANY($4::text[]))
+    ORDER BY id LIMIT $2
+"""
 
 # Three books of one hour, from $1 until $2, side by side. Every line of a book that has none of the others counts with
-# zeros.
+# zeros. $7 and $8 are a scope, see `scope_parameters`.
 AUDIT: Final = """
     SELECT source, channel, sum(stored)::bigint AS stored, sum(duplicate)::bigint AS duplicate,
            sum(conflict)::bigint AS conflict, sum(refused)::bigint AS refused, sum(queued)::bigint AS queued,
@@ -68,6 +99,7 @@ AUDIT: Final = """
         GROUP BY source.name, settled.channel
     ) AS books
     WHERE ($3::text IS NULL OR source = $3)
+      AND ($7::text[] IS NULL OR source = ANY($7) OR source ^@ ANY($8::text[]))
       AND ($4::text IS NULL OR (source COLLATE "C", channel) > ($4, $5::smallint))
     GROUP BY source, channel
     ORDER BY source COLLATE "C", channel
@@ -76,37 +108,58 @@ AUDIT: Final = """
 
 
 class RecordFilter(NamedTuple):
-    """Which records; None: whichever. Times are those of processing, `since` included and `until` not."""
+    """Which records; None: whichever. Times are those of processing, `since` included and `until` not.
+
+    Without a `source` those of the `scope` are meant.
+    """
 
     source: str | None = None
     status: RecordStatus | None = None
     channel: Channel | None = None
     since: datetime | None = None
     until: datetime | None = None
+    scope: Scope = EVERY_SOURCE
+
+
+def scope_parameters(scope: Scope) -> tuple[list[str] | None, list[str] | None]:
+    """Return the names and the beginnings of names of a scope as statements take them; None: every source."""
+    return (None, None) if scope.everything else (sorted(scope.names), list(scope.beginnings))
 
 
 def page_query(which: RecordFilter, *, after: Position | None, limit: int, bytes_max: int) -> tuple[str, list[Any]]:
     """Return the query of one page, `limit` rows and perhaps one more, and its parameters."""
     parameters: list[Any] = [limit + 1, bytes_max]
-    conditions: list[str] = []
 
-    def given(condition: str, *values: object) -> None:
+    def given(condition: str, *values: object) -> str:
         first = len(parameters) + 1
-        conditions.append(condition.format(*(f"${first + place}" for place in range(len(values)))))
         parameters.extend(values)
+        return condition.format(*(f"${first + place}" for place in range(len(values))))
 
+    conditions = [given(condition, *values) for condition, *values in _conditions(which, after)]
     if which.source is not None:
-        given("source_id = (SELECT id FROM ingestion_sources WHERE name = {})", which.source)
-    if which.status is not None:
-        # As a literal: the planner takes the partial index of FAILED records only where it sees the number.
-        given(f"status = {which.status.value:d}")
-    if which.channel is not None:
-        given("channel = {}", which.channel.value)
-    if which.since is not None:
-        given("processed_at >= {}", which.since)
-    if which.until is not None:
-        given("processed_at < {}", which.until)
-    if after is not None:
-        given("(processed_at, id) < ({}, {})", after.processed_at, after.id)
+        conditions.append(given("source_id = (SELECT id FROM ingestion_sources WHERE name = {})", which.source))
+    elif not which.scope.everything:
+        sources = given(_SOURCES_OF_SCOPE, *scope_parameters(which.scope))
+        if which.status is not RecordStatus.FAILED:
+            more = "".join(f"AND {condition} " for condition in conditions)
+            portion = _PORTION_OF_SOURCES.format(sources=sources, conditions=more)
+            return _PAGE.format(entries=_ENTRIES.format(records=portion)), parameters
+        # FAILED are few, so those of all sources are looked through, along an index of theirs.
+        conditions.append(f"source_id = ANY(ARRAY({sources}))")
     portion = _PORTION.format(conditions="WHERE " + " AND ".join(conditions) if conditions else "")
     return _PAGE.format(entries=_ENTRIES.format(records=portion)), parameters
+
+
+def _conditions(which: RecordFilter, after: Position | None) -> Iterator[tuple[Any, ...]]:
+    """Yield what each record must fulfil, apart from its source: a condition with the values for its places."""
+    if which.status is not None:
+        # As a literal: the planner takes the partial index of FAILED records only where it sees the number.
+        yield (f"status = {which.status.value:d}",)
+    if which.channel is not None:
+        yield "channel = {}", which.channel.value
+    if which.since is not None:
+        yield "processed_at >= {}", which.since
+    if which.until is not None:
+        yield "processed_at < {}", which.until
+    if after is not None:
+        yield "(processed_at, id) < ({}, {})", after.processed_at, after.id

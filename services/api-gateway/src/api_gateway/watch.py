@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Final
 
 from api_gateway.ledger import Ledger
+from shared.auth.authenticator import KEYS, Access
 from shared.cache import Cache
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.runtime.readiness import Readiness
@@ -19,7 +20,7 @@ class Watch:
     """Ready means: an event that comes now can be made durable, over one of the two roads.
 
     Over the processor it takes the processor and PostgreSQL; over the queue it takes RabbitMQ, where falling back is
-    allowed. Everything else is shown and not needed.
+    allowed. Where API keys are asked for, they must count. Everything else is shown and not needed.
     """
 
     def __init__(  # noqa: PLR0913 - everything that is watched
@@ -30,6 +31,7 @@ class Watch:
         ledger: Ledger,
         cache: Cache,
         broker: Readiness,
+        access: Access,
         fallback_to_queue: bool,
     ) -> None:
         """`broker` is what the publisher tells of its connection."""
@@ -38,6 +40,7 @@ class Watch:
         self._ledger = ledger
         self._cache = cache
         self._broker = broker
+        self._access = access
         self._fallback_to_queue = fallback_to_queue
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -61,6 +64,9 @@ class Watch:
         tell("redis", present=self._cache.present)
         intake = (processor and postgres) or (rabbitmq and self._fallback_to_queue)
         self._readiness.set(INTAKE, present=intake)
+        keys_count = self._access.look()
+        if self._access.asks_for_keys:
+            self._readiness.set(KEYS, present=keys_count)
 
     async def _epoch(self) -> str | None:
         try:

@@ -8,8 +8,9 @@ import grpc.aio
 from google.rpc.status_pb2 import Status
 
 from grpc_ingest import problems
-from shared.access import Access, Caller, UnauthenticatedError
-from shared.contracts.errors import EtlPayError, OverloadedError
+from shared.auth.authenticator import Access, Caller, UnauthenticatedError
+from shared.auth.scopes import RightMissingError
+from shared.contracts.errors import EtlPayError, OverloadedError, UnavailableError
 
 T = TypeVar("T")
 
@@ -33,13 +34,22 @@ class Terms(NamedTuple):
 
 
 def admit(context: grpc.aio.ServicerContext[bytes, T], access: Access) -> Terms:
-    """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key)."""
+    """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key that may send).
+
+    No web page can call: a browser speaks no gRPC. So nothing is asked of host and origin here.
+    """
     # Asked for once: the library makes it anew each time.
     metadata = context.invocation_metadata() or ()
     try:
-        return Terms(access.admit(", ".join(_values(metadata, "authorization"))), _waits(metadata))
+        caller = access.admit(", ".join(_values(metadata, "authorization")))
+        caller.check_right("send")
     except UnauthenticatedError as error:
         raise RejectedCallError(problems.unauthenticated()) from error
+    except RightMissingError as error:
+        raise RejectedCallError(problems.right_missing()) from error
+    except UnavailableError as error:
+        raise RejectedCallError(problems.retry_later(error)) from error
+    return Terms(caller, _waits(metadata))
 
 
 class Room:

@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
 from grpc_ingest.settings import Settings
-from shared.access import Access, open_access
+from shared.auth.authenticator import KEYS, Access, open_access
 from shared.contracts.errors import FatalError
 from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
@@ -50,7 +50,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             telling = group.create_task(receipts.run())
             submitting = group.create_task(submitter.run())
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
-            await _serve_calls(settings, servicer, _Intake(readiness, broker, processing, settings), stopping)
+            await _serve_calls(settings, servicer, _Intake(readiness, broker, processing, access, settings), stopping)
             submitter.close()
             await submitting
             receipts.close()
@@ -110,12 +110,23 @@ async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
 
 
 class _Intake:
-    """Ready means: an event that comes now can be made durable, over the processor or, if allowed, over the queue."""
+    """Ready means: an event that comes now can be made durable, over the processor or, if allowed, over the queue.
 
-    def __init__(self, readiness: Readiness, broker: Readiness, processing: GrpcProcessing, settings: Settings) -> None:
+    Where API keys are asked for, they must count.
+    """
+
+    def __init__(
+        self,
+        readiness: Readiness,
+        broker: Readiness,
+        processing: GrpcProcessing,
+        access: Access,
+        settings: Settings,
+    ) -> None:
         self.readiness = readiness
         self._broker = broker
         self._processing = processing
+        self._access = access
         self._fallback_to_queue = settings.fallback_to_queue
 
     def look(self) -> bool:
@@ -124,6 +135,9 @@ class _Intake:
         self.readiness.set_optional(_PROCESSOR, present=processor)
         self.readiness.set_optional(RABBITMQ, present=rabbitmq)
         self.readiness.set(_INTAKE, present=processor or (rabbitmq and self._fallback_to_queue))
+        keys_count = self._access.look()
+        if self._access.asks_for_keys:
+            self.readiness.set(KEYS, present=keys_count)
         return self.readiness.ready
 
 

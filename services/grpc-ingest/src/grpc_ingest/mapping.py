@@ -29,8 +29,10 @@ _NANOS_MAX = 999_999_999
 _MICROSECONDS_PER_SECOND = 1_000_000
 
 
-def to_envelope(request: pb.IngestRequest, *, received_at: datetime, body_bytes_max: int) -> Envelope:
+def to_envelope(request: pb.IngestRequest, *, received_at: datetime, body_bytes_max: int, sender: str = "") -> Envelope:
     """Return the event that a request holds; its body is the UTF-8 of `payload_json`, byte for byte.
+
+    `sender` is the name of the API key with which it came.
 
     Raises:
         RefusedError: it cannot be an event; every problem is named.
@@ -46,6 +48,7 @@ def to_envelope(request: pb.IngestRequest, *, received_at: datetime, body_bytes_
         received_at=received_at,
         body=body,
         idempotency_key=request.id,
+        sender=sender,
         type=request.type,
         occurred_at=_moment(request.occurred_at) if request.HasField("occurred_at") else None,
     )

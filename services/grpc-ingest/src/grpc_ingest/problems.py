@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from grpc_ingest.mapping import CONFLICT, retry_advice
-from shared.access import RateExceededError
+from shared.auth.rate import RateExceededError
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 
 _DOMAIN = "etlpay"
@@ -52,6 +52,13 @@ def out_of_scope() -> Status:
         PERMISSION_DENIED,
         "the event's source is not one of this API key's",
         ErrorInfo(reason="SOURCE_OUT_OF_SCOPE", domain=_DOMAIN),
+    )
+
+
+def right_missing() -> Status:
+    """PERMISSION_DENIED: the API key is valid, and was not made for sending."""
+    return _status(
+        PERMISSION_DENIED, "this API key may not send", ErrorInfo(reason="API_KEY_MAY_NOT_SEND", domain=_DOMAIN)
     )
 
 

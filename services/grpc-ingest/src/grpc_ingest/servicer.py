@@ -16,7 +16,9 @@ from grpc_status import rpc_status
 from grpc_ingest import metrics, problems
 from grpc_ingest.admission import RejectedCallError, Room, Terms, admit
 from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
-from shared.access import Access, OutOfScopeError, RateExceededError
+from shared.auth.authenticator import Access
+from shared.auth.rate import RateExceededError
+from shared.auth.scopes import OutOfScopeError
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
@@ -284,7 +286,9 @@ class EtlServicer:
         drafts: list[Envelope | RefusedError] = []
         for request, moment in zip(requests, moments, strict=True):
             try:
-                event = to_envelope(request, received_at=moment, body_bytes_max=self._body_bytes_max)
+                event = to_envelope(
+                    request, received_at=moment, body_bytes_max=self._body_bytes_max, sender=terms.caller.name
+                )
                 terms.caller.check_source(event.source)
                 drafts.append(event)
             except RefusedError as error:

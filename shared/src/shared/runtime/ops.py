@@ -1,4 +1,4 @@
-"""The operator's HTTP door of a service: /livez, /readyz, /metrics."""
+"""The operator's HTTP port of a service: /livez, /readyz, /metrics."""
 
 import asyncio
 import socket
@@ -22,8 +22,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _TICK_SECONDS: Final = 1.0
 
 
-def ops_routes(readiness: Readiness) -> list[Route]:
-    """Return the routes; /livez asks nobody, /readyz?verbose names each dependency."""
+def health_routes(readiness: Readiness, *, verbose: bool = False) -> list[Route]:
+    """Return the routes that a load balancer asks; /livez asks nobody.
+
+    Where `verbose` is allowed /readyz?verbose names each dependency: that is for the operator's port.
+    """
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -32,14 +35,20 @@ def ops_routes(readiness: Readiness) -> list[Route]:
         status = 200 if readiness.ready else 503
         headers = {} if readiness.ready else {"Retry-After": "1"}
         body = {"status": "ready" if readiness.ready else "not ready"}
-        if "verbose" in request.query_params:
+        if verbose and "verbose" in request.query_params:
             return JSONResponse(body | {"dependencies": readiness.report()}, status, headers)
         return JSONResponse(body, status, headers)
+
+    return [Route("/livez", livez), Route("/readyz", readyz)]
+
+
+def ops_routes(readiness: Readiness) -> list[Route]:
+    """Return the routes of the operator's port, which tell of the inside."""
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [*health_routes(readiness, verbose=True), Route("/metrics", metrics)]
 
 
 class EmbeddedServer(uvicorn.Server):

@@ -4,13 +4,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, Protocol
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from api_gateway.exchange import admitted
 from api_gateway.openapi import reply
 from api_gateway.paging import AuditPosition, read_audit_cursor
 from api_gateway.problems import INVALID, UNAVAILABLE, RefusalError
 from api_gateway.views import AuditPage
+from shared.auth.authenticator import Caller
+from shared.auth.scopes import Scope
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import source_problem
 from shared.contracts.outcome import Problem
@@ -49,8 +52,10 @@ class AuditQuery(BaseModel):
 class Books(Protocol):
     """The ledger, as the audit sees it. Raises UnavailableError where it cannot answer now."""
 
-    async def audit(self, hour: datetime, *, source: str | None, after: AuditPosition | None, limit: int) -> AuditPage:
-        """Return a page of the lines of an hour, by source and channel; without queues."""
+    async def audit(
+        self, hour: datetime, scope: Scope, *, source: str | None, after: AuditPosition | None, limit: int
+    ) -> AuditPage:
+        """Return a page of the lines of an hour, by source and channel, of a source or a scope; without queues."""
 
 
 class Lanes(Protocol):
@@ -58,6 +63,13 @@ class Lanes(Protocol):
 
     async def depths(self) -> dict[str, int]:
         """Return how many messages wait in each. Raises UnavailableError."""
+
+
+def _auditor(request: Request) -> Caller:
+    """Return who asks. Raises RightMissingError."""
+    caller = admitted(request.scope)[1]
+    caller.check_right("audit")
+    return caller
 
 
 def audit_router(books: Books, lanes: Lanes, *, receipt_seconds: float) -> APIRouter:
@@ -70,11 +82,20 @@ def audit_router(books: Books, lanes: Lanes, *, receipt_seconds: float) -> APIRo
         summary="Compare what was answered with what is stored",
         responses=reply(AuditPage, INVALID, UNAVAILABLE),
     )
-    async def get_audit(query: Annotated[AuditQuery, Query()]) -> Response:
-        """The books of one hour, by source and channel. `etlpay audit` asks for hours and judges them."""
+    async def get_audit(
+        caller: Annotated[Caller, Depends(_auditor)], query: Annotated[AuditQuery, Query()]
+    ) -> Response:
+        """The books of one hour, by source and channel. `etlpay audit` asks for hours and judges them.
+
+        They are those of the sources that the API key is for.
+        """
+        if query.source is not None:
+            caller.check_source(query.source, "/query/source")
         # The queues first: what is no longer in them must be in the books that are read afterwards.
         queues = await _depths(lanes)
-        page = await books.audit(query.hour, source=query.source, after=_after(query.cursor), limit=query.limit)
+        page = await books.audit(
+            query.hour, caller.scope, source=query.source, after=_after(query.cursor), limit=query.limit
+        )
         answer = msgspec.structs.replace(page, queues=queues, receipt_seconds=receipt_seconds)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 

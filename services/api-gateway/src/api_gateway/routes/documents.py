@@ -21,8 +21,18 @@ _STYLE: Final = (
 )
 
 
+def problem_routes() -> list[Route]:
+    """Return the route of the page that explains problems, which every one of them names."""
+    problems = HTMLResponse(_problems_page())
+
+    async def explain(_: Request) -> Response:
+        return problems
+
+    return [Route(PAGE, explain)]
+
+
 def document_routes(title: str) -> list[Route]:
-    """Return the routes of the pages and of what they load."""
+    """Return the routes of the API's page and of what it loads."""
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title=title,
@@ -31,13 +41,9 @@ def document_routes(title: str) -> list[Route]:
         swagger_favicon_url="/docs/assets/favicon-32x32.png",
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
-    problems = HTMLResponse(_problems_page())
 
     async def docs(_: Request) -> Response:
         return page
-
-    async def explain(_: Request) -> Response:
-        return problems
 
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
@@ -46,7 +52,7 @@ def document_routes(title: str) -> list[Route]:
         content = resources.files("fastapi_swagger.resources").joinpath(name).read_bytes()
         return Response(content, media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})
 
-    return [Route("/docs", docs), Route(PAGE, explain), Route("/docs/assets/{name}", asset)]
+    return [Route("/docs", docs), Route("/docs/assets/{name}", asset)]
 
 
 def _problems_page() -> str:

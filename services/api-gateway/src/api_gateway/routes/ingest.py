@@ -20,7 +20,8 @@ from api_gateway.problems import (
 )
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Queued, ingested
-from shared.access import Caller, RateExceededError
+from shared.auth.authenticator import Caller
+from shared.auth.rate import RateExceededError
 from shared.cache import Cache
 from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
@@ -58,7 +59,7 @@ class IngestOne:
             document, taken = await exchange.body(self._room)
             failpoint("api-gateway.body_read")
             try:
-                event = read_event(document, received_at=now(), header_key=key)
+                event = read_event(document, received_at=now(), sender=caller.name, header_key=key)
                 caller.check_source(event.source)
                 outcome = await self._submit(event, preferred)
             finally:
@@ -67,7 +68,7 @@ class IngestOne:
             failpoint("api-gateway.before_response")
             await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
             if isinstance(outcome, Accepted):
-                await self._cache.put_queued([event.event_id])
+                await self._cache.put_queued([(event.event_id, event.source)])
         except ClientGoneError:
             return
         except (RefusalError, RefusedError, RetryableError) as error:

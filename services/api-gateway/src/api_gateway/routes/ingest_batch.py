@@ -15,7 +15,8 @@ from api_gateway.mapping import read_event
 from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Counts, ItemResult, item_result
-from shared.access import Caller, RateExceededError
+from shared.auth.authenticator import Caller
+from shared.auth.rate import RateExceededError
 from shared.cache import Cache
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
@@ -28,6 +29,7 @@ from shared.submission.submitter import Submitter
 _PAUSE_SECONDS: Final = 0.1
 _NOTED_MAX: Final = 1_000
 _UNKNOWN: Final = (Problem("", "no confirmation; send it again with the same id"),)
+_KEY_OF_BATCH: Final = Problem("/header/Idempotency-Key", "belongs to one event; give each item its own `id`")
 _COUNT_OF: Final = {
     "SUCCESS": "stored",
     "FAILED": "stored",
@@ -79,6 +81,10 @@ class IngestBatch:
         except RateExceededError as error:
             raise rate_exceeded(error) from error
         lines = body_format(exchange.headers, lines=True) == LINES
+        if exchange.headers.idempotency_key is not None:
+            # Ids made of it and the place of each event would name other events where a client leaves some out, and
+            # repeating a batch must be safe.
+            raise RefusalError(MALFORMED, "A batch has no id; its events have.", errors=[_KEY_OF_BATCH])
         item_bytes_max = self._settings.body_bytes_max
         framer: Framer = LineFramer(item_bytes_max) if lines else ArrayFramer(item_bytes_max)
         respond_async = preferences(exchange.headers).respond_async
@@ -105,7 +111,7 @@ class _Run:
         self._failure: RetryableError | None = None
         self.complete = True
         self.counts = Counts()
-        self.queued: list[UUID] = []
+        self.queued: list[tuple[UUID, str]] = []
 
     async def read(self, exchange: Exchange, framer: Framer) -> None:
         """Read the request to its end and hand over its events.
@@ -162,7 +168,7 @@ class _Run:
             raise RefusalError(TOO_LARGE, f"A batch must not hold more than {self._settings.batch_items_max} events.")
         self.counts.received += 1
         try:
-            event = read_event(document, received_at=now())
+            event = read_event(document, received_at=now(), sender=self._caller.name)
             self._caller.check_source(event.source)
             self._group.append((index, event))
         except RefusedError as error:
@@ -221,7 +227,7 @@ class _Run:
         if outcome is None:
             return ItemResult(index=index, status="UNKNOWN", event_id=event.event_id, errors=_UNKNOWN)
         if isinstance(outcome, Accepted):
-            self.queued.append(event.event_id)
+            self.queued.append((event.event_id, event.source))
         return item_result(index, event, outcome)
 
     async def _submit(self, events: list[Envelope]) -> Sequence[Outcome | Accepted | None]:

@@ -1,0 +1,46 @@
+"""A rate that holds on average, however large the requests are."""
+
+import math
+from collections.abc import Callable
+
+from shared.contracts.errors import EtlPayError
+
+Clock = Callable[[], float]
+
+
+class RateExceededError(EtlPayError):
+    """The caller has sent more than its rate allows. Nothing was taken."""
+
+    def __init__(self, rate: float, retry_after_seconds: int) -> None:
+        """`rate` in events a second; the caller may send again after `retry_after_seconds`."""
+        super().__init__("too many events")
+        self.rate = rate
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Bucket:
+    """A rate: `rate` events a second, and as many at once after a pause.
+
+    It may be overdrawn by one request, which later ones wait for, so a batch larger than a second's worth is taken and
+    the average holds all the same. Limiters in libraries take a request of N whole or never.
+    """
+
+    def __init__(self, rate: float, clock: Clock) -> None:
+        """Begin full."""
+        self.rate = rate
+        self._clock = clock
+        self._level = self._size = max(rate, 1.0)
+        self._filled_at = clock()
+
+    def spend(self, events: int) -> None:
+        """Take `events`, unless it is overdrawn. Raises RateExceededError."""
+        now = self._clock()
+        self._level = min(self._size, self._level + (now - self._filled_at) * self.rate)
+        self._filled_at = now
+        if self._level <= 0:
+            raise RateExceededError(self.rate, max(1, math.ceil(-self._level / self.rate)))
+        self._level -= events
+
+    def overdraw(self, events: int) -> None:
+        """Take `events` that are in hand already."""
+        self._level -= events

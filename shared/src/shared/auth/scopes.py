@@ -1,0 +1,41 @@
+"""Which sources a caller may name, and what it may do with them. Pure."""
+
+from collections.abc import Sequence
+
+from shared.auth.keys import Right
+from shared.contracts.errors import EtlPayError, RefusedError
+from shared.contracts.outcome import Problem
+
+
+class OutOfScopeError(RefusedError):
+    """The source is not one of the API key's. Which others exist is not told."""
+
+    def __init__(self, pointer: str = "/source_name") -> None:
+        """`pointer` names the place that named the source."""
+        super().__init__([Problem(pointer, "is not among the sources of this API key")])
+
+
+class RightMissingError(EtlPayError):
+    """The API key is valid, and was not made for this."""
+
+    def __init__(self, right: Right) -> None:
+        """`right` is what it would take."""
+        super().__init__(f"the API key may not {right}")
+        self.right = right
+
+
+class Scope:
+    """A set of sources: exact names, and all names that begin in a certain way."""
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        """`sources` as in the file of keys: a name, or a beginning that ends with `*`; `*` alone is every source."""
+        self.beginnings = tuple(source.removesuffix("*") for source in sources if source.endswith("*"))
+        self.names = frozenset(source for source in sources if not source.endswith("*"))
+        self.everything = "" in self.beginnings
+
+    def covers(self, source: str) -> bool:
+        """Tell whether the source is in the set."""
+        return source in self.names or source.startswith(self.beginnings)
+
+
+EVERY_SOURCE = Scope(("*",))

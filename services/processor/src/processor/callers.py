@@ -10,7 +10,7 @@ import structlog
 
 from processor.metrics import REFUSED_CALLS
 from processor.settings import CallerSettings
-from shared.access import is_loopback
+from shared.auth.authenticator import is_loopback
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel, Envelope
 

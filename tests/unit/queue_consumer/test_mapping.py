@@ -9,15 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.transform import transform
-from queue_consumer.mapping import Place, to_envelopes
-from queue_consumer.message import Message
-from shared.contracts.event import Channel, Envelope, has_own_id, id_problem, identify, source_problem, type_problem
-from shared.contracts.failure import failure_reason
+from shared.contracts.event import Channel, has_own_id, id_problem, source_problem, type_problem
 from shared.contracts.outcome import RecordStatus
 from shared.wire import decode_batch, encode_batch
-
-NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-PLACE = Place(queue="etl-queue", default_source="queue", message_events_max=100)
+from support.messages import NOW, events
 
 # What the client library makes of the types of AMQP.
 HEADER_VALUES = st.recursive(
@@ -47,17 +42,8 @@ HEADER_NAMES = st.sampled_from(
 )
 
 
-def events(body: bytes, headers: dict[str, Any] | None = None, **message: Any) -> list[Envelope]:  # noqa: ANN401 - any field
-    return to_envelopes(Message(body=body, headers=headers or {}, **message), place=PLACE, received_at=NOW)
-
-
 def bodies(body: bytes, content_type: str = "") -> list[bytes]:
     return [event.body for event in events(body, content_type=content_type)]
-
-
-def key(body: bytes = b"{}", headers: dict[str, Any] | None = None, **message: str) -> str:
-    (event,) = events(body, headers, **message)
-    return event.idempotency_key
 
 
 @given(
@@ -195,106 +181,6 @@ def test_source_comes_from_a_header(name: str, value: object) -> None:
     assert event.source == "shop"
 
 
-SOURCES = [
-    "/billing/eu",
-    "/billing/us",
-    "https://shop.example/x?tenant=2",
-    "urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66",
-    "mailto:cncf-wg-serverless@lists.cncf.io",
-    "ACME GmbH",
-    "Bücher & Söhne",
-    'a"b\\c',
-    " leading",
-    "*shop*",
-    "x" * 200,
-]
-
-
-@pytest.mark.parametrize("name", ["source", "ce-source", "cloudEvents_source", "cloudEvents:source"])
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_source_is_kept_as_it_was_given(name: str, source: str) -> None:
-    (event,) = events(b"{}", {name: source, "ce-id": "1"})
-
-    assert (event.source, event.idempotency_key, event.derived) == (source, "1", False)
-    assert transform(event).status is RecordStatus.SUCCESS
-
-
-@pytest.mark.parametrize("value", ["", b"", None])
-def test_a_header_that_says_nothing_names_no_source(value: object) -> None:
-    (event,) = events(b"{}", {"source": value})
-
-    assert (event.source, event.content_type) == ("queue", "application/json")
-
-
-UNKEPT = [
-    "*",
-    "a\nb",
-    "a\x00b",
-    "x" * 201,
-    "x" * 202,
-    b"\xff",
-    b"\xfe",
-    5.0,
-    6.0,
-    True,
-    ["shop"],
-    {"a": "b"},
-    {"a": "c"},
-    NOW,
-]
-
-
-@pytest.mark.parametrize("name", ["source", "ce-source", "cloudEvents_source", "cloudEvents:source"])
-@pytest.mark.parametrize("value", UNKEPT)
-def test_a_source_that_cannot_be_kept_fails_and_is_told(name: str, value: object) -> None:
-    (event,) = events(b'{"a": 1}', {name: value, "ce-id": "1"})
-
-    record = transform(event)
-    assert (event.body, event.source, event.derived) == (b'{"a": 1}', "queue", True)
-    assert record.status is RecordStatus.FAILED
-    assert [problem.detail for problem in record.errors] == [failure_reason(event.content_type)]
-    assert name in record.errors[0].detail
-    assert event.origin.startswith("queue:etl-queue?source=")
-
-
-def test_two_sources_that_cannot_be_kept_are_never_one_event() -> None:
-    found = [events(b"{}", {"ce-source": value, "ce-id": "1"}) for value in (*UNKEPT, *SOURCES)]
-    again = [events(b"{}", {"ce-source": value, "ce-id": "1"}) for value in (*UNKEPT, *SOURCES)]
-
-    assert found == again
-    assert len({event.event_id for (event,) in found}) == len(found)
-
-
-def test_one_source_that_cannot_be_kept_has_events_of_its_own_ids() -> None:
-    unkept = {"ce-source": "x" * 201}
-    found = [
-        *events(b"{}", {**unkept, "ce-id": "1"}),
-        *events(b"{}", {**unkept, "ce-id": "2"}),
-        *events(b"{}", unkept, message_id="1"),
-        *events(b"{}", unkept),
-        *events(b"{}", unkept),
-    ]
-
-    assert len({event.event_id for event in found}) == 5
-
-
-def test_a_message_whose_source_cannot_be_kept_is_one_event_whatever_it_holds() -> None:
-    assert [event.body for event in events(b"[{},{}]", {"source": "*"})] == [b"[{},{}]"]
-
-
-def test_the_first_header_that_can_be_kept_is_the_source() -> None:
-    (event,) = events(b"{}", {"source": ["no text"], "ce-source": "shop"})
-
-    assert (event.source, event.content_type) == ("shop", "application/json")
-
-
-def test_a_message_whose_properties_cannot_be_read_fails_because_it_may_have_named_a_source() -> None:
-    one, other = events(b"{}", is_readable=False), events(b"{}", is_readable=False)
-
-    assert "properties" in transform(one[0]).errors[0].detail
-    assert one[0].event_id != other[0].event_id
-
-
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "zstd", "base64", "x" * 300])
 @pytest.mark.parametrize(
     ("body", "content_type"),
@@ -367,96 +253,6 @@ def test_the_origin_names_the_message_id_where_the_key_does_not() -> None:
     (event,) = events(b"{}", {"ce-id": "1"}, message_id="m-1")
 
     assert event.origin == "queue:etl-queue?message_id=m-1"
-
-
-@pytest.mark.parametrize("name", ["id", "ce-id", "cloudEvents_id", "cloudEvents:id"])
-@pytest.mark.parametrize(("value", "expected"), [("a", "a"), (b"a", "a"), (42, "42")])
-def test_id_comes_from_a_header(name: str, value: object, expected: str) -> None:
-    assert expected == key(headers={name: value})
-
-
-@pytest.mark.parametrize("value", ["", b"", None, True, 1.5, ["a"]])
-def test_header_that_holds_no_id_is_passed_over(value: object) -> None:
-    assert key(headers={"ce-id": value, "id": "a"}) == "a"
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [("x" * 256, "x" * 257), ("a\nb", "a\rb"), (b"\xff", b"\xfe"), ("\ud800", "\ud801")]
-)
-def test_id_that_the_ledger_cannot_hold_is_kept_by_its_hash(one: object, other: object) -> None:
-    kept = key(headers={"id": one})
-
-    assert kept.startswith("sha256:")
-    assert kept == key(headers={"id": one})
-    assert kept != key(headers={"id": other})
-
-
-def test_long_id_with_an_index_stays_unique_per_item() -> None:
-    found = events(b"[{},{}]", {"id": "x" * 254})
-
-    assert len({event.idempotency_key for event in found}) == 2
-    assert all(len(event.idempotency_key) <= 255 for event in found)
-
-
-@pytest.mark.parametrize(
-    "given", ["order #12", "X#0", "item:X#0", "mid:m:0123456789abcdef", "sha256:0", "file:0:1", "x" * 255]
-)
-def test_every_printable_id_stays_as_it_was_given(given: str) -> None:
-    (event,) = events(b"{}", {"ce-id": given})
-
-    assert (event.idempotency_key, event.derived) == (given, False)
-
-
-def test_no_id_that_a_producer_gives_takes_the_place_of_a_derived_one() -> None:
-    long = "y" * 300
-    derived = [
-        *events(b"[{}]", {"ce-id": "X"}),
-        *events(b"{}", {"ce-id": long}),
-        *events(b"[{}]", {"ce-id": long}),
-        *events(b"{}", message_id="m"),
-        *events(b"[{}]", message_id="m"),
-        *events(b"[{}]", message_id="m" * 255),
-        *events(b"{}", {"ce-source": "*", "ce-id": "X"}),
-    ]
-    taken = {event.event_id for event in derived}
-    names = ["X#0", "item:X#0", f"item:{long}#0", f"{long}#0", *(event.idempotency_key for event in derived)]
-
-    others = [
-        event.event_id
-        for name in names
-        for body in (b"{}", b"[{}]")
-        for headers, message_id in (({"ce-id": name}, ""), ({}, name))
-        for event in events(body, headers, message_id=message_id)
-    ]
-
-    assert len(taken) == len(derived)
-    assert not taken.intersection(others)
-
-
-def test_a_message_an_array_of_one_id_and_an_id_with_an_index_are_three_events() -> None:
-    found = [*events(b"{}", {"ce-id": "X"}), *events(b"[{}]", {"ce-id": "X"}), *events(b"{}", {"ce-id": "X#0"})]
-
-    assert len({event.event_id for event in found}) == 3
-
-
-def test_message_id_tells_a_redelivery_from_another_message() -> None:
-    one = key(b'{"a":1}', message_id="m")
-
-    assert one == key(b'{"a":1}', message_id="m")
-    assert one != key(b'{"a":2}', message_id="m")
-    assert one.startswith("mid:m:")
-
-
-def test_id_of_the_producer_goes_before_the_message_id() -> None:
-    assert key(headers={"id": "a"}, message_id="m") == "a"
-
-
-def test_event_id_follows_from_source_and_key() -> None:
-    (event,) = events(b"{}", {"source": "shop", "id": "a"})
-    (derived,) = events(b"{}", {"source": "shop"}, message_id="m")
-
-    assert event.event_id == identify("shop", "a")
-    assert derived.event_id == identify("shop", derived.idempotency_key, derived=True)
 
 
 @pytest.mark.parametrize(

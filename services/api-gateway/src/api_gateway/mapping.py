@@ -114,8 +114,8 @@ def _refusal(document: bytes, header_key: str | None) -> RefusedError:
     except RecursionError:
         return RefusedError([Problem("", "is nested too deeply")])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        detail = MORE_THAN_ONE if holds_more_than_one(document) else "must be one JSON document in UTF-8"
-        return MalformedError([Problem("", detail)])
+        several = holds_more_than_one(document)
+        return MalformedError([Problem("", MORE_THAN_ONE if several else "must be one JSON document in UTF-8")])
     problems = _unknown_members(members) + [
         Problem(f"/{name}", detail)
         for name, check in _CHECKS.items()

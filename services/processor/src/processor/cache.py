@@ -16,8 +16,17 @@ _BATCHES_WAITING_MAX = 16
 # 40 of 100 microseconds), so while it is busy it leaves the cache to the readers, who fill it with what they read.
 _RECORDS_PER_BATCH_MAX = 10
 # Sixteen portions of ten records of any size could take all memory, here and in the cache.
-_BODY_BYTES_MAX = 64 * 1024
+_PAYLOAD_BYTES_MAX = 64 * 1024
+_BYTES_WAITING_MAX = 1024 * 1024
 _NULL = msgspec.Raw(b"null")
+
+
+class _Portion(msgspec.Struct):
+    """What a batch gives to the cache; `bytes` is what its payloads take."""
+
+    new_source: bool
+    records: list[Record] = []
+    bytes: int = 0
 
 
 class CacheFeeder:
@@ -26,7 +35,8 @@ class CacheFeeder:
     def __init__(self, cache: Cache) -> None:
         """Run `run` beside the pipeline."""
         self._cache = cache
-        self._waiting: asyncio.Queue[tuple[list[Record], bool] | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
+        self._waiting: asyncio.Queue[_Portion | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
+        self._bytes_waiting = 0
         self._sources_learned = 0
 
     def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, sources_learned: int) -> None:
@@ -43,24 +53,34 @@ class CacheFeeder:
         if self._waiting.full() or len(stored) > _RECORDS_PER_BATCH_MAX:
             UNCACHED.inc(len(stored))
             stored = []
-        small = [pair for pair in stored if len(pair[0].body) <= _BODY_BYTES_MAX]
-        UNCACHED.inc(len(stored) - len(small))
-        stored = small
-        if (stored or new_source) and not self._waiting.full():
-            self._waiting.put_nowait(([_record(event, outcome) for event, outcome in stored], new_source))
+        portion = _Portion(new_source)
+        for event, outcome in stored:
+            size = _payload_bytes(event, outcome)
+            if size > _PAYLOAD_BYTES_MAX or self._bytes_waiting + size > _BYTES_WAITING_MAX:
+                UNCACHED.inc()
+                continue
+            self._bytes_waiting += size
+            portion.bytes += size
+            portion.records.append(_record(event, outcome))
+        if (portion.records or new_source) and not self._waiting.full():
+            self._waiting.put_nowait(portion)
 
     async def run(self) -> None:
         """Write portions until `close`."""
         while (portion := await self._waiting.get()) is not None:
-            records, new_source = portion
-            if new_source:
+            if portion.new_source:
                 await self._cache.forget_sources()
-            if records:
-                await self._cache.put_records(records)
+            if portion.records:
+                await self._cache.put_records(portion.records)
+            self._bytes_waiting -= portion.bytes
 
     async def close(self) -> None:
         """Let `run` return after what is waiting."""
         await self._waiting.put(None)
+
+
+def _payload_bytes(event: Envelope, outcome: Outcome) -> int:
+    return 0 if outcome.status is RecordStatus.FAILED else len(event.body if outcome.result is None else outcome.result)
 
 
 def _record(event: Envelope, outcome: Outcome) -> Record:

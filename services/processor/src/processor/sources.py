@@ -1,6 +1,7 @@
 """The ids of sources: looked up once, remembered for those that were used last."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from processor.database import Connections
 from processor.sqlstates import Fault, OutdatedError
@@ -19,7 +20,7 @@ class SourceIds:
         self.learned = 0
         """How often a source was looked up, so that it grows with each new one."""
 
-    async def of(self, names: Set[str]) -> dict[str, int]:
+    async def of(self, names: AbstractSet[str]) -> dict[str, int]:
         """Return the id of each of the names; each has a row then, committed. Sources never block one another.
 
         Raises:

@@ -124,3 +124,27 @@ async def test_a_slow_cache_loses_records_and_holds_up_nobody() -> None:
 
     waiting_max = 16
     assert feeder._waiting.qsize() == waiting_max
+
+
+async def test_a_large_result_is_left_out_although_its_body_is_small() -> None:
+    """A row of a file is written out with the names of its columns."""
+    cache, row = CacheTwin(), event(b"{}")
+    feeder = CacheFeeder(cast("Cache", cache))
+    [outcome] = await stored(row)
+
+    feeder.feed([row], [msgspec.structs.replace(outcome, result=b'{"a": "%b"}' % (b"x" * 70_000))], sources_learned=0)
+    await drain(feeder)
+
+    assert cache.records == []
+
+
+async def test_what_waits_for_a_slow_cache_is_bounded_in_bytes() -> None:
+    cache = CacheTwin()
+    feeder = CacheFeeder(cast("Cache", cache))
+
+    for _ in range(8):
+        batch = [event(b'{"fill": "%b"}' % (b"x" * 60_000)) for _ in range(10)]
+        feeder.feed(batch, await stored(*batch), sources_learned=0)
+    await drain(feeder)
+
+    assert 10 < len(cache.records) < 1024 * 1024 / 60_000

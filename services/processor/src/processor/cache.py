@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -17,13 +16,17 @@ _BATCHES_WAITING_MAX = 16
 # 40 of 100 microseconds), so while it is busy it leaves the cache to the readers, who fill it with what they read.
 _RECORDS_PER_BATCH_MAX = 10
 # Sixteen portions of ten records of any size could take all memory, here and in the cache.
-_BODY_BYTES_MAX = 64 * 1024
+_PAYLOAD_BYTES_MAX = 64 * 1024
+_BYTES_WAITING_MAX = 1024 * 1024
 _NULL = msgspec.Raw(b"null")
 
 
-class _Portion(NamedTuple):
-    records: list[Record]
+class _Portion(msgspec.Struct):
+    """What a batch gives to the cache, for the ledger of this epoch; `bytes` is what its payloads take."""
+
     epoch: str | None
+    records: list[Record] = []
+    bytes: int = 0
 
 
 class CacheFeeder:
@@ -33,6 +36,7 @@ class CacheFeeder:
         """Run `run` beside the pipeline."""
         self._cache = cache
         self._waiting: asyncio.Queue[_Portion | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
+        self._bytes_waiting = 0
 
     @property
     def epoch(self) -> str | None:
@@ -52,19 +56,31 @@ class CacheFeeder:
         if self._waiting.full() or len(stored) > _RECORDS_PER_BATCH_MAX:
             UNCACHED.inc(len(stored))
             return
-        small = [pair for pair in stored if len(pair[0].body) <= _BODY_BYTES_MAX]
-        UNCACHED.inc(len(stored) - len(small))
-        if small:
-            self._waiting.put_nowait(_Portion([_record(event, outcome) for event, outcome in small], epoch))
+        portion = _Portion(epoch)
+        for event, outcome in stored:
+            size = _payload_bytes(event, outcome)
+            if size > _PAYLOAD_BYTES_MAX or self._bytes_waiting + size > _BYTES_WAITING_MAX:
+                UNCACHED.inc()
+                continue
+            self._bytes_waiting += size
+            portion.bytes += size
+            portion.records.append(_record(event, outcome))
+        if portion.records:
+            self._waiting.put_nowait(portion)
 
     async def run(self) -> None:
         """Write portions until `close`."""
         while (portion := await self._waiting.get()) is not None:
             await self._cache.put_records(portion.records, epoch=portion.epoch)
+            self._bytes_waiting -= portion.bytes
 
     async def close(self) -> None:
         """Let `run` return after what is waiting."""
         await self._waiting.put(None)
+
+
+def _payload_bytes(event: Envelope, outcome: Outcome) -> int:
+    return 0 if outcome.status is RecordStatus.FAILED else len(event.body if outcome.result is None else outcome.result)
 
 
 def _record(event: Envelope, outcome: Outcome) -> Record:

@@ -38,6 +38,9 @@ from shared.contracts.outcome import Disposition, Outcome
 from shared.failpoints import failpoint
 
 _MIB: Final = 1024 * 1024
+# As parameters of a statement bodies are copied once more than as rows that are copied: one message of 16 MiB took the
+# processor to 159 instead of 144 MB.
+_COPY_BYTES_MIN: Final = 4 * _MIB
 _REPAIRS_MAX: Final = 8
 # So many rows are refused by a rule, and not one is taken: it is no matter of the rows.
 _REFUSED_MAX: Final = 8
@@ -197,7 +200,8 @@ class Store:
         Replays come in batches, and a copy that meets what is there already was for nothing: so after one that did,
         batches are inserted until one is all new again.
         """
-        if len(rows) >= self._copy_events_min and not self._met_known and await _copy(connection, rows, records):
+        copies = len(rows) >= self._copy_events_min or sum(len(row[-1]) for row in rows) >= _COPY_BYTES_MIN
+        if copies and not self._met_known and await _copy(connection, rows, records):
             return {row[0] for row in rows}
         added = {row[0] for row in await connection.fetch(ADD_EVENTS, *add_events_parameters(rows, records))}
         self._met_known = len(added) < len(rows)

@@ -42,7 +42,8 @@ _find_large: Final = re.compile(rb"(?i:0e)\+?[0-9]{10}").search
 _VALUES_MAX: Final = 500_000
 _MANY_BYTES: Final = 1024 * 1024
 # Two are read at once to be compared, and their numbers take more.
-_COMPARED_VALUES_MAX: Final = 250_000
+_COMPARED_VALUES_MAX: Final = 100_000
+_COMPARED_BYTES_MAX: Final = 4 * 1024 * 1024
 # Other blanks and escapes make a body several times as long, and no more: so what is read to be compared is a multiple
 # of what was sent, and not whatever is stored.
 _ALWAYS_COMPARED_BYTES: Final = 64 * 1024
@@ -106,9 +107,9 @@ def failed(detail: str) -> Draft:
 
 
 def may_be_same(one_bytes: int, other_bytes: int) -> bool:
-    """Return False where bodies of these sizes are too far apart to be compared by value: they are not the same."""
+    """Return False where bodies of these sizes are too large, or too far apart, to be the same in other bytes."""
     shorter, longer = sorted((one_bytes, other_bytes))
-    return longer <= max(_ALWAYS_COMPARED_BYTES, _TIMES_LONGER_MAX * shorter)
+    return longer <= min(max(_ALWAYS_COMPARED_BYTES, _TIMES_LONGER_MAX * shorter), _COMPARED_BYTES_MAX)
 
 
 def same_payload(event: Envelope, content_type: str, body: bytes) -> bool:
@@ -116,7 +117,7 @@ def same_payload(event: Envelope, content_type: str, body: bytes) -> bool:
 
     Numbers compare by value and exactly (1.10 equals 1.1, 0.1 does not equal 0.1000000000000000055); true is not 1. A
     body that names a member twice has no value that all readers agree on, so it equals its own bytes only; and so does
-    one of very many values.
+    one that is very large.
     """
     if event.body == body:
         return True

@@ -1,0 +1,113 @@
+"""Migrating a ledger that is in use: nobody who writes waits for it, and it waits for whoever reads."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from alembic import command
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from structlog.testing import capture_logs
+
+from processor.database import REVISION
+from processor.migrate import migrate, migrations
+from processor.settings import MigrationSettings
+from shared.contracts.errors import UnavailableError
+from support.servers import ROLE_PASSWORD, Servers
+
+DATABASE = "migrated_while_in_use"
+INSERT = "INSERT INTO settlements VALUES (gen_random_uuid(), now(), 1, 1, 2)"
+
+
+@pytest.fixture
+async def old(ledger: Servers) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database whose ledger is that of the first migration."""
+    owner = await asyncpg.connect(ledger.owner_url)
+    await owner.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+    await owner.execute(f"CREATE DATABASE {DATABASE}")
+    url = ledger.postgres_url("etlpay_owner", DATABASE, ledger.owner_password)
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.begin() as connection:
+        await connection.run_sync(_first_migration)
+    await engine.dispose()
+    connected = await asyncpg.connect(url)
+    yield connected
+    await connected.close()
+    await owner.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+    await owner.close()
+
+
+def _first_migration(connection: Connection) -> None:
+    config = migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+
+
+def settings_of(ledger: Servers, *, seconds_max: float = 120.0) -> MigrationSettings:
+    return MigrationSettings(
+        postgres_url=ledger.postgres_url("etlpay_owner", DATABASE),
+        postgres_password=ledger.owner_password,
+        processor_password=ROLE_PASSWORD,
+        reader_password=ROLE_PASSWORD,
+        migration_lock_seconds_max=0.2,
+        migration_seconds_max=seconds_max,
+    )
+
+
+async def connect(ledger: Servers, name: str) -> asyncpg.Connection:
+    url = ledger.postgres_url("etlpay_owner", DATABASE, ledger.owner_password)
+    return await asyncpg.connect(url, server_settings={"application_name": name})
+
+
+async def revision_of(connection: asyncpg.Connection) -> str:
+    return str(await connection.fetchval("SELECT version_num FROM alembic_version"))
+
+
+async def test_a_migration_that_waits_for_a_backup_holds_up_nobody_who_writes(
+    ledger: Servers, old: asyncpg.Connection
+) -> None:
+    """A lock that waits for pg_dump stood before every writer, for as long as the dump took."""
+    backup, writer = await connect(ledger, "pg_dump"), await connect(ledger, "writer")
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+        async with backup.transaction():
+            await backup.execute("LOCK TABLE settlements IN ACCESS SHARE MODE")
+            with capture_logs() as logs:
+                migrating = group.create_task(migrate(settings_of(ledger)))
+                while not logs:  # noqa: ASYNC110 - the log tells nobody
+                    await asyncio.sleep(0.05)
+                for _ in range(20):
+                    await writer.execute(INSERT)
+                assert not migrating.done()
+                assert await revision_of(old) == "0001"
+        await migrating
+
+    assert await revision_of(old) == REVISION
+    assert await old.fetchval("SELECT count(*) FROM settlements") == 20
+    [held_by] = logs[0]["held_by"]
+    assert held_by.startswith("pg_dump (pid ")
+    assert held_by.endswith("AccessShareLock on settlements)")
+    await backup.close()
+    await writer.close()
+
+
+async def test_a_migration_gives_up_in_the_end_and_says_for_whom_it_waited(
+    ledger: Servers, old: asyncpg.Connection
+) -> None:
+    backup = await connect(ledger, "pg_dump")
+    async with backup.transaction():
+        await backup.execute("LOCK TABLE settlements IN ACCESS SHARE MODE")
+
+        with pytest.raises(UnavailableError, match="pg_dump"):
+            await migrate(settings_of(ledger, seconds_max=1))
+
+    assert await revision_of(old) == "0001"
+    await migrate(settings_of(ledger))
+    assert await revision_of(old) == REVISION
+    await backup.close()
+
+
+async def test_two_migrations_at_once_are_one(ledger: Servers, old: asyncpg.Connection) -> None:
+    await asyncio.gather(*(migrate(settings_of(ledger)) for _ in range(3)))
+
+    assert await revision_of(old) == REVISION

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
@@ -17,6 +18,12 @@ from support.keys import FakeClock, WriteKeys, bearer
 KEY, OTHER = generate_key(), generate_key()
 BROKEN = pytest.mark.parametrize("broken", [b"[[keys]]\nname =", b"\xff\xfe", None])
 MOMENT = datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def every_level() -> None:
+    """Let lines of every level through, whatever an earlier test has set."""
+    structlog.reset_defaults()
 
 
 def break_file(path: Path, broken: bytes | None) -> None:

@@ -132,7 +132,7 @@ async def test_a_large_result_is_left_out_although_its_body_is_small() -> None:
     feeder = CacheFeeder(cast("Cache", cache))
     [outcome] = await stored(row)
 
-    feeder.feed([row], [msgspec.structs.replace(outcome, result=b'{"a": "%b"}' % (b"x" * 70_000))], sources_learned=0)
+    feeder.feed([row], [msgspec.structs.replace(outcome, result=b'{"a": "%b"}' % (b"x" * 70_000))], epoch="e-1")
     await drain(feeder)
 
     assert cache.records == []
@@ -144,7 +144,7 @@ async def test_what_waits_for_a_slow_cache_is_bounded_in_bytes() -> None:
 
     for _ in range(8):
         batch = [event(b'{"fill": "%b"}' % (b"x" * 60_000)) for _ in range(10)]
-        feeder.feed(batch, await stored(*batch), sources_learned=0)
+        feeder.feed(batch, await stored(*batch), epoch="e-1")
     await drain(feeder)
 
     assert 10 < len(cache.records) < 1024 * 1024 / 60_000

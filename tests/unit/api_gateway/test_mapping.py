@@ -160,6 +160,11 @@ def test_what_is_no_json_document_is_malformed(document: bytes) -> None:
         read_event(document, received_at=NOW)
 
 
+def test_two_documents_in_one_body_are_told_as_such() -> None:
+    with pytest.raises(MalformedError, match="more than one JSON document"):
+        read_event(b'{"source_name":"s","payload":{}}\n{"source_name":"s","payload":{}}', received_at=NOW)
+
+
 @given(st.binary(max_size=200) | json_values.map(msgspec.json.encode))
 def test_any_bytes_are_an_event_or_refused(document: bytes) -> None:
     """Never another exception."""

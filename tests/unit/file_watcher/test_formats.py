@@ -53,6 +53,19 @@ def test_the_exact_name_counts_then_the_longest_beginning(path: Path) -> None:
     assert formats.of("shop") == UNSAID
 
 
+def test_the_example_of_the_documentation_can_be_pasted(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "operations.md"
+    section = page.read_text(encoding="utf-8").partition("## How files are written")[2].partition("\n## ")[0]
+    path = tmp_path / "formats.toml"
+    path.write_text(section.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+
+    formats = Formats(path)
+
+    assert formats.of("bank-settlements").delimiter == ";"
+    assert formats.of("partner-north").header == ("id", "amount", "currency")
+    assert formats.of("pos-7").marker == ".done"
+
+
 def test_without_a_file_nothing_is_said() -> None:
     assert open_formats("").of("shop") == UNSAID
 

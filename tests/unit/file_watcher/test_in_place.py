@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from file_watcher.formats import NO_FORMATS, Formats
 from file_watcher.handover import Handover
 from file_watcher.in_place import InPlaceFile
 from file_watcher.settings import Settings
@@ -45,7 +46,10 @@ class Owner:
 
 @asynccontextmanager
 async def reading(
-    path: Path, settings: Settings | None = None, publisher: FakePublisher | None = None
+    path: Path,
+    settings: Settings | None = None,
+    publisher: FakePublisher | None = None,
+    formats: Formats = NO_FORMATS,
 ) -> AsyncIterator[Owner]:
     """Read the file every few milliseconds until the block ends."""
     publisher = publisher or FakePublisher()
@@ -56,6 +60,7 @@ async def reading(
         handover=Handover(publisher, batches_in_flight_max=2, stopping=stopping),
         settings=settings or Settings(),
         readiness=Readiness("file"),
+        formats=formats,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(file.run(stopping, interval_seconds=0.02))
@@ -136,6 +141,32 @@ async def test_a_csv_row_that_may_still_grow_waits(tmp_path: Path) -> None:
         owner.write(b"v\n1\n25\n", settled=False)
 
         assert bodies(await owner.until_events(2)) == [b"v\n1", b"v\n25"]
+
+
+async def test_a_csv_row_that_is_cut_off_is_no_row_however_old_the_file_is(tmp_path: Path) -> None:
+    async with reading(tmp_path / "a.csv") as owner:
+        owner.write(b"v\n1\n2")
+        await owner.until_events(1)
+        owner.write(b"v\n1\n25\n")
+
+        assert bodies(await owner.until_events(2)) == [b"v\n1", b"v\n25"]
+
+
+async def test_a_file_is_read_as_its_source_writes_it(tmp_path: Path) -> None:
+    """Of a file without a header each line that a partner appends is a row, the first one too."""
+    settings = tmp_path / "formats.toml"
+    settings.write_text('[shop]\nheader = ["id", "amount"]\ndelimiter = ";"\n')
+
+    async with reading(tmp_path / "a.csv", formats=Formats(settings)) as owner:
+        owner.write(b"p-1;10,50\n")
+        await owner.until_events(1)
+        owner.write(b"p-1;10,50\np-2;20\n")
+
+        events = await owner.until_events(2)
+
+    assert [event.idempotency_key for event in events] == ["p-1", "p-2"]
+    assert [event.body for event in events] == [b"id;amount\np-1;10,50", b"id;amount\np-2;20"]
+    assert {event.content_type for event in events} == {'text/csv; header=present; delimiter=";"'}
 
 
 async def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from shared.contracts.event import (
     type_problem,
 )
 from shared.contracts.outcome import Problem
-from shared.contracts.payload import object_problem, scanned_object_problem
+from shared.contracts.payload import MORE_THAN_ONE, holds_more_than_one, object_problem, scanned_object_problem
 
 # For the API's description alone: the checks below say more than "not valid".
 _SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
@@ -110,7 +110,8 @@ def _refusal(document: bytes, header_key: str | None) -> RefusedError:
     except RecursionError:
         return RefusedError([Problem("", "is nested too deeply")])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return MalformedError([Problem("", "must be one JSON document in UTF-8")])
+        detail = MORE_THAN_ONE if holds_more_than_one(document) else "must be one JSON document in UTF-8"
+        return MalformedError([Problem("", detail)])
     problems = _unknown_members(members) + [
         Problem(f"/{name}", detail)
         for name, check in _CHECKS.items()

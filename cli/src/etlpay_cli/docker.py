@@ -223,7 +223,7 @@ def compose_variables(files: Path) -> dict[str, str]:
 def prepare_files(layout: Layout) -> None:
     """Make the folders of the files channel usable for the watcher's container."""
     for folder in layout.channel_folders:
-        folder.mkdir(parents=True, exist_ok=True)
+        layout.make_channel_folder(folder)
         if os.geteuid() == 0:
             os.chown(folder, _SERVICE_UID, _SERVICE_UID)
             for inner in (each for each in folder.rglob("*") if not each.is_symlink()):
@@ -234,13 +234,13 @@ def prepare_files(layout: Layout) -> None:
 
 
 def default_acl(uid: int) -> bytes:
-    """Return the kernel's form of `d:u::rwx,d:u:<uid>:rwx,d:g::r-x,d:m::rwx,d:o::r-x`."""
+    """Return the kernel's form of `d:u::rwx,d:u:<uid>:rwx,d:g::r-x,d:m::rwx,d:o::---`."""
     entries = (
         (_ACL_USER_OBJ, 7, _ACL_NO_ID),
         (_ACL_USER, 7, uid),
         (_ACL_GROUP_OBJ, 5, _ACL_NO_ID),
         (_ACL_MASK, 7, _ACL_NO_ID),
-        (_ACL_OTHER, 5, _ACL_NO_ID),
+        (_ACL_OTHER, 0, _ACL_NO_ID),
     )
     return struct.pack("<I", _ACL_VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 

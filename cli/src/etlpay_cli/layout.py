@@ -108,6 +108,11 @@ class Layout:
         """Return a secret, given as folder/file."""
         return self.secret(place).read_text().strip()
 
+    def make_channel_folder(self, folder: Path) -> None:
+        """Make one of the folders of the files channel, closed to other users of this machine."""
+        for each in (self.files, folder):
+            each.mkdir(mode=0o750, exist_ok=True)
+
     def make_folders(self) -> None:
         """Make the folders; only this user can read what is in them.
 
@@ -118,4 +123,4 @@ class Layout:
         self.state_folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
         for folder in (self.logs, self.run, self.valkey, self.rabbitmq):
             folder.mkdir(mode=0o700, exist_ok=True)
-        self.inbox.mkdir(parents=True, exist_ok=True)
+        self.make_channel_folder(self.inbox)

@@ -1,124 +1,17 @@
 """The whole file door as a process, on a real RabbitMQ."""
 
 import asyncio
-import os
-import signal
-import sys
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aio_pika
-import httpx2
-import pytest
 
 from shared.contracts.event import Envelope, identify
-from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE
-from shared.wire import decode_batch
 from support.servers import Servers, free_port
+from support.watcher import drop, names, published, until, until_done, watcher
 
 ROWS = 20_000
-
-
-class Watcher:
-    """A watcher's process."""
-
-    def __init__(self, process: asyncio.subprocess.Process, ops_port: int) -> None:
-        self.process = process
-        self._url = f"http://127.0.0.1:{ops_port}/readyz"
-
-    async def kill(self) -> None:
-        """End the process as a power cut would."""
-        self.process.kill()
-        await self.process.wait()
-
-    async def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(25):
-            return await self.process.wait()
-
-    async def until_ready(self, *, ready: bool = True) -> None:
-        async with asyncio.timeout(20), httpx2.AsyncClient() as client:
-            while await self._is_ready(client) is not ready:  # noqa: ASYNC110 - it is another process
-                await asyncio.sleep(0.05)
-
-    async def _is_ready(self, client: httpx2.AsyncClient) -> bool:
-        try:
-            return (await client.get(self._url)).status_code == 200
-        except httpx2.TransportError:
-            return False
-
-
-@asynccontextmanager
-async def watcher(servers: Servers, root: Path, *flags: str, broker_at: str | None = None) -> AsyncIterator[Watcher]:
-    """Run `python -m file_watcher` until the block ends."""
-    ops_port = free_port()
-    broker_at = broker_at or f"{servers.amqp_host}:{servers.amqp_port}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ETLPAY_")}  # noqa: TID251 - a child's environment
-    environment |= {
-        "ETLPAY_FILES_ROOT": str(root),
-        "ETLPAY_FILES_SCAN_SECONDS": "0.2",
-        "ETLPAY_FILES_SETTLE_SECONDS": "0.2",
-        "ETLPAY_FILES_BATCH_EVENTS_MAX": "50",
-        "ETLPAY_AMQP_URL": f"amqp://operator@{broker_at}/",
-        "ETLPAY_AMQP_PASSWORD": servers.amqp_password,
-        "ETLPAY_PUBLISH_SECONDS_MAX": "1",
-        "ETLPAY_RECONNECT_SECONDS_MAX": "0.5",
-        "ETLPAY_OPS_PORT": str(ops_port),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "file_watcher", *flags, cwd=root, env=environment
-    )
-    running = Watcher(process, ops_port)
-    try:
-        yield running
-    finally:
-        if process.returncode is None:
-            await running.kill()
-
-
-@pytest.fixture
-async def broker(servers: Servers) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    """A channel with the broker, whose lanes are empty."""
-    async with await aio_pika.connect(servers.amqp_url) as connection:
-        amqp_channel = await connection.channel()
-        for queue in (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE):
-            await amqp_channel.queue_delete(queue)
-        yield amqp_channel
-
-
-async def published(broker: aio_pika.abc.AbstractChannel) -> list[Envelope]:
-    """Take every event out of the lane."""
-    queue = await broker.get_queue(INGEST_QUEUE)
-    events: list[Envelope] = []
-    while message := await queue.get(fail=False):
-        await message.ack()
-        events += decode_batch(message.body)
-    return events
-
-
-def drop(root: Path, name: str, content: bytes, *, source: str = "shop") -> None:
-    """Write beside the inbox and rename in, as a careful producer does."""
-    folder = root / "inbox" / source
-    folder.mkdir(parents=True, exist_ok=True)
-    written = root / f"{uuid.uuid4()}"
-    written.write_bytes(content)
-    written.rename(folder / name)
-
-
-def names(root: Path, folder: str) -> set[str]:
-    return {path.name for path in (root / folder).rglob("*") if path.is_file()}
-
-
-async def until_done(root: Path, *files: str) -> None:
-    await until(lambda: set(files) <= names(root, "done"))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - it is another process
-            await asyncio.sleep(0.002)
 
 
 def numbered_lines(number: int) -> bytes:
@@ -225,8 +118,7 @@ async def test_a_file_waits_for_the_broker(
     port = free_port()
     drop(tmp_path, "a.json", b'[{"value": 1}]')
     async with watcher(servers, tmp_path, broker_at=f"127.0.0.1:{port}") as service:
-        await asyncio.sleep(3)
-        assert names(tmp_path, "work") == {"a.json"}
+        await until(lambda: names(tmp_path, "work") == {"a.json"})
         await service.until_ready(ready=False)
 
         async with forwarding(port, servers.amqp_host, servers.amqp_port):

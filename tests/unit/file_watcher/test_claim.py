@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from file_watcher.claim import Folders, NotAFileError, Place
+from file_watcher.claim import Folders
+from file_watcher.folders import Place
+from file_watcher.locking import NotAFileError
 from shared.contracts.errors import FatalError
+from support.inbox import open_folders
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Iterator[Folders]:
-    with Folders(tmp_path, settle_seconds=1, found_max=100) as folders:
+    with open_folders(tmp_path) as folders:
         yield folders
 
 
@@ -48,7 +51,7 @@ def test_a_fresh_file_is_found_when_it_has_settled(tmp_path: Path, folders: Fold
 
 
 def test_a_file_from_the_future_is_found_when_it_was_seen_unchanged(tmp_path: Path) -> None:
-    with Folders(tmp_path, settle_seconds=0.2, found_max=100) as folders:
+    with open_folders(tmp_path, settle_seconds=0.2) as folders:
         place = drop(tmp_path, age_seconds=-3600)
 
         assert found(folders) == []
@@ -64,7 +67,7 @@ def test_names_of_files_that_are_being_written_are_passed_over(tmp_path: Path, f
 
 
 def test_one_scan_is_bounded(tmp_path: Path) -> None:
-    with Folders(tmp_path, settle_seconds=1, found_max=3) as folders:
+    with open_folders(tmp_path, found_max=3) as folders:
         for number in range(5):
             drop(tmp_path, f"{number}.json", age_seconds=100 - number)
 
@@ -78,7 +81,7 @@ def test_a_claimed_file_is_in_work_and_nobody_elses(tmp_path: Path, folders: Fol
 
     assert claimed is not None
     assert (tmp_path / "work/shop/a.json").exists()
-    with Folders(tmp_path, settle_seconds=1, found_max=100) as others:
+    with open_folders(tmp_path) as others:
         (in_work,) = found(others)
         assert in_work == Place("work", "shop", "a.json")
         assert others.claim(place) is None
@@ -105,7 +108,7 @@ def test_no_file_is_replaced(tmp_path: Path, folders: Folders) -> None:
     for _ in range(3):
         claimed = folders.claim(drop(tmp_path, "a.csv.gz"))
         assert claimed is not None
-        names.append(folders.finish(claimed, "done"))
+        names.append(folders.finish(claimed, "done", claimed.stamp(), None).name)
         claimed.close()
 
     assert names == ["a.csv.gz", "a~2.csv.gz", "a~3.csv.gz"]
@@ -128,7 +131,7 @@ def test_rejects_lie_beside_their_file(tmp_path: Path, folders: Folders) -> None
         assert claimed is not None
         with folders.create_rejects(claimed) as rejects:
             rejects.write(b"x")
-        folders.finish(claimed, "failed")
+        folders.finish(claimed, "failed", claimed.stamp(), None)
         claimed.close()
 
     names = {path.name for path in (tmp_path / "failed/shop").iterdir()}
@@ -146,7 +149,7 @@ def test_a_name_is_only_a_name(tmp_path: Path, folders: Folders, name: str) -> N
         claimed = folders.claim(drop(tmp_path, name))
         assert claimed is not None
         folders.create_rejects(claimed).close()
-        folders.finish(claimed, "done")
+        folders.finish(claimed, "done", claimed.stamp(), None)
         claimed.close()
 
     assert len(list((tmp_path / "done/shop").iterdir())) == 4
@@ -189,4 +192,4 @@ def test_a_root_that_cannot_be_used_ends_the_service(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(FatalError):
-        Folders(tmp_path / "file", settle_seconds=1, found_max=1)
+        open_folders(tmp_path / "file")

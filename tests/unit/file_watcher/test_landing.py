@@ -5,60 +5,23 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from file_watcher.claim import Folders, Place
+from file_watcher.folders import Place
 from file_watcher.handover import Handover
 from file_watcher.landing import Landing
 from file_watcher.settings import Settings
 from shared.contracts.errors import OutcomeUnknownError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.testing.publisher import FakePublisher
-
-SETTINGS = Settings(files_batch_events_max=10)
-
-
-class Inbox:
-    """An inbox and everything that lands its files."""
-
-    def __init__(self, root: Path, folders: Folders) -> None:
-        self.root = root
-        self.folders = folders
-        self.publisher = FakePublisher()
-        self.stopping = asyncio.Event()
-
-    def drop(self, name: str, content: bytes, *, source: str = "shop", folder: str = "inbox") -> Place:
-        path = self.root / folder / source / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        return Place(folder, source, name)
-
-    async def land(self, place: Place, settings: Settings = SETTINGS) -> None:
-        handover = Handover(self.publisher, batches_in_flight_max=2, stopping=self.stopping)
-        claimed = self.folders.claim(place)
-        assert claimed is not None
-        try:
-            await Landing(self.folders, handover, settings, stopping=self.stopping).land(claimed)
-        finally:
-            claimed.close()
-
-    def names(self, folder: str) -> set[str]:
-        return {path.name for path in (self.root / folder).rglob("*") if path.is_file()}
-
-    def rejects(self, path: str) -> list[tuple[int, str]]:
-        lines = (self.root / path).read_bytes().splitlines()
-        return [(reject["line"], reject["reason"]) for reject in map(msgspec.json.decode, lines)]
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return sorted(event.body for event in self.publisher.events)
+from support.inbox import SETTINGS, Inbox
 
 
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    with Folders(tmp_path, settle_seconds=1, found_max=100) as folders:
-        yield Inbox(tmp_path, folders)
+    inbox = Inbox(tmp_path)
+    with inbox.folders:
+        yield inbox
 
 
 def keys(events: list[Envelope]) -> set[str]:
@@ -209,12 +172,11 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(
     place = inbox.drop("a.ndjson", before)
     inbox.publisher = WritingPublisher(inbox.root / "work/shop/a.ndjson", after)
 
-    await inbox.land(place)
+    await inbox.land_until_finished(place)
 
     assert len({event.event_id for event in inbox.publisher.events}) == distinct
     assert set(after.splitlines()) <= set(inbox.bodies)
-    assert inbox.names("done") - {"a.ndjson.rejects.ndjson"} == {"a.ndjson"}
-    assert all(path.read_bytes() == b"" for path in inbox.root.glob("done/shop/*.rejects.ndjson"))
+    assert inbox.names("done") == {"a.ndjson"}
 
 
 async def test_no_row_is_made_of_the_halves_of_two(inbox: Inbox) -> None:
@@ -223,7 +185,7 @@ async def test_no_row_is_made_of_the_halves_of_two(inbox: Inbox) -> None:
     place = inbox.drop("a.ndjson", b"\n".join(rows))
     inbox.publisher = WritingPublisher(inbox.root / "work/shop/a.ndjson", b"\n".join(reversed(rows)))
 
-    await inbox.land(place)
+    await inbox.land_until_finished(place)
 
     assert set(inbox.bodies) == set(rows)
     assert inbox.names("done") == {"a.ndjson"}
@@ -239,9 +201,8 @@ async def test_a_file_without_a_source_is_refused_unopened(inbox: Inbox) -> None
     (inbox.root / "inbox/stray.json").write_bytes(b"{}")
     handover = Handover(inbox.publisher, batches_in_flight_max=2, stopping=inbox.stopping)
 
-    await Landing(inbox.folders, handover, SETTINGS, stopping=inbox.stopping).refuse(
-        Place("inbox", "", "stray.json"), "no"
-    )
+    landing = Landing(inbox.folders, handover, inbox.watch, SETTINGS, stopping=inbox.stopping)
+    await landing.refuse(Place("inbox", "", "stray.json"), "no")
 
     assert inbox.names("failed") == {"stray.json", "stray.json.rejects.ndjson"}
     assert inbox.rejects("failed/stray.json.rejects.ndjson") == [(0, "no")]

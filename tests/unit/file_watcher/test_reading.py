@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from file_watcher.reading import ContentHash, FileKind, Format, kind_of, open_rows
+from file_watcher.reading import FileKind, Format, kind_of, open_rows
 from file_watcher.rows import Piece, Row, UnreadableError
 from file_watcher.settings import Settings
 
@@ -143,15 +143,3 @@ def test_fields_over_the_libraries_limit_are_read(tmp_path: Path) -> None:
     (row,) = read(path)
 
     assert isinstance(row, Row)
-
-
-def test_the_hash_is_of_the_bytes_up_to_a_limit(tmp_path: Path) -> None:
-    hashes = set()
-    for content, bytes_max in ((b"abc", None), (b"abcd", 3), (b"abcd", None), (b"", None)):
-        with written(tmp_path, "a", content).open("rb", buffering=0) as file:
-            content_hash = ContentHash(file, bytes_max=bytes_max)
-            assert not content_hash.take_part()
-            hashes.add(content_hash.text())
-
-    assert len(hashes) == 3
-    assert all(len(text) == 32 for text in hashes)

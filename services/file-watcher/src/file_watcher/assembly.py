@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """A part of a file: its events as one message (empty: none), what was rejected, and the rows' tokens (in place).
 
     `arrivals` says how many of the events came in at which moment; one of an hour stands for all of that hour.
-    `skipped` counts rows that held nothing.
+    `last` is what stood last in it. `skipped` counts rows that held nothing.
     """
 
     body: bytes
@@ -38,6 +38,7 @@ class Batch(NamedTuple):
     rejects: tuple[Reject, ...]
     tokens: tuple[bytes, ...]
     unreadable: bool
+    last: Piece | None
     skipped: int = 0
 
 
@@ -45,22 +46,28 @@ class FreshRows(Protocol):
     """Tells rows that are new from rows that were confirmed before."""
 
     def token(self, row: Row) -> bytes | None:
-        """Return what to remember the row by once it is confirmed, or None where it is nothing new."""
+        """Return what to remember the row by once it is confirmed, or None where it is nothing new.
+
+        Raises:
+            RefusedError: it is nothing new, and was rejected.
+        """
 
 
 def assemble(
     rows: Iterator[Piece], map_row: MapRow, limits: BatchLimits, *, fresh: FreshRows | None = None
 ) -> Iterator[Batch]:
     """Yield batches until the rows end. Where the rest is unreadable the last batch says so, and nothing is raised."""
-    part = _Part(limits, last_number=0)
+    part = _Part(limits, last=None)
     try:
         for row in rows:
             part.take(row, map_row, fresh)
             if part.full():
                 yield part.batch()
-                part = _Part(limits, last_number=part.last_number)
+                part = _Part(limits, last=part.last)
     except UnreadableError as error:
-        part.rejects.append(Reject(part.last_number + 1, f"from here on nothing could be read: {error}"))
+        part.rejects.append(
+            Reject(part.last.number + 1 if part.last else 1, f"from here on nothing could be read: {error}")
+        )
         part.unreadable = True
     if part.started:
         yield part.batch()
@@ -69,12 +76,12 @@ def assemble(
 class _Part:
     """A batch that is being filled."""
 
-    def __init__(self, limits: BatchLimits, *, last_number: int) -> None:
+    def __init__(self, limits: BatchLimits, *, last: Piece | None) -> None:
         self._limits = limits
         self.rejects: list[Reject] = []
         self.unreadable = False
         self.skipped = 0
-        self.last_number = last_number
+        self.last = last
         # Files are read side by side: their rows are told apart by when each came in.
         self._received_at: datetime = reserve_moments(limits.files_batch_events_max)
         self._events: list[Envelope] = []
@@ -95,25 +102,23 @@ class _Part:
         if type(row) is not Row:
             self._take_no_row(row)
             return
-        self.last_number = row.number
-        token = fresh.token(row) if fresh else b""
-        if token is None:
-            return
         try:
-            event = map_row(row, stamp(self._received_at, len(self._events)))
+            token = fresh.token(row) if fresh else b""
+            event = None if token is None else map_row(row, stamp(self._received_at, len(self._events)))
         except RefusedError as error:
+            self.last = row
             self.rejects.append(Reject(row.number, _reason(error)))
             return
-        except UnreadableError:
-            # This row is the first that cannot be read.
-            self.last_number = row.number - 1
-            raise
+        # Not before: of a row from which on nothing can be read nothing was taken.
+        self.last = row
+        if event is None or token is None:
+            return
         self._events.append(event)
         self._tokens.append(token)
         self._bytes += envelope_bytes(event)
 
     def _take_no_row(self, piece: Piece) -> None:
-        self.last_number = piece.number
+        self.last = piece
         if isinstance(piece, Reject):
             self.rejects.append(piece)
         elif isinstance(piece, Skipped):
@@ -128,6 +133,7 @@ class _Part:
             tuple(self.rejects),
             tuple(self._tokens),
             self.unreadable,
+            self.last,
             self.skipped,
         )
 

@@ -1,6 +1,7 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from file_watcher.handover import Handover
 from file_watcher.in_place import READY as FILE
 from file_watcher.in_place import InPlaceFile
 from file_watcher.landing import Landing
+from file_watcher.scanning import CommonOptions, OptionsOf, ScanLimits
 from file_watcher.settings import Settings
+from file_watcher.watch import FinishedWatch
 from file_watcher.watcher import READY as INBOX
 from file_watcher.watcher import InboxWatcher
 from shared.counters import TALLY
@@ -27,16 +30,22 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
     Raises:
         FatalError: the folders or the file of formats cannot be used, or RabbitMQ does not let us in.
     """
+    ignore_broken_leases()
     readiness = Readiness(RABBITMQ, INBOX)
     formats = open_formats(settings.files_formats_file)
-    with Folders(
-        settings.files_root, settle_seconds=settings.files_settle_seconds, found_max=settings.files_scan_max
-    ) as folders:
+    with _open_folders(settings, formats.of) as folders:
+        watch = FinishedWatch(
+            folders,
+            seconds=settings.files_watch_seconds,
+            files_max=settings.files_watch_max,
+            settle_seconds=lambda source: formats.of(source).settle_seconds or settings.files_settle_seconds,
+        )
 
         async def edge(handover: Handover) -> None:
             watcher = InboxWatcher(
                 folders,
-                Landing(folders, handover, settings, stopping=stopping, formats=formats),
+                Landing(folders, handover, watch, settings, stopping=stopping, formats=formats),
+                watch,
                 readiness,
                 scan_seconds=settings.files_scan_seconds,
                 files_at_once_max=settings.files_at_once_max,
@@ -62,6 +71,31 @@ async def serve_in_place(
         await file.run(stopping, interval_seconds=interval_seconds)
 
     await _serve(settings, readiness, edge, stopping)
+
+
+def ignore_broken_leases() -> None:
+    """Live on when a producer opens a file in the moment in which `being_written` asks for it."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+def _open_folders(settings: Settings, options_of: OptionsOf) -> Folders:
+    limits = ScanLimits(
+        settle_seconds=settings.files_settle_seconds,
+        empty_seconds=settings.files_empty_seconds,
+        found_max=settings.files_scan_max,
+        ignored=tuple(settings.files_ignored.split()),
+    )
+    return Folders(
+        settings.files_root,
+        limits,
+        umask=int(settings.files_umask, 8),
+        remembered_max=settings.files_remembered_max,
+        options_of=options_of,
+    )
+
+
+def _common_options(_: str) -> CommonOptions:
+    return CommonOptions()
 
 
 async def _serve(

@@ -2,156 +2,73 @@
 
 A claim is an advisory lock (`flock`) on the open file, taken before the first rename and kept until the last. The
 kernel drops it with its process, so of several watchers exactly one holds a file, and the files of a dead one can be
-taken over.
-
-Names are data: every path is one name, opened relative to a folder that is held open, and no link is followed.
+taken over. A file that was claimed has a note beside it: see `notes`.
 """
 
-import errno
-import fcntl
-import heapq
 import os
-import stat
-import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
+from file_watcher.claimed import Claimed
+from file_watcher.finished import Finished, FinishedFiles, quoted
+from file_watcher.folders import OpenFolders, Place, Stamp, stamp_of
+from file_watcher.locking import LockedFile, being_written, close_to_others, open_locked, same_file
+from file_watcher.notes import ClaimNote, Confirmed, Marker, NoteFile, note_name, noted_file
 from file_watcher.renaming import REJECTS_SUFFIX, candidates, exists, moved
-from shared.contracts.errors import FatalError
+from file_watcher.scanning import CommonOptions, OptionsOf, Scan, ScanLimits, Scanner
+from shared.failpoints import failpoint
 
-_FOLDERS: Final = ("inbox", "work", "done", "failed")
-_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Without O_NONBLOCK, opening a pipe that somebody put into the inbox would wait for its writer.
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_STILL_WRITTEN: Final = (".tmp", ".part")
-_UNSETTLED_MAX: Final = 100_000
+_COMMON: Final = CommonOptions()
 
 
-class Stamp(NamedTuple):
-    """What changes when somebody writes to a file."""
+class Moved(NamedTuple):
+    """What a finished file is called, and what is remembered of it."""
 
-    inode: int
-    bytes: int
-    modified_ns: int
-
-
-class Place(NamedTuple):
-    """Where a file lies. `source` is the name of its folder; empty: it lies in none."""
-
-    folder: str
-    source: str
-    file: str
-
-
-class Found(NamedTuple):
-    """A file that waits to be taken."""
-
-    modified_ns: int
-    place: Place
-
-
-class Scan(NamedTuple):
-    """What a look at the folders found: files to take, oldest first, and when the next of the others may be settled."""
-
-    found: list[Found]
-    settled_in_seconds: float | None
-
-
-class NotAFileError(Exception):
-    """What lies in the inbox is a link, a pipe, a device or a folder."""
-
-
-class Claimed:
-    """A file in work/ that is ours until `close`."""
-
-    def __init__(self, file: BinaryIO, source: str, name: str) -> None:
-        """`name` is what the file is called in work/."""
-        self.file = file
-        self.source = source
-        self.name = name
-
-    @property
-    def place(self) -> Place:
-        """Where the file lies until it is finished."""
-        return Place("work", self.source, self.name)
-
-    @property
-    def rejects_name(self) -> str:
-        """The name of the rejects while they are being written; hidden, so never taken for a file."""
-        return f".{self.name}{REJECTS_SUFFIX}"
-
-    def stamp(self) -> Stamp:
-        """Return the file's present stamp."""
-        return stamp_of(os.fstat(self.file.fileno()))
-
-    def close(self) -> None:
-        """Give up the claim."""
-        self.file.close()
+    name: str
+    entry: Finished | None
 
 
 class Folders:
-    """The four folders under one root."""
+    """The four folders under one root, and the files that move between them."""
 
-    def __init__(self, root: Path, *, settle_seconds: float, found_max: int) -> None:
-        """Create what is missing.
+    def __init__(
+        self,
+        root: Path,
+        limits: ScanLimits,
+        *,
+        umask: int = 0o027,
+        remembered_max: int = 5_000,
+        options_of: OptionsOf = lambda _: _COMMON,
+    ) -> None:
+        """Create what is missing; `remembered_max`: finished files that are remembered for each source.
 
         Raises:
             FatalError: the folders cannot be created or opened.
         """
-        self._settle_ns = int(settle_seconds * 1e9)
-        self._found_max = found_max
-        self._unsettled: dict[Place, tuple[int, int]] = {}
-        self._root = root
-        try:
-            for name in _FOLDERS:
-                (root / name).mkdir(parents=True, exist_ok=True)
-            self._descriptors = {name: os.open(root / name, _FOLDER_FLAGS) for name in _FOLDERS}
-        except OSError as error:
-            raise FatalError(f"cannot use the folders of ETLPAY_FILES_ROOT: {error.strerror}") from error
-        _keep_access(self._descriptors["inbox"])
+        self._folders = OpenFolders(root, umask=umask)
+        self._scanner = Scanner(self._folders, limits, options_of)
+        self._options_of = options_of
+        self.finished = FinishedFiles(self._folders, entries_max=remembered_max)
+        self._remove_stale_notes()
 
     @property
     def inbox(self) -> Path:
         """The folder that files are dropped into."""
-        return self._root / "inbox"
+        return self._folders.root / "inbox"
 
     def close(self) -> None:
         """Close the folders."""
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
+        self._folders.close()
 
     def usable(self) -> bool:
         """Return True while files can be moved out of the inbox and into the other folders."""
-        mode = os.R_OK | os.W_OK | os.X_OK
-        return all(os.access(".", mode, dir_fd=descriptor) for descriptor in self._descriptors.values())
+        return self._folders.usable()
 
     def scan(self) -> Scan:
-        """Look at inbox/ and work/. What is in work/ and nobody's any more is taken up again.
-
-        Raises:
-            OSError: a folder cannot be read.
-            FatalError: a folder was removed, or another put in its place.
-        """
-        self._check_in_place()
-        now_ns = time.time_ns()
-        waits: list[int] = []
-        unsettled: dict[Place, tuple[int, int]] = {}
-
-        def settled() -> Iterator[Found]:
-            yield from self._list("work")
-            for found in self._list("inbox"):
-                wait_ns = self._wait_ns(found, now_ns, unsettled)
-                if wait_ns > 0:
-                    waits.append(wait_ns)
-                else:
-                    yield found
-
-        found = heapq.nsmallest(self._found_max, settled())
-        self._unsettled = unsettled
-        return Scan(found, min(waits) / 1e9 if waits else None)
+        """See `Scanner.scan`."""
+        return self._scanner.scan()
 
     def claim(self, place: Place) -> Claimed | None:
         """Take the file, or return None: it is gone, another watcher has it, or its producer is still writing.
@@ -160,114 +77,194 @@ class Folders:
             NotAFileError: it is no regular file.
             OSError: it cannot be opened or moved.
         """
-        with self._folder(place.folder, place.source) as folder:
-            file = _open_locked(folder, place.file)
-            if file is None:
+        with self._folders.opened(place.folder, place.source) as folder:
+            if place.folder == "inbox" and being_written(folder, place.file):
+                return None
+            locked = open_locked(folder, place.file)
+            if locked is None:
                 return None
             try:
                 if place.folder == "work":
-                    return Claimed(file, place.source, place.file)
-                if _being_written(file):
-                    file.close()
-                    return None
-                name = self._move(folder, place.file, "work", place.source)
-                return Claimed(file, place.source, name)
+                    claimed = self._claim_again(locked, place, folder)
+                else:
+                    claimed = self._claim_new(locked, place, folder)
             except BaseException:
-                file.close()
+                locked.close()
                 raise
+        if claimed is None:
+            locked.close()
+        return claimed
+
+    def take_back(self, place: Place, entry: Finished) -> Claimed | None:
+        """Take a finished file that has changed into work/ again, or return None as `claim` does.
+
+        Raises:
+            OSError: it cannot be opened or moved.
+        """
+        with self._folders.opened(place.folder, place.source) as folder:
+            if being_written(folder, place.file):
+                return None
+            locked = open_locked(folder, place.file)
+            if locked is None:
+                return None
+            note = ClaimNote(confirmed=entry.confirmed, taken_back=entry.taken_back + 1)
+            try:
+                with suppress(FileNotFoundError):
+                    # It is written anew from the beginning.
+                    os.unlink(place.file + REJECTS_SUFFIX, dir_fd=folder)
+                claimed = self._into_work(locked, place, folder, note)
+            except BaseException:
+                locked.close()
+                raise
+        if claimed is None:
+            locked.close()
+        return claimed
 
     def put_aside(self, place: Place) -> str:
         """Move whatever lies there to failed/ without opening it; return its name there. Raises OSError."""
-        with self._folder(place.folder, place.source) as folder:
-            return self._move(folder, place.file, "failed", place.source)
+        with (
+            self._folders.opened(place.folder, place.source) as folder,
+            self._folders.opened("failed", place.source, create=True) as target,
+        ):
+            return next(free for free in candidates(place.file) if moved(folder, place.file, target, free))
 
     def create_rejects(self, claimed: Claimed) -> BinaryIO:
         """Open an empty file for the rejected rows of a claimed file."""
-        return self._create("work", claimed.source, claimed.rejects_name)
+        return self._folders.create("work", claimed.source, claimed.rejects_name)
+
+    def discard_rejects(self, claimed: Claimed) -> None:
+        """Delete the rejects of a reading that is begun anew. Raises OSError."""
+        with self._folders.opened("work", claimed.source) as folder, suppress(FileNotFoundError):
+            os.unlink(claimed.rejects_name, dir_fd=folder)
 
     def write_reason(self, source: str, name: str, content: bytes) -> None:
         """Write the rejects file of something in failed/ that could not be read at all."""
-        with self._create("failed", source, name + REJECTS_SUFFIX) as rejects:
+        with self._folders.create("failed", source, name + REJECTS_SUFFIX) as rejects:
             rejects.write(content)
 
-    def finish(self, claimed: Claimed, ended: str) -> str:
-        """Move a claimed file, after its rejects where there are some, to done/ or failed/; return its name there."""
-        with self._folder("work", claimed.source) as folder, self._folder(ended, claimed.source, create=True) as target:
+    def write_note(self, claimed: Claimed, note: ClaimNote) -> None:
+        """Have on the disk what rows are about to be published under. Raises OSError."""
+        with self._folders.opened("work", claimed.source) as folder:
+            claimed.write_note(folder, note, mode=self._folders.file_mode)
+
+    def finish(self, claimed: Claimed, ended: str, stamp: Stamp, confirmed: Confirmed | None) -> Moved:
+        """Move a claimed file, after its rejects where there are some, to done/ or failed/.
+
+        What was `confirmed` of it while it had this `stamp` is remembered. Raises OSError.
+        """
+        with (
+            self._folders.opened("work", claimed.source) as folder,
+            self._folders.opened(ended, claimed.source, create=True) as target,
+        ):
             rejected = exists(folder, claimed.rejects_name)
             for name in candidates(claimed.name):
                 if exists(target, name):
                     continue
+                entry = _finished(claimed, ended, name, stamp, confirmed) if confirmed else None
+                if entry:
+                    self.finished.remember(claimed.source, entry)
                 # First the rejects: should the process end here, the file is still in work/ and is read again.
                 if rejected and not moved(folder, claimed.rejects_name, target, name + REJECTS_SUFFIX):
                     continue
+                failpoint("file-watcher.remembered")
                 if moved(folder, claimed.name, target, name):
-                    return name
+                    # After the move: without its note a file in work/ counts as one of the code before. Both change
+                    # this folder, so no power cut undoes the first alone.
+                    claimed.remove_note(folder)
+                    return Moved(name, entry)
                 rejected = False
         raise AssertionError("there is always a free name")
 
-    def _check_in_place(self) -> None:
-        for name, descriptor in self._descriptors.items():
-            ours = os.fstat(descriptor)
-            try:
-                there = (self._root / name).lstat()
-            except FileNotFoundError:
-                there = None
-            if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-                raise FatalError(f"the folder {name}/ was removed or replaced; a new start makes it again")
+    def stamp_at(self, place: Place) -> Stamp | None:
+        """Return the stamp of a file that is not open, or None where it is gone. Raises OSError."""
+        status = self._folders.status(place)
+        return None if status is None else stamp_of(status)
 
-    @contextmanager
-    def _folder(self, folder: str, source: str, *, create: bool = False) -> Iterator[int]:
-        if not source:
-            yield self._descriptors[folder]
-            return
-        if create:
-            with suppress(FileExistsError):
-                os.mkdir(source, dir_fd=self._descriptors[folder])
-        descriptor = os.open(source, _FOLDER_FLAGS, dir_fd=self._descriptors[folder])
+    def _claim_again(self, locked: LockedFile, place: Place, folder: int) -> Claimed | None:
+        name = note_name(place.file)
+        note = NoteFile.open(folder, name)
+        if note is None and exists(folder, name):
+            return None
+        if note and note.value.marker:
+            self._remove_marker(place.source, note.value.marker)
+        return Claimed(locked, note, place.source, place.file)
+
+    def _claim_new(self, locked: LockedFile, place: Place, folder: int) -> Claimed | None:
+        close_to_others(locked.file.fileno(), self._folders.umask)
+        suffix = self._options_of(place.source).marker
+        if not suffix:
+            return self._into_work(locked, place, folder, ClaimNote())
         try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+            inode = os.stat(place.file + suffix, dir_fd=folder, follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            return None
+        marker = Marker(place.file + suffix, inode)
+        claimed = self._into_work(locked, place, folder, ClaimNote(marker=marker))
+        if claimed:
+            self._remove_marker(place.source, marker)
+        return claimed
 
-    def _create(self, folder: str, source: str, name: str) -> BinaryIO:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with self._folder(folder, source, create=True) as descriptor:
-            return os.fdopen(os.open(name, flags, 0o644, dir_fd=descriptor), "wb")
+    def _into_work(self, locked: LockedFile, place: Place, folder: int, value: ClaimNote) -> Claimed | None:
+        """Write the note, then move the file: one that lies in work/ without a note was claimed by other code."""
+        with self._folders.opened("work", place.source, create=True) as work:
+            for name in candidates(place.file):
+                note = self._new_note(work, name)
+                if note is None:
+                    continue
+                try:
+                    if value != ClaimNote():
+                        note.write(value)
+                        os.fsync(work)
+                    failpoint("file-watcher.noted")
+                    if moved(folder, place.file, work, name):
+                        if same_file(work, name, locked.file.fileno()):
+                            return Claimed(locked, note, place.source, name)
+                        # Another file has got this name since we locked ours: the next scan takes it, with this note.
+                        note.close()
+                        return None
+                except FileNotFoundError:
+                    note.remove(work)
+                    note.close()
+                    return None
+                except BaseException:
+                    note.close()
+                    raise
+                note.remove(work)
+                note.close()
+        raise AssertionError("there is always a free name")
 
-    def _move(self, folder: int, name: str, to: str, source: str) -> str:
-        with self._folder(to, source, create=True) as target:
-            return next(free for free in candidates(name) if moved(folder, name, target, free))
+    def _new_note(self, work: int, name: str) -> NoteFile | None:
+        """Return an empty note for a name that is free in work/, or None: it is not."""
+        if exists(work, name):
+            return None
+        is_new = not exists(work, note_name(name))
+        note = NoteFile.open(work, note_name(name), mode=self._folders.file_mode)
+        if note is None:
+            return None
+        if not exists(work, name):
+            # What a crash has left was said of a file that is not there any more.
+            note.clear()
+            return note
+        if is_new:
+            note.remove(work)
+        note.close()
+        return None
 
-    def _list(self, folder: str) -> Iterator[Found]:
-        """Yield what lies in the folders of the sources, and beside them."""
-        for entry in _entries(self._descriptors[folder]):
-            if not entry.is_dir(follow_symlinks=False):
-                yield from _found(entry, folder, "")
-                continue
-            try:
-                with self._folder(folder, entry.name) as descriptor:
-                    for inner in _entries(descriptor):
-                        yield from _found(inner, folder, entry.name)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+    def _remove_marker(self, source: str, marker: Marker) -> None:
+        with suppress(FileNotFoundError), self._folders.opened("inbox", source) as folder:
+            # The producer may have put the next one there.
+            if os.stat(marker.name, dir_fd=folder, follow_symlinks=False).st_ino == marker.inode:
+                os.unlink(marker.name, dir_fd=folder)
 
-    def _wait_ns(self, found: Found, now_ns: int, unsettled: dict[Place, tuple[int, int]]) -> int:
-        """Return how long the file must stay as it is before it may be taken."""
-        age_ns = now_ns - found.modified_ns
-        if age_ns >= self._settle_ns:
-            return 0
-        if age_ns >= 0:
-            return self._settle_ns - age_ns
-        # Its clock is ahead of ours, so only watching tells.
-        return self._watched_ns(found, unsettled)
-
-    def _watched_ns(self, found: Found, unsettled: dict[Place, tuple[int, int]]) -> int:
-        modified_ns, since_ns = self._unsettled.get(found.place, (0, 0))
-        if modified_ns != found.modified_ns:
-            since_ns = time.monotonic_ns()
-        if len(unsettled) < _UNSETTLED_MAX:
-            unsettled[found.place] = (found.modified_ns, since_ns)
-        return self._settle_ns - (time.monotonic_ns() - since_ns)
+    def _remove_stale_notes(self) -> None:
+        """Delete the notes of files that a watcher has moved on before it died."""
+        for _, entry, folder in self._folders.list("work"):
+            name = noted_file(entry.name)
+            note = None if name is None else NoteFile.open(folder, entry.name)
+            if note:
+                if not name or not exists(folder, name):
+                    note.remove(folder)
+                note.close()
 
     def __enter__(self) -> Self:
         """Use the folders for a while."""
@@ -278,90 +275,14 @@ class Folders:
         self.close()
 
 
-def _entries(descriptor: int) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(descriptor) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and not entry.name.lower().endswith(_STILL_WRITTEN):
-                yield entry
-
-
-def _found(entry: os.DirEntry[str], folder: str, source: str) -> Iterator[Found]:
-    with suppress(FileNotFoundError):
-        yield Found(entry.stat(follow_symlinks=False).st_mtime_ns, Place(folder, source, entry.name))
-
-
-def _open_locked(folder: int, name: str) -> BinaryIO | None:
-    """Open and lock a regular file, or return None where it is gone or locked.
-
-    Raises:
-        NotAFileError: it is something else.
-    """
-    try:
-        descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        # ELOOP: a link. ENXIO: a socket, or a device without a driver.
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise NotAFileError from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise NotAFileError
-    file = os.fdopen(descriptor, "rb", buffering=0)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # While we waited for the lock, its holder may have moved the file on.
-        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino == os.fstat(descriptor).st_ino:
-            return file
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        file.close()
-        raise
-    file.close()
-    return None
-
-
-def _being_written(file: BinaryIO) -> bool:
-    """Return True where the kernel knows of a writer: a read lease is refused while the file is open for writing.
-
-    It only answers for files of our own user, or to a privileged process; elsewhere the settle time must do.
-    """
-    try:
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return error.errno == errno.EAGAIN
-    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
-def stamp_of(status: os.stat_result) -> Stamp:
-    """Return the stamp of a file whose status is given."""
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-_ACL_NAME: Final = "system.posix_acl_default"
-_ACL_VERSION: Final = 2
-_ACL_USER_OBJ, _ACL_USER, _ACL_GROUP_OBJ, _ACL_MASK, _ACL_OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
-_ACL_NOBODY: Final = 0xFFFFFFFF
-
-
-def _keep_access(inbox: int) -> None:
-    """Let us move files out of folders that other users will make in the inbox, such as root on a container's host.
-
-    A default access control list, where the inbox is ours and the file system has them.
-    """
-    status = os.fstat(inbox)
-    mode = status.st_mode
-    entries = (
-        (_ACL_USER_OBJ, mode >> 6 & 7, _ACL_NOBODY),
-        (_ACL_USER, 7, os.geteuid()),
-        (_ACL_GROUP_OBJ, mode >> 3 & 7, _ACL_NOBODY),
-        (_ACL_MASK, 7, _ACL_NOBODY),
-        (_ACL_OTHER, mode & 7, _ACL_NOBODY),
+def _finished(claimed: Claimed, ended: str, name: str, stamp: Stamp, confirmed: Confirmed) -> Finished:
+    return Finished(
+        folder=ended,
+        name=quoted(name),
+        inode=stamp.inode,
+        bytes=stamp.bytes,
+        modified_ns=stamp.modified_ns,
+        at=time.time(),
+        confirmed=confirmed,
+        taken_back=claimed.note.taken_back if claimed.note else 0,
     )
-    value = struct.pack("<I", _ACL_VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-    if status.st_uid == os.geteuid():
-        with suppress(OSError):
-            os.setxattr(inbox, _ACL_NAME, value)

@@ -36,7 +36,7 @@ class FileFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     last_row: Literal["reject", "accept"] = "reject"
     total_line: Literal["refuse", "reject", "accept"] = "refuse"
     settle_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
-    marker: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    marker: Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[^/\x00]*$")] = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value cannot be used."""

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 import structlog
 
 from file_watcher.assembly import Batch, assemble
-from file_watcher.claim import Stamp, stamp_of
+from file_watcher.folders import Stamp, stamp_of
 from file_watcher.formats import NO_FORMATS, Formats
 from file_watcher.handover import Handover
 from file_watcher.landing import row_mapping

@@ -14,6 +14,10 @@ _EMPTY_ROWS: Final = Counter(
     "etlpay_files_empty_rows", "CSV rows that held only delimiters or blanks, and were skipped."
 )
 _FILES: Final = Counter("etlpay_files", "Files that ended in done/ or failed/.", ["ended"])
+_TAKEN_BACK: Final = Counter("etlpay_files_taken_back", "Files that changed after they were moved, and were read on.")
+_GROWN_LATE: Final = Counter("etlpay_files_grown_late", "Files that grew after they were watched: not stored.")
+_KNOWN: Final = Counter("etlpay_files_known", "Files with the same content as an earlier one of their source.")
+_UNNAMED_ROWS: Final = Counter("etlpay_files_unnamed_rows", "Rows without an id of their own, in files that ended.")
 
 
 def count_queued(arrivals: Sequence[tuple[datetime, int]], *, source: str) -> None:
@@ -36,3 +40,23 @@ def count_empty(rows: int) -> None:
 def count_file(ended: str) -> None:
     """Count a file that left work/."""
     _FILES.labels(ended).inc()
+
+
+def count_taken_back() -> None:
+    """Count a file that came back out of done/ or failed/."""
+    _TAKEN_BACK.inc()
+
+
+def count_grown_late() -> None:
+    """Count a file that grew when nobody expected it any more."""
+    _GROWN_LATE.inc()
+
+
+def count_known() -> None:
+    """Count a file whose content was taken before."""
+    _KNOWN.inc()
+
+
+def count_unnamed_rows(rows: int) -> None:
+    """Count the rows of a file that are named by its content."""
+    _UNNAMED_ROWS.inc(rows)

@@ -2,12 +2,11 @@
 
 import csv
 import enum
-import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import BinaryIO, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from file_watcher.file_format import UNSAID, FileFormat
 from file_watcher.rows import (
@@ -22,11 +21,10 @@ from file_watcher.rows import (
     without_marks,
 )
 from file_watcher.tables import CsvFile
-from file_watcher.unpacking import DAMAGED, Frames, gzip_frames, zstd_frames
+from file_watcher.unpacking import DAMAGED, File, Frames, gzip_frames, zstd_frames
 from shared.contracts.payload import begins_a_document, object_problem
 
 _READ_BYTES: Final = 256 * 1024
-_HASH_PART_BYTES: Final = 64 * 1024 * 1024
 _NAME: Final = re.compile(r".*\.(?P<format>json|ndjson|jsonl|csv)(?:\.(?P<packing>gz|zst))?", re.IGNORECASE | re.DOTALL)
 _BLANK: Final = b" \t\r\n"
 # What is looked at to tell lines of JSON from a document over several lines.
@@ -78,6 +76,11 @@ class FileKind(NamedTuple):
     format: Format
     packing: str
 
+    @property
+    def numbered_by_line(self) -> bool:
+        """Return True where a row's number is that of its first line; elements of an array have a place instead."""
+        return self.format is not Format.JSON
+
 
 class Content(NamedTuple):
     """The rows of a file; `csv` holds the header where there is one."""
@@ -98,35 +101,8 @@ def kind_of(name: str) -> FileKind:
     )
 
 
-class ContentHash:
-    """The hash of a file's bytes as they are stored, taken a part at a time so that a long one can be given up."""
-
-    def __init__(self, file: BinaryIO, *, bytes_max: int | None = None) -> None:
-        """Begin at the start of the file; `bytes_max`: go no further."""
-        self._file = file
-        self._bytes_max = bytes_max
-        self._digest = hashlib.sha256()
-        self.bytes = 0
-        file.seek(0)
-
-    def take_part(self) -> bool:
-        """Take the next part; return False at the end."""
-        for _ in range(_HASH_PART_BYTES // _READ_BYTES):
-            room = _READ_BYTES if self._bytes_max is None else min(_READ_BYTES, self._bytes_max - self.bytes)
-            chunk = self._file.read(room)
-            if not chunk:
-                return False
-            self._digest.update(chunk)
-            self.bytes += len(chunk)
-        return True
-
-    def text(self) -> str:
-        """Return 32 hexadecimal digits."""
-        return self._digest.hexdigest()[:32]
-
-
 def open_rows(
-    file: BinaryIO, kind: FileKind, limits: ReadLimits, *, complete: bool = True, form: FileFormat = UNSAID
+    file: File, kind: FileKind, limits: ReadLimits, *, complete: bool = True, form: FileFormat = UNSAID
 ) -> Content:
     """Return the rows of the file, read as they are taken. `form`: how its source writes files.
 
@@ -206,56 +182,67 @@ def _are_json_lines(lines: list[bytes]) -> bool:
     return 2 * whole > len(lines)
 
 
-def _unpacked(file: BinaryIO, kind: FileKind, limits: ReadLimits) -> io.BufferedReader:
+def _unpacked(file: File, kind: FileKind, limits: ReadLimits) -> io.BufferedReader:
     """Return the content from its beginning."""
+    return io.BufferedReader(_Lent(open_content(file, kind.packing, limits)), _READ_BYTES)
+
+
+def open_content(file: File, packing: str, limits: ReadLimits) -> "Readable":
+    """Return the unpacked content from its beginning, as it comes: a read may give less than it was asked for.
+
+    Reading raises UnreadableError where the rest cannot be unpacked; what could be was given before.
+    """
     file.seek(0)
-    match kind.packing:
+    match packing:
         case "gz":
-            return io.BufferedReader(_Unpacked(file, gzip_frames(file), limits), _READ_BYTES)
+            return _Unpacked(file, gzip_frames(file), limits)
         case "zst":
-            return io.BufferedReader(_Unpacked(file, zstd_frames(file), limits), _READ_BYTES)
+            return _Unpacked(file, zstd_frames(file), limits)
         case _:
-            return io.BufferedReader(_Plain(file), _READ_BYTES)
+            return file
 
 
-class _Plain(io.RawIOBase):
-    """Lends a file to a buffer: closing the buffer leaves it open."""
+class Readable(Protocol):
+    """What gives bytes until there are none."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+
+
+class _Lent(io.RawIOBase):
+    """Lends a content to a buffer: closing the buffer leaves it open."""
+
+    def __init__(self, content: Readable) -> None:
+        self._content = content
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what BufferedReader calls it with
-        chunk = self._file.read(len(buffer))
+        chunk = self._content.read(len(buffer))
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
 
-class _Unpacked(io.RawIOBase):
+class _Unpacked:
     """Unpacked bytes, with limits against bombs; every fault of the packing becomes UnreadableError."""
 
-    def __init__(self, file: BinaryIO, packed: Frames, limits: ReadLimits) -> None:
+    def __init__(self, file: File, packed: Frames, limits: ReadLimits) -> None:
         self._file = file
         self._packed = packed
         self._limits = limits
         self._count = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what BufferedReader calls it with
+    def read(self, size: int, /) -> bytes:
         try:
-            chunk = self._packed.read(len(buffer))
+            chunk = self._packed.read(size)
         except EOFError as error:
             raise UnreadableError("the compressed content is cut off") from error
         except DAMAGED as error:
             raise UnreadableError("the compressed content is damaged") from error
-        buffer[: len(chunk)] = chunk
         self._count += len(chunk)
         self._check()
-        return len(chunk)
+        return chunk
 
     def _check(self) -> None:
         if self._count > self._limits.files_unpacked_bytes_max:

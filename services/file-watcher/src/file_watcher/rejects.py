@@ -28,13 +28,6 @@ class RejectsFile:
         self._file.write(lines)
         self.count += lines.count(b"\n")
 
-    def begin_again(self) -> None:
-        """Forget what was written. Raises OSError."""
-        if self._file is not None:
-            self._file.close()
-            self._file = self._create()
-        self.count = 0
-
     def close(self, *, durable: bool) -> None:
         """Close the file; `durable`: not before it is on the disk."""
         if self._file is None:

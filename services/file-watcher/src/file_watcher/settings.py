@@ -1,6 +1,7 @@
 """The settings of the file door."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -9,6 +10,9 @@ from shared.settings import AmqpSettings, ServiceSettings
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
 
+Umask = Annotated[str, Field(pattern="^0?[0-7]{3}$")]
+"""Three octal digits, as of the command `umask`."""
+
 
 class Settings(ServiceSettings, AmqpSettings):
     """What file-watcher can be told."""
@@ -16,6 +20,20 @@ class Settings(ServiceSettings, AmqpSettings):
     files_root: Path = Field(Path("data"), description="folder that holds inbox/, work/, done/ and failed/")
     files_scan_seconds: PositiveFloat = Field(2.0, description="pause between two looks at the inbox")
     files_settle_seconds: PositiveFloat = Field(1.0, description="how long a file must be unchanged to be taken")
+    files_empty_seconds: PositiveFloat = Field(60.0, description="how long an empty file must stay empty to be taken")
+    files_ignored: str = Field(
+        "*.tmp *.part *.partial *.filepart *.crdownload *.uploading *.download *~ ~$* *.bak *.swp *.swx *.lock"
+        " Thumbs.db desktop.ini",
+        description="patterns of names that are passed over, with blanks between; so is each that begins with a dot",
+    )
+    files_watch_seconds: PositiveFloat = Field(
+        60.0, description="how long a file in done/ or failed/ is taken back when it changes"
+    )
+    files_watch_max: PositiveInt = Field(20_000, description="finished files that are watched at once")
+    files_remembered_max: PositiveInt = Field(5_000, description="finished files that are remembered for each source")
+    files_umask: Umask = Field(
+        "0027", description="permissions that what we make does not get; 0007 lets the group write, too"
+    )
     files_scan_max: PositiveInt = Field(10_000, description="files that one look at the inbox takes up, oldest first")
     files_at_once_max: PositiveInt = Field(4, description="files that are read at the same time")
     files_id_field: str = Field("id", min_length=1, description="member or column that holds a row's own id")

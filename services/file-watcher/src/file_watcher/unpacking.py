@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
 import zstandard
 from isal import isal_zlib
@@ -24,6 +24,19 @@ DAMAGED: Final[tuple[type[Exception], ...]] = (
 """What the libraries raise where the packed bytes are not what they should be."""
 
 
+class File(Protocol):
+    """What is used of a file; an open one is it."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a place."""
+
+    def tell(self) -> int:
+        """Return the place."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+
+
 class _Frame(Protocol):
     """Unpacks one frame; `zlib` and `zstandard` have the same words for it."""
 
@@ -40,7 +53,7 @@ class Frames:
     Unlike the libraries' own files it gives what could be unpacked before it tells that a frame is cut off.
     """
 
-    def __init__(self, file: BinaryIO, open_frame: Callable[[], _Frame], *, step_bytes: int, padding: bytes) -> None:
+    def __init__(self, file: File, open_frame: Callable[[], _Frame], *, step_bytes: int, padding: bytes) -> None:
         """`padding` may stand between and after frames; what one step unpacks to is in memory at once."""
         self._file = file
         self._open_frame = open_frame
@@ -78,13 +91,13 @@ class Frames:
             self._frame = None
 
 
-def gzip_frames(file: BinaryIO) -> Frames:
+def gzip_frames(file: File) -> Frames:
     """Return a reader of the members of a gzip file."""
     # Some writers fill the last block with zeros.
     return Frames(file, partial(isal_zlib.decompressobj, _GZIP_BITS), step_bytes=_GZIP_STEP_BYTES, padding=b"\0")
 
 
-def zstd_frames(file: BinaryIO) -> Frames:
+def zstd_frames(file: File) -> Frames:
     """Return a reader of the frames of a zstd file."""
     unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
     return Frames(file, unpacker.decompressobj, step_bytes=_ZSTD_STEP_BYTES, padding=b"")

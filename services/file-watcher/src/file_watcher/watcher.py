@@ -11,8 +11,12 @@ from typing import Final
 import structlog
 from watchfiles import Change, awatch
 
-from file_watcher.claim import Claimed, Folders, Found, NotAFileError, Place
-from file_watcher.landing import Landing
+from file_watcher.claim import Folders
+from file_watcher.claimed import Claimed
+from file_watcher.folders import Place
+from file_watcher.landing import DONE, FAILED, Landing
+from file_watcher.locking import NotAFileError
+from file_watcher.watch import FinishedWatch
 from shared.failpoints import failpoint
 from shared.messaging.session import first_of
 from shared.runtime.readiness import Readiness
@@ -31,10 +35,11 @@ _DELAYS_MAX: Final = 10_000
 class InboxWatcher:
     """Watches one inbox, and reads some of its files at the same time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a watcher works with
         self,
         folders: Folders,
         landing: Landing,
+        watch: FinishedWatch,
         readiness: Readiness,
         *,
         scan_seconds: float,
@@ -43,24 +48,27 @@ class InboxWatcher:
         """Run `run`."""
         self._folders = folders
         self._landing = landing
+        self._watch = watch
         self._readiness = readiness
         self._scan_seconds = scan_seconds
         self._workers = files_at_once_max
-        self._waiting: asyncio.Queue[Found | None] = asyncio.Queue(maxsize=files_at_once_max)
+        self._waiting: asyncio.Queue[Place | None] = asyncio.Queue(maxsize=files_at_once_max)
         self._changed = asyncio.Event()
         self._delays = _Delays(first_seconds=scan_seconds)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Land files until `stopping`, then finish what is in flight; a file not finished stays in work/."""
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch())
+            notified = group.create_task(self._notice_changes())
+            looking_back = group.create_task(self._look_back(stopping))
             for _ in range(self._workers):
                 group.create_task(self._land_files(stopping))
             while not stopping.is_set():
                 pause = await self._look(stopping)
                 await first_of(stopping, self._changed, seconds_max=pause)
                 self._changed.clear()
-            watching.cancel()
+            notified.cancel()
+            await looking_back
             for _ in range(self._workers):
                 await self._waiting.put(None)
 
@@ -74,12 +82,24 @@ class InboxWatcher:
             return self._scan_seconds
         self._readiness.set(READY, present=self._folders.usable())
         for found in scan.found:
-            await self._waiting.put(found)
+            await self._waiting.put(found.place)
             if stopping.is_set():
                 break
         return min(self._scan_seconds, scan.settled_in_seconds or self._scan_seconds)
 
-    async def _watch(self) -> None:
+    async def _look_back(self, stopping: asyncio.Event) -> None:
+        """Look at the files that are finished, and hand over those that changed."""
+        while not stopping.is_set():
+            try:
+                changed = await asyncio.to_thread(self._watch.look)
+            except OSError as error:
+                log.warning("finished files cannot be looked at; trying again", error=error.strerror)
+                changed = []
+            for place in changed:
+                await self._waiting.put(place)
+            await first_of(stopping, seconds_max=self._scan_seconds)
+
+    async def _notice_changes(self) -> None:
         """Bring scans forward."""
         while True:
             try:
@@ -103,11 +123,11 @@ class InboxWatcher:
         )
 
     async def _land_files(self, stopping: asyncio.Event) -> None:
-        while (found := await self._waiting.get()) is not None:
+        while (place := await self._waiting.get()) is not None:
             if stopping.is_set():
                 continue
-            if self._delays.passed(found.place):
-                await self._try(found.place)
+            if self._delays.passed(place):
+                await self._try(place)
 
     async def _try(self, place: Place) -> None:
         try:
@@ -134,16 +154,21 @@ class InboxWatcher:
             return
         failpoint("file-watcher.claimed")
         try:
-            await self._landing.land(claimed)
+            landed = await self._landing.land(claimed)
         except Exception:
-            # From now on the scans find it in work/.
-            self._delays.lengthen(claimed.place)
+            if claimed.place != place:
+                # From now on the scans find it in work/.
+                self._delays.lengthen(claimed.place)
             raise
         finally:
             claimed.close()
+        if not landed:
+            self._delays.lengthen(claimed.place)
 
     async def _claim(self, place: Place) -> Claimed | None:
         try:
+            if place.folder in (DONE, FAILED):
+                return await asyncio.to_thread(self._watch.take_back, place)
             return await asyncio.to_thread(self._folders.claim, place)
         except NotAFileError:
             await self._landing.refuse(place, "is no regular file")

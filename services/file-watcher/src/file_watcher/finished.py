@@ -1,0 +1,170 @@
+"""The files that were read to their last byte: one line each, in a file for each source in the hidden work/.finished/.
+
+Blocking. Any number of watchers may write; a crash tears the last line at most, and that is passed over.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from typing import BinaryIO, Final
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from file_watcher.folders import OpenFolders, Place, Stamp
+from file_watcher.locking import same_file
+from file_watcher.notes import Confirmed, Extent
+
+FOLDER: Final = ".finished"
+
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+# About what a line has; a name can make it three times as long.
+_LINE_BYTES: Final = 400
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that was moved to done/ or failed/: where it lies, what it looked like, and what was read of it.
+
+    `at` is seconds since the epoch. `name` is quoted as in a URL, since a name may be any bytes.
+    """
+
+    folder: str
+    name: str
+    inode: int
+    bytes: int
+    modified_ns: int
+    at: float
+    confirmed: Confirmed
+    taken_back: int = 0
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the file looked like."""
+        return Stamp(self.inode, self.bytes, self.modified_ns)
+
+    def place(self, source: str) -> Place:
+        """Return where the file lies, if nobody has moved it."""
+        return Place(self.folder, source, os.fsdecode(unquote_to_bytes(self.name)))
+
+
+def quoted(name: str) -> str:
+    """Return a file's name as text that can be written."""
+    return quote(os.fsencode(name), safe=" ")
+
+
+_decode = msgspec.json.Decoder(Finished).decode
+
+
+class FinishedFiles:
+    """What is remembered of each source; the newest `entries_max`, about."""
+
+    def __init__(self, folders: OpenFolders, *, entries_max: int) -> None:
+        """They are in work/, where a start finds them without a look at all that was ever done."""
+        self._folders = folders
+        self._entries_max = entries_max
+        self._unsynced: set[str] = set()
+
+    def sync(self) -> None:
+        """Have on the disk what was written. Raises OSError."""
+        with self._opened() as folder:
+            while self._unsynced:
+                descriptor = os.open(self._unsynced.pop(), _FLAGS, dir_fd=folder)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def remember(self, source: str, entry: Finished) -> None:
+        """Write an entry; it replaces what is remembered of the same name. `sync` has it on the disk. Raises OSError."""
+        self._unsynced.add(source)
+        with self._opened() as folder:
+            _append(folder, source, entry, entries_max=self._entries_max, mode=self._folders.file_mode)
+
+    def since(self, at: float) -> list[tuple[str, Finished]]:
+        """Return the source and the last entry of each file that was finished after `at`. Raises OSError."""
+        found: list[tuple[str, Finished]] = []
+        with self._opened() as folder:
+            for source in os.listdir(folder):  # noqa: PTH208 - an open folder has no path
+                last = {(entry.folder, entry.name): entry for entry in _entries(folder, source)}
+                found += [(source, entry) for entry in last.values() if entry.at > at]
+        return found
+
+    def with_content(self, source: str, extent: Extent) -> Finished | None:
+        """Return the last file of the source that had exactly this content. Raises OSError."""
+        with self._opened() as folder:
+            found = _find(folder, source, b'"digest":"%b"' % extent.digest.encode())
+        known = found and found.confirmed.extent
+        return found if known and (known.bytes, known.digest) == (extent.bytes, extent.digest) else None
+
+    def with_inode(self, source: str, inode: int) -> Finished | None:
+        """Return what is remembered of a file, wherever somebody has moved it. Raises OSError."""
+        with self._opened() as folder:
+            return _find(folder, source, b'"inode":%d,' % inode)
+
+    def _opened(self) -> AbstractContextManager[int]:
+        return self._folders.opened("work", FOLDER, create=True)
+
+
+def _append(folder: int, source: str, entry: Finished, *, entries_max: int, mode: int) -> None:
+    line = msgspec.json.encode(entry)
+    while True:
+        with os.fdopen(os.open(source, _FLAGS | os.O_CREAT, mode, dir_fd=folder), "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # While we waited, another watcher may have put a shorter one in its place.
+            if not _is_current(folder, source, file):
+                continue
+            # The line feed before it ends a line that a crash has torn.
+            file.write(b"\n%b\n" % line)
+            if os.fstat(file.fileno()).st_size > entries_max * _LINE_BYTES:
+                _shorten(folder, source, file, entries_max // 2, mode)
+            return
+
+
+def _entries(folder: int, source: str) -> Iterator[Finished]:
+    """Yield what is remembered, oldest first."""
+    for line in _read(folder, source).split(b"\n"):
+        if line:
+            with suppress(msgspec.DecodeError):
+                yield _decode(line)
+
+
+def _find(folder: int, source: str, needle: bytes) -> Finished | None:
+    """Return the last entry that holds `needle`. To search is cheaper than to decode, or to keep all in memory."""
+    content = _read(folder, source)
+    at = content.rfind(needle)
+    if at < 0:
+        return None
+    line = content[content.rfind(b"\n", 0, at) + 1 :].split(b"\n", 1)[0]
+    with suppress(msgspec.DecodeError):
+        return _decode(line)
+    return None
+
+
+def _read(folder: int, source: str) -> bytes:
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def _shorten(folder: int, source: str, file: BinaryIO, keep: int, mode: int) -> None:
+    """Keep the newest lines, in a file that takes the place of this one."""
+    file.seek(0)
+    lines = [line for line in file.read().split(b"\n") if line][-keep:]
+    temporary = f".{os.fstat(file.fileno()).st_ino}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, mode, dir_fd=folder), "wb") as shorter:
+        shorter.write(b"\n".join(lines) + b"\n")
+        shorter.flush()
+        os.fsync(shorter.fileno())
+    os.rename(temporary, source, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _is_current(folder: int, source: str, file: BinaryIO) -> bool:
+    try:
+        return same_file(folder, source, file.fileno())
+    except FileNotFoundError:
+        return False

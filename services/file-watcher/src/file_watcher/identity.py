@@ -1,0 +1,122 @@
+"""What names the rows of a claimed file that have no id of their own: the hash of its content, fixed on the disk.
+
+Blocking; for threads.
+
+A file that grows keeps the hash of its first bytes for the rows that lie in them. So it is read in parts: as far as it
+was hashed first, and, once all of that is confirmed, the rest, under the hash of the whole. The rest has another hash
+because many files begin alike: rows of two days would else have one key.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from file_watcher.claim import Folders
+from file_watcher.claimed import Claimed
+from file_watcher.content import ContentFile, ContentHash
+from file_watcher.metrics import count_known
+from file_watcher.notes import ClaimNote, Confirmed, Extent
+from file_watcher.reading import FileKind, ReadLimits
+from shared.failpoints import failpoint
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class StoppingError(Exception):
+    """The service is stopping, so a long hash was given up."""
+
+
+class ToRead(NamedTuple):
+    """What is read of a file now, what was confirmed of it before, and how often it came back."""
+
+    extent: Extent
+    confirmed: Confirmed | None
+    taken_back: int
+
+
+class Identity:
+    """Fixes what is read of a file next, and under which name."""
+
+    def __init__(self, folders: Folders, limits: ReadLimits, *, is_stopping: Callable[[], bool]) -> None:
+        """One for all files."""
+        self._folders = folders
+        self._limits = limits
+        self._is_stopping = is_stopping
+
+    def fix(self, claimed: Claimed, kind: FileKind) -> ToRead:
+        """Return what is read now; the note that says so is on the disk.
+
+        Raises:
+            StoppingError: the service is stopping.
+            OSError: the file cannot be read, or the note not be written.
+        """
+        note = claimed.note
+        if note is None:
+            return self._write(claimed, ToRead(self._measure(claimed, kind, packed=True), None, 0))
+        if note.reading and self._holds(claimed, kind, note.reading):
+            return ToRead(note.reading, note.confirmed, note.taken_back)
+        is_new = note.reading is None and note.confirmed is None
+        confirmed = self._moved_back(claimed) if is_new else note.confirmed
+        if confirmed and not self._holds(claimed, kind, confirmed.extent):
+            confirmed = None
+        extent = self._measure(claimed, kind)
+        if is_new and not confirmed:
+            self._warn_of_known(claimed, extent)
+        elif not is_new and (note.reading or not confirmed):
+            log.warning(
+                "a file was changed other than by appending; rows without an id are stored as they are now, too",
+                source=claimed.source,
+                file=claimed.name,
+            )
+        return self._write(claimed, ToRead(extent, confirmed, note.taken_back))
+
+    def _write(self, claimed: Claimed, to_read: ToRead) -> ToRead:
+        note = ClaimNote(reading=to_read.extent, confirmed=to_read.confirmed, taken_back=to_read.taken_back)
+        self._folders.write_note(claimed, note)
+        failpoint("file-watcher.identified")
+        return to_read
+
+    def _measure(self, claimed: Claimed, kind: FileKind, *, packed: bool = False) -> Extent:
+        """Return the extent of the whole content; one that cannot be unpacked to its end ends where it can."""
+        file_bytes = claimed.stamp().bytes
+        content = self._hash(claimed, "" if packed else kind.packing)
+        return Extent(
+            bytes=content.bytes, digest=content.text(), file_bytes=file_bytes, fault=content.fault, packed=packed
+        )
+
+    def _holds(self, claimed: Claimed, kind: FileKind, extent: Extent) -> bool:
+        """Return True where the content begins as it did."""
+        content = self._hash(claimed, "" if extent.packed else kind.packing, bytes_max=extent.bytes)
+        return (content.bytes, content.text()) == (extent.bytes, extent.digest)
+
+    def _hash(self, claimed: Claimed, packing: str, *, bytes_max: int | None = None) -> ContentHash:
+        content = ContentHash(ContentFile(claimed.file, packing, self._limits), bytes_max=bytes_max)
+        while content.take_part():
+            if self._is_stopping():
+                raise StoppingError
+        return content
+
+    def _moved_back(self, claimed: Claimed) -> Confirmed | None:
+        """Return what was confirmed of a finished file that grew too late, and was moved into the inbox again.
+
+        By size and time, too: the inode of a file that was deleted is soon that of another.
+        """
+        stamp = claimed.stamp()
+        entry = self._folders.finished.with_inode(claimed.source, stamp.inode)
+        if entry is None or entry.stamp != stamp or stamp.bytes <= entry.confirmed.extent.file_bytes:
+            return None
+        return entry.confirmed
+
+    def _warn_of_known(self, claimed: Claimed, extent: Extent) -> None:
+        known = self._folders.finished.with_content(claimed.source, extent)
+        if known:
+            count_known()
+            log.warning(
+                "the same content was taken before; its rows are stored once",
+                source=claimed.source,
+                file=claimed.name,
+                before=known.place(claimed.source).file,
+                at=datetime.fromtimestamp(known.at, UTC).isoformat(timespec="seconds"),
+            )

@@ -1,0 +1,127 @@
+"""Opening and locking files that others wrote: regular files only, no link is followed. Blocking."""
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO, Final
+
+# Without O_NONBLOCK, opening a pipe that somebody put into the inbox would wait for its writer.
+_FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+Flock = Callable[[int, int], None]
+"""What `fcntl.flock` does."""
+
+
+class NotAFileError(Exception):
+    """What lies in the inbox is a link, a pipe, a device or a folder."""
+
+
+class LockedFile:
+    """An open file that nobody else has locked."""
+
+    def __init__(self, file: BinaryIO, lock: int | None) -> None:
+        """`lock` is the descriptor that holds the lock, where that is not the file's own."""
+        self.file = file
+        self._lock = lock
+
+    def close(self) -> None:
+        """Close the file, and with it give up the lock."""
+        self.file.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def open_locked(folder: int, name: str, *, flock: Flock = fcntl.flock) -> LockedFile | None:
+    """Open and lock a regular file, or return None where it is gone or locked.
+
+    Raises:
+        NotAFileError: it is something else.
+        OSError: it cannot be opened, or, on NFS, not written to: a lock there needs a file that is open for writing.
+    """
+    file = _open_regular(folder, name)
+    if file is None:
+        return None
+    locked = LockedFile(file, None)
+    try:
+        try:
+            flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            locked = _locked_for_writing(folder, name, file, flock)
+        # While we waited for the lock, its holder may have moved the file on.
+        if same_file(folder, name, file.fileno()):
+            return locked
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        locked.close()
+        raise
+    locked.close()
+    return None
+
+
+def same_file(folder: int, name: str, descriptor: int) -> bool:
+    """Tell whether `name` is still the file that is open. Raises FileNotFoundError."""
+    there, ours = os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def being_written(folder: int, name: str) -> bool:
+    """Return True where the kernel knows of a writer: a read lease is refused while the file is open for writing.
+
+    It only answers for files of our own user, or to a privileged process; elsewhere the settle time must do. A process
+    that asks must ignore SIGIO: it is sent where a writer comes in the moment of the lease, and would end the process.
+
+    Raises:
+        NotAFileError: it is no regular file.
+        OSError: it cannot be opened.
+    """
+    file = _open_regular(folder, name)
+    if file is None:
+        return False
+    with file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def _locked_for_writing(folder: int, name: str, file: BinaryIO, flock: Flock) -> LockedFile:
+    """Lock through a descriptor that may write, as NFS wants it; nothing is written."""
+    descriptor = os.open(name, os.O_RDWR | _FLAGS, dir_fd=folder)
+    try:
+        flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return LockedFile(file, descriptor)
+
+
+def _open_regular(folder: int, name: str) -> BinaryIO | None:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # ELOOP: a link. ENXIO: a socket, or a device without a driver.
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotAFileError from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFileError
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def close_to_others(descriptor: int, umask: int) -> None:
+    """Take the permissions of other users that `umask` names from a file or folder of ours; others' we cannot."""
+    mode = os.fstat(descriptor).st_mode & 0o7777
+    if mode & umask & 0o007:
+        with suppress(PermissionError):
+            os.fchmod(descriptor, mode & ~(umask & 0o007))

@@ -1,0 +1,143 @@
+"""Scanning: which files wait in inbox/ and work/, and which of them are settled. Blocking."""
+
+import heapq
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fnmatch import translate
+from typing import Final, NamedTuple, Protocol
+
+from file_watcher.folders import OpenFolders, Place
+from file_watcher.renaming import exists
+
+_UNSETTLED_MAX: Final = 100_000
+
+
+class SourceOptions(Protocol):
+    """How the files of one source are taken."""
+
+    @property
+    def settle_seconds(self) -> float | None:
+        """How long a file must be unchanged; None: as for every source."""
+
+    @property
+    def marker(self) -> str:
+        """A file called NAME is taken only when there is one called NAME and this, such as `.done`; empty: at once."""
+
+
+class CommonOptions(NamedTuple):
+    """Options of a source of which nothing else was said."""
+
+    settle_seconds: float | None = None
+    marker: str = ""
+
+
+OptionsOf = Callable[[str], SourceOptions]
+"""Gives the options of a source."""
+
+
+class ScanLimits(NamedTuple):
+    """When a file is settled, what is none, and how many one scan takes up.
+
+    `ignored` are patterns of names of files that are still being written, or nobody's, without regard to case.
+    """
+
+    settle_seconds: float
+    empty_seconds: float
+    found_max: int
+    ignored: tuple[str, ...]
+
+
+class Found(NamedTuple):
+    """A file that waits to be taken."""
+
+    modified_ns: int
+    place: Place
+
+
+class Scan(NamedTuple):
+    """What a look at the folders found: files to take, oldest first, and when the next of the others may be settled."""
+
+    found: list[Found]
+    settled_in_seconds: float | None
+
+
+class Scanner:
+    """Looks at inbox/ and work/, and remembers since when files with a clock ahead of ours have been as they are."""
+
+    def __init__(self, folders: OpenFolders, limits: ScanLimits, options_of: OptionsOf) -> None:
+        """One for the inbox."""
+        self._folders = folders
+        self._limits = limits
+        self._options_of = options_of
+        self._ignored = re.compile("|".join(map(translate, limits.ignored)) or r"(?!)", re.IGNORECASE)
+        self._unsettled: dict[Place, tuple[int, int]] = {}
+
+    def scan(self) -> Scan:
+        """Look. What is in work/ and nobody's any more is taken up again.
+
+        Raises:
+            OSError: a folder cannot be read.
+            FatalError: a folder was removed, or another put in its place.
+        """
+        self._folders.check_in_place()
+        now_ns = time.time_ns()
+        waits: list[int] = []
+        unsettled: dict[Place, tuple[int, int]] = {}
+
+        def settled() -> Iterator[Found]:
+            for found, settle_ns in self._present():
+                wait_ns = self._wait_ns(found, settle_ns, now_ns, unsettled)
+                if wait_ns > 0:
+                    waits.append(wait_ns)
+                else:
+                    yield found
+
+        found = heapq.nsmallest(self._limits.found_max, settled())
+        self._unsettled = unsettled
+        return Scan(found, min(waits) / 1e9 if waits else None)
+
+    def _present(self) -> Iterator[tuple[Found, int]]:
+        """Yield every file, and how long it must be unchanged, in nanoseconds."""
+        for folder in ("work", "inbox"):
+            for source, entry, descriptor in self._folders.list(folder):
+                options = self._options_of(source)
+                if folder == "inbox" and not self._may_be_taken(entry.name, descriptor, options.marker):
+                    continue
+                if entry.name.startswith("."):
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    found = Found(status.st_mtime_ns, Place(folder, source, entry.name))
+                    empty = folder == "inbox" and stat.S_ISREG(status.st_mode) and not status.st_size
+                    yield found, self._settle_ns(options, empty=empty)
+
+    def _may_be_taken(self, name: str, folder: int, marker: str) -> bool:
+        if self._ignored.match(name):
+            return False
+        return not marker or (not name.endswith(marker) and exists(folder, name + marker))
+
+    def _settle_ns(self, options: SourceOptions, *, empty: bool) -> int:
+        own = options.settle_seconds
+        seconds = self._limits.settle_seconds if own is None else own
+        return int(max(seconds, self._limits.empty_seconds if empty else 0.0) * 1e9)
+
+    def _wait_ns(self, found: Found, settle_ns: int, now_ns: int, unsettled: dict[Place, tuple[int, int]]) -> int:
+        """Return how long the file must stay as it is before it may be taken."""
+        age_ns = now_ns - found.modified_ns
+        if age_ns >= settle_ns:
+            return 0
+        if age_ns >= 0:
+            return settle_ns - age_ns
+        # Its clock is ahead of ours, so only watching tells.
+        return self._watched_ns(found, settle_ns, unsettled)
+
+    def _watched_ns(self, found: Found, settle_ns: int, unsettled: dict[Place, tuple[int, int]]) -> int:
+        modified_ns, since_ns = self._unsettled.get(found.place, (0, 0))
+        if modified_ns != found.modified_ns:
+            since_ns = time.monotonic_ns()
+        if len(unsettled) < _UNSETTLED_MAX:
+            unsettled[found.place] = (found.modified_ns, since_ns)
+        return settle_ns - (time.monotonic_ns() - since_ns)

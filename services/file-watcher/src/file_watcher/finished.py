@@ -76,7 +76,7 @@ class FinishedFiles:
                     os.close(descriptor)
 
     def remember(self, source: str, entry: Finished) -> None:
-        """Write an entry; it replaces what is remembered of the same name. `sync` has it on the disk. Raises OSError."""
+        """Write an entry; it replaces what is remembered of its name. `sync` has it on the disk. Raises OSError."""
         self._unsynced.add(source)
         with self._opened() as folder:
             _append(folder, source, entry, entries_max=self._entries_max, mode=self._folders.file_mode)

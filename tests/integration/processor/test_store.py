@@ -16,7 +16,7 @@ from processor.settings import ProcessorSettings
 from processor.store import Store
 from processor.transform import Draft, transform
 from shared.contracts.errors import UnavailableError
-from shared.contracts.event import Envelope, identify, now
+from shared.contracts.event import Channel, Envelope, identify, now
 from shared.contracts.outcome import Disposition, Outcome, RecordStatus
 from support.events import event
 
@@ -294,6 +294,33 @@ async def test_the_ledger_keeps_who_sent_an_event_and_whether_its_key_was_derive
     rows = await owner.fetch("SELECT derived, sender FROM events ORDER BY derived")
     assert [tuple(row) for row in rows] == [(False, "bank"), (True, None)]
     assert await owner.fetchval("SELECT sender FROM conflicts") == "thief"
+
+
+@pytest.mark.parametrize("had_events", [True, False])
+async def test_what_was_stored_before_keys_had_name_spaces_is_found_under_its_former_key(
+    connections: Connections, owner: asyncpg.Connection, *, had_events: bool
+) -> None:
+    """A file that is dropped again after the upgrade. In a ledger that began with name spaces nothing can be there."""
+    await owner.execute("UPDATE upgrades SET had_events = $1", had_events)
+    key = "file:0123456789abcdef0123456789abcdef:1"
+    before = replace(event(b'{"n": 1}', key=key), channel=Channel.FILE)
+    again = replace(before, event_id=identify("test", key, derived=True), derived=True)
+    await write(new_store(connections), before)
+
+    outcomes = await write(new_store(connections), again, event(b'{"n": 2}', key="other"))
+
+    assert dispositions(outcomes) == [DUPLICATE if had_events else STORED, STORED]
+
+
+async def test_a_producers_id_is_no_former_key(connections: Connections, owner: asyncpg.Connection) -> None:
+    await owner.execute("UPDATE upgrades SET had_events = true")
+    given = event(b'{"n": 1}', key="mid:m:0123456789abcdef")
+    derived = replace(
+        given, event_id=identify("test", given.idempotency_key, derived=True), derived=True, channel=Channel.QUEUE
+    )
+    await write(new_store(connections), given)
+
+    assert dispositions(await write(new_store(connections), derived)) == [STORED]
 
 
 async def test_the_view_shows_the_other_events_where_one_body_is_no_jsonb(

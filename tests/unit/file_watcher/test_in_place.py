@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from file_watcher.formats import NO_FORMATS, Formats
 from file_watcher.handover import Handover
-from file_watcher.in_place import InPlaceFile
+from file_watcher.in_place import InPlace, InPlaceFile
+from file_watcher.known_rows import KnownRows
 from file_watcher.settings import Settings
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope
@@ -45,27 +48,35 @@ class Owner:
 
 
 @asynccontextmanager
-async def reading(
+async def reading(  # noqa: PLR0913 - what can be said on the command line
     path: Path,
     settings: Settings | None = None,
     publisher: FakePublisher | None = None,
     formats: Formats = NO_FORMATS,
+    *,
+    name: str = "",
+    rotates: bool = False,
+    accept_header: bool = False,
 ) -> AsyncIterator[Owner]:
-    """Read the file every few milliseconds until the block ends."""
+    """Read the file every few milliseconds until the block ends. What is known of it lasts from block to block."""
     publisher = publisher or FakePublisher()
     stopping = asyncio.Event()
-    file = InPlaceFile(
-        path,
-        "shop",
-        handover=Handover(publisher, batches_in_flight_max=2, stopping=stopping),
-        settings=settings or Settings(),
-        readiness=Readiness("file"),
-        formats=formats,
-    )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(file.run(stopping, interval_seconds=0.02))
-        yield Owner(path, publisher)
-        stopping.set()
+    which = InPlace(path, "shop", name or path.name, rotates=rotates)
+    with KnownRows(path.parent / "kept" / f"{which.digest}.sqlite") as known:
+        if accept_header:
+            known.accept_header()
+        file = InPlaceFile(
+            which,
+            known,
+            handover=Handover(publisher, batches_in_flight_max=2, stopping=stopping),
+            settings=settings or Settings(),
+            readiness=Readiness("file"),
+            formats=formats,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(file.run(stopping, interval_seconds=0.02))
+            yield Owner(path, publisher)
+            stopping.set()
 
 
 def bodies(events: list[Envelope]) -> list[bytes]:
@@ -96,8 +107,7 @@ async def test_a_row_once_more_is_one_more_event(tmp_path: Path) -> None:
         assert len({event.event_id for event in events}) == 3
 
 
-async def test_a_restart_gives_the_same_ids_again(tmp_path: Path) -> None:
-    """What was published before is published again, and the ledger knows it by its ids."""
+async def test_after_a_restart_only_what_is_new_is_published(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     async with reading(path) as owner:
         owner.write(b"v\n1\n1\n2\n")
@@ -105,11 +115,98 @@ async def test_a_restart_gives_the_same_ids_again(tmp_path: Path) -> None:
 
     async with reading(path) as owner:
         owner.write(b"v\n2\n1\n3\n1\n")
-        after = {event.event_id for event in await owner.until_events(4)}
+        after = await owner.until_events(1)
 
     assert len(before) == 3
-    assert len(after - before) == 1
-    assert before < after
+    assert bodies(after) == [b"v\n3"]
+    assert before.isdisjoint(event.event_id for event in after)
+
+
+async def test_where_nothing_is_known_any_more_the_same_ids_are_given_again(tmp_path: Path) -> None:
+    """Then all rows are published again, and the ledger knows them."""
+    path = tmp_path / "a.csv"
+    async with reading(path) as owner:
+        owner.write(b"v\n1\n1\n2\n")
+        before = {event.event_id for event in await owner.until_events(3)}
+    for kept in (tmp_path / "kept").iterdir():
+        kept.unlink()
+
+    async with reading(path) as owner:
+        after = {event.event_id for event in await owner.until_events(3)}
+
+    assert before == after
+
+
+async def test_a_file_that_grows_is_read_on(tmp_path: Path) -> None:
+    """Half a row is none yet, a quote that is open may be closed, and equal rows are other rows."""
+    path = tmp_path / "a.csv"
+    content, stored = b"v\n", []
+    async with reading(path) as owner:
+        for more in (b"1\n", b"1\n2", b"5\n", b'"3\n', b'4"\n1\n', b"6\n1\n"):
+            content += more
+            owner.write(content)
+            await asyncio.sleep(0.2)
+        stored = bodies(await owner.until_events(7))
+
+    assert sorted(stored) == sorted([b"v\n1", b"v\n1", b"v\n25", b'v\n"3\n4"', b"v\n1", b"v\n6", b"v\n1"])
+    assert len({event.event_id for event in owner.publisher.events}) == 7
+
+
+async def test_equal_rows_of_two_files_are_two_events(tmp_path: Path) -> None:
+    keys = []
+    for name in ("a.ndjson", "b.ndjson"):
+        async with reading(tmp_path / name) as owner:
+            owner.write(b'{"v": 1}\n')
+            keys += [event.event_id for event in await owner.until_events(1)]
+    async with reading(tmp_path / "b.ndjson", name="a.ndjson") as owner:
+        same = bodies(await owner.until_events(0))
+
+    assert len(set(keys)) == 2
+    assert same == [], "a name of its own says which file it is"
+
+
+async def test_a_file_that_begins_anew_has_new_rows_only_where_its_owner_says_so(tmp_path: Path) -> None:
+    for rotates, expected in ((False, 2), (True, 4)):
+        path = tmp_path / f"{rotates}.ndjson"
+        async with reading(path, rotates=rotates) as owner:
+            owner.write(b'{"v": 1}\n{"v": 2}\n')
+            await owner.until_events(2)
+            path.unlink()
+            owner.write(b'{"v": 1}\n')
+            await asyncio.sleep(0.2)
+            owner.write(b'{"v": 1}\n{"v": 2}\n')
+            events = await owner.until_events(expected)
+
+        assert len(events) == len({event.event_id for event in events}) == expected
+
+
+async def test_a_log_with_a_line_that_is_no_event_does_not_begin_anew_by_growing(tmp_path: Path) -> None:
+    lines = [b'{"v": %d}\n' % number for number in range(1_200)]
+    lines[1] = b"no event\n"
+    async with reading(tmp_path / "a.ndjson", rotates=True) as owner:
+        owner.write(b"".join(lines))
+        await owner.until_events(1_199)
+        owner.write(b"".join(lines) + b'{"v": -1}\n')
+
+        assert bodies((await owner.until_events(1_200))[1_199:]) == [b'{"v": -1}']
+
+
+async def test_a_header_that_changed_stops_the_file_until_its_operator_accepts_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with capture_logs() as logs:
+        async with reading(path) as owner:
+            owner.write(b"id,amount_eur\n1,5\n")
+            await owner.until_events(1)
+            owner.write(b"id,amount_cent\n1,5\n2,7\n")
+            await asyncio.sleep(0.2)
+            stopped = len(owner.publisher.events)
+        async with reading(path, accept_header=True) as owner:
+            accepted = bodies(await owner.until_events(1))
+
+    (error,) = [line for line in logs if line["log_level"] == "error"]
+    assert "gone 'amount_eur', new 'amount_cent'" in error["reason"]
+    assert stopped == 1
+    assert accepted == [b"id,amount_cent\n2,7"]
 
 
 async def test_an_edited_row_with_an_id_of_its_own_is_published_again(tmp_path: Path) -> None:
@@ -204,18 +301,6 @@ async def test_a_missing_or_unreadable_file_is_waited_for(tmp_path: Path) -> Non
         owner.write(b'[{"v": 1}]')
 
         assert bodies(await owner.until_events(1)) == [b'{"v": 1}']
-
-
-async def test_forgotten_rows_are_published_again_and_nothing_else(tmp_path: Path) -> None:
-    """The memory is bounded; the ledger knows the rest."""
-    async with reading(tmp_path / "a.ndjson", Settings(files_seen_rows_max=2, files_batch_events_max=1)) as owner:
-        owner.write(b'{"v": 1}\n{"v": 2}\n{"v": 3}\n')
-        await owner.until_events(3)
-        owner.write(b'{"v": 1}\n{"v": 2}\n{"v": 3}\n\n')
-
-        events = await owner.until_events(4)
-
-        assert len({event.event_id for event in events}) == 3
 
 
 async def test_rows_beyond_the_limit_are_not_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from file_watcher.bootstrap import serve_in_place, serve_inbox
+from file_watcher.in_place import InPlace
 from file_watcher.settings import Settings
 from shared.contracts.event import source_problem
 from shared.runtime.lifecycle import run
@@ -24,7 +25,8 @@ def main() -> int:
 def _edge(flags: argparse.Namespace, settings: Settings) -> Callable[[asyncio.Event], Awaitable[None]]:
     if flags.path is None:
         return partial(serve_inbox, settings)
-    return partial(serve_in_place, settings, flags.path, flags.source, flags.interval)
+    file = InPlace(flags.path, flags.source, flags.name or flags.path.name, rotates=flags.rotates)
+    return partial(serve_in_place, settings, file, flags.interval, accept_header=flags.accept_header)
 
 
 def _read_flags() -> argparse.Namespace:
@@ -36,6 +38,13 @@ def _read_flags() -> argparse.Namespace:
     in_place.add_argument("--path", type=Path, help="the file: .json, .ndjson, .jsonl or .csv, also with .gz or .zst")
     in_place.add_argument("--source", type=_source, help="who produces its events")
     in_place.add_argument("--interval", type=_seconds, default=10.0, help="seconds between two looks at it (10)")
+    in_place.add_argument("--name", help="what the file is called in the keys of its rows (its own name)")
+    in_place.add_argument(
+        "--rotates", action="store_true", help="it only grows, or begins anew: then equal rows are other rows"
+    )
+    in_place.add_argument(
+        "--accept-header", action="store_true", help="go on with another CSV header than that of the rows of before"
+    )
     flags = parser.parse_args()
     if (flags.path is None) != (flags.source is None):
         parser.error("--path and --source belong together")

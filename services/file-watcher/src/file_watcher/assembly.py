@@ -25,7 +25,7 @@ class BatchLimits(Protocol):
 
 
 class Batch(NamedTuple):
-    """A part of a file: its events as one message (empty: none), what was rejected, and the rows' tokens (in place).
+    """A part of a file: its events as one message (empty: none), and what was rejected.
 
     `arrivals` says how many of the events came in at which moment; one of an hour stands for all of that hour.
     `last` is what stood last in it. `skipped` counts rows that held nothing.
@@ -36,17 +36,16 @@ class Batch(NamedTuple):
     received_at: datetime
     arrivals: tuple[tuple[datetime, int], ...]
     rejects: tuple[Reject, ...]
-    tokens: tuple[bytes, ...]
     unreadable: bool
     last: Piece | None
     skipped: int = 0
 
 
 class FreshRows(Protocol):
-    """Tells rows that are new from rows that were confirmed before."""
+    """Tells rows that are new from rows that were published before."""
 
-    def token(self, row: Row) -> bytes | None:
-        """Return what to remember the row by once it is confirmed, or None where it is nothing new.
+    def is_new(self, row: Row) -> bool:
+        """Return True where the row is to be published; asked once for each row, in order.
 
         Raises:
             RefusedError: it is nothing new, and was rejected.
@@ -85,7 +84,6 @@ class _Part:
         # Files are read side by side: their rows are told apart by when each came in.
         self._received_at: datetime = reserve_moments(limits.files_batch_events_max)
         self._events: list[Envelope] = []
-        self._tokens: list[bytes] = []
         self._bytes = 0
 
     @property
@@ -103,18 +101,17 @@ class _Part:
             self._take_no_row(row)
             return
         try:
-            token = fresh.token(row) if fresh else b""
-            event = None if token is None else map_row(row, stamp(self._received_at, len(self._events)))
+            is_new = fresh is None or fresh.is_new(row)
+            event = map_row(row, stamp(self._received_at, len(self._events))) if is_new else None
         except RefusedError as error:
             self.last = row
             self.rejects.append(Reject(row.number, _reason(error)))
             return
         # Not before: of a row from which on nothing can be read nothing was taken.
         self.last = row
-        if event is None or token is None:
+        if event is None:
             return
         self._events.append(event)
-        self._tokens.append(token)
         self._bytes += envelope_bytes(event)
 
     def _take_no_row(self, piece: Piece) -> None:
@@ -131,7 +128,6 @@ class _Part:
             self._received_at,
             _arrivals(self._events),
             tuple(self.rejects),
-            tuple(self._tokens),
             self.unreadable,
             self.last,
             self.skipped,

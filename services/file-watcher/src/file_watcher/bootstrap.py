@@ -1,15 +1,18 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
+import hashlib
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from file_watcher.claim import Folders
 from file_watcher.formats import open_formats
 from file_watcher.handover import Handover
 from file_watcher.in_place import READY as FILE
-from file_watcher.in_place import InPlaceFile
+from file_watcher.in_place import InPlace, InPlaceFile
+from file_watcher.known_rows import KnownRows
 from file_watcher.landing import Landing
 from file_watcher.scanning import CommonOptions, OptionsOf, ScanLimits
 from file_watcher.settings import Settings
@@ -22,6 +25,8 @@ from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
+
+_SOURCE_DIGITS: Final = 16
 
 
 async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
@@ -56,21 +61,32 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 async def serve_in_place(
-    settings: Settings, path: Path, source: str, interval_seconds: float, stopping: asyncio.Event
+    settings: Settings, file: InPlace, interval_seconds: float, stopping: asyncio.Event, *, accept_header: bool
 ) -> None:
     """Take in what is new in one file until `stopping`.
 
     Raises:
-        FatalError: the file of formats cannot be used, or RabbitMQ does not let us in.
+        FatalError: the file of formats or what was kept of the file cannot be used, or RabbitMQ does not let us in.
     """
     readiness = Readiness(RABBITMQ, FILE)
     formats = open_formats(settings.files_formats_file)
+    with KnownRows(_kept_of(settings, file)) as known:
+        if accept_header:
+            known.accept_header()
 
-    async def edge(handover: Handover) -> None:
-        file = InPlaceFile(path, source, handover=handover, settings=settings, readiness=readiness, formats=formats)
-        await file.run(stopping, interval_seconds=interval_seconds)
+        async def edge(handover: Handover) -> None:
+            reader = InPlaceFile(
+                file, known, handover=handover, settings=settings, readiness=readiness, formats=formats
+            )
+            await reader.run(stopping, interval_seconds=interval_seconds)
 
-    await _serve(settings, readiness, edge, stopping)
+        await _serve(settings, readiness, edge, stopping)
+
+
+def _kept_of(settings: Settings, file: InPlace) -> Path:
+    """Return where it is kept what is known of the file."""
+    source = hashlib.sha256(file.source.encode()).hexdigest()[:_SOURCE_DIGITS]
+    return settings.files_root / "work" / ".in-place" / f"{source}-{file.digest}.sqlite"
 
 
 def ignore_broken_leases() -> None:

@@ -14,8 +14,9 @@ from shared.contracts.errors import FatalError
 
 DIGEST_BYTES: Final = 16
 """Of a row's SHA-256: how many are kept."""
+TAIL_MAX: Final = 1_000
+"""So many rows behind an extent are counted once more; where they are more, all rows are."""
 
-_TAIL_MAX: Final = 1_000
 _CACHE_KIB: Final = 16 * 1024
 _PRAGMAS: Final = (
     # One process reads a file: a second one under the same name would count the same rows.
@@ -33,7 +34,7 @@ _TABLES: Final = (
     """
     CREATE TABLE IF NOT EXISTS file (
         only INTEGER PRIMARY KEY CHECK (only = 1), reading INTEGER NOT NULL, inode INTEGER NOT NULL,
-        bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, rows INTEGER NOT NULL, tail BLOB NOT NULL, header BLOB,
+        bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, rows INTEGER, tail BLOB NOT NULL, header BLOB,
         generation TEXT NOT NULL
     )
     """,
@@ -46,12 +47,19 @@ _COUNT: Final = (
 
 
 class Extent(NamedTuple):
-    """A file as it was read: its first `length` bytes, their hash, and how many of their rows no more bytes change."""
+    """A file as it was read: its first `length` bytes, their hash, and how many of their rows no more bytes change.
+
+    `rows` is None where the rows behind them are too many to count them once more.
+    """
 
     inode: int
     length: int
     sha256: bytes
-    rows: int
+    rows: int | None
+
+
+NOTHING: Final = Extent(0, 0, b"", 0)
+"""Of a file that was not read yet."""
 
 
 class KnownRows:
@@ -114,10 +122,9 @@ class KnownRows:
 
     def keep(self, reading: "Reading", extent: Extent, *, header: bytes | None) -> None:
         """Keep what a reading has counted: all of its rows are published."""
-        tail = b"".join(reading.tail) if len(reading.tail) <= _TAIL_MAX else None
-        if tail is None:
-            # Too many to read them once more: the next reading counts all rows.
-            extent, tail = extent._replace(length=0, sha256=b"", rows=0), b""
+        tail = b"".join(reading.tail)
+        if len(reading.tail) > TAIL_MAX:
+            extent, tail = extent._replace(rows=None), b""
         self._database.execute(
             "UPDATE file SET reading = ?, inode = ?, bytes = ?, sha256 = ?, rows = ?, tail = ?, header = ?",
             (reading.number, *extent, tail, header),

@@ -30,16 +30,16 @@ class NewRows:
         self._map_row = map_row
         self._by_line = numbered_by_line
 
-    def token(self, row: Row) -> bytes | None:
-        """Return None for a row that was there. One that was cut off then, and is whole now, was not."""
+    def is_new(self, row: Row) -> bool:
+        """Return False for a row that was there. One that was cut off then, and is whole now, was not."""
         last = last_number(row, numbered_by_line=self._by_line)
         if last > self._confirmed.rows or (
             last == self._confirmed.rows and row_digest(row.body) != self._confirmed.tail
         ):
-            return b""
+            return True
         # What was rejected is told again, in the new rejects file.
         self._map_row(row, now())
-        return None
+        return False
 
 
 def last_number(row: Piece, *, numbered_by_line: bool) -> int:

@@ -47,5 +47,4 @@ class Settings(ServiceSettings, AmqpSettings):
     files_batch_events_max: PositiveInt = Field(500, description="events in one message")
     files_batch_bytes_max: PositiveInt = Field(512 * 1024, description="bytes of events in one message, about")
     files_batches_in_flight_max: PositiveInt = Field(8, description="messages of all files that are in memory at once")
-    files_seen_rows_max: PositiveInt = Field(1_000_000, description="in place: confirmed rows that are remembered")
     files_in_place_rows_max: PositiveInt = Field(2_000_000, description="in place: rows of the file that are read")

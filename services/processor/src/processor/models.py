@@ -129,6 +129,15 @@ receipts = Table(
     comment="How the doors answered, in portions; etlpay audit compares it with what is stored.",
 )
 
+upgrades = Table(
+    "upgrades",
+    metadata,
+    Column("revision", Text, primary_key=True, comment="the migration"),
+    Column("had_events", Boolean, nullable=False, comment="it held events already"),
+    Column("upgraded_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    comment="What the ledger was when a migration came to it.",
+)
+
 # Every index names the query it serves.
 Index(
     "processed_records_of_event",  # GET /api/events/{event_id}: the record of a raw event

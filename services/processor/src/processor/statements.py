@@ -92,6 +92,12 @@ ADD_RECEIPT: Final = """
     ON CONFLICT (instance, number, source, channel, hour) DO NOTHING
 """
 
+HAD_EVENTS: Final = "SELECT had_events FROM upgrades WHERE revision = $1"
+# A key that was derived then came over the channel that derives it now; none that a producer gave elsewhere counts.
+FIND_FORMER: Final = """
+    SELECT event_id, channel FROM raw_events WHERE event_id = ANY($1::uuid[]) AND derived IS NULL
+"""
+
 FIND_REVISION: Final = "SELECT version_num FROM alembic_version"
 
 # The grants are asked for as well: a processor that lost one would take deliveries, end at the first that it writes,

@@ -9,6 +9,7 @@ import asyncpg
 
 from processor.database import Connections, check_revision
 from processor.duplicates import Duplicates
+from processor.former_keys import FormerKeys
 from processor.ids import LedgerIds
 from processor.rows import (
     Entry,
@@ -61,6 +62,7 @@ class Store:
         """`connections` are those of etlpay_processor; the bounds are those of the settings."""
         self._connections = connections
         self._copy_events_min = copy_events_min
+        self._former = FormerKeys(connections)
         self._ids = LedgerIds(connections)
         self._sources = SourceIds(connections, names_max=source_names_max)
         self._duplicates = Duplicates(compared_bytes_max=compared_bytes_max, answered_bytes_max=answered_bytes_max)
@@ -82,6 +84,7 @@ class Store:
         """
         stored: dict[UUID, Outcome] = {}
         with self._connections.gate:
+            entries = await self._former.apply(entries)
             for _ in range(_REPAIRS_MAX):
                 try:
                     return await self._write(entries, stored, processed_at)

@@ -18,6 +18,20 @@ ALTER TABLE conflicts ADD COLUMN sender text;
 COMMENT ON COLUMN conflicts.sender IS 'who sent it, as in raw_events';
 """
 
+# What was stored under keys that had no name space of their own yet is asked for only where there can be any.
+_UPGRADES = """
+CREATE TABLE upgrades (
+    revision text PRIMARY KEY,
+    had_events boolean NOT NULL,
+    upgraded_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE upgrades IS 'What the ledger was when a migration came to it.';
+COMMENT ON COLUMN upgrades.revision IS 'the migration';
+COMMENT ON COLUMN upgrades.had_events IS 'it held events already';
+INSERT INTO upgrades (revision, had_events) SELECT '0003', EXISTS (SELECT FROM raw_events);
+GRANT SELECT ON upgrades TO etlpay_processor, etlpay_reader;
+"""
+
 # One event whose body is no jsonb, such as one with a number that PostgreSQL cannot hold, must not hide the others.
 _VIEW = """
 CREATE OR REPLACE VIEW events AS
@@ -39,7 +53,7 @@ COMMENT ON VIEW events IS
 
 
 def upgrade() -> None:
-    for statements in (_COLUMNS, _VIEW):
+    for statements in (_COLUMNS, _UPGRADES, _VIEW):
         for statement in statements.split(";\n"):
             if statement.strip():
                 op.execute(statement)

@@ -66,6 +66,7 @@ DOCUMENTS: Final = (
     _value("2^53+1", b"9007199254740993", Fate.STORED),
     _value("2^64", b"18446744073709551616", Fate.STORED),
     _value("5000 digits", b"9" * 5_000, Fate.KEPT),
+    _value("a zero with an exponent that numeric cannot hold", b"0e2147483648", Fate.KEPT),
     _value("5000 decimals", b"0." + b"1" * 5_000, Fate.STORED),
     _value("17000 decimals", b"0." + b"1" * 17_000, Fate.KEPT),
     _document("duplicate keys", b'{"a": 1, "mark": "%b", "a": 2}' % _MARK, Fate.STORED),

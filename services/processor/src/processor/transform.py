@@ -16,7 +16,7 @@ from shared.contracts.csv_row import CSV_ROW, Dialect, dialect_of
 from shared.contracts.event import Envelope
 from shared.contracts.failure import failure_reason
 from shared.contracts.outcome import Problem, RecordStatus
-from shared.contracts.payload import malformed_problem, same_value
+from shared.contracts.payload import malformed_problem, names_member_twice, same_value
 
 _JSON: Final = "application/json"
 _CSV: Final = "text/csv"
@@ -51,9 +51,6 @@ _TIMES_LONGER_MAX: Final = 16
 
 # What reading a body may end with.
 _READ_ERRORS: Final = (UnicodeDecodeError, RecursionError, ArithmeticError, msgspec.DecodeError)
-
-# A string. Outside of these each colon is that of a member.
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 def _check_number(text: str) -> None:
@@ -173,22 +170,7 @@ def _exact_payload(content_type: str, body: bytes) -> Any:  # noqa: ANN401 - any
 
 
 def _names_twice(payload: Any, content_type: str, body: bytes) -> bool:  # noqa: ANN401 - any JSON value
-    """Tell whether an object in a body names a member twice, so that some of what was written is not in the payload."""
-    return not content_type.startswith(_CSV) and _members(payload) < _STRING.sub(b"", body).count(b":")
-
-
-def _members(payload: Any) -> int:  # noqa: ANN401 - any JSON value
-    """Return how many members the objects in it have."""
-    count = 0
-    waiting = [payload]
-    while waiting:
-        match waiting.pop():
-            case dict() as members:
-                count += len(members)
-                waiting += members.values()
-            case list() as elements:
-                waiting += elements
-    return count
+    return not content_type.startswith(_CSV) and names_member_twice(body, payload)
 
 
 def _reason(body: bytes, error: Exception) -> str:

@@ -14,6 +14,8 @@ _TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
 _TRUNCATED: Final = "truncated"
 
 _scan = msgspec.json.Decoder(msgspec.Raw).decode
+# A string. Outside of these each colon is that of a member.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 def object_problem(body: bytes) -> str | None:
@@ -92,3 +94,20 @@ def same_value(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON values
             case _ if one != other:
                 return False
     return True
+
+
+def names_member_twice(body: bytes, payload: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Return True where an object in a JSON `body`, which reads as `payload`, names a member twice.
+
+    One of the two is not in the payload then, and which one depends on who reads it.
+    """
+    members = 0
+    waiting = [payload]
+    while waiting:
+        match waiting.pop():
+            case dict() as found:
+                members += len(found)
+                waiting += found.values()
+            case list() as elements:
+                waiting += elements
+    return members < _STRING.sub(b"", body).count(b":")

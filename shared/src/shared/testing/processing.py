@@ -8,7 +8,7 @@ import msgspec
 from shared.contracts.errors import RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
-from shared.contracts.payload import object_problem, same_value
+from shared.contracts.payload import names_member_twice, object_problem, same_value
 
 _read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -59,11 +59,9 @@ class FakeProcessing:
         first, outcome = self._stored[event.event_id]
         if not _same_payload(first.body, event.body):
             self.conflicts.append(event)
-            disposition = Disposition.CONFLICT
-        else:
-            disposition = Disposition.DUPLICATE
+            return msgspec.structs.replace(outcome, disposition=Disposition.CONFLICT)
         first_bytes = None if first.body == event.body or outcome.errors else first.body
-        return msgspec.structs.replace(outcome, disposition=disposition, result=first_bytes)
+        return msgspec.structs.replace(outcome, disposition=Disposition.DUPLICATE, result=first_bytes)
 
 
 def _check_body(event: Envelope) -> list[Problem]:
@@ -75,6 +73,7 @@ def _same_payload(one: bytes, other: bytes) -> bool:
     if one == other:
         return True
     try:
-        return same_value(_read_exactly(one), _read_exactly(other))
+        values = _read_exactly(one), _read_exactly(other)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError):
         return False
+    return same_value(*values) and not any(map(names_member_twice, (one, other), values))

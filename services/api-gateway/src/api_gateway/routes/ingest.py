@@ -7,7 +7,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, admitted
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, admitted
 from api_gateway.headers import Preferences, body_format, idempotency_key, preferences
 from api_gateway.mapping import read_event
 from api_gateway.problems import (
@@ -22,6 +22,7 @@ from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Queued, ingested
 from shared.access import Caller, RateExceededError
 from shared.cache import Cache
+from shared.capacity import Capacity
 from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
@@ -43,26 +44,24 @@ class IngestOne:
             settings.body_bytes_max, settings.http_body_seconds_max, settings.http_body_seconds_max
         )
         self._patience = Patience()
-        self._room = Room(settings.bodies_bytes_max)
+        self._bodies = Capacity(settings.bodies_bytes_max, share=settings.caller_share_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        headers, caller = admitted(scope)
+        """Serve one request. What the event takes of memory is taken until the answer, which may repeat it, is read."""
+        headers, caller, counted_as = admitted(scope)
         exchange = Exchange(headers, receive, send, limits=self._limits, patience=self._patience)
         event: Envelope | None = None
+        taken = 0
         try:
             _spend(caller)
             body_format(headers, lines=False)
             key = idempotency_key(headers)
             preferred = preferences(headers)
-            document, taken = await exchange.body(self._room)
+            document, taken = await exchange.body(self._bodies, counted_as)
             failpoint("api-gateway.body_read")
-            try:
-                event = read_event(document, received_at=now(), header_key=key)
-                caller.check_source(event.source)
-                outcome = await self._submit(event, preferred)
-            finally:
-                self._room.give(taken)
+            event = read_event(document, received_at=now(), header_key=key)
+            caller.check_source(event.source)
+            outcome = await self._submit(event, preferred)
             metrics.count_outcome(event, outcome)
             failpoint("api-gateway.before_response")
             await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
@@ -76,6 +75,9 @@ class IngestOne:
         except Exception:
             await exchange.fail()
             raise
+        finally:
+            if taken:
+                self._bodies.release(counted_as, taken)
 
     async def _submit(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
         """Submit and wait as long as the client would like to.

@@ -1,12 +1,11 @@
 """The questions: sources, records, and where an event is now."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api_gateway.openapi import reply
 from api_gateway.paging import Position, read_record_cursor, read_source_cursor
@@ -15,18 +14,12 @@ from api_gateway.statements import RecordFilter
 from api_gateway.views import EventState, RecordPage, SourcePage
 from shared.cache import Cache
 from shared.contracts.event import Channel, source_problem
+from shared.contracts.moment import read_moment_of_query
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record
 
 _SOURCES_MAX: Final = 1_000
 _ID_MAX: Final = 2**63 - 1
-
-
-def _utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("must be a moment of the years 1 to 9999") from error
 
 
 def _known_source(name: str) -> str:
@@ -35,7 +28,7 @@ def _known_source(name: str) -> str:
     return name
 
 
-_Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+_Moment = Annotated[AwareDatetime, BeforeValidator(read_moment_of_query)]
 
 
 class RecordQuery(BaseModel):

@@ -15,7 +15,7 @@ _IPV6_NETWORK_BITS: Final = 64
 class Capacity:
     """So much of something (requests, bytes, streams) for all callers; one that holds nothing yet is served first.
 
-    A caller may hold at most a fixed multiple of what is still free (the dynamic threshold of shared switch buffers,
+    A caller may hold at most a fixed multiple of what is left free (the dynamic threshold of shared switch buffers,
     Choudhury and Hahne 1998). So one caller alone can hold `share` of the whole, several greedy ones hold equal parts,
     and something stays free for the next one. It costs two counts, however many callers there are: who holds nothing
     is not remembered.
@@ -27,7 +27,7 @@ class Capacity:
     """
 
     def __init__(self, size: int, *, share: float) -> None:
-        """`share` is more than 0; with 1 a caller may hold everything, as with a `size` too small to be shared."""
+        """`share` is more than 0; with 1 a caller may hold everything."""
         self._free = size
         self._per_free = share / (1 - share) if share < 1 else float("inf")
         self._held: dict[str, int] = {}
@@ -50,9 +50,10 @@ class Capacity:
         """
         free = self._free
         held = self._held.get(caller, 0)
-        if (amount > free or (held and held + amount > self._per_free * free)) and self._held:
+        left = free - amount
+        if (left < 0 or (held and held + amount > self._per_free * left)) and self._held:
             raise OverloadedError("too much is in hand")
-        self._free = free - amount
+        self._free = left
         self._held[caller] = held + amount
 
     def overdraw(self, caller: str, amount: int) -> None:
@@ -109,6 +110,42 @@ class Capacity:
                 continue
             self._waiting.remove(waiter)
             waiter.served.set_result(None)
+
+
+class Holding:
+    """What one user holds of a capacity, and gives back at the latest in the end, with `release`."""
+
+    __slots__ = ("_amount", "_caller", "_capacity")
+
+    def __init__(self, capacity: Capacity, caller: str) -> None:
+        """Nothing is held yet."""
+        self._capacity = capacity
+        self._caller = caller
+        self._amount = 0
+
+    def acquire(self, amount: int) -> None:
+        """Take more. Raises OverloadedError."""
+        self._capacity.acquire(self._caller, amount)
+        self._amount += amount
+
+    async def wait(self, amount: int, *, seconds_max: float | None = None) -> None:
+        """Take more as soon as there is enough. Raises OverloadedError after `seconds_max`."""
+        await self._capacity.wait(self._caller, amount, seconds_max=seconds_max)
+        self._amount += amount
+
+    def correct(self, more: int) -> None:
+        """Take more, or give some back where it is less than 0: it turned out that this is in hand."""
+        if more > 0:
+            self._capacity.overdraw(self._caller, more)
+        elif more < 0:
+            self._capacity.release(self._caller, -more)
+        self._amount += more
+
+    def release(self) -> None:
+        """Give everything back."""
+        if self._amount:
+            self._capacity.release(self._caller, self._amount)
+            self._amount = 0
 
 
 class _Waiter(msgspec.Struct, eq=False):

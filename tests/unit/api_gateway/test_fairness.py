@@ -132,7 +132,7 @@ class SlowLedger:
         self.may = asyncio.Event()
         self.asked = 0
 
-    async def records(self, _: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:  # noqa: ARG002 - as the ledger has it
+    async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:  # noqa: ARG002 - as the ledger has it
         self.asked += 1
         await self.may.wait()
         return RecordPage([], None)
@@ -200,7 +200,14 @@ async def test_documents_that_nobody_reads_leave_room_for_others_and_for_health(
         await reads.wait()
 
     path = "/docs/assets/swagger-ui-bundle.js"
-    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": []}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+    }
     async with gateway(http_pages_max=4) as g, client_at(g, OTHER) as other, asyncio.TaskGroup() as group:
         for _ in range(10):
             group.create_task(g.app(scope | {"client": GREEDY}, receive, send))

@@ -128,7 +128,7 @@ async def test_stream_that_sends_nothing_more_is_answered_and_ends() -> None:
     """Its place is for others; what it has sent is stored and told first."""
     context = FakeContext([batch("a")])
 
-    async with Door(stream_seconds_max=0.05).open() as door:
+    async with Door(stream_pause_seconds_max=0.05).open() as door:
         with pytest.raises(AbortedError) as aborted:
             await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
 

@@ -24,7 +24,7 @@ def test_one_caller_alone_may_have_its_share(share: float, taken: int) -> None:
     assert fill(Capacity(4, share=share), "a") == taken
 
 
-@pytest.mark.parametrize("size", [4, 12, 500, 8 * 1024 * 1024])
+@pytest.mark.parametrize("size", [2, 4, 12, 500, 8 * 1024 * 1024])
 def test_a_greedy_caller_leaves_something_for_the_next(size: int) -> None:
     capacity = Capacity(size, share=0.75)
 

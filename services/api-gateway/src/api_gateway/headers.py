@@ -97,7 +97,7 @@ def _format_of(content_type: str, content_encoding: str, *, lines: bool) -> str:
     if content_encoding.strip().lower() not in ("", "identity"):
         raise RefusalError(
             MEDIA,
-            "The body must not be compressed: leave the header Content-Encoding out. (A charset is no content encoding.)",
+            "The body must not be compressed: leave the header Content-Encoding out. A charset does not belong there.",
             headers=[("accept-encoding", "identity")],
         )
     if "," in content_type:

@@ -40,7 +40,12 @@ FORBIDDEN: Final = Kind(
     "The API key may not send events of this source",
     "Nothing was stored. Use one of the sources that the key was made for, or ask the operator.",
 )
-NOT_FOUND: Final = Kind("not-found", 404, "There is no such thing", "There is nothing at this path, or no such record or event in the ledger.")
+NOT_FOUND: Final = Kind(
+    "not-found",
+    404,
+    "There is no such thing",
+    "There is nothing at this path, or no such record or event in the ledger.",
+)
 METHOD: Final = Kind(
     "method-not-allowed", 405, "The method is not allowed here", "The header Allow names those that are."
 )

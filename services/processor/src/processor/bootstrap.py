@@ -6,7 +6,6 @@ from typing import Final
 
 import grpc.aio
 import structlog
-from grpc_health.v1 import health, health_pb2_grpc
 
 from processor.cache import CacheFeeder
 from processor.consumer import settle_one_by_one, settle_receipt, settle_together
@@ -26,7 +25,8 @@ from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, 
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
-from shared.runtime.rpc_server import build_server
+from shared.runtime.rpc_health import Health
+from shared.runtime.rpc_server import build_server, health_calls
 from shared.wire import envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ async def _process(
     # CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the lanes wait for one another:
     # without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
     door = ProcessingDoor(called(partial(batcher.submit, at_once=True)))
-    server, health_servicer = _build_server(settings, door)
+    server, health = _build_server(settings, door)
     async with asyncio.TaskGroup() as group:
         feeding = group.create_task(feeder.run())
         writing = group.create_task(batcher.run())
@@ -94,7 +94,7 @@ async def _process(
         log.info("ready", processing_port=settings.processing_port)
         await stopping.wait()
         readiness.draining = True
-        await health_servicer.enter_graceful_shutdown()
+        health.close()
         fast.close()
         slow.close()
         # Callers learn that they have to go elsewhere before their streams end.
@@ -127,15 +127,13 @@ async def _keep_receipts(settings: ProcessorSettings, book: ReceiptBook, stoppin
         consumer.close()
 
 
-def _build_server(
-    settings: ProcessorSettings, door: ProcessingDoor
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+def _build_server(settings: ProcessorSettings, door: ProcessingDoor) -> tuple[grpc.aio.Server, Health]:
     server = build_server(settings)
     add_ProcessingServicer_to_server(door, server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health = Health([], health_calls(settings, share=1))
+    server.add_generic_rpc_handlers((health.handler(),))
     server.add_insecure_port(f"{settings.processing_host}:{settings.processing_port}")
-    return server, health_servicer
+    return server, health
 
 
 async def _ledger_is_ready(connections: Connections, stopping: asyncio.Event) -> bool:

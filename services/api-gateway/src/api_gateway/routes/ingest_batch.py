@@ -17,7 +17,7 @@ from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Counts, ItemResult, item_result
 from shared.access import Caller, RateExceededError
 from shared.cache import Cache
-from shared.capacity import Capacity
+from shared.capacity import Capacity, Holding
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Outcome, Problem
@@ -69,7 +69,7 @@ class IngestBatch:
         except OverloadedError as error:
             await exchange.answer(answer_error(error))
             return
-        results = _Results(self._results, counted_as)
+        results = _Results(Holding(self._results, counted_as))
         try:
             await self._serve(exchange, caller, results)
         except ClientGoneError:
@@ -80,7 +80,7 @@ class IngestBatch:
             await exchange.fail()
             raise
         finally:
-            results.release()
+            results.holding.release()
             self._uploads.release(counted_as)
 
     async def _serve(self, exchange: Exchange, caller: Caller, results: "_Results") -> None:
@@ -102,19 +102,12 @@ class IngestBatch:
 
 
 class _Results:
-    """The results of one request, encoded, and what they take of the limit for those of all."""
+    """The results of one request by group, encoded; `holding` is what they take of the limit for those of all."""
 
-    def __init__(self, capacity: Capacity, counted_as: str) -> None:
-        """`release` in the end."""
-        self._capacity = capacity
-        self._counted_as = counted_as
-        self._taken = 0
+    def __init__(self, holding: Holding) -> None:
+        """There are none yet."""
+        self.holding = holding
         self.groups: list[bytes] = []
-
-    async def reserve(self, size: int, *, seconds_max: float) -> None:
-        """Take what a group's results will take, about. Raises OverloadedError where that is not there in time."""
-        await self._capacity.wait(self._counted_as, size, seconds_max=seconds_max)
-        self._taken += size
 
     def place(self) -> int:
         """Return the place of the next group's results."""
@@ -122,20 +115,9 @@ class _Results:
         return len(self.groups) - 1
 
     def keep(self, place: int, results: bytes, *, reserved: int) -> None:
-        """Keep a group's results, and take of the limit what was not reserved for them."""
+        """Keep a group's results, for which so much was reserved."""
         self.groups[place] = b"," + results if place else results
-        more = len(results) - reserved
-        if more > 0:
-            self._capacity.overdraw(self._counted_as, more)
-        elif more < 0:
-            self._capacity.release(self._counted_as, -more)
-        self._taken += more
-
-    def release(self) -> None:
-        """Give everything back."""
-        if self._taken:
-            self._capacity.release(self._counted_as, self._taken)
-            self._taken = 0
+        self.holding.correct(len(results) - reserved)
 
 
 class _Run:
@@ -225,7 +207,7 @@ class _Run:
         if len(self._group) >= settings.batch_group_events or self._group_bytes >= settings.batch_group_bytes:
             reserved = len(self._group) * _RESULT_BYTES
             try:
-                await self._results.reserve(reserved, seconds_max=settings.batch_patience_seconds)
+                await self._results.holding.wait(reserved, seconds_max=settings.batch_patience_seconds)
             except OverloadedError as error:
                 raise RefusalError(OVERLOADED, "There are too many results that nobody has read yet.") from error
             await self._hand_over(submitting, reserved=reserved)

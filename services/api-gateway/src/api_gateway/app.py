@@ -31,6 +31,7 @@ from api_gateway.routes.ingest import IngestOne
 from api_gateway.routes.ingest_batch import IngestBatch
 from api_gateway.routes.queries import Queries, Reader, query_router
 from api_gateway.settings import GatewaySettings
+from api_gateway.turns import Turn, Turns
 from api_gateway.views import Answer
 from shared.access import Access, RateExceededError, UnauthenticatedError
 from shared.cache import Cache
@@ -69,10 +70,11 @@ class Gateway(FastAPI):
         self._access = access
         self._requests = Capacity(settings.http_requests_max, share=settings.caller_share_max)
         self._pages = Capacity(settings.http_pages_max, share=settings.caller_share_max)
-        self._queries = Capacity(settings.queries_max, share=settings.caller_share_max)
+        self._turns = Turns(
+            settings.queries_max, share=settings.caller_share_max, seconds_max=settings.query_wait_seconds_max
+        )
         rate = settings.rate_per_key if settings.queries_rate_per_key is None else settings.queries_rate_per_key
         self._query_rates = Rates(rate)
-        self._query_wait_seconds_max = settings.query_wait_seconds_max
         self._patience = Patience()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,17 +134,13 @@ class Gateway(FastAPI):
         """Serve a query once it is its turn; it is over when its answer is read."""
         try:
             self._query_rates.spend(counted_as)
-            await self._queries.wait(counted_as, seconds_max=self._query_wait_seconds_max)
+            async with Turn(self._turns, counted_as):
+                await super().__call__(scope, receive, sending_pieces(send))
         except RateExceededError as error:
             await send_answer(send, answer_error(rate_exceeded(error, what="queries")), close=True)
-            return
         except OverloadedError as error:
+            # Raised by the turn alone: what the routes raise is answered by them.
             await send_answer(send, answer_error(error), close=True)
-            return
-        try:
-            await super().__call__(scope, receive, sending_pieces(send))
-        finally:
-            self._queries.release(counted_as)
 
 
 def build_app(  # noqa: PLR0913 - everything that a request meets

@@ -128,6 +128,14 @@ class Door:
         finally:
             context.finish()
 
+    async def ingest_from(self, address: str, request: pb.IngestRequest) -> pb.IngestResponse:
+        context: Any = FakeContext([request.SerializeToString()])
+        context.address = address
+        try:
+            return await self.servicer.ingest(None, context)
+        finally:
+            context.finish()
+
     async def ingest_batch(self, *requests: pb.IngestRequest, **metadata: str) -> list[pb.IngestResponse]:
         sent = pb.IngestBatchRequest(requests=requests).SerializeToString()
         context: Any = FakeContext([sent], list(metadata.items()))

@@ -77,6 +77,13 @@ class Capacity:
 
         The number of those who wait is the user's to bound. Raises OverloadedError after `seconds_max`.
         """
+        if not self._waiting:
+            try:
+                self.acquire(caller, amount)
+            except OverloadedError:
+                pass
+            else:
+                return
         waiter = _Waiter(caller, amount, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._serve_waiting()

@@ -45,7 +45,12 @@ class _Answers(asyncio.Transport):
         self._begun = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hold a head; write all else at once."""
+        """Hold a head; write all else at once. What comes after the end of a connection is dropped.
+
+        The server tells that to the last of several requests in one breath, and not to the one that is being answered.
+        """
+        if self._transport.is_closing():
+            return
         if self._begun or data == _CONTINUE:
             self._transport.write(data)
         elif self._head:

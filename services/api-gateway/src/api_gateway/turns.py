@@ -28,6 +28,7 @@ class Turn:
         self._turns = turns
         self._query = Holding(turns.queries, counted_as)
         self._large = Holding(turns.large, counted_as)
+        self._grown = False
 
     async def __aenter__(self) -> Self:
         """Wait for the turn."""
@@ -44,4 +45,6 @@ class Turn:
 
     async def grow(self) -> None:
         """Wait until a large record may be in memory. Raises OverloadedError."""
-        await self._large.wait(1, seconds_max=self._turns.seconds_max)
+        if not self._grown:
+            await self._large.wait(1, seconds_max=self._turns.seconds_max)
+            self._grown = True

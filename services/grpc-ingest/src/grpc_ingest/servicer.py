@@ -76,7 +76,7 @@ class EtlServicer:
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
         self._body_bytes_max = body_bytes_max
-        self._reading = asyncio.Semaphore(calls_read_max)
+        self._reading = Capacity(calls_read_max, share=caller_share_max)
         self._call_seconds_max = call_seconds_max
         self._patience = Patience()
         self._streams = Capacity(streams_max, share=caller_share_max)
@@ -146,17 +146,24 @@ class EtlServicer:
         finally:
             self._calls.answered(context)
 
-    async def _read(self, context: _UnaryContext[T]) -> bytes:
-        """Return the message of a call that has one; only so many are read at once.
+    async def _read(self, context: _UnaryContext[T], terms: Terms, holding: Holding) -> bytes:
+        """Return the message of a call that has one, once there is memory for it; only so many are read at once.
 
         Else what calls take would be their number times the largest message, before any of it is in a count.
         """
-        deadline = monotonic() + self._call_seconds_max
+        request: object = None
         try:
-            with self._patience.until(deadline):
-                async with self._reading:
+            with self._patience.until(monotonic() + self._call_seconds_max):
+                await self._reading.wait(terms.counted_as)
+                try:
                     request = await context.read()
+                    if isinstance(request, bytes):
+                        await holding.wait(len(request))
+                finally:
+                    self._reading.release(terms.counted_as)
         except TimeoutError as error:
+            if isinstance(request, bytes):
+                raise OverloadedError("too much is in hand") from error
             raise RejectedCallError(problems.silent(self._call_seconds_max)) from error
         if not isinstance(request, bytes):  # grpc.aio.EOF
             raise RejectedCallError(problems.refused(RefusedError([Problem("", "must be one message, not none")])))
@@ -165,8 +172,7 @@ class EtlServicer:
     async def _ingest(
         self, context: _UnaryContext[pb.IngestResponse], terms: Terms, holding: Holding
     ) -> pb.IngestResponse:
-        request = await self._read(context)
-        holding.acquire(len(request))
+        request = await self._read(context, terms, holding)
         message = _parse(pb.IngestRequest, request)
         ((event_id, answer),) = await self._answer([message], terms)
         match answer:
@@ -184,9 +190,8 @@ class EtlServicer:
     async def _ingest_one_batch(
         self, context: _UnaryContext[pb.IngestBatchResponse], terms: Terms, holding: Holding
     ) -> pb.IngestBatchResponse:
-        request = await self._read(context)
+        request = await self._read(context, terms, holding)
         self._check_batch(request, terms)
-        holding.acquire(len(request))
         answered = await self._ingest_batch(request, terms)
         holding.correct(answered.size - len(request))
         return answered.response

@@ -49,9 +49,8 @@ class Settings(
     grpc_stream_age_seconds_max: PositiveFloat = Field(
         60.0, description="how old a stream may get; then it ends with UNAVAILABLE, after the answers to what was read"
     )
-    # What one caller leaves of it still holds the largest message of another.
     grpc_requests_bytes_max: PositiveInt = Field(
-        8 * MIB, description="requests in hand, in bytes; beyond it a call gets RESOURCE_EXHAUSTED, and streams wait"
+        4 * MIB, description="requests in hand, in bytes; beyond it calls wait, then get RESOURCE_EXHAUSTED; streams wait"
     )
     # A stream that is opened just before its connection is too old ends by itself.
     rpc_connection_grace_seconds: NonNegativeInt = Field(75, description="how long its calls may still take then")

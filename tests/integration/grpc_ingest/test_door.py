@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import aio_pika
 import grpc
@@ -308,7 +308,7 @@ async def test_a_watcher_is_told_again_when_it_comes_again(servers: Servers) -> 
 
 async def test_a_stream_ends_before_its_connection_with_when_to_come_again(servers: Servers) -> None:
     """What was read is stored and answered; what was not is neither, and the client sends it again."""
-    ages = {
+    ages: dict[str, Any] = {
         "grpc_stream_age_seconds_max": 1,
         "rpc_connection_age_seconds_max": 1,
         "rpc_connection_grace_seconds": 3,

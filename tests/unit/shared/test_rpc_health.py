@@ -1,6 +1,7 @@
 """Health checking without a socket: what it says, and what callers may take of it."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import grpc
@@ -23,20 +24,20 @@ class AbortedError(Exception):
 class HealthContext(FakeContext):
     """A call's context; what is written to it are answers of health checking."""
 
-    async def abort(self, code: grpc.StatusCode, *_: object) -> None:  # type: ignore[override] # without details
+    async def abort(self, code: grpc.StatusCode, *_: object) -> None:
         raise AbortedError(code)
 
 
-def asking(service: str = "") -> Any:
+def asking(service: str = "") -> Any:  # noqa: ANN401 - a twin of a call's context
     return HealthContext([pb.HealthCheckRequest(service=service).SerializeToString()])
 
 
-def health(**limits: Any) -> Health:
-    bounds = {"calls_max": 4, "call_seconds_max": 5, "stream_seconds_max": 5, "share": 0.75}
+def health(**limits: Any) -> Health:  # noqa: ANN401 - limits of any type
+    bounds: dict[str, Any] = {"calls_max": 4, "call_seconds_max": 5, "stream_seconds_max": 5, "share": 0.75}
     return Health(["a.Service"], SideCalls(**(bounds | limits)))
 
 
-async def code_of(call: Any) -> grpc.StatusCode:
+async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
     with pytest.raises(AbortedError) as aborted:
         await call
     return aborted.value.code

@@ -77,7 +77,9 @@ class GatewaySettings(
     batch_patience_seconds: PositiveFloat = Field(
         10.0, description="how long a batch request waits where the backlog is full"
     )
-    page_bytes_max: PositiveInt = Field(_MIB, description="a page of records ends before it would grow beyond this; a larger one is a page")
+    page_bytes_max: PositiveInt = Field(
+        _MIB, description="a page of records ends before it would grow beyond this; a larger record is one of its own"
+    )
     queries_max: PositiveInt = Field(8, description="queries until their answers are read; beyond it one waits")
     query_wait_seconds_max: PositiveFloat = Field(5.0, description="how long a query may wait; then it gets 503")
     queries_rate_per_key: NonNegativeFloat | None = Field(

@@ -35,7 +35,8 @@ RECORD_OF_EVENT: Final = (
 )
 
 # One page: up to $1 rows, each with the bytes of the payloads before it, and how many were `found` before it was cut
-# where it would grow beyond $2 bytes. It is taken from `processed_records` alone, along one of its indexes, before anything is joined to it.
+# where it would grow beyond $2 bytes. It is taken from `processed_records` alone, along one of its indexes, before
+# anything is joined to it.
 _PAGE: Final = """
     SELECT * FROM (
         SELECT *, sum(size) OVER (ORDER BY processed_at DESC, id DESC) - size AS bytes_before, count(*) OVER () AS found

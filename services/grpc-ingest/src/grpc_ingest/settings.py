@@ -50,7 +50,7 @@ class Settings(
         60.0, description="how old a stream may get; then it ends with UNAVAILABLE, after the answers to what was read"
     )
     grpc_requests_bytes_max: PositiveInt = Field(
-        4 * MIB, description="requests in hand, in bytes; beyond it calls wait, then get RESOURCE_EXHAUSTED; streams wait"
+        4 * MIB, description="requests in hand, in bytes; beyond it streams wait, and calls, then RESOURCE_EXHAUSTED"
     )
     # A stream that is opened just before its connection is too old ends by itself.
     rpc_connection_grace_seconds: NonNegativeInt = Field(75, description="how long its calls may still take then")

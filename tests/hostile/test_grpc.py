@@ -313,7 +313,7 @@ async def test_answers_that_nobody_reads_cost_their_connection(stack: Stack, sou
 
     async with asyncio.TaskGroup() as group, grpc.aio.insecure_channel(stack.grpc) as channel:
         sent = PREFACE + no_window + b"".join(calls)
-        unread = [group.create_task(_is_closed(stack, sent, seconds_max=30)) for _ in range(3)]
+        unread = group.create_task(_is_closed(stack, sent, seconds_max=30))
         await asyncio.sleep(2)
         code, _ = await call(channel, "Health", b"", timeout=5)
         served = await until(
@@ -321,7 +321,7 @@ async def test_answers_that_nobody_reads_cost_their_connection(stack: Stack, sou
             lambda answer: answer[0] is Code.OK,
         )
 
-    assert [task.result() for task in unread] == [True] * 3
+    assert unread.result()
     assert code is Code.UNIMPLEMENTED
     assert served[0] is Code.OK
 

@@ -109,6 +109,9 @@ class Capacity:
     def _serve_waiting(self) -> None:
         """Let those go on for whom there is enough. Nobody overtakes one for whom too little is free."""
         for waiter in sorted(self._waiting, key=lambda waiter: self._held.get(waiter.caller, 0)):
+            if waiter.served.cancelled():
+                # It waits no more, and is about to say so.
+                continue
             try:
                 self.acquire(waiter.caller, waiter.amount)
             except OverloadedError:

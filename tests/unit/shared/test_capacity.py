@@ -139,6 +139,20 @@ async def test_one_that_waits_too_long_is_refused_and_holds_nothing() -> None:
     assert fill(capacity, "c") == 2
 
 
+async def test_one_that_is_cancelled_just_before_it_would_be_served_is_passed_over() -> None:
+    capacity = Capacity(2, share=1)
+    capacity.acquire("a", 2)
+    cancelled, waiting = [asyncio.ensure_future(capacity.wait(caller)) for caller in "bc"]
+    await asyncio.sleep(0)
+
+    cancelled.cancel()
+    capacity.release("a", 1)
+    await asyncio.wait([cancelled, waiting])
+
+    assert (cancelled.cancelled(), waiting.exception()) == (True, None)
+    assert (capacity.held("b"), capacity.held("c"), capacity.free) == (0, 1, 0)
+
+
 async def test_one_that_is_cancelled_when_it_was_just_served_holds_nothing() -> None:
     capacity = Capacity(2, share=1)
     capacity.acquire("a", 2)

@@ -19,7 +19,8 @@ MIB = 1024 * 1024
 MESSAGES = 50
 CALLS = 256
 STREAMS = 30
-STREAMS_MAX = 12
+# What one address may have of 12.
+STREAMS_MAX = 9
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
 
 
@@ -83,6 +84,73 @@ async def test_calls_with_a_megabyte_each(stack: Stack, source: str) -> None:
     assert codes["OK"] > 0
     assert await count(stack, source) >= codes["OK"]
     witness.check(CANARY.encode())
+
+
+async def test_pages_that_nobody_reads(stack: Stack, source: str) -> None:
+    """60 clients ask for what is large and do not read it: they are given up, and others are served meanwhile."""
+    witness = Witness(stack)
+    fill = "x" * (MIB - 1_000)
+    async with stack.client() as client:
+        for _ in range(9):
+            payload = {"mark": CANARY, "fill": fill}
+            stored = await client.post("/api/ingest", json={"source_name": source, "payload": payload})
+            assert stored.status_code == 201
+    paths = [f"/api/processed-records?source={source}&limit=500", "/docs/assets/swagger-ui-bundle.js", "/metrics"]
+
+    opened = [await _ask(stack, paths[number % 3]) for number in range(60)]
+    async with stack.client() as client:
+        answers = [await client.get("/livez")]
+        answers += [await client.get("/api/sources") for _ in range(5)]
+    given_up = await asyncio.gather(*(_is_given_up(writer) for _, writer in opened))
+
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert answers[0].status_code == 200
+    assert all(given_up)
+    witness.check(CANARY.encode())
+
+
+async def _ask(stack: Stack, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for the same several times, and read nothing: more than the sockets hold."""
+    host, port = stack.http.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+    writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode() * 50)
+    return reader, writer
+
+
+async def _is_given_up(writer: asyncio.StreamWriter) -> bool:
+    """Tell whether the server closes the connection of a client that reads nothing."""
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                writer.write(b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    finally:
+        writer.transport.abort()
+
+
+async def test_batches_with_as_many_results_as_there_may_be(stack: Stack, source: str) -> None:
+    """Results are kept until the request is read: those of all requests together have a limit."""
+    witness = Witness(stack)
+    lines = b"".join(b'{"source_name":"%b","payload":{"n":%d}}\n' % (source.encode(), n) for n in range(100_000))
+    refused = b'{"source":1,"paylod":2,"a":[],"b":3}\n' * 100_000
+    headers = {"Content-Type": "application/x-ndjson"}
+
+    async with stack.client() as client:
+        answers = await asyncio.gather(
+            *(
+                client.post("/api/ingest/batch", content=body, headers=headers, timeout=120)
+                for body in (lines, refused, refused)
+            )
+        )
+
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert answers[0].json()["counts"]["stored"] > 0
+    witness.check()
 
 
 async def _call(grpc_channel: grpc.aio.Channel, request: bytes) -> str:

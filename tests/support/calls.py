@@ -1,7 +1,7 @@
 """The gRPC door without a socket: its servicer on the twins of the processor and of RabbitMQ."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,9 @@ import grpc.aio
 import pytest
 from google.rpc.status_pb2 import Status
 
+from grpc_ingest.admission import Calls
 from grpc_ingest.servicer import EtlServicer
+from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import Access
 from shared.batching import BatchLimits
 from shared.rpc import etlpay_pb2 as pb
@@ -38,10 +40,23 @@ class FakeContext:
         self.requests = list(requests)
         self.metadata = metadata
         self.written: list[pb.IngestBatchResponse] = []
+        self.address = "ipv4:127.0.0.1:50000"
+        self.callbacks: list[Callable[[object], None]] = []
         self.reads = 0
         self.open = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
+
+    def peer(self) -> str:
+        return self.address
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        self.callbacks.append(callback)
+
+    def finish(self) -> None:
+        """Tell that the call is over: its answer is sent."""
+        for callback in self.callbacks:
+            callback(self)
 
     def invocation_metadata(self) -> Sequence[tuple[str, str]]:
         return self.metadata
@@ -68,18 +83,35 @@ class Door:
         self.submitter = Submitter(
             self.processing, self.publisher, limits=BatchLimits(), fallback_to_queue=limits.pop("fallback", True) == 1
         )
-        bounds = {
+        bounds: dict[str, Any] = {
             "batch_events_max": 10,
             "batch_bytes_max": 1_000_000,
             "body_bytes_max": 10_000,
             "calls_read_max": 2,
             "call_seconds_max": 5,
             "streams_max": 2,
-            "stream_batches_max": 2,
-            "stream_seconds_max": 5,
-            "requests_bytes_max": 1_000_000,
         }
-        self.servicer = EtlServicer(self.submitter, access or Access(None), **(bounds | limits))  # type: ignore[arg-type] # as Python has it: a whole number is one of seconds, too
+        of_stream = {"batches_max": 2, "pause_seconds_max": 5, "send_seconds_max": 5, "age_seconds_max": 60}
+        self.closed: list[str] = []
+        share = limits.pop("share", 0.75)
+        self.calls = Calls(
+            calls_max=int(limits.pop("calls_max", 100)),
+            requests_bytes_max=int(limits.pop("requests_bytes_max", 1_000_000)),
+            share=share,
+            send_seconds_max=limits.pop("send_seconds_max", 5),
+            close_connection=self.closed.append,
+        )
+        stream_limits = StreamLimits(
+            **{name: limits.pop(f"stream_{name}", value) for name, value in of_stream.items()}  # type: ignore[arg-type] # as Python has it: a whole number is one of seconds, too
+        )
+        self.servicer = EtlServicer(
+            self.submitter,
+            access or Access(None),
+            self.calls,
+            stream_limits=stream_limits,
+            caller_share_max=share,
+            **(bounds | limits),
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Door"]:
@@ -91,12 +123,26 @@ class Door:
     async def ingest(self, request: pb.IngestRequest | bytes, **metadata: str) -> pb.IngestResponse:
         sent = request if isinstance(request, bytes) else request.SerializeToString()
         context: Any = FakeContext([sent], list(metadata.items()))
-        return await self.servicer.ingest(None, context)
+        try:
+            return await self.servicer.ingest(None, context)
+        finally:
+            context.finish()
+
+    async def ingest_from(self, address: str, request: pb.IngestRequest) -> pb.IngestResponse:
+        context: Any = FakeContext([request.SerializeToString()])
+        context.address = address
+        try:
+            return await self.servicer.ingest(None, context)
+        finally:
+            context.finish()
 
     async def ingest_batch(self, *requests: pb.IngestRequest, **metadata: str) -> list[pb.IngestResponse]:
         sent = pb.IngestBatchRequest(requests=requests).SerializeToString()
         context: Any = FakeContext([sent], list(metadata.items()))
-        return list((await self.servicer.ingest_batch(None, context)).responses)
+        try:
+            return list((await self.servicer.ingest_batch(None, context)).responses)
+        finally:
+            context.finish()
 
     async def refusal(self, request: pb.IngestRequest | bytes) -> AbortedError:
         with pytest.raises(AbortedError) as aborted:

@@ -213,7 +213,15 @@ class AccessSettings(BaseModel):
         60.0, description="how long the last good keys count while their file cannot be used; then nobody is let in"
     )
     allow_anonymous: bool = Field(default=False, description="listen beyond this machine also without API keys")
-    rate_per_key: NonNegativeFloat = Field(0, description="events a second of one name of API keys; 0: no limit")
+    rate_per_key: NonNegativeFloat = Field(0, description="events a second of one caller; 0: no limit")
+
+
+class FairnessSettings(BaseModel):
+    """How callers share the limits of a service; `shared.capacity` says how."""
+
+    caller_share_max: PositiveFloat = Field(
+        0.75, le=1, description="part of each limit that one caller may use alone; 1: all of it"
+    )
 
 
 class TlsSettings(BaseModel):

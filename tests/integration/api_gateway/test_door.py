@@ -232,18 +232,81 @@ async def test_what_is_broken_behind_a_request_in_hand_is_not_taken_for_its_answ
     assert 400 not in statuses(found)
 
 
-async def test_connections_beyond_the_limit_get_503_and_those_open_are_served(door: DoorMaker) -> None:
-    async with door(http_connections_max=1, http_head_seconds_max=5) as d:
+async def test_connections_beyond_the_limit_get_503_and_those_in_use_are_served(door: DoorMaker) -> None:
+    async with door(http_connections_max=1, http_body_seconds_max=5) as d:
         reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
+        request = post(EVENT, b"connection: close")
+        writer.write(request[:-5])
         await asyncio.sleep(0.05)
 
         second = await d.send(b"")
-        writer.write(post(EVENT, b"connection: close"))
+        writer.write(request[-5:])
         first = await reader.read()
         writer.close()
 
         assert statuses(second) == [503]
         assert statuses(first) == [201]
+
+
+async def test_at_the_limit_the_connection_that_is_idle_for_longest_makes_room(door: DoorMaker) -> None:
+    """One that a pool keeps for later is missed less than one that a client wants now."""
+    async with door(http_connections_max=2, caller_share_max=1, http_keep_alive_seconds=60) as d:
+        opened = [await asyncio.open_connection("127.0.0.1", d.port) for _ in range(2)]
+        for reader, writer in reversed(opened):
+            writer.write(post())
+            await reader.readuntil(b"}")
+
+        third = await d.send(post(EVENT, b"connection: close"))
+        (newer, writer), (older, _) = opened
+        at_end = await older.read()
+        writer.write(post(EVENT, b"connection: close"))
+        again = await newer.read()
+        for _, each in opened:
+            each.close()
+
+        assert statuses(third) == [201]
+        assert statuses(at_end) == []
+        assert statuses(again)[-1:] == [201]
+
+
+async def test_an_idle_connection_is_kept_for_longer_than_pools_keep_theirs() -> None:
+    assert GatewaySettings(_env_file=None).http_keep_alive_seconds > 60
+
+
+async def test_a_client_that_reads_nothing_of_an_answer_is_given_up(door: DoorMaker) -> None:
+    """Whoever answers: an event's answer, which repeats it, and a document."""
+    event = b'{"source_name":"s","payload":{"fill":"%b"}}' % (b"x" * 90_000)
+    requests = [post(event) * 200, b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n" * 20]
+    async with door(http_send_seconds_max=0.3, http_keep_alive_seconds=60) as d:
+        for request in requests:
+            reader, writer = await asyncio.open_connection("127.0.0.1", d.port, limit=1)
+            writer.write(request)
+            async with asyncio.timeout(15):
+                with pytest.raises(ConnectionError):
+                    await _write_for_ever(writer)
+            writer.transport.abort()
+            del reader
+
+
+async def _write_for_ever(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+async def test_a_client_that_reads_slowly_gets_a_whole_answer(door: DoorMaker) -> None:
+    async with door(http_send_seconds_max=0.5) as d:
+        reader, writer = await asyncio.open_connection("127.0.0.1", d.port, limit=65_536)
+        writer.write(b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        found = b""
+        while chunk := await reader.read(100_000):
+            found += chunk
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    assert len(found) > 1_000_000
+    assert int(found.partition(b"content-length: ")[2].split(b"\r\n")[0]) == len(found.partition(b"\r\n\r\n")[2])
 
 
 async def test_stopping_lets_a_request_in_flight_finish(door: DoorMaker) -> None:
@@ -262,3 +325,4 @@ async def test_stopping_lets_a_request_in_flight_finish(door: DoorMaker) -> None
     found = await finishing
     writer.close()
     assert statuses(found) == [201]
+    assert b"connection: close" in found

@@ -11,13 +11,14 @@ import pytest
 from api_gateway.ledger import Ledger, open_reader
 from api_gateway.paging import Position, read_record_cursor, read_source_cursor
 from api_gateway.statements import RecordFilter, page_query
+from api_gateway.turns import Turn, Turns
 from processor.database import Connections
 from processor.rows import Entry
 from processor.store import Store
 from processor.transform import failed, transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.csv_row import CSV_ROW
-from shared.contracts.errors import UnavailableError
+from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.outcome import RecordStatus
 from shared.settings import PostgresSettings
@@ -163,7 +164,7 @@ async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(
     connections: Connections, reader: Ledger
 ) -> None:
     for number in range(4):
-        large = event(b'{"x":"%b"}' % (b"y" * 6_000), key=str(number))
+        large = event(b'{"x":"%b"}' % (b"y" * 4_500), key=str(number))
         await store(connections, large, at=START + timedelta(seconds=number))
 
     first = await reader.records(RecordFilter(), after=None, limit=10)
@@ -175,10 +176,45 @@ async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(
     assert second.next is None
 
 
-async def test_one_payload_over_the_limit_of_a_page_is_a_page(connections: Connections, reader: Ledger) -> None:
-    await store(connections, event(b'{"x":"%b"}' % (b"y" * 20_000), key="a"))
+async def test_a_payload_over_the_limit_of_a_page_is_a_page_of_its_own(
+    connections: Connections, reader: Ledger
+) -> None:
+    """Also behind records that have no payload, and in the middle of small ones."""
+    large = event(b'{"x":"%b"}' % (b"y" * 20_000), key="large")
+    await store(connections, event(key="small"), at=START)
+    await store(connections, large, at=START + timedelta(seconds=1))
+    await store(connections, event(key="failed"), at=START + timedelta(seconds=2), fail=True)
+    pages: list[list[str | None]] = []
+    after: Position | None = None
 
-    assert len((await reader.records(RecordFilter(), after=None, limit=10)).items) == 1
+    async with Turn(Turns(1, share=1, seconds_max=1), ""):
+        while True:
+            page = await reader.records(RecordFilter(), after=after, limit=10)
+            pages.append([record.idempotency_key for record in page.items])
+            if page.next is None:
+                break
+            after = read_record_cursor(page.next)
+        alone = await reader.record_of_event(large.event_id)
+
+    assert pages == [["failed"], ["large"], ["small"]]
+    assert alone is not None
+    assert bytes(alone.result_payload) == large.body
+
+
+async def test_only_one_large_payload_is_in_memory_at_a_time(connections: Connections, reader: Ledger) -> None:
+    """It stays until its answer is read, which is when its turn ends."""
+    large = event(b'{"x":"%b"}' % (b"y" * 20_000), key="large")
+    await store(connections, large, event(key="small"))
+    turns = Turns(4, share=1, seconds_max=0.1)
+
+    async with Turn(turns, "first"):
+        await reader.record_of_event(large.event_id)
+        async with Turn(turns, "second"):
+            assert await reader.records(RecordFilter(channel=Channel.QUEUE), after=None, limit=10)
+            with pytest.raises(OverloadedError):
+                await reader.record_of_event(large.event_id)
+    async with Turn(turns, "second"):
+        assert await reader.record_of_event(large.event_id) is not None
 
 
 async def test_sources_come_in_pages_in_order(connections: Connections, reader: Ledger) -> None:

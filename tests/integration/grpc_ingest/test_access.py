@@ -13,8 +13,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
-from grpc_ingest.bootstrap import serve
-from grpc_ingest.servicer import EtlServicer
+from grpc_ingest.bootstrap import build_calls, build_servicer, serve
 from grpc_ingest.settings import Settings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
@@ -22,6 +21,7 @@ from shared.batching import BatchLimits
 from shared.contracts.errors import FatalError
 from shared.rpc import etlpay_pb2 as pb
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+from shared.runtime.rpc_connections import RpcConnections
 from shared.runtime.rpc_server import build_server, listen
 from shared.submission.submitter import Submitter
 from shared.testing.processing import FakeProcessing
@@ -54,19 +54,8 @@ async def run_door(access: Access | None = None, tls: dict[str, str] | None = No
     settings = Settings(**(tls or {}))  # type: ignore[arg-type]  # settings of any type
     processing = FakeProcessing()
     submitter = Submitter(processing, FakePublisher(), limits=BatchLimits(), fallback_to_queue=True)
-    servicer = EtlServicer(
-        submitter,
-        access or Access(None),
-        batch_events_max=100,
-        batch_bytes_max=1_000_000,
-        body_bytes_max=10_000,
-        calls_read_max=2,
-        call_seconds_max=5,
-        streams_max=2,
-        stream_batches_max=2,
-        stream_seconds_max=5,
-        requests_bytes_max=1_000_000,
-    )
+    calls = build_calls(settings, RpcConnections(settings.rpc_connections_max))
+    servicer = build_servicer(settings, submitter, access or Access(None), calls)
     server = build_server(settings)
     server.add_generic_rpc_handlers((servicer.handler(),))
     port = listen(server, "127.0.0.1:0", settings)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
 
 import aio_pika
 import grpc
@@ -25,6 +26,7 @@ from shared.wire import decode_batch, outcome_message, read_batch
 from support.servers import Servers, free_port
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -263,6 +265,113 @@ async def test_stopping_lets_calls_in_flight_finish_and_is_told_by_health(server
     assert response.status == "SUCCESS"
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
     assert asyncio.get_running_loop().time() - started < 5
+
+
+WATCH: Final = "/grpc.health.v1.Health/Watch"
+CHECK: Final = "/grpc.health.v1.Health/Check"
+REFLECT: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+
+@pytest.mark.parametrize("method", [WATCH, CHECK, REFLECT])
+@pytest.mark.parametrize("sends", [True, False], ids=["sent", "silent"])
+async def test_calls_of_health_and_reflection_that_stay_open_take_no_place_of_others(
+    door: Door, method: str, *, sends: bool
+) -> None:
+    """Neither those that listen for ever, nor those whose request never comes."""
+    many: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = door.grpc_channel.stream_stream(method)
+    calls = [many() for _ in range(128)]
+    apart = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(door.address, options=apart) as channel:
+        more: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+        calls += [more() for _ in range(128)]
+        for call in calls:
+            if sends:
+                with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await call.write(b"")
+        await asyncio.sleep(0.5)
+        async with grpc.aio.insecure_channel(door.address, options=apart) as other:
+            response = await EtlServiceStub(other).Ingest(request("a"), timeout=10)
+        for call in calls:
+            call.cancel()
+
+    assert response.status == "SUCCESS"
+
+
+async def test_a_watcher_is_told_again_when_it_comes_again(servers: Servers) -> None:
+    """A stream of health ends well after its time."""
+    async with run_door(servers, rpc_watch_seconds_max=0.3) as door:
+        watch = health_pb2_grpc.HealthStub(door.grpc_channel).Watch(health_pb2.HealthCheckRequest())
+        told = [answer.status async for answer in watch]
+
+        assert (told, await watch.code()) == ([SERVING], grpc.StatusCode.OK)
+
+
+async def test_a_stream_ends_before_its_connection_with_when_to_come_again(servers: Servers) -> None:
+    """What was read is stored and answered; what was not is neither, and the client sends it again."""
+    ages: dict[str, Any] = {
+        "grpc_stream_age_seconds_max": 1,
+        "rpc_connection_age_seconds_max": 1,
+        "rpc_connection_grace_seconds": 3,
+    }
+    async with run_door(servers, **ages) as door:
+        stream = door.stub.IngestStream()
+        answered = 0
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with asyncio.timeout(10):
+                while True:
+                    await stream.write(pb.IngestBatchRequest(requests=[request(str(answered))]))
+                    if not isinstance(await stream.read(), pb.IngestBatchResponse):
+                        break
+                    answered += 1
+        error = await _error_of(stream)
+        again = await door.stub.Ingest(request(str(answered)))
+
+        stored = [event.idempotency_key for event in door.processor.ledger.events]
+        assert sorted(stored, key=int) == [str(number) for number in range(answered + 1)]
+    retry = RetryInfo()
+    status = rpc_status.from_call(error)
+    assert status is not None, error
+    assert status.details[0].Unpack(retry)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert retry.retry_delay.ToMilliseconds() == 0
+    assert (answered > 1, again.status) == (True, "SUCCESS")
+
+
+async def _error_of(
+    stream: grpc.aio.StreamStreamCall[pb.IngestBatchRequest, pb.IngestBatchResponse],
+) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        await stream.code(), await stream.initial_metadata(), await stream.trailing_metadata(), await stream.details()
+    )
+
+
+async def test_connections_beyond_the_limit_are_closed_and_calls_are_served(servers: Servers) -> None:
+    async with run_door(servers, rpc_connections_max=20) as door:
+        host, port = door.address.split(":")
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
+        for _, writer in opened:
+            writer.write(PREFACE)
+        ended = asyncio.gather(*(_is_closed(reader) for reader, _ in opened))
+        async with grpc.aio.insecure_channel(door.address) as channel:
+            response = await EtlServiceStub(channel).Ingest(request("a"), timeout=10, wait_for_ready=True)
+        closed = sum(await ended)
+        for _, writer in opened:
+            writer.transport.abort()
+
+    assert response.status == "SUCCESS"
+    assert closed >= 270
+
+
+async def _is_closed(reader: asyncio.StreamReader) -> bool:
+    try:
+        async with asyncio.timeout(10):
+            while await reader.read(65_536):
+                pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return True
 
 
 async def _read_to_end(

@@ -169,14 +169,6 @@ async def test_408_for_a_body_that_does_not_come(gateway: GatewayMaker) -> None:
         problem_of(await g.client.post("/api/ingest", content=parts()), 408, "request-timeout")
 
 
-async def test_503_where_there_is_no_room_for_another_body(gateway: GatewayMaker) -> None:
-    async with gateway(bodies_bytes_max=10) as g:
-        answer = await g.client.post("/api/ingest", json=EVENT)
-
-        problem_of(answer, 503, "overloaded")
-        assert answer.headers["retry-after"].isdigit()
-
-
 async def test_room_is_given_back(gateway: GatewayMaker) -> None:
     document = msgspec.json.encode(EVENT)
     async with gateway(bodies_bytes_max=len(document)) as g:

@@ -1,6 +1,7 @@
 """The HTTP protocol without a socket: what is written to a connection, and in how many segments."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import uvicorn
@@ -10,6 +11,14 @@ from uvicorn.server import ServerState
 from api_gateway.protocol import BoundedProtocol, bounded_protocol
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+LIMITS: Any = {
+    "head_seconds_max": 60,
+    "head_bytes_max": 16_384,
+    "send_seconds_max": 60,
+    "answer_seconds_max": 60,
+    "connections_max": 10,
+    "caller_share_max": 0.75,
+}
 
 
 class Connection(asyncio.Transport):
@@ -31,6 +40,15 @@ class Connection(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def abort(self) -> None:
+        self.closed = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """All is written at once."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def pause_reading(self) -> None:
         """Nothing comes by itself."""
 
@@ -42,7 +60,7 @@ class Talk:
     """A connection to an application."""
 
     def __init__(self, app: ASGIApp) -> None:
-        protocol_class = bounded_protocol(head_seconds_max=60, head_bytes_max=16_384, connections_max=10)
+        protocol_class = bounded_protocol(**LIMITS)
         config = uvicorn.Config(app, http=protocol_class, ws="none", lifespan="off", log_config=None, access_log=False)
         config.load()
         self.protocol: BoundedProtocol = protocol_class(config=config, server_state=ServerState(), app_state={})

@@ -9,7 +9,9 @@ import grpc
 import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from pydantic import ValidationError
 
+from grpc_ingest.settings import Settings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from shared.contracts.event import Envelope
@@ -33,7 +35,8 @@ class Held(FakeProcessing):
 
 async def test_call_without_room_is_told_to_come_back_and_room_is_given_back() -> None:
     processing = Held()
-    async with Door(processing, requests_bytes_max=100).open() as door, asyncio.TaskGroup() as group:
+    door = Door(processing, requests_bytes_max=100, call_seconds_max=0.2)
+    async with door.open(), asyncio.TaskGroup() as group:
         first = group.create_task(door.ingest(request("a", '{"text": "%s"}' % ("x" * 200))))
         await asyncio.sleep(0.05)
         aborted = await door.refusal(request("b"))
@@ -59,7 +62,7 @@ class SlowContext(FakeContext):
 
 async def test_only_so_many_calls_are_read_at_once() -> None:
     contexts = [SlowContext(batch(str(number))) for number in range(3)]
-    async with Door(calls_read_max=2).open() as door, asyncio.TaskGroup() as group:
+    async with Door(calls_read_max=2, share=1).open() as door, asyncio.TaskGroup() as group:
         calls = [group.create_task(door.servicer.ingest_batch(None, context)) for context in contexts]  # type: ignore[arg-type] # a twin
         await asyncio.sleep(0.05)
         reads = [context.reads for context in contexts]
@@ -154,6 +157,87 @@ async def test_who_sent_an_event_goes_with_it(tmp_path: Path) -> None:
     assert [event.sender for event in door.processing.events] == ["acme", "acme"]
 
 
+async def test_streams_of_one_caller_leave_room_for_another() -> None:
+    streams = [FakeContext() for _ in range(6)]
+    other = FakeContext([batch("a")])
+    other.address = "ipv4:192.0.2.7:50000"
+    other.open.set()
+    async with Door(streams_max=4).open() as door, asyncio.TaskGroup() as group:
+        calls = [group.create_task(_code(door, context)) for context in streams]
+        await asyncio.sleep(0.01)
+        ended = [call.result() for call in calls if call.done()]
+        await door.servicer.ingest_stream(None, other)  # type: ignore[arg-type] # a twin
+        for context in streams:
+            context.open.set()
+
+    assert ended == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+    assert len(other.written) == 1
+
+
+async def test_calls_of_one_caller_whose_messages_do_not_come_leave_room_for_another() -> None:
+    silent = [SlowContext(batch(str(number))) for number in range(20)]
+    async with Door(calls_read_max=4, calls_max=12).open() as door, asyncio.TaskGroup() as group:
+        calls = [group.create_task(_code(door, context, "ingest_batch")) for context in silent]
+        await asyncio.sleep(0.01)
+        refused = sum(call.done() for call in calls)
+        response = await door.ingest_from("ipv4:192.0.2.7:50000", request("a"))
+        for context in silent:
+            context.may.set()
+
+    assert (refused, response.status) == (11, "SUCCESS")
+
+
+async def test_a_call_is_counted_until_its_answer_is_sent_and_not_for_ever() -> None:
+    unread: Any = FakeContext([batch("a")])
+    async with Door(calls_max=1, send_seconds_max=0).open() as door:
+        await door.servicer.ingest_batch(None, unread)
+        aborted = await door.refusal(request("b"))
+        door.calls.close_unread()
+        unread.finish()
+        after = await door.ingest(request("b"))
+
+    assert aborted.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert door.closed == [unread.address]
+    assert after.status == "SUCCESS"
+
+
+async def test_a_stream_whose_answers_nobody_reads_ends_and_loses_its_connection() -> None:
+    context = FakeContext([batch("a")])
+    context.writable.clear()
+    async with Door(stream_send_seconds_max=0.05).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
+
+    assert aborted.value.code is grpc.StatusCode.UNAVAILABLE
+    assert door.closed == [context.address]
+
+
+async def test_a_stream_that_is_old_ends_after_its_answers_and_may_be_opened_again_at_once() -> None:
+    context = FakeContext([batch("a")])
+    async with Door(stream_age_seconds_max=0.1).open() as door:
+        with pytest.raises(AbortedError) as aborted:
+            await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
+
+    assert [[answer.status for answer in each.responses] for each in context.written] == [["SUCCESS"]]
+    assert aborted.value.code is grpc.StatusCode.UNAVAILABLE
+    assert aborted.value.detail(RetryInfo).retry_delay.ToMilliseconds() == 0
+
+
+async def test_a_stream_may_not_outlive_its_connection() -> None:
+    with pytest.raises(ValidationError, match="ETLPAY_GRPC_STREAM_AGE_SECONDS_MAX"):
+        Settings(rpc_connection_grace_seconds=60, grpc_stream_age_seconds_max=60)
+
+
+async def _code(door: Door, context: FakeContext, method: str = "ingest_stream") -> grpc.StatusCode:
+    try:
+        await getattr(door.servicer, method)(None, context)
+    except AbortedError as error:
+        return error.code
+    finally:
+        context.finish()
+    return grpc.StatusCode.OK
+
+
 async def test_stream_waits_for_room_instead_of_ending() -> None:
     processing = Held()
     async with Door(processing, requests_bytes_max=100).open() as door, asyncio.TaskGroup() as group:
@@ -181,7 +265,7 @@ async def test_stream_that_sends_nothing_more_is_answered_and_ends() -> None:
     """Its place is for others; what it has sent is stored and told first."""
     context = FakeContext([batch("a")])
 
-    async with Door(stream_seconds_max=0.05).open() as door:
+    async with Door(stream_pause_seconds_max=0.05).open() as door:
         with pytest.raises(AbortedError) as aborted:
             await door.servicer.ingest_stream(None, context)  # type: ignore[arg-type] # a twin
 

@@ -1,7 +1,7 @@
 """The application: the doors under one roof, and one way to answer errors."""
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api_gateway.exchange import ADMITTED, REFUSED_LIMITS, Exchange, Room, send_answer
+from api_gateway.exchange import ADMITTED, REFUSED_LIMITS, Admitted, Exchange, send_answer, sending_pieces
 from api_gateway.headers import Headers, read_headers
 from api_gateway.hosts import Hosts, refusal_of
 from api_gateway.openapi import describe
@@ -19,10 +19,12 @@ from api_gateway.paths import API_PREFIX, BATCH_PATH, INGEST_PATH
 from api_gateway.problems import (
     INVALID,
     MISDIRECTED,
+    NOT_FOUND,
     RefusalError,
     answer_error,
     answer_status,
     problem_answer,
+    rate_exceeded,
     unauthenticated,
 )
 from api_gateway.routes.audit import Books, Lanes, audit_router
@@ -31,22 +33,30 @@ from api_gateway.routes.ingest import IngestOne
 from api_gateway.routes.ingest_batch import IngestBatch
 from api_gateway.routes.queries import Queries, Reader, query_router
 from api_gateway.settings import GatewaySettings
+from api_gateway.turns import Turn, Turns
 from api_gateway.views import Answer
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
+from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError, RightMissingError
 from shared.cache import Cache
+from shared.capacity import Capacity, network_of
 from shared.contracts.errors import OverloadedError, RetryableError
 from shared.contracts.outcome import Problem
 from shared.patience import Patience
+from shared.rates import Rates
 from shared.runtime.ops import health_routes
 from shared.runtime.readiness import Readiness
 from shared.submission.submitter import Submitter
 
 VERSION: Final = "0.1.0"
+_HEALTH_PATHS: Final = frozenset({"/livez", "/readyz"})
 _DESCRIPTION: Final = (
     "Lands payment events in PostgreSQL, each exactly once. What is accepted is durable; what is refused is absent; "
     "repeating with the same id is always safe. Errors are [problem documents](/docs/problems)."
 )
+
+
+_Refusal: TypeAlias = RefusalError | RetryableError | RightMissingError
 
 
 class LedgerReader(Reader, Books, Protocol):
@@ -61,57 +71,106 @@ class Gateway(FastAPI):
     one for each of its steps: of 34.6 microseconds in process, sockets and processor left out, those took 1.5.
     """
 
-    def open_doors(self, doors: dict[str, ASGIApp], *, access: Access, hosts: Hosts | None, requests_max: int) -> None:
+    def open_doors(
+        self, doors: dict[str, ASGIApp], *, access: Access, hosts: Hosts | None, settings: GatewaySettings
+    ) -> None:
         """Let POST requests for these paths pass to the doors, and everything else to the framework's routes."""
         self._doors = doors
         self._access = access
         self._hosts = hosts
-        self._room = Room(requests_max)
+        self._requests = Capacity(settings.http_requests_max, share=settings.caller_share_max)
+        self._pages = Capacity(settings.http_pages_max, share=settings.caller_share_max)
+        self._turns = Turns(
+            settings.queries_max, share=settings.caller_share_max, seconds_max=settings.query_wait_seconds_max
+        )
+        rate = settings.rate_per_key if settings.queries_rate_per_key is None else settings.queries_rate_per_key
+        self._query_rates = Rates(rate)
         self._patience = Patience()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request: health and documents always, an API request where there is room for it.
+        """Serve one request: health always, documents and API requests where the caller's part of a limit allows it.
 
-        There is room for so many, whoever they are; the rest get 503 before anything of them is read. Then it needs a
-        caller that may come in, or gets 401; what the caller may do is asked by who serves it.
+        The rest get 503 before anything of them is read. An API request needs a caller that may come in, or gets 401;
+        what the caller may do is asked by who serves it.
         """
-        if scope["type"] != "http" or not scope["path"].startswith(API_PREFIX):
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
+        client = scope.get("client")
+        peer = network_of(client[0]) if client else ""
+        if not scope["path"].startswith(API_PREFIX):
+            await self._serve_page(peer, scope, receive, send)
+            return
+        headers = read_headers(scope["headers"])
+        door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
+        caller: Caller | _Refusal
         try:
-            self._room.take(1)
+            caller = self._let_in(headers, sends=door is not None)
+            counted_as = caller.name or peer
+        except (RefusalError, RetryableError, RightMissingError) as error:
+            caller, counted_as = error, peer
+        try:
+            self._requests.acquire(counted_as)
         except OverloadedError as error:
             await send_answer(send, answer_error(error), close=True)
             return
         try:
-            headers = read_headers(scope["headers"])
-            door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
-            try:
-                caller = self._let_in(headers)
-                if door is not None:
-                    caller.check_right("send")
-            except (RefusalError, RetryableError, RightMissingError) as error:
+            if not isinstance(caller, Caller):
                 exchange = Exchange(headers, receive, send, limits=REFUSED_LIMITS, patience=self._patience)
-                await exchange.answer(answer_error(error))
+                await exchange.answer(answer_error(caller))
                 return
-            scope[ADMITTED] = headers, caller
-            await (door or super().__call__)(scope, receive, send)
+            scope[ADMITTED] = Admitted(headers, caller, counted_as)
+            if door is None:
+                await self._serve_query(counted_as, scope, receive, send)
+            else:
+                await door(scope, receive, send)
         finally:
-            self._room.give(1)
+            self._requests.release(counted_as)
 
-    def _let_in(self, headers: Headers) -> Caller:
-        """Return who sends a request.
+    async def _serve_page(self, peer: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a document or the metrics; health is small, and served always."""
+        if scope["path"] in _HEALTH_PATHS:
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            self._pages.acquire(peer)
+        except OverloadedError as error:
+            await send_answer(send, answer_error(error), close=True)
+            return
+        try:
+            await super().__call__(scope, receive, sending_pieces(send))
+        finally:
+            self._pages.release(peer)
+
+    async def _serve_query(self, counted_as: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a query once it is its turn; it is over when its answer is read."""
+        try:
+            self._query_rates.spend(counted_as)
+            async with Turn(self._turns, counted_as):
+                await super().__call__(scope, receive, sending_pieces(send))
+        except RateExceededError as error:
+            await send_answer(send, answer_error(rate_exceeded(error, what="queries")), close=True)
+        except OverloadedError as error:
+            # Raised by the turn alone: what the routes raise is answered by them.
+            await send_answer(send, answer_error(error), close=True)
+
+    def _let_in(self, headers: Headers, *, sends: bool) -> Caller:
+        """Return who sends a request; `sends`: with events in it.
 
         Raises:
             RefusalError: nobody that may, or it did not mean us. UnavailableError: nobody can be let in now.
+            RightMissingError: the caller may not send.
         """
         if self._hosts is not None and (problem := self._hosts.problem_of(headers.host, headers.origin)):
             self._access.refusals.count("host" if problem is MISDIRECTED else "origin")
             raise refusal_of(problem)
         try:
-            return self._access.admit(headers.authorization)
+            caller = self._access.admit(headers.authorization)
         except UnauthenticatedError as error:
             raise unauthenticated() from error
+        if sends:
+            caller.check_right("send")
+        return caller
 
 
 def build_app(  # noqa: PLR0913 - everything that a request meets
@@ -141,7 +200,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
         BATCH_PATH: IngestBatch(submitter, cache, settings),
     }
     hosts = Hosts.from_settings(settings, asks_for_keys=access.asks_for_keys)
-    app.open_doors(doors, access=access, hosts=hosts, requests_max=settings.http_requests_max)
+    app.open_doors(doors, access=access, hosts=hosts, settings=settings)
     # For the answers to other methods, and for whoever lists the routes.
     app.router.routes += [Route(path, door, methods=["POST"]) for path, door in doors.items()]
     app.include_router(query_router(Queries(ledger, cache)))
@@ -156,7 +215,6 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
 
 def _answer_errors(app: FastAPI) -> None:
     handlers: dict[type[Exception], Callable[[Exception], Answer]] = {
-        HTTPException: _answer_http,
         RequestValidationError: _answer_validation,
         RefusalError: _answer_ours,
         RetryableError: _answer_ours,
@@ -166,14 +224,15 @@ def _answer_errors(app: FastAPI) -> None:
     }
     for error_type, answer_of in handlers.items():
         app.add_exception_handler(error_type, _handler(answer_of))
+    app.add_exception_handler(HTTPException, lambda request, error: _response(_answer_http(request, error)))
 
 
 def _handler(answer_of: Callable[[Exception], Answer]) -> Callable[[Request, Exception], Response]:
-    def respond(_: Request, error: Exception) -> Response:
-        answer = answer_of(error)
-        return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
+    return lambda _, error: _response(answer_of(error))
 
-    return respond
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
 
 
 def _answer_ours(error: Exception) -> Answer:
@@ -182,9 +241,12 @@ def _answer_ours(error: Exception) -> Answer:
     return answer_error(error)
 
 
-def _answer_http(error: Exception) -> Answer:
+def _answer_http(request: Request, error: Exception) -> Answer:
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == NOT_FOUND.status:
+        why = ": none has a slash at its end" if request.scope["path"].endswith("/") else ""
+        return problem_answer(NOT_FOUND, f"There is nothing at this path{why}. The paths are those of /openapi.json.")
     return answer_status(error.status_code, tuple((error.headers or {}).items()))
 
 

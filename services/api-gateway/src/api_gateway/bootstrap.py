@@ -92,7 +92,10 @@ def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
         http=bounded_protocol(
             head_seconds_max=settings.http_head_seconds_max,
             head_bytes_max=settings.http_head_bytes_max,
+            send_seconds_max=settings.http_send_seconds_max,
+            answer_seconds_max=settings.http_answer_seconds_max,
             connections_max=settings.http_connections_max,
+            caller_share_max=settings.caller_share_max,
         ),
         ws="none",
         lifespan="off",

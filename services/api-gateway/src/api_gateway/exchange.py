@@ -1,4 +1,4 @@
-"""One HTTP exchange as ASGI sees it: reading a body within its limits, answering, and room for what is in hand."""
+"""One HTTP exchange as ASGI sees it: reading a body within its limits, and answering."""
 
 from collections.abc import AsyncIterator, Awaitable
 from time import monotonic
@@ -10,11 +10,15 @@ from api_gateway.headers import Headers, content_length
 from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_status
 from api_gateway.views import Answer
 from shared.auth.authenticator import Caller
-from shared.contracts.errors import EtlPayError, OverloadedError
+from shared.capacity import Capacity
+from shared.contracts.errors import EtlPayError
 from shared.patience import Patience
 
 ADMITTED: Final = "etlpay.admitted"
-"""Where an ASGI scope has the headers and the caller of an API request, for whoever serves it."""
+"""Where an ASGI scope has what is known of an API request that was let in, for its endpoint."""
+
+PIECE_BYTES_MAX: Final = 16 * 1024
+"""What is sent of an answer at once: the next piece waits until the client has read most of this one."""
 
 _DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
 _DRAIN_SECONDS_MAX: Final = 2.0
@@ -26,33 +30,24 @@ class ClientGoneError(EtlPayError):
 
 
 class BodyLimits(NamedTuple):
-    """The bounds of one body."""
+    """The bounds of one body; `bytes_per_second_min` counts once it was waited for `pause_seconds_max`. 0: none."""
 
     bytes_max: int
     pause_seconds_max: float
     seconds_max: float
+    bytes_per_second_min: int = 0
+
+
+class Admitted(NamedTuple):
+    """An API request that was let in: our headers of it, who sends it, and as whom its use of limits is counted."""
+
+    headers: Headers
+    caller: Caller
+    counted_as: str
 
 
 REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=_DRAIN_SECONDS_MAX, seconds_max=_DRAIN_SECONDS_MAX)
 """Of a request that is refused by its head: nothing of its body is kept."""
-
-
-class Room:
-    """Room for what requests hold; where it is full a request is refused instead of taken."""
-
-    def __init__(self, size: int) -> None:
-        """`size` in whatever is taken: bytes, requests."""
-        self._left = size
-
-    def take(self, size: int) -> None:
-        """Take room; give it back with `give`. Raises OverloadedError where there is not enough."""
-        if size > self._left:
-            raise OverloadedError("too much is in hand")
-        self._left -= size
-
-    def give(self, size: int) -> None:
-        """Give room back."""
-        self._left += size
 
 
 class Exchange:
@@ -71,12 +66,13 @@ class Exchange:
         self._begun = False
         self._drainable = not headers.expect
         self._received = 0
+        self._waited_seconds = 0.0
 
-    async def body(self, room: Room) -> tuple[bytes, int]:
-        """Return the body and how much room it took, which is the caller's to give back.
+    async def body(self, capacity: Capacity, counted_as: str) -> tuple[bytes, int]:
+        """Return the body, and how much of `capacity` it took, which is the user's to give back.
 
         Raises:
-            RefusalError: too large, too slow. OverloadedError: no room. ClientGoneError.
+            RefusalError: too large, too slow. OverloadedError: there is not enough. ClientGoneError.
         """
         chunks: list[bytes] = []
         taken = 0
@@ -84,11 +80,13 @@ class Exchange:
         try:
             while not self._at_end:
                 chunk = self._within_limit(await self._next(deadline))
-                room.take(len(chunk))
-                taken += len(chunk)
-                chunks.append(chunk)
+                if chunk:
+                    capacity.acquire(counted_as, len(chunk))
+                    taken += len(chunk)
+                    chunks.append(chunk)
         except BaseException:
-            room.give(taken)
+            if taken:
+                capacity.release(counted_as, taken)
             raise
         return b"".join(chunks), taken
 
@@ -105,31 +103,25 @@ class Exchange:
         return self.stream(answer, [answer.body], *more)
 
     async def stream(self, answer: Answer, parts: list[bytes], *more: tuple[str, str]) -> None:
-        """Send an answer whose body is `parts`; a client that does not take them within the deadline is left alone."""
+        """Send an answer whose body is `parts`; of a large one, return when the client has read nearly all of it.
+
+        The server ends the connection of a client that does not read.
+        """
         if not self._at_end:
             await self._drain()
         headers = [(name.encode(), value.encode()) for name, value in (*answer.headers, *more)]
-        headers += [
-            (b"content-type", answer.media_type.encode()),
-            (b"content-length", str(sum(map(len, parts))).encode()),
-        ]
+        size = sum(map(len, parts))
+        headers += [(b"content-type", answer.media_type.encode()), (b"content-length", str(size).encode())]
         if not self._at_end:
             headers.append(_CLOSE)
-        messages: list[Message] = [
-            {"type": "http.response.body", "body": part, "more_body": position < len(parts)}
-            for position, part in enumerate(parts, 1)
-        ]
         self._begun = True
-        try:
-            with self._patience.until(monotonic() + self._limits.pause_seconds_max):
-                await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-                await self._send(messages[0])
-            for message in messages[1:]:
-                with self._patience.until(monotonic() + self._limits.pause_seconds_max):
-                    await self._send(message)
-        except TimeoutError:
-            # The server closes a connection whose answer was not completed.
-            return
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if size <= PIECE_BYTES_MAX:
+            await self._send({"type": "http.response.body", "body": b"".join(parts)})
+        else:
+            for part in parts:
+                await send_pieces(self._send, part)
+            await self._send({"type": "http.response.body"})
 
     async def fail(self) -> None:
         """Answer that something went wrong here which nobody expected, unless an answer has begun."""
@@ -144,8 +136,12 @@ class Exchange:
         return monotonic() + self._limits.seconds_max
 
     async def _next(self, deadline: float) -> bytes:
+        began = monotonic()
+        until = min(deadline, began + self._limits.pause_seconds_max)
+        if self._limits.bytes_per_second_min:
+            until = min(until, began + self._seconds_left())
         try:
-            with self._patience.until(min(deadline, monotonic() + self._limits.pause_seconds_max)):
+            with self._patience.until(until):
                 message = await self._receive()
         except TimeoutError as error:
             self._drainable = False
@@ -153,8 +149,15 @@ class Exchange:
         if message["type"] == "http.disconnect":
             raise ClientGoneError("the client is gone")
         self._at_end = not message.get("more_body", False)
+        if not self._at_end:
+            self._waited_seconds += monotonic() - began
         chunk: bytes = message.get("body", b"")
         return chunk
+
+    def _seconds_left(self) -> float:
+        """Return how long more may be waited for a body that comes too slowly; our own waiting does not count."""
+        earned = self._received / self._limits.bytes_per_second_min
+        return self._limits.pause_seconds_max + earned - self._waited_seconds
 
     def _within_limit(self, chunk: bytes) -> bytes:
         self._received += len(chunk)
@@ -179,10 +182,30 @@ class Exchange:
         return RefusalError(TOO_LARGE, f"The body must not be larger than {self._limits.bytes_max} bytes.")
 
 
-def admitted(scope: Scope) -> tuple[Headers, Caller]:
-    """Return our headers of an API request that was let in, and who sends it."""
-    found: tuple[Headers, Caller] = scope[ADMITTED]
+def admitted(scope: Scope) -> Admitted:
+    """Return what is known of an API request that was let in."""
+    found: Admitted = scope[ADMITTED]
     return found
+
+
+async def send_pieces(send: Send, body: bytes) -> None:
+    """Send what may be much; more of the body, or its end, has to follow."""
+    for start in range(0, len(body), PIECE_BYTES_MAX):
+        piece = body[start : start + PIECE_BYTES_MAX]
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+def sending_pieces(send: Send) -> Send:
+    """Return a `send` that hands large bodies on in pieces, so that what a client does not read is not all with us."""
+
+    async def forward(message: Message) -> None:
+        body = message.get("body", b"")
+        if len(body) > PIECE_BYTES_MAX:
+            await send_pieces(send, body)
+            message = {"type": message["type"], "more_body": message.get("more_body", False)}
+        await send(message)
+
+    return forward
 
 
 async def send_answer(send: Send, answer: Answer, *, close: bool = False) -> None:

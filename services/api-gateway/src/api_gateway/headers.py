@@ -105,7 +105,13 @@ def body_format(headers: Headers, *, lines: bool) -> str:
 def _format_of(content_type: str, content_encoding: str, *, lines: bool) -> str:
     """See `body_format`; what clients send is nearly always the same."""
     if content_encoding.strip().lower() not in ("", "identity"):
-        raise RefusalError(MEDIA, "The body must not be compressed.", headers=[("accept-encoding", "identity")])
+        raise RefusalError(
+            MEDIA,
+            "The body must not be compressed: leave the header Content-Encoding out. A charset does not belong there.",
+            headers=[("accept-encoding", "identity")],
+        )
+    if "," in content_type:
+        raise RefusalError(MEDIA, "The header Content-Type must be given once, with one type.")
     media_type, _, parameters = content_type.partition(";")
     media_type = media_type.strip().lower()
     if not _utf8(parameters):

@@ -19,6 +19,7 @@ from api_gateway.statements import (
     page_query,
     scope_parameters,
 )
+from api_gateway.turns import CURRENT
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
 from shared.auth.scopes import Scope
 from shared.contracts.errors import UnavailableError
@@ -31,6 +32,8 @@ from shared.settings import PostgresSettings
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _EPOCH: Final = f"SELECT {LEDGER_EPOCH} AS epoch"
+# More than any record has: PostgreSQL's own limit of a value is less.
+_RECORD_BYTES_MAX: Final = 2**30
 _NULL: Final = msgspec.Raw(b"null")
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
@@ -56,19 +59,22 @@ class Ledger:
 
     async def record(self, record_id: int) -> Record | None:
         """Return a record by its id."""
-        rows = await self._rows(RECORD, record_id)
-        return _record(rows[0]) if rows else None
+        return await self._one(RECORD, record_id)
 
     async def record_of_event(self, event_id: UUID) -> Record | None:
         """Return the latest record of an event."""
-        rows = await self._rows(RECORD_OF_EVENT, event_id)
-        return _record(rows[0]) if rows else None
+        return await self._one(RECORD_OF_EVENT, event_id)
 
     async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:
         """Return up to `limit` records, newest first, that come after a position."""
         query, parameters = page_query(which, after=after, limit=limit, bytes_max=self._page_bytes_max)
         rows = await self._rows(query, *parameters)
-        items = [_record(row) for row in rows[:limit]]
+        if rows and self._is_large(rows[0]):
+            # It is a page of its own.
+            await CURRENT.get().grow()
+            query, parameters = page_query(which, after=after, limit=1, bytes_max=_RECORD_BYTES_MAX)
+            rows = (await self._rows(query, *parameters))[:1]
+        items = [_record(row) for row in rows[:limit] if row is rows[0] or not self._is_large(row)]
         more = bool(rows) and rows[0]["found"] > len(items)
         cursor = record_cursor(Position(items[-1].processed_at, items[-1].id)) if more else None
         return RecordPage(items, cursor)
@@ -106,6 +112,18 @@ class Ledger:
     async def close(self) -> None:
         """Give the connections back."""
         await self._pool.close()
+
+    async def _one(self, query: str, key: int | UUID) -> Record | None:
+        rows = await self._rows(query, key, self._page_bytes_max)
+        if rows and self._is_large(rows[0]):
+            await CURRENT.get().grow()
+            rows = await self._rows(query, key, _RECORD_BYTES_MAX)
+        return _record(rows[0]) if rows else None
+
+    def _is_large(self, row: asyncpg.Record) -> bool:
+        """Tell whether a record is larger than a page may be; it came without its payload then."""
+        size: int = row["size"]
+        return size > self._page_bytes_max
 
     async def _rows(self, query: str, *parameters: object) -> list[asyncpg.Record]:
         try:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Annotated, Final
 
@@ -20,6 +20,7 @@ from shared.contracts.event import (
     source_problem,
     type_problem,
 )
+from shared.contracts.moment import read_moment
 from shared.contracts.outcome import Problem
 from shared.contracts.payload import MORE_THAN_ONE, holds_more_than_one, object_problem, scanned_object_problem
 
@@ -28,7 +29,7 @@ _SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "ma
 _Payload = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 _Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ID_CHARS_MAX})]
 _Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": TYPE_CHARS_MAX})]
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+_Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class MalformedError(RefusedError):
@@ -51,7 +52,6 @@ _UNKNOWN_MAX: Final = 10
 _read_request = msgspec.json.Decoder(IngestRequest).decode
 _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
-_read_moment = msgspec.json.Decoder(_Moment).decode
 
 
 def read_event(document: bytes, *, received_at: datetime, sender: str = "", header_key: str | None = None) -> Envelope:
@@ -66,8 +66,8 @@ def read_event(document: bytes, *, received_at: datetime, sender: str = "", head
     """
     try:
         request = _read_request(document)
-        occurred_at = None if request.occurred_at is None else request.occurred_at.astimezone(UTC)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        occurred_at = None if request.occurred_at is None else read_moment(request.occurred_at)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         # Reading stops at the first problem; the slow way names them all.
         raise _refusal(document, header_key) from error
     body = bytes(request.payload)
@@ -157,13 +157,11 @@ def _text_check(problem_of: Callable[[str], str | None], *, optional: bool) -> C
     return check
 
 
-def _check_moment(raw: bytes) -> str | None:
-    if raw == b"null":
-        return None
+def _moment_problem(text: str) -> str | None:
     try:
-        _read_moment(raw).astimezone(UTC)
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError):
-        return "must be a date and time with an offset (RFC 3339)"
+        read_moment(text)
+    except ValueError as error:
+        return str(error)
     return None
 
 
@@ -173,5 +171,5 @@ _CHECKS: Final[dict[str, Callable[[bytes], str | None]]] = {
     "payload": object_problem,
     "id": _text_check(id_problem, optional=True),
     "type": _text_check(type_problem, optional=True),
-    "occurred_at": _check_moment,
+    "occurred_at": _text_check(_moment_problem, optional=True),
 }

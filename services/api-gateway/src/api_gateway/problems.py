@@ -48,7 +48,12 @@ CROSS_ORIGIN: Final = Kind(
     "Nothing was stored. Where no API key is asked for, only a page from here may let a browser ask; the setting "
     "`ETLPAY_HTTP_ALLOWED_HOSTS` names the hosts of others.",
 )
-NOT_FOUND: Final = Kind("not-found", 404, "There is no such thing", "The ledger does not hold what the URL names.")
+NOT_FOUND: Final = Kind(
+    "not-found",
+    404,
+    "There is no such thing",
+    "There is nothing at this path, or no such record or event in the ledger.",
+)
 METHOD: Final = Kind(
     "method-not-allowed", 405, "The method is not allowed here", "The header Allow names those that are."
 )
@@ -88,7 +93,7 @@ HEAD: Final = Kind("head-too-large", 431, "The head of the request is too large"
 RATE: Final = Kind(
     "rate-exceeded",
     429,
-    "More events than the API key's rate allows",
+    "More events or queries than the caller's rate allows",
     "Nothing was taken. Repeat after the time in Retry-After; RateLimit-Policy names the rate.",
 )
 INTERNAL: Final = Kind(
@@ -181,16 +186,16 @@ def unauthenticated() -> RefusalError:
     )
 
 
-def rate_exceeded(error: RateExceededError) -> RefusalError:
-    """Return the refusal of a request over its key's rate, with the headers that tell of it (structured fields)."""
+def rate_exceeded(error: RateExceededError, *, what: str = "events") -> RefusalError:
+    """Return the refusal of a request over its caller's rate, with the headers that tell of it (structured fields)."""
     window = max(1, math.ceil(1 / error.rate))
     return RefusalError(
         RATE,
-        f"At most {error.rate:g} events a second.",
+        f"At most {error.rate:g} {what} a second.",
         headers=[
             ("retry-after", str(error.retry_after_seconds)),
-            ("ratelimit-policy", f'"events";q={int(error.rate * window)};w={window}'),
-            ("ratelimit", f'"events";r=0;t={error.retry_after_seconds}'),
+            ("ratelimit-policy", f'"{what}";q={int(error.rate * window)};w={window}'),
+            ("ratelimit", f'"{what}";r=0;t={error.retry_after_seconds}'),
         ],
     )
 

@@ -1,6 +1,10 @@
-"""The limits of HTTP connections that the server does not have: how many, and the time and size of a request's head."""
+"""The limits of HTTP connections that the server does not have.
+
+How many there are, of whom, the time and size of a request's head, and the time in which an answer must be read.
+"""
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, Final
@@ -8,12 +12,17 @@ from typing import Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api_gateway.connections import Connections
 from api_gateway.paths import BATCH_PATH
 from api_gateway.problems import HEAD, MALFORMED, OVERLOADED, Kind, problem_answer
+from shared.capacity import network_of
+from shared.contracts.errors import OverloadedError
 
 _UPGRADE_HEADERS: Final = (b"connection", b"upgrade", b"http2-settings")
 _LINGER_SECONDS_MAX: Final = 2.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# What a connection may hold of answers that its client does not read; the library's own is 64 KiB.
+_UNREAD_BYTES_MAX: Final = 16 * 1024
 
 
 class _HeadTooLargeError(ValueError):
@@ -27,15 +36,21 @@ class _Answers(asyncio.Transport):
     Measured with 64 connections: 54 instead of 61 microseconds of CPU a request.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        """`transport` is the connection's."""
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        """`transport` is the connection's, which `close` closes once all is written."""
         super().__init__()
         self._transport = transport
+        self._close = close
         self._head = b""
         self._begun = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hold a head; write all else at once."""
+        """Hold a head; write all else at once. What comes after the end of a connection is dropped.
+
+        The server tells that to the last of several requests in one breath, and not to the one that is being answered.
+        """
+        if self._transport.is_closing():
+            return
         if self._begun or data == _CONTINUE:
             self._transport.write(data)
         elif self._head:
@@ -55,7 +70,7 @@ class _Answers(asyncio.Transport):
     def close(self) -> None:
         """Close the connection once all is written."""
         self.end()
-        self._transport.close()
+        self._close()
 
     def is_closing(self) -> bool:
         """Tell whether the connection ends."""
@@ -67,7 +82,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     head_seconds_max: float
     head_bytes_max: int
-    connections_max: int
+    send_seconds_max: float
+    answer_seconds_max: float
+    open_connections: Connections
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the server's own arguments
         """As the server calls it."""
@@ -76,22 +93,62 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._head_deadline: asyncio.TimerHandle | None = None
         self._broken = False
+        self._peer = ""
+        self._reader_timer: asyncio.TimerHandle | None = None
+        self._answer_deadline: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the server has it
         """Start waiting for the first request."""
         super().connection_made(transport)
-        self._answers = _Answers(transport)
-        if len(self.connections) > self.connections_max:
+        transport.set_write_buffer_limits(high=_UNREAD_BYTES_MAX)
+        self._answers = _Answers(transport, self._close)
+        self._peer = network_of(self.client[0]) if self.client else ""
+        try:
+            self.open_connections.add(self, self._peer)
+        except OverloadedError:
             # At once: one that lingered would take the place of the next.
             self._refuse(OVERLOADED, "There are too many connections.")
-            self.transport.close()
+            self._close()
         else:
+            self.open_connections.set_idle(self, self._peer)
             self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
+        self._stop_watching_reader()
+        self._unset_keepalive_if_required()
+        self.open_connections.remove(self, self._peer)
         super().connection_lost(exc)
+
+    def shed(self) -> None:
+        """Close, to make room for another connection."""
+        self._stop_waiting()
+        self._close()
+
+    def shutdown(self) -> None:
+        """Close once the answer in hand is read, for which there is no more than the time of a pause now."""
+        super().shutdown()
+        self._answer_deadline = self.loop.time() + self.send_seconds_max
+        if self.transport.is_closing():
+            self._watch_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection on which nothing has come; at once, where the last answer is still not read."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def pause_writing(self) -> None:
+        """Watch a client that does not read."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._stop_watching_reader()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse; what does not complete a head in time, or is larger than one may be, ends the connection."""
@@ -99,6 +156,7 @@ class BoundedProtocol(HttpToolsProtocol):
             # Dropped, not left unread: see `_linger`.
             return
         if self._between_requests():
+            self.open_connections.set_busy(self, self._peer)
             self._head_bytes += len(data)
         self._framing_bytes += len(data)
         self._unset_keepalive_if_required()
@@ -150,6 +208,35 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answers.end()
         super().on_response_complete()
         self._head_bytes = 0
+        self._answer_deadline = None
+        if self._between_requests() and not self.transport.is_closing():
+            self.open_connections.set_idle(self, self._peer)
+
+    def _close(self) -> None:
+        """Close once all is written, for which there is a limit."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        """End the connection of a client that reads nothing for a while, or takes too long for a whole answer."""
+        if self._answer_deadline is None:
+            self._answer_deadline = self.loop.time() + self.answer_seconds_max
+        self._stop_watching_reader()
+        unread = self.transport.get_write_buffer_size()
+        self._reader_timer = self.loop.call_later(self.send_seconds_max, self._look_at_reader, unread)
+
+    def _look_at_reader(self, unread: int) -> None:
+        late = self._answer_deadline is not None and self.loop.time() >= self._answer_deadline
+        if late or self.transport.get_write_buffer_size() >= unread:
+            self.transport.abort()
+        else:
+            self._watch_reader()
+
+    def _stop_watching_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
 
     def _break_off(self) -> None:
         """End a connection on which something cannot be read, without a word that is not true.
@@ -232,11 +319,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_deadline = None
 
 
-def bounded_protocol(*, head_seconds_max: float, head_bytes_max: int, connections_max: int) -> type[BoundedProtocol]:
-    """Return the protocol class with its limits, as the server takes it."""
+def bounded_protocol(  # noqa: PLR0913 - the limits of a connection
+    *,
+    head_seconds_max: float,
+    head_bytes_max: int,
+    send_seconds_max: float,
+    answer_seconds_max: float,
+    connections_max: int,
+    caller_share_max: float,
+) -> type[BoundedProtocol]:
+    """Return the protocol class with its limits, as the server takes it.
+
+    Of an answer nothing may stay unread for `send_seconds_max`, and something for `answer_seconds_max`.
+    """
     limits = {
         "head_seconds_max": head_seconds_max,
         "head_bytes_max": head_bytes_max,
-        "connections_max": connections_max,
+        "send_seconds_max": send_seconds_max,
+        "answer_seconds_max": answer_seconds_max,
+        "open_connections": Connections(connections_max, share=caller_share_max),
     }
     return type("BoundedProtocol", (BoundedProtocol,), limits)

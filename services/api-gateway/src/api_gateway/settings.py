@@ -1,11 +1,12 @@
 """What the gateway can be told."""
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from shared.batching import BatchLimits
 from shared.settings import (
     AccessSettings,
     AmqpSettings,
+    FairnessSettings,
     PostgresSettings,
     RedisSettings,
     ServiceSettings,
@@ -17,7 +18,14 @@ _MIB = 1024 * 1024
 
 
 class GatewaySettings(
-    ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, SubmissionSettings, AccessSettings, TlsSettings
+    ServiceSettings,
+    AmqpSettings,
+    PostgresSettings,
+    RedisSettings,
+    SubmissionSettings,
+    AccessSettings,
+    FairnessSettings,
+    TlsSettings,
 ):
     """Settings of `python -m api_gateway`."""
 
@@ -41,19 +49,35 @@ class GatewaySettings(
         None, description="serve /docs and /openapi.json; unset: only where no API keys are asked for"
     )
     http_backlog: PositiveInt = Field(512, description="connections that may wait to be taken")
-    http_connections_max: PositiveInt = Field(1_000, description="open connections; another one gets 503 and is closed")
+    http_connections_max: PositiveInt = Field(
+        1_000, description="open connections; for another one an idle one is closed, or it gets 503"
+    )
     http_requests_max: PositiveInt = Field(500, description="requests in flight; beyond it a request gets 503")
-    http_keep_alive_seconds: PositiveInt = Field(5, description="how long an idle connection stays open")
+    http_pages_max: PositiveInt = Field(
+        32, description="requests for documents and metrics in flight; beyond it one gets 503"
+    )
+    # Longer than the 60 s for which pools and load balancers keep a connection: one that they use again is still there.
+    http_keep_alive_seconds: PositiveInt = Field(75, description="how long an idle connection stays open")
     http_head_seconds_max: PositiveFloat = Field(10.0, description="how long the head of a request may take to arrive")
     http_head_bytes_max: PositiveInt = Field(16 * 1024, description="size of the head of a request")
     http_body_seconds_max: PositiveFloat = Field(
         10.0, description="how long a body may take to arrive; of a batch: how long it may pause"
     )
+    http_send_seconds_max: PositiveFloat = Field(
+        10.0, description="how long a client may read nothing of an answer; then the connection is closed"
+    )
+    http_answer_seconds_max: PositiveFloat = Field(60.0, description="how long a client may take to read an answer")
     body_bytes_max: PositiveInt = Field(_MIB, description="size of one event as it is sent, in a batch too")
-    bodies_bytes_max: PositiveInt = Field(8 * _MIB, description="size of all single events in flight")
+    bodies_bytes_max: PositiveInt = Field(8 * _MIB, description="size of all single events until they are answered")
     batch_bytes_max: PositiveInt = Field(64 * _MIB, description="size of a batch request")
     batch_items_max: PositiveInt = Field(100_000, description="events of a batch request")
     batch_seconds_max: PositiveFloat = Field(300.0, description="how long a batch request may take to arrive")
+    batch_bytes_per_second_min: PositiveInt = Field(
+        1_024, description="how fast a batch request must arrive, after its first ETLPAY_HTTP_BODY_SECONDS_MAX"
+    )
+    batch_results_bytes_max: PositiveInt = Field(
+        32 * _MIB, description="size of all results of batch requests until they are read"
+    )
     batch_requests_max: PositiveInt = Field(4, description="batch requests in flight; beyond it one gets 503")
     batch_group_events: PositiveInt = Field(250, description="events of a batch request handed over together")
     batch_group_bytes: PositiveInt = Field(_MIB // 4, description="bytes of a batch request handed over together")
@@ -61,7 +85,14 @@ class GatewaySettings(
     batch_patience_seconds: PositiveFloat = Field(
         10.0, description="how long a batch request waits where the backlog is full"
     )
-    page_bytes_max: PositiveInt = Field(8 * _MIB, description="a page of records ends early when it grows beyond this")
+    page_bytes_max: PositiveInt = Field(
+        _MIB, description="a page of records ends before it would grow beyond this; a larger record is one of its own"
+    )
+    queries_max: PositiveInt = Field(8, description="queries until their answers are read; beyond it one waits")
+    query_wait_seconds_max: PositiveFloat = Field(5.0, description="how long a query may wait; then it gets 503")
+    queries_rate_per_key: NonNegativeFloat | None = Field(
+        None, description="queries a second of one caller; unset: as many as ETLPAY_RATE_PER_KEY, 0: no limit"
+    )
     # Single events come in convoys, all answered at once: the halves of one overlap, one being mapped while the other
     # is stored. 64 connections, 850 bytes: 7,100 a second instead of 5,200 in batches of all that there is.
     submission: BatchLimits = Field(

@@ -9,11 +9,20 @@ from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.event import Channel
 from shared.contracts.outcome import RecordStatus
 
-# Records with the attributes of their events; the body only where it is the result.
+# Records with the attributes of their events; the body only where it is the result. What is larger than $2 bytes is
+# left out, and its `size` tells.
 _ENTRIES: Final = """
     SELECT record.id, record.raw_event_id, record.status, record.attempt, record.processed_at,
-           record.result_payload::text AS result, record.errors::text AS errors,
-           CASE WHEN record.status = 1 AND record.result_payload IS NULL THEN raw.body END AS body,
+           CASE WHEN octet_length(record.result_payload::text) <= $2 THEN record.result_payload::text END AS result,
+           record.errors::text AS errors,
+           CASE
+               WHEN record.status = 1 AND record.result_payload IS NULL AND octet_length(raw.body) <= $2 THEN raw.body
+           END AS body,
+           CASE
+               WHEN record.result_payload IS NOT NULL THEN octet_length(record.result_payload::text)
+               WHEN record.status = 1 THEN octet_length(raw.body)
+               ELSE 0
+           END AS size,
            raw.event_id, raw.channel, raw.idempotency_key, raw.type, raw.occurred_at, raw.received_at,
            source.name AS source
     FROM {records} AS record
@@ -25,17 +34,15 @@ RECORD_OF_EVENT: Final = (
     _ENTRIES.format(records="processed_records") + "WHERE raw.event_id = $1 ORDER BY record.attempt DESC LIMIT 1"
 )
 
-# One page: up to $1 rows, each with the bytes of the payloads before it, and how many were `found` before it was cut at
-# $2 bytes. It is taken from `processed_records` alone, along one of its indexes, before anything is joined to it.
+# One page: up to $1 rows, each with the bytes of the payloads before it, and how many were `found` before it was cut
+# where it would grow beyond $2 bytes. It is taken from `processed_records` alone, along one of its indexes, before
+# anything is joined to it.
 _PAGE: Final = """
     SELECT * FROM (
         SELECT *, sum(size) OVER (ORDER BY processed_at DESC, id DESC) - size AS bytes_before, count(*) OVER () AS found
-        FROM (
-            SELECT *, coalesce(octet_length(body), 0) + coalesce(octet_length(result), 0) AS size
-            FROM ({entries}) AS entries
-        ) AS sized
+        FROM ({entries}) AS entries
     ) AS counted
-    WHERE bytes_before < $2
+    WHERE bytes_before + size <= $2 OR bytes_before = 0
     ORDER BY processed_at DESC, id DESC
 """
 _PORTION: Final = "(SELECT * FROM processed_records {conditions} ORDER BY processed_at DESC, id DESC LIMIT $1)"

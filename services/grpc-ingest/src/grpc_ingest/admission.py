@@ -1,8 +1,9 @@
-"""Admission: who calls, on which terms, and how much may be in memory at once."""
+"""Admission: who calls, on which terms, and what calls hold until their answers are sent."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc.aio
 from google.rpc.status_pb2 import Status
@@ -10,11 +11,12 @@ from google.rpc.status_pb2 import Status
 from grpc_ingest import problems
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
 from shared.auth.scopes import RightMissingError
-from shared.contracts.errors import EtlPayError, OverloadedError, UnavailableError
-
-T = TypeVar("T")
+from shared.capacity import Capacity, Holding
+from shared.contracts.errors import EtlPayError, UnavailableError
+from shared.runtime.rpc_health import peer_of
 
 _Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class RejectedCallError(EtlPayError):
@@ -27,13 +29,14 @@ class RejectedCallError(EtlPayError):
 
 
 class Terms(NamedTuple):
-    """On which terms events are taken: who sends them, and whether the outcome is waited for."""
+    """On which terms events are taken: who sends them, as whom that is counted, if the outcome is waited for."""
 
     caller: Caller
+    counted_as: str
     wait: bool
 
 
-def admit(context: grpc.aio.ServicerContext[bytes, T], access: Access) -> Terms:
+def admit(context: _Context, access: Access) -> Terms:
     """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key that may send).
 
     No web page can call: a browser speaks no gRPC. So nothing is asked of host and origin here.
@@ -49,37 +52,83 @@ def admit(context: grpc.aio.ServicerContext[bytes, T], access: Access) -> Terms:
         raise RejectedCallError(problems.right_missing()) from error
     except UnavailableError as error:
         raise RejectedCallError(problems.retry_later(error)) from error
-    return Terms(caller, _waits(metadata))
+    return Terms(caller, caller.name or peer_of(context), _waits(metadata))
 
 
-class Room:
-    """Room for the requests in hand, in bytes: each takes several times its size until it is answered."""
+class Calls:
+    """The calls in hand, and what they hold: both are shared between callers, and given back when a call is over.
 
-    def __init__(self, bytes_max: int) -> None:
-        """Alone a request may always come in, however large."""
-        self._bytes_max = bytes_max
-        self._taken = 0
-        self._given = asyncio.Event()
+    A call is over when its answer is sent, which a client can put off: its connection is closed then.
+    """
 
-    def take(self, size: int) -> None:
-        """Take room for a request; `give` it back. Raises RejectedCallError where there is not enough."""
-        if not self._fits(size):
-            raise RejectedCallError(problems.retry_later(OverloadedError("too much is in hand")))
-        self._taken += size
+    def __init__(
+        self,
+        *,
+        calls_max: int,
+        requests_bytes_max: int,
+        share: float,
+        send_seconds_max: float,
+        close_connection: Callable[[str], None],
+    ) -> None:
+        """`close_connection` ends the connection of a peer, as a call's context names it."""
+        self._calls = Capacity(calls_max, share=share)
+        self._requests = Capacity(requests_bytes_max, share=share)
+        self._send_seconds_max = send_seconds_max
+        self._close_connection = close_connection
+        self._serving = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open: set[_Context] = set()
+        # Those that were answered, and when the answer must be sent; the earliest is first.
+        self._unsent: dict[_Context, float] = {}
 
-    def give(self, size: int) -> None:
-        """Give room back."""
-        self._taken -= size
-        self._given.set()
+    def begin(self, context: _Context, counted_as: str) -> Holding:
+        """Count a call, and return what its requests are held by. Raises OverloadedError where there are too many."""
+        self._calls.acquire(counted_as)
+        holding = Holding(self._requests, counted_as)
 
-    async def wait_for(self, size: int) -> None:
-        """Return when there is room."""
-        while not self._fits(size):
-            self._given.clear()
-            await self._given.wait()
+        def finish(_: _Context) -> None:
+            self._open.discard(context)
+            self._unsent.pop(context, None)
+            holding.release()
+            self._calls.release(counted_as)
 
-    def _fits(self, size: int) -> bool:
-        return self._taken == 0 or self._taken + size <= self._bytes_max
+        self._open.add(context)
+        context.add_done_callback(finish)  # type: ignore[arg-type] # the stubs name its argument
+        return holding
+
+    def serve(self) -> None:
+        """Note that a call is being served."""
+        self._serving += 1
+        self._idle.clear()
+
+    def answered(self, context: _Context) -> None:
+        """Note that a call was answered; what is left is to send the answer."""
+        if context in self._open:
+            self._unsent[context] = monotonic() + self._send_seconds_max
+        self._serving -= 1
+        if self._serving == 0:
+            self._idle.set()
+
+    def close_unread(self) -> None:
+        """Close the connections of clients that take too long to take an answer."""
+        now = monotonic()
+        late = []
+        for context, deadline in self._unsent.items():
+            if deadline > now:
+                break
+            late.append(context)
+        for context in late:
+            del self._unsent[context]
+            self.close(context)
+
+    def close(self, context: _Context) -> None:
+        """Close the connection of a client that does not take its answers: the call cannot end otherwise."""
+        self._close_connection(context.peer())
+
+    async def idle(self) -> None:
+        """Return when no call is being served."""
+        await self._idle.wait()
 
 
 def _waits(metadata: _Metadata) -> bool:

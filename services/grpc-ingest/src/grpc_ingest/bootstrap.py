@@ -1,14 +1,17 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
+from typing import NamedTuple
 
 import grpc.aio
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
+from grpc_ingest.admission import Calls, RejectedCallError, admit
+from grpc_ingest.reflection import SERVICE_NAME as REFLECTION
+from grpc_ingest.reflection import reflection_handler
 from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
 from grpc_ingest.settings import Settings
+from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import KEYS, Access, open_access
 from shared.contracts.errors import FatalError
 from shared.counters import TALLY
@@ -17,7 +20,10 @@ from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
-from shared.runtime.rpc_server import build_server, listen
+from shared.runtime.rpc_connections import RpcConnections
+from shared.runtime.rpc_health import SERVICE_NAME as HEALTH
+from shared.runtime.rpc_health import Context, Health, SideCalls
+from shared.runtime.rpc_server import build_server, health_calls, listen
 from shared.submission.processing import GrpcProcessing
 from shared.submission.submitter import Submitter
 
@@ -42,7 +48,11 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     processing = GrpcProcessing(settings)
     receipts = ReceiptSender(publisher, TALLY, service="grpc-ingest", interval_seconds=settings.receipt_seconds)
     submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
-    servicer = _servicer(settings, submitter, access)
+    connections = RpcConnections(settings.rpc_connections_max)
+    calls = build_calls(settings, connections)
+    servicer = build_servicer(settings, submitter, access, calls)
+    side_calls = _side_calls(settings, access)
+    door = _Door(servicer, calls, connections, side_calls, Health([SERVICE_NAME, HEALTH, REFLECTION], side_calls))
     drained = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as group:
@@ -50,7 +60,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             telling = group.create_task(receipts.run())
             submitting = group.create_task(submitter.run())
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
-            await _serve_calls(settings, servicer, _Intake(readiness, broker, processing, access, settings), stopping)
+            await _serve_calls(settings, door, _Intake(readiness, broker, processing, access, settings), stopping)
             submitter.close()
             await submitting
             receipts.close()
@@ -62,44 +72,79 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         await processing.close()
 
 
-def _servicer(settings: Settings, submitter: Submitter, access: Access) -> EtlServicer:
+class _Door(NamedTuple):
+    """What calls meet."""
+
+    servicer: EtlServicer
+    calls: Calls
+    connections: RpcConnections
+    side_calls: SideCalls
+    health: Health
+
+
+def build_calls(settings: Settings, connections: RpcConnections) -> Calls:
+    """Return the bounds of calls."""
+    return Calls(
+        calls_max=settings.rpc_calls_max,
+        requests_bytes_max=settings.grpc_requests_bytes_max,
+        share=settings.caller_share_max,
+        send_seconds_max=settings.grpc_send_seconds_max,
+        close_connection=connections.close,
+    )
+
+
+def _side_calls(settings: Settings, access: Access) -> SideCalls:
+    """Return the bounds of health checking and reflection; streams of theirs need a key where keys are asked for."""
+
+    def may_stream(context: Context) -> bool:
+        try:
+            admit(context, access)
+        except RejectedCallError:
+            return False
+        return True
+
+    return health_calls(settings, share=settings.caller_share_max, may_stream=may_stream)
+
+
+def build_servicer(settings: Settings, submitter: Submitter, access: Access, calls: Calls) -> EtlServicer:
+    """Return what answers calls."""
     return EtlServicer(
         submitter,
         access,
+        calls,
         batch_events_max=settings.grpc_batch_events_max,
         batch_bytes_max=settings.batch.batch_bytes_max,
         body_bytes_max=settings.body_bytes_max,
         calls_read_max=settings.grpc_calls_read_max,
         call_seconds_max=settings.grpc_call_seconds_max,
         streams_max=settings.grpc_streams_max,
-        stream_batches_max=settings.grpc_stream_batches_max,
-        stream_seconds_max=settings.grpc_stream_seconds_max,
-        requests_bytes_max=settings.grpc_requests_bytes_max,
+        stream_limits=StreamLimits(
+            batches_max=settings.grpc_stream_batches_max,
+            pause_seconds_max=settings.grpc_stream_seconds_max,
+            send_seconds_max=settings.grpc_send_seconds_max,
+            age_seconds_max=settings.grpc_stream_age_seconds_max,
+        ),
+        caller_share_max=settings.caller_share_max,
     )
 
 
-async def _serve_calls(
-    settings: Settings,
-    servicer: EtlServicer,
-    intake: "_Intake",
-    stopping: asyncio.Event,
-) -> None:
-    healths = health.aio.HealthServicer()
+async def _serve_calls(settings: Settings, door: _Door, intake: "_Intake", stopping: asyncio.Event) -> None:
     server = build_server(settings)
-    server.add_generic_rpc_handlers((servicer.handler(),))
-    health_pb2_grpc.add_HealthServicer_to_server(healths, server)
-    reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    await _listen(server, settings)
+    reflected = reflection_handler([SERVICE_NAME, HEALTH], door.side_calls)
+    server.add_generic_rpc_handlers((door.servicer.handler(), door.health.handler(), reflected))
+    port = await _listen(server, settings)
     async with asyncio.TaskGroup() as group:
-        telling = group.create_task(_tell_health(healths, intake))
+        bounding = group.create_task(door.connections.keep_bounded(port))
+        telling = group.create_task(_look(door, intake))
         await stopping.wait()
         intake.readiness.draining = True
         telling.cancel()
-    await healths.enter_graceful_shutdown()
-    await _stop(server, servicer, seconds_max=settings.grpc_drain_seconds_max)
+        door.health.close()
+        await _stop(server, door.servicer, seconds_max=settings.grpc_drain_seconds_max)
+        bounding.cancel()
 
 
-async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
+async def _listen(server: grpc.aio.Server, settings: Settings) -> int:
     try:
         port = listen(server, f"{settings.grpc_host}:{settings.grpc_port}", settings)
     except RuntimeError as error:
@@ -107,6 +152,7 @@ async def _listen(server: grpc.aio.Server, settings: Settings) -> None:
         raise FatalError(f"cannot listen on {settings.grpc_host}:{settings.grpc_port}") from error
     await server.start()
     log.info("listening", host=settings.grpc_host, port=port)
+    return port
 
 
 class _Intake:
@@ -141,13 +187,11 @@ class _Intake:
         return self.readiness.ready
 
 
-async def _tell_health(healths: health.aio.HealthServicer, intake: _Intake) -> None:
-    """Keep the health service as the readiness is: one door for load balancers, one for operators, one truth."""
+async def _look(door: _Door, intake: _Intake) -> None:
+    """Keep the health service as the readiness is, and see to clients that do not read."""
     while True:
-        serving = intake.look()
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", SERVICE_NAME):
-            await healths.set(service, status)
+        door.health.set(serving=intake.look())
+        door.calls.close_unread()
         await asyncio.sleep(_READINESS_SECONDS)
 
 

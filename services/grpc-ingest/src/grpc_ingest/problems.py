@@ -87,6 +87,24 @@ def silent(seconds: float) -> Status:
     )
 
 
+def unread(seconds: float) -> Status:
+    """UNAVAILABLE: the client does not read its answers, so the stream makes room for others."""
+    return _status(
+        UNAVAILABLE,
+        f"no answer was read for {seconds:g} seconds; send what was not answered again, with the same ids",
+        RetryInfo(retry_delay=_RETRY_DELAY),
+    )
+
+
+def old(seconds: float) -> Status:
+    """UNAVAILABLE: the stream has lasted long enough; another one, which may be opened at once, finds new servers."""
+    return _status(
+        UNAVAILABLE,
+        f"a stream ends after {seconds:g} seconds; open another one, and send there what was not answered here",
+        RetryInfo(retry_delay=Duration()),
+    )
+
+
 def draining() -> Status:
     """UNAVAILABLE: this server is about to stop; what it did not answer goes to another."""
     return _status(

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Final, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,11 +14,13 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from grpc_ingest import metrics, problems
-from grpc_ingest.admission import RejectedCallError, Room, Terms, admit
+from grpc_ingest.admission import Calls, RejectedCallError, Terms, admit
 from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
+from grpc_ingest.streams import Answered, BatchStream, Context, StreamLimits
 from shared.auth.authenticator import Access
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError
+from shared.capacity import Capacity, Holding
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
@@ -34,9 +36,6 @@ A = TypeVar("A")
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["EtlService"].full_name
 
-Context = grpc.aio.ServicerContext[bytes, pb.IngestBatchResponse]
-# A batch's answer to come, what ends the stream after those before it, or its end.
-_AnswerOfStream: TypeAlias = asyncio.Task[pb.IngestBatchResponse | Status] | Status | None
 _UnaryContext = grpc.aio.ServicerContext[bytes, T]
 
 
@@ -57,6 +56,7 @@ class EtlServicer:
         self,
         submitter: Submitting,
         access: Access,
+        calls: Calls,
         *,
         batch_events_max: int,
         batch_bytes_max: int,
@@ -64,31 +64,25 @@ class EtlServicer:
         calls_read_max: int,
         call_seconds_max: float,
         streams_max: int,
-        stream_batches_max: int,
-        stream_seconds_max: float,
-        requests_bytes_max: int,
+        stream_limits: StreamLimits,
+        caller_share_max: float,
     ) -> None:
         """The limits: of requests in a batch, of bytes handed over at once, of one payload.
 
-        Of calls with one message: how many are read at once, and for how long. Of streams: how many there are, the
-        batches of each in hand, and the time until its next one. `requests_bytes_max` bounds all requests in hand.
+        Of calls with one message: how many are read at once, and for how long. Of streams: how many there are, and
+        what each may take. `calls` bounds all of them.
         """
         self._submitter = submitter
         self._access = access
+        self._calls = calls
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
         self._body_bytes_max = body_bytes_max
-        self._reading = asyncio.Semaphore(calls_read_max)
+        self._reading = Capacity(calls_read_max, share=caller_share_max)
         self._call_seconds_max = call_seconds_max
         self._patience = Patience()
-        self._streams_max = streams_max
-        self._stream_batches_max = stream_batches_max
-        self._stream_seconds_max = stream_seconds_max
-        self._room = Room(requests_bytes_max)
-        self._streams = 0
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._streams = Capacity(streams_max, share=caller_share_max)
+        self._stream_limits = stream_limits
         self._draining = asyncio.Event()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -115,65 +109,74 @@ class EtlServicer:
     async def drain(self) -> None:
         """Let streams end after the batches they have in hand, and return when no call is left."""
         self._draining.set()
-        await self._idle.wait()
+        await self._calls.idle()
 
     async def ingest(self, _requests: object, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
         """Store one event."""
-        return await self._answer_call(context, lambda: self._ingest(context))
+        return await self._answer_call(context, self._ingest)
 
     async def ingest_batch(
         self, _requests: object, context: _UnaryContext[pb.IngestBatchResponse]
     ) -> pb.IngestBatchResponse:
         """Store the events of one batch; one response per request, in order."""
-        return await self._answer_call(context, lambda: self._ingest_one_batch(context))
+        return await self._answer_call(context, self._ingest_one_batch)
 
     async def ingest_stream(self, _requests: object, context: Context) -> None:
         """Store batch after batch; while too many are in hand, the next one is not read."""
-        await self._answer_call(context, lambda: self._admit_stream(context))
+        await self._answer_call(context, self._admit_stream)
 
-    async def _answer_call(self, context: grpc.aio.ServicerContext[bytes, T], answer: Callable[[], Awaitable[A]]) -> A:
-        self._calls += 1
-        self._idle.clear()
+    async def _answer_call(
+        self,
+        context: grpc.aio.ServicerContext[bytes, T],
+        answer: Callable[[grpc.aio.ServicerContext[bytes, T], Terms, Holding], Awaitable[A]],
+    ) -> A:
+        """Answer a call of a caller that may come in, and has its part of the limits left."""
+        self._calls.serve()
         try:
             try:
-                return await answer()
+                terms = admit(context, self._access)
+                return await answer(context, terms, self._calls.begin(context, terms.counted_as))
             except RejectedCallError as error:
                 status = error.status
+            except OverloadedError as error:
+                status = problems.retry_later(error)
             # gRPC would tell the client the text of any exception, and that may hold anything.
             except Exception:
                 log.exception("a call failed; the client is told that its outcome is unknown")
                 status = problems.internal()
             return await _abort(context, status)
         finally:
-            self._calls -= 1
-            if self._calls == 0:
-                self._idle.set()
+            self._calls.answered(context)
 
-    async def _read(self, context: _UnaryContext[T]) -> bytes:
-        """Return the message of a call that has one; only so many are read at once.
+    async def _read(self, context: _UnaryContext[T], terms: Terms, holding: Holding) -> bytes:
+        """Return the message of a call that has one, once there is memory for it; only so many are read at once.
 
         Else what calls take would be their number times the largest message, before any of it is in a count.
         """
-        deadline = monotonic() + self._call_seconds_max
+        request: object = None
         try:
-            with self._patience.until(deadline):
-                async with self._reading:
+            with self._patience.until(monotonic() + self._call_seconds_max):
+                await self._reading.wait(terms.counted_as)
+                try:
                     request = await context.read()
+                    if isinstance(request, bytes):
+                        await holding.wait(len(request))
+                finally:
+                    self._reading.release(terms.counted_as)
         except TimeoutError as error:
+            if isinstance(request, bytes):
+                raise OverloadedError("too much is in hand") from error
             raise RejectedCallError(problems.silent(self._call_seconds_max)) from error
         if not isinstance(request, bytes):  # grpc.aio.EOF
             raise RejectedCallError(problems.refused(RefusedError([Problem("", "must be one message, not none")])))
         return request
 
-    async def _ingest(self, context: _UnaryContext[pb.IngestResponse]) -> pb.IngestResponse:
-        terms = admit(context, self._access)
-        request = await self._read(context)
-        self._room.take(len(request))
-        try:
-            message = _parse(pb.IngestRequest, request)
-            ((event_id, answer),) = await self._answer([message], terms)
-        finally:
-            self._room.give(len(request))
+    async def _ingest(
+        self, context: _UnaryContext[pb.IngestResponse], terms: Terms, holding: Holding
+    ) -> pb.IngestResponse:
+        request = await self._read(context, terms, holding)
+        message = _parse(pb.IngestRequest, request)
+        ((event_id, answer),) = await self._answer([message], terms)
         match answer:
             case OutOfScopeError():
                 raise RejectedCallError(problems.out_of_scope())
@@ -186,91 +189,50 @@ class EtlServicer:
             case _:
                 return batch_response([(event_id, answer)]).responses[0]
 
-    async def _ingest_one_batch(self, context: _UnaryContext[pb.IngestBatchResponse]) -> pb.IngestBatchResponse:
-        terms = admit(context, self._access)
-        return await self._ingest_batch(await self._read(context), terms)
+    async def _ingest_one_batch(
+        self, context: _UnaryContext[pb.IngestBatchResponse], terms: Terms, holding: Holding
+    ) -> pb.IngestBatchResponse:
+        request = await self._read(context, terms, holding)
+        self._check_batch(request, terms)
+        answered = await self._ingest_batch(request, terms)
+        holding.correct(answered.size - len(request))
+        return answered.response
 
-    async def _ingest_batch(self, request: bytes, terms: Terms) -> pb.IngestBatchResponse:
+    def _check_batch(self, request: bytes, terms: Terms) -> Terms:
+        """Return the terms. Raises RejectedCallError where the batch should not be parsed."""
         if problem := batch_problem(request, self._batch_events_max):
             raise RejectedCallError(problems.refused(RefusedError([Problem("/requests", problem)])))
-        self._room.take(len(request))
-        try:
-            messages = _parse(pb.IngestBatchRequest, request).requests
-            answers = await self._answer(messages, terms)
-        finally:
-            self._room.give(len(request))
-        return batch_response(answers)
+        return terms
 
-    async def _admit_stream(self, context: Context) -> None:
+    async def _ingest_batch(self, request: bytes, terms: Terms) -> Answered:
+        answers = await self._answer(_parse(pb.IngestBatchRequest, request).requests, terms)
+        response = batch_response(answers)
+        return Answered(response, max(len(request), response.ByteSize()))
+
+    async def _admit_stream(self, context: Context, terms: Terms, holding: Holding) -> None:
         """Refuse a stream beyond the limit before anything of it is read: those who only listen must not be all."""
-        if self._streams >= self._streams_max:
-            raise RejectedCallError(problems.retry_later(OverloadedError("too many streams")))
-        self._streams += 1
+        self._streams.acquire(terms.counted_as)
         try:
-            await self._ingest_stream(context)
+            await self._ingest_stream(context, holding)
         finally:
-            self._streams -= 1
+            self._streams.release(terms.counted_as)
 
-    async def _ingest_stream(self, context: Context) -> None:
-        places = asyncio.Semaphore(self._stream_batches_max)
-        answers: asyncio.Queue[_AnswerOfStream] = asyncio.Queue()
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(self._read_batches(context, places, answers, group))
-            draining = group.create_task(self._stop_at_drain(reading))
-            ended = await _write_answers(context, places, answers)
-            reading.cancel()
-            draining.cancel()
-        if ended is not None:
-            raise RejectedCallError(ended)
-        if reading.cancelled():
-            raise RejectedCallError(problems.draining())
-
-    async def _read_batches(
-        self,
-        context: Context,
-        places: asyncio.Semaphore,
-        answers: asyncio.Queue[_AnswerOfStream],
-        group: asyncio.TaskGroup,
-    ) -> None:
-        try:
-            while True:
-                await places.acquire()
-                async with asyncio.timeout(self._stream_seconds_max):
-                    request = await context.read()
-                if not isinstance(request, bytes):  # grpc.aio.EOF
-                    return
-                admitted = asyncio.Event()
-                answers.put_nowait(group.create_task(self._batch_of_stream(request, context, admitted)))
-                # Else the last batch of each stream stays in memory for as long as the next one takes to come.
-                del request
-                # Not one more is read while there is no room for this one: what waits would be in nobody's count.
-                await admitted.wait()
-        except TimeoutError:
-            answers.put_nowait(problems.silent(self._stream_seconds_max))
-        finally:
-            answers.put_nowait(None)
-
-    async def _batch_of_stream(
-        self, request: bytes, context: Context, admitted: asyncio.Event
-    ) -> pb.IngestBatchResponse | Status:
-        """Return the status instead of raising it: what came before this batch is answered first.
-
-        `admitted` is set once there was room for it, or never will be. The caller is asked for with each batch, so a
-        key that is revoked ends its open streams.
-        """
-        try:
-            terms = admit(context, self._access)
-            await self._room.wait_for(len(request))
-            admitted.set()
-            return await self._ingest_batch(request, terms)
-        except RejectedCallError as error:
-            return error.status
-        finally:
-            admitted.set()
-
-    async def _stop_at_drain(self, reading: asyncio.Task[None]) -> None:
-        await self._draining.wait()
-        reading.cancel()
+    async def _ingest_stream(self, context: Context, holding: Holding) -> None:
+        stream = BatchStream(
+            context,
+            holding,
+            # The caller is asked for with each batch, so a key that is revoked ends its open streams.
+            check=lambda request: self._check_batch(request, admit(context, self._access)),
+            ingest=self._ingest_batch,
+            limits=self._stream_limits,
+            draining=self._draining,
+            patience=self._patience,
+        )
+        if (status := await stream.run()) is None:
+            return
+        if stream.unread:
+            self._calls.close(context)
+        raise RejectedCallError(status)
 
     async def _answer(
         self, requests: Sequence[pb.IngestRequest], terms: Terms
@@ -310,22 +272,6 @@ class EtlServicer:
             except RetryableError as error:
                 answers += [error] * len(batch)
         return answers
-
-
-async def _write_answers(
-    context: Context,
-    places: asyncio.Semaphore,
-    answers: asyncio.Queue[_AnswerOfStream],
-) -> Status | None:
-    """Write each answer in the order of its batch; return the status that ends the stream early, if one does."""
-    while (coming := await answers.get()) is not None:
-        answer = coming if isinstance(coming, Status) else await coming
-        if isinstance(answer, Status):
-            return answer
-        await context.write(answer)
-        failpoint("grpc-ingest.mid_stream")
-        places.release()
-    return None
 
 
 M = TypeVar("M", pb.IngestRequest, pb.IngestBatchRequest)

@@ -1,13 +1,30 @@
 """The settings of the gRPC door."""
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from shared.batching import BatchLimits
 from shared.runtime.rpc_server import MIB, RpcServerSettings
-from shared.settings import AccessSettings, AmqpSettings, ServiceSettings, SubmissionSettings, TlsSettings
+from shared.settings import (
+    AccessSettings,
+    AmqpSettings,
+    FairnessSettings,
+    ServiceSettings,
+    SubmissionSettings,
+    TlsSettings,
+)
 
 
-class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSettings, AccessSettings, TlsSettings):
+class Settings(
+    ServiceSettings,
+    AmqpSettings,
+    SubmissionSettings,
+    RpcServerSettings,
+    AccessSettings,
+    FairnessSettings,
+    TlsSettings,
+):
     """What grpc-ingest can be told."""
 
     grpc_host: str = Field("127.0.0.1", description="where the gRPC door listens")
@@ -19,6 +36,9 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     grpc_call_seconds_max: PositiveFloat = Field(
         10.0, description="how long the message of such a call may take to come; then it ends with UNAVAILABLE"
     )
+    grpc_send_seconds_max: PositiveFloat = Field(
+        10.0, description="how long a client may take to read an answer; then its connection is closed"
+    )
     grpc_stream_batches_max: PositiveInt = Field(8, description="batches of one IngestStream in hand at once")
     grpc_streams_max: PositiveInt = Field(
         12, description="IngestStreams at once; beyond it one gets RESOURCE_EXHAUSTED, and other calls are still served"
@@ -26,9 +46,14 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
     grpc_stream_seconds_max: PositiveFloat = Field(
         30.0, description="how long a stream may wait for its next batch; then it ends with UNAVAILABLE"
     )
-    grpc_requests_bytes_max: PositiveInt = Field(
-        4 * MIB, description="requests in hand, in bytes; beyond it a call gets RESOURCE_EXHAUSTED, and streams wait"
+    grpc_stream_age_seconds_max: PositiveFloat = Field(
+        60.0, description="how old a stream may get; then it ends with UNAVAILABLE, after the answers to what was read"
     )
+    grpc_requests_bytes_max: PositiveInt = Field(
+        4 * MIB, description="requests in hand, in bytes; beyond it streams wait, and calls, then RESOURCE_EXHAUSTED"
+    )
+    # A stream that is opened just before its connection is too old ends by itself.
+    rpc_connection_grace_seconds: NonNegativeInt = Field(75, description="how long its calls may still take then")
     # Each that is read may be in memory before the door can refuse it: 12 of streams and 8 of calls.
     rpc_message_bytes_max: PositiveInt = Field(2 * MIB, description="largest gRPC message, in and out")
     # Of each call 64 KiB may be in memory before it is read.
@@ -41,3 +66,9 @@ class Settings(ServiceSettings, AmqpSettings, SubmissionSettings, RpcServerSetti
         BatchLimits(batch_events_max=32, batches_in_flight_max=16, partial_batches_in_flight_max=1),
         description="bounds of the batches that go to the processor",
     )
+
+    @model_validator(mode="after")
+    def _check_ages(self) -> Self:
+        if self.rpc_connection_grace_seconds <= self.grpc_stream_age_seconds_max:
+            raise ValueError("ETLPAY_RPC_CONNECTION_GRACE_SECONDS must be more than ETLPAY_GRPC_STREAM_AGE_SECONDS_MAX")
+        return self

@@ -7,7 +7,6 @@ from typing import Final
 
 import grpc.aio
 import structlog
-from grpc_health.v1 import health, health_pb2_grpc
 
 from processor.cache import CacheFeeder
 from processor.callers import Callers, open_callers
@@ -30,7 +29,8 @@ from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, 
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
-from shared.runtime.rpc_server import build_server, listen
+from shared.runtime.rpc_health import Health
+from shared.runtime.rpc_server import build_server, health_calls, listen
 from shared.wire import envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ async def _process(
     # CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the lanes wait for one another:
     # without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
     door = ProcessingDoor(called(partial(batcher.submit, at_once=True), alone=pipeline.write), callers)
-    server, health_servicer = _build_server(settings, door)
+    server, health = _build_server(settings, door)
     async with asyncio.TaskGroup() as group:
         writing = group.create_task(batcher.run())
         consume = partial(intake.consume, readiness=readiness)
@@ -148,7 +148,7 @@ async def _process(
         log.info("ready", processing_port=settings.processing_port)
         await intake.stopping.wait()
         readiness.draining = True
-        await health_servicer.enter_graceful_shutdown()
+        health.close()
         # Callers learn that they have to go elsewhere before their streams end.
         closing = group.create_task(server.stop(_GRPC_GRACE_SECONDS))
         await asyncio.sleep(0)
@@ -165,15 +165,13 @@ async def _keep_receipts(intake: _Intake, book: ReceiptBook) -> None:
     await intake.consume(settle, queue=RECEIPTS_QUEUE, prefetch_count=1, name="processor receipts")
 
 
-def _build_server(
-    settings: ProcessorSettings, door: ProcessingDoor
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+def _build_server(settings: ProcessorSettings, door: ProcessingDoor) -> tuple[grpc.aio.Server, Health]:
     server = build_server(settings)
     add_ProcessingServicer_to_server(door, server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health = Health([], health_calls(settings, share=1))
+    server.add_generic_rpc_handlers((health.handler(),))
     listen(server, f"{settings.processing_host}:{settings.processing_port}", settings)
-    return server, health_servicer
+    return server, health
 
 
 async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asyncio.Event) -> bool:

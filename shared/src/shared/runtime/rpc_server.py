@@ -1,17 +1,22 @@
 """A gRPC server with the limits that every EtlPay server has."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import grpc
 import grpc.aio
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from shared.contracts.errors import FatalError
+from shared.runtime.rpc_health import Context, SideCalls
 from shared.settings import TlsSettings
 
 MIB: Final = 1024 * 1024
+
+# Calls that are being refused: each is one to the library until it has ended.
+_REFUSED_AT_ONCE: Final = 64
 
 _LIBRARY_LOG: Final = logging.getLogger("grpc._cython.cygrpc")
 
@@ -28,17 +33,28 @@ class RpcServerSettings(BaseModel):
     rpc_message_bytes_max: PositiveInt = Field(8 * MIB, description="largest gRPC message, in and out")
     rpc_streams_per_connection_max: PositiveInt = Field(128, description="calls at once on one connection")
     rpc_calls_max: PositiveInt = Field(256, description="calls at once; beyond it one gets RESOURCE_EXHAUSTED")
+    rpc_connections_max: PositiveInt = Field(500, description="open connections, about; those beyond it are closed")
+    rpc_health_calls_max: PositiveInt = Field(
+        16, description="calls of health checking and of reflection at once, beside the others"
+    )
+    rpc_health_call_seconds_max: PositiveFloat = Field(5.0, description="how long the request of such a call may take")
+    rpc_watch_seconds_max: PositiveFloat = Field(
+        60.0, description="how long a stream of health checking or reflection lasts; then it may be opened again"
+    )
     rpc_handshake_seconds_max: PositiveInt = Field(5, description="how long a new connection may take to speak gRPC")
     rpc_connection_age_seconds_max: PositiveInt = Field(60, description="how old a connection may get")
     rpc_connection_grace_seconds: NonNegativeInt = Field(20, description="how long its calls may still take then")
 
 
 def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
-    """Return a server without services or ports; calls beyond the limit get RESOURCE_EXHAUSTED."""
+    """Return a server without services or ports; calls beyond the limit get RESOURCE_EXHAUSTED.
+
+    The library counts calls of all kinds together, so its limit is beyond those of the kinds, which the services keep.
+    """
     if _is_worth_telling not in _LIBRARY_LOG.filters:
         _LIBRARY_LOG.addFilter(_is_worth_telling)
     return grpc.aio.server(
-        maximum_concurrent_rpcs=settings.rpc_calls_max,
+        maximum_concurrent_rpcs=settings.rpc_calls_max + settings.rpc_health_calls_max + _REFUSED_AT_ONCE,
         options=(
             # Two processes on one port would share calls without knowing; a second start must fail instead.
             ("grpc.so_reuseport", 0),
@@ -59,6 +75,19 @@ def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
         ),
+    )
+
+
+def health_calls(
+    settings: RpcServerSettings, *, share: float, may_stream: Callable[[Context], bool] = lambda _: True
+) -> SideCalls:
+    """Return the bounds of health checking and reflection, of which those from one address may have `share`."""
+    return SideCalls(
+        calls_max=settings.rpc_health_calls_max,
+        call_seconds_max=settings.rpc_health_call_seconds_max,
+        stream_seconds_max=settings.rpc_watch_seconds_max,
+        share=share,
+        may_stream=may_stream,
     )
 
 

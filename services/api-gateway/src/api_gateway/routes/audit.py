@@ -1,11 +1,11 @@
 """The audit: what the doors answered beside what the ledger holds, for one hour."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final, Protocol
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api_gateway.exchange import admitted
 from api_gateway.openapi import reply
@@ -16,6 +16,7 @@ from shared.auth.authenticator import Caller
 from shared.auth.scopes import Scope
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import source_problem
+from shared.contracts.moment import read_moment_of_query
 from shared.contracts.outcome import Problem
 from shared.contracts.receipt import OTHER_SOURCES, UNREADABLE_SOURCE
 
@@ -24,10 +25,7 @@ _CURSOR_CHARS_MAX: Final = 400
 
 
 def _hour(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    except OverflowError as error:
-        raise ValueError("must be a moment of the years 1 to 9999") from error
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def _countable_source(name: str) -> str:
@@ -41,7 +39,7 @@ class AuditQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    hour: Annotated[AwareDatetime, AfterValidator(_hour)] = Field(
+    hour: Annotated[AwareDatetime, BeforeValidator(read_moment_of_query), AfterValidator(_hour)] = Field(
         description="any moment of the hour, in which the events came in (RFC 3339)", examples=["2026-11-23T08:00:00Z"]
     )
     source: Annotated[str, AfterValidator(_countable_source)] | None = Field(None, examples=["manual-demo"])

@@ -7,7 +7,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, admitted
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, admitted
 from api_gateway.headers import Preferences, body_format, idempotency_key, preferences
 from api_gateway.mapping import read_event
 from api_gateway.problems import (
@@ -23,6 +23,7 @@ from api_gateway.views import Answer, Queued, ingested
 from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
+from shared.capacity import Capacity
 from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
@@ -44,26 +45,24 @@ class IngestOne:
             settings.body_bytes_max, settings.http_body_seconds_max, settings.http_body_seconds_max
         )
         self._patience = Patience()
-        self._room = Room(settings.bodies_bytes_max)
+        self._bodies = Capacity(settings.bodies_bytes_max, share=settings.caller_share_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        headers, caller = admitted(scope)
+        """Serve one request. What the event takes of memory is taken until the answer, which may repeat it, is read."""
+        headers, caller, counted_as = admitted(scope)
         exchange = Exchange(headers, receive, send, limits=self._limits, patience=self._patience)
         event: Envelope | None = None
+        taken = 0
         try:
             _spend(caller)
             body_format(headers, lines=False)
             key = idempotency_key(headers)
             preferred = preferences(headers)
-            document, taken = await exchange.body(self._room)
+            document, taken = await exchange.body(self._bodies, counted_as)
             failpoint("api-gateway.body_read")
-            try:
-                event = read_event(document, received_at=now(), sender=caller.name, header_key=key)
-                caller.check_source(event.source)
-                outcome = await self._submit(event, preferred)
-            finally:
-                self._room.give(taken)
+            event = read_event(document, received_at=now(), sender=caller.name, header_key=key)
+            caller.check_source(event.source)
+            outcome = await self._submit(event, preferred)
             metrics.count_outcome(event, outcome)
             failpoint("api-gateway.before_response")
             await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
@@ -77,6 +76,9 @@ class IngestOne:
         except Exception:
             await exchange.fail()
             raise
+        finally:
+            if taken:
+                self._bodies.release(counted_as, taken)
 
     async def _submit(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
         """Submit and wait as long as the client would like to.

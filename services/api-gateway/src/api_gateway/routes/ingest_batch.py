@@ -9,15 +9,16 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, Room, admitted
+from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, admitted
 from api_gateway.headers import LINES, body_format, preferences
 from api_gateway.mapping import read_event
-from api_gateway.problems import MALFORMED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
+from api_gateway.problems import MALFORMED, OVERLOADED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Counts, ItemResult, item_result
 from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
+from shared.capacity import Capacity, Holding
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Outcome, Problem
@@ -28,6 +29,8 @@ from shared.submission.submitter import Submitter
 
 _PAUSE_SECONDS: Final = 0.1
 _NOTED_MAX: Final = 1_000
+# About what a result is as JSON: two numbers, an id and a status.
+_RESULT_BYTES: Final = 160
 _UNKNOWN: Final = (Problem("", "no confirmation; send it again with the same id"),)
 _KEY_OF_BATCH: Final = Problem("/header/Idempotency-Key", "belongs to one event; give each item its own `id`")
 _COUNT_OF: Final = {
@@ -49,21 +52,28 @@ class IngestBatch:
         self._submitter = submitter
         self._cache = cache
         self._settings = settings
-        self._limits = BodyLimits(settings.batch_bytes_max, settings.http_body_seconds_max, settings.batch_seconds_max)
+        self._limits = BodyLimits(
+            settings.batch_bytes_max,
+            settings.http_body_seconds_max,
+            settings.batch_seconds_max,
+            settings.batch_bytes_per_second_min,
+        )
         self._patience = Patience()
-        self._room = Room(settings.batch_requests_max)
+        self._uploads = Capacity(settings.batch_requests_max, share=settings.caller_share_max)
+        self._results = Capacity(settings.batch_results_bytes_max, share=settings.caller_share_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        headers, caller = admitted(scope)
+        headers, caller, counted_as = admitted(scope)
         exchange = Exchange(headers, receive, send, limits=self._limits, patience=self._patience)
         try:
-            self._room.take(1)
+            self._uploads.acquire(counted_as)
         except OverloadedError as error:
             await exchange.answer(answer_error(error))
             return
+        results = _Results(Holding(self._results, counted_as))
         try:
-            await self._serve(exchange, caller)
+            await self._serve(exchange, caller, results)
         except ClientGoneError:
             return
         except (RefusalError, RetryableError) as error:
@@ -72,9 +82,10 @@ class IngestBatch:
             await exchange.fail()
             raise
         finally:
-            self._room.give(1)
+            results.holding.release()
+            self._uploads.release(counted_as)
 
-    async def _serve(self, exchange: Exchange, caller: Caller) -> None:
+    async def _serve(self, exchange: Exchange, caller: Caller, results: "_Results") -> None:
         try:
             # How many events there are is known when they are read; they count then.
             caller.spend(0)
@@ -88,7 +99,7 @@ class IngestBatch:
         item_bytes_max = self._settings.body_bytes_max
         framer: Framer = LineFramer(item_bytes_max) if lines else ArrayFramer(item_bytes_max)
         respond_async = preferences(exchange.headers).respond_async
-        run = _Run(self._submitter, self._settings, caller=caller, respond_async=respond_async)
+        run = _Run(self._submitter, self._settings, caller=caller, results=results, respond_async=respond_async)
         await run.read(exchange, framer)
         more = [("preference-applied", "respond-async")] if respond_async and run.counts.accepted else []
         await exchange.stream(Answer(200, b""), run.report(), *more)
@@ -96,17 +107,44 @@ class IngestBatch:
             await self._cache.put_queued(run.queued[start : start + _NOTED_MAX])
 
 
+class _Results:
+    """The results of one request by group, encoded; `holding` is what they take of the limit for those of all."""
+
+    def __init__(self, holding: Holding) -> None:
+        """There are none yet."""
+        self.holding = holding
+        self.groups: list[bytes] = []
+
+    def place(self) -> int:
+        """Return the place of the next group's results."""
+        self.groups.append(b"")
+        return len(self.groups) - 1
+
+    def keep(self, place: int, results: bytes, *, reserved: int) -> None:
+        """Keep a group's results, for which so much was reserved."""
+        self.groups[place] = b"," + results if place else results
+        self.holding.correct(len(results) - reserved)
+
+
 class _Run:
     """The events of one request on their way, in groups; keeps of each group only its results, encoded."""
 
-    def __init__(self, submitter: Submitter, settings: GatewaySettings, *, caller: Caller, respond_async: bool) -> None:
+    def __init__(
+        self,
+        submitter: Submitter,
+        settings: GatewaySettings,
+        *,
+        caller: Caller,
+        results: _Results,
+        respond_async: bool,
+    ) -> None:
         self._caller = caller
+        self._results = results
         self._send = submitter.enqueue if respond_async else submitter.submit
         self._settings = settings
         self._places = asyncio.Semaphore(settings.batch_groups_in_flight_max)
         self._group: list[tuple[int, Envelope | ItemResult]] = []
         self._group_bytes = 0
-        self._results: list[bytes] = []
         self._started = False
         self._failure: RetryableError | None = None
         self.complete = True
@@ -139,12 +177,9 @@ class _Run:
 
     def report(self) -> list[bytes]:
         """Return the answer's body, in parts."""
-        parts = [b'{"results":[']
-        for position, results in enumerate(self._results):
-            parts += [b",", results] if position else [results]
         complete = b"true" if self.complete else b"false"
-        parts.append(b'],"counts":' + msgspec.json.encode(self.counts) + b',"complete":' + complete + b"}")
-        return parts
+        end = b'],"counts":' + msgspec.json.encode(self.counts) + b',"complete":' + complete + b"}"
+        return [b'{"results":[', *self._results.groups, end]
 
     async def _frame(self, exchange: Exchange, framer: Framer, submitting: asyncio.TaskGroup) -> RefusalError | None:
         """Cut the request into events; return why that ended before its end, or None."""
@@ -176,7 +211,12 @@ class _Run:
         self._group_bytes += len(document)
         settings = self._settings
         if len(self._group) >= settings.batch_group_events or self._group_bytes >= settings.batch_group_bytes:
-            await self._hand_over(submitting)
+            reserved = len(self._group) * _RESULT_BYTES
+            try:
+                await self._results.holding.wait(reserved, seconds_max=settings.batch_patience_seconds)
+            except OverloadedError as error:
+                raise RefusalError(OVERLOADED, "There are too many results that nobody has read yet.") from error
+            await self._hand_over(submitting, reserved=reserved)
 
     def _nothing_to_report(self, refusal: RefusalError) -> bool:
         """Tell whether the request as a whole is refused: no event in it, or a limit passed before any was taken."""
@@ -192,7 +232,7 @@ class _Run:
         errors = refusal.errors or (Problem("", refusal.detail),)
         self._group.append((index, ItemResult(index=index, status="REFUSED", errors=errors)))
 
-    async def _hand_over(self, submitting: asyncio.TaskGroup) -> None:
+    async def _hand_over(self, submitting: asyncio.TaskGroup, *, reserved: int = 0) -> None:
         """Start the group on its way; wait while as many as allowed are on theirs."""
         self._started = True
         group, self._group, self._group_bytes = self._group, [], 0
@@ -200,11 +240,9 @@ class _Run:
         if not group:
             return
         await self._places.acquire()
-        slot = len(self._results)
-        self._results.append(b"")
-        submitting.create_task(self._settle(slot, group))
+        submitting.create_task(self._settle(self._results.place(), group, reserved))
 
-    async def _settle(self, slot: int, group: Sequence[tuple[int, Envelope | ItemResult]]) -> None:
+    async def _settle(self, place: int, group: Sequence[tuple[int, Envelope | ItemResult]], reserved: int) -> None:
         events = [event for _, event in group if isinstance(event, Envelope)]
         try:
             outcomes = await self._submit(events)
@@ -221,7 +259,7 @@ class _Run:
             name = _COUNT_OF[result.status]
             setattr(self.counts, name, getattr(self.counts, name) + 1)
             self.counts.failed += result.status == "FAILED"
-        self._results[slot] = msgspec.json.encode(results)[1:-1]
+        self._results.keep(place, msgspec.json.encode(results)[1:-1], reserved=reserved)
 
     def _result(self, index: int, event: Envelope, outcome: Outcome | Accepted | None) -> ItemResult:
         if outcome is None:

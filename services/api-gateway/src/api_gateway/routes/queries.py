@@ -1,12 +1,11 @@
 """The questions: sources, records, and where an event is now."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api_gateway.exchange import admitted
 from api_gateway.openapi import reply
@@ -18,18 +17,12 @@ from shared.auth.authenticator import Caller
 from shared.auth.scopes import Scope
 from shared.cache import Cache
 from shared.contracts.event import Channel, source_problem
+from shared.contracts.moment import read_moment_of_query
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record
 
 _SOURCES_MAX: Final = 1_000
 _ID_MAX: Final = 2**63 - 1
-
-
-def _utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("must be a moment of the years 1 to 9999") from error
 
 
 def _known_source(name: str) -> str:
@@ -38,7 +31,7 @@ def _known_source(name: str) -> str:
     return name
 
 
-_Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+_Moment = Annotated[AwareDatetime, BeforeValidator(read_moment_of_query)]
 
 
 class RecordQuery(BaseModel):

@@ -1,0 +1,126 @@
+"""The connections of a gRPC server, which the library can neither count nor close: the process does, by their sockets.
+
+Linux only, as the services are: the sockets are those in `/proc/self/fd` whose own port is the server's.
+"""
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+import structlog
+
+from shared.capacity import network_of
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+_LOOK_SECONDS: Final = 1.0
+
+
+class RpcConnections:
+    """Closes connections beyond a limit, the newest of whoever has most, and those that somebody asks it to close."""
+
+    def __init__(self, number_max: int) -> None:
+        """Nothing is looked at before `keep_bounded`."""
+        self._number_max = number_max
+        self._to_close: set[str] = set()
+        self._asked = asyncio.Event()
+
+    def close(self, peer: str) -> None:
+        """Let the connection of a peer be closed, which is named as a call's context does: `ipv4:192.0.2.1:50000`."""
+        self._to_close.add(unquote(peer))
+        self._asked.set()
+
+    async def keep_bounded(self, port: int) -> None:
+        """Look after the connections of a port, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._asked.wait()
+            except TimeoutError:
+                # There are other descriptors than sockets: fewer of all of them is fewer connections.
+                if sum(1 for _ in _DESCRIPTORS.iterdir()) <= self._number_max:
+                    continue
+            self._asked.clear()
+            asked, self._to_close = self._to_close, set()
+            # Some thousand of them take a tenth of a second.
+            if closed := await asyncio.to_thread(_close, port, asked, self._number_max):
+                log.warning("connections closed: too many, or answers that nobody reads", number=closed)
+
+
+class _Connection(NamedTuple):
+    """The descriptor of a connection, and who is at its other end."""
+
+    descriptor: int
+    peer: str
+    network: str
+
+
+def _close(port: int, asked: set[str], number_max: int) -> int:
+    """Close the connections of a port that were asked for, and those beyond a number; return how many that were."""
+    found = _connections(port)
+    chosen = [one for one in found if one.peer in asked]
+    chosen += _beyond([one for one in found if one.peer not in asked], number_max)
+    for one in chosen:
+        _shut_down(one, port)
+    return len(chosen)
+
+
+def _connections(port: int) -> list[_Connection]:
+    """Return the connections of a port, oldest descriptor first."""
+    found = []
+    for descriptor in sorted(int(entry.name) for entry in _DESCRIPTORS.iterdir()):
+        with _copy_of(descriptor) as copy:
+            connection = copy and _connection(descriptor, copy, port)
+        if connection:
+            found.append(connection)
+    return found
+
+
+def _shut_down(connection: _Connection, port: int) -> None:
+    """End it in both directions, unless it has gone meanwhile: the library sees a client that has gone."""
+    with _copy_of(connection.descriptor) as copy, suppress(OSError):
+        if copy and _connection(connection.descriptor, copy, port) == connection:
+            copy.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _copy_of(descriptor: int) -> Iterator[socket.socket | None]:
+    """Yield a copy, which stays what it is where the original is closed, and its number used again; None: no socket."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            yield None
+            return
+        copy = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        yield None
+        return
+    with copy:
+        yield copy
+
+
+def _connection(descriptor: int, candidate: socket.socket, port: int) -> _Connection | None:
+    try:
+        if candidate.family not in (socket.AF_INET, socket.AF_INET6) or candidate.getsockname()[1] != port:
+            return None
+        host, number = candidate.getpeername()[:2]
+    except OSError:
+        return None
+    # An IPv4 client of a socket for both is an IPv4 client.
+    host = host.removeprefix("::ffff:")
+    peer = f"ipv6:[{host}]:{number}" if ":" in host else f"ipv4:{host}:{number}"
+    return _Connection(descriptor, peer, network_of(host))
+
+
+def _beyond(connections: list[_Connection], number_max: int) -> list[_Connection]:
+    """Return the newest connections of whoever has most, until so many are left."""
+    by_network: dict[str, list[_Connection]] = {}
+    for one in connections:
+        by_network.setdefault(one.network, []).append(one)
+    return [max(by_network.values(), key=len).pop() for _ in range(len(connections) - number_max)]

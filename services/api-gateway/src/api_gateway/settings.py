@@ -61,6 +61,9 @@ class GatewaySettings(
     batch_patience_seconds: PositiveFloat = Field(
         10.0, description="how long a batch request waits where the backlog is full"
     )
+    audit_seconds_max: PositiveFloat = Field(
+        1.2, description="how long an audit of an hour, or of a part of it, may keep PostgreSQL; one runs at a time"
+    )
     page_bytes_max: PositiveInt = Field(8 * _MIB, description="a page of records ends early when it grows beyond this")
     # Single events come in convoys, all answered at once: the halves of one overlap, one being mapped while the other
     # is stored. 64 connections, 850 bytes: 7,100 a second instead of 5,200 in batches of all that there is.

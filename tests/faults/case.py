@@ -2,10 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from etlpay_cli.judgement import Page
+from etlpay_cli.judgement import Verdict as Books
 from etlpay_cli.provision import LANES_VHOST
 from faults.checks import Sign
 from faults.children import Child
@@ -78,5 +80,7 @@ class Case:
     """A mutant: the product is broken on purpose, and the checks must see it by this."""
     drain_seconds_max: float = 60.0
     """How soon after the fault every service is ready, everybody told, and everything stored."""
+    judge: Callable[[Sequence[Page]], Books] | None = None
+    """By which judgement the books are confronted with the losses that the case makes on purpose."""
     parked: int = 0
     """How many acknowledged events end among the parked on purpose: so many, and no more, must the books miss."""

@@ -5,14 +5,23 @@ from typing import Final
 
 import aio_pika
 
+from etlpay_cli.judgement import judge
 from etlpay_cli.provision import LANES_VHOST
 from faults.case import Case, Context
 from faults.cases_services import came_true
 from faults.checks import Sign
-from faults.mutants import mutated
+from faults.mutants import mutated, net
 from faults.world import World
 
 _DRAIN_SECONDS_MAX: Final = 10.0
+_TELLS_SECONDS: Final = "5"
+_LOST: Final = 5
+_CHOOSE_LOST: Final = """
+    SELECT raw.id FROM raw_events AS raw JOIN ingestion_sources AS source ON source.id = raw.source_id
+    WHERE raw.idempotency_key = ANY($1::text[]) AND source.name = $2
+      AND NOT EXISTS (SELECT FROM conflicts WHERE conflicts.raw_event_id = raw.id)
+    ORDER BY raw.received_at LIMIT $3
+"""
 
 
 def _mutate(name: str, prepare: str = "") -> Callable[[World], Awaitable[None]]:
@@ -59,6 +68,23 @@ async def _killed(context: Context) -> bool:
     return died
 
 
+async def _lost_beside_what_nobody_told(context: Context) -> bool:
+    """The gateway dies before it tells of what it stored; of what was acknowledged fewer events are lost than that."""
+    gateway = context.child("api-gateway")
+    await gateway.restart(gateway.with_environment(ETLPAY_RECEIPT_SECONDS=_TELLS_SECONDS))
+    await context.moment(2.0, 3.0)
+    died = await gateway.kill()
+    await gateway.wait_ready()
+    acknowledged = [sent.key for sent in context.load.journal.acknowledged() if sent.key]
+    async with context.world.owner() as owner, owner.transaction():
+        # Nothing was stored over them, and nobody will be asked for them again.
+        lost = await owner.fetch(_CHOOSE_LOST, acknowledged, f"{context.load.journal.source}.http", _LOST)
+        ids = [row["id"] for row in lost]
+        await owner.execute("DELETE FROM processed_records WHERE raw_event_id = ANY($1::bigint[])", ids)
+        await owner.execute("DELETE FROM raw_events WHERE id = ANY($1::bigint[])", ids)
+    return died and len(ids) == _LOST
+
+
 CASES: Final = [
     Case(
         "mutant: ack before commit",
@@ -87,6 +113,24 @@ CASES: Final = [
         before=_mutate("key-in-second-transaction"),
         after=_repair,
         must_show=Sign.WITHOUT_RECORD,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+    Case(
+        "events lost beside a killed gateway: the audit tells",
+        _lost_beside_what_nobody_told,
+        channels=frozenset({"http"}),
+        judge=judge,
+        must_show=Sign.TOLD,
+        smoke=True,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+    Case(
+        "mutant: audit that nets",
+        _lost_beside_what_nobody_told,
+        channels=frozenset({"http"}),
+        judge=net,
+        must_show=Sign.UNTOLD,
+        smoke=True,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
     ),
 ]

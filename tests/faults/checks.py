@@ -54,6 +54,8 @@ class Sign(enum.Enum):
     LOST = "lost"
     DOUBLED = "doubled"
     WITHOUT_RECORD = "a raw event with 0 records"
+    TOLD = "a loss, and the audit tells of it"
+    UNTOLD = "a loss, and the audit says that it balances"
 
 
 @dataclass

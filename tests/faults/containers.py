@@ -42,6 +42,7 @@ class Containers:
         self.ports: Mapping[str, int] = {"http": _port(stack.http), "grpc": _port(f"//{stack.grpc}")}
         self.files = stack.inbox.parent
         self._disturbed_at: dict[str, float] = {}
+        self.doors_killed = 0
 
     def amqp_url(self, user: str, vhost: str = "") -> str:
         """RabbitMQ as `producer`, who is let into the public virtual host alone."""
@@ -72,6 +73,7 @@ class Containers:
         before = await self.inspect(name)
         self._disturbed_at[self.container(name)] = time.monotonic()
         os.kill(before["State"]["Pid"], signal.SIGKILL)
+        self.doors_killed += name in _DOORS
         return await until_true(lambda: self._is_another(name, before["State"]["StartedAt"]), 30)
 
     async def inspect(self, name: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
-from faults.books import balance
+from faults.books import balance, confront
 from faults.case import Case, Context
 from faults.checks import Baseline, Logs, Sign, Verdict, judge, read_ledger, wait_drained
 from faults.journal import Journal
@@ -77,8 +78,9 @@ async def run_cases(
     while left:
         async with new_world(keep_files) as world:
             baseline = await _warm_up(world, seed)
+            dead: set[UUID] = set()
             while left:
-                result = await _run(world, left.pop(0), baseline, seed=seed, events=events)
+                result = await _run(world, left.pop(0), baseline, dead, seed=seed, events=events)
                 results.append(result)
                 tell(result)
                 if not result.passed:
@@ -108,8 +110,11 @@ async def _warm_up(world: World, seed: int) -> Baseline:
     return Baseline(world)
 
 
-async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, events: int) -> Result:
+async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
+    world: World, case: Case, baseline: Baseline, dead: set[UUID], *, seed: int, events: int
+) -> Result:
     begun = time.monotonic()
+    killed_before = world.doors_killed
     result = Result(case, seed)
     logs = Logs(world)
     own_seed = seed ^ zlib.crc32(case.name.encode())
@@ -130,7 +135,10 @@ async def _run(world: World, case: Case, baseline: Baseline, *, seed: int, event
                 await _expect_drained(context)
         await baseline.compare(result.verdict)
         if case.must_show is None:
-            await balance(world, journal, result.verdict, parked=case.parked)
+            killed = world.doors_killed != killed_before
+            await balance(world, journal, result.verdict, parked=case.parked, killed=killed, dead=dead)
+        elif case.judge is not None:
+            await confront(world, journal, result.verdict, judge=case.judge, dead=dead)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary
         result.broken = True

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from faults.books import balance
 from faults.cases_compose import ContainerCase
@@ -31,16 +32,25 @@ async def run_container_cases(
         secrets = await containers.secrets()
         if not secrets:
             raise RuntimeError("no secrets to look for in the logs")
+        dead: set[UUID] = set()
         for case in cases:
-            results.append(await _run(containers, case, Path(folder), secrets, seed=seed, events=events))
+            results.append(await _run(containers, case, Path(folder), secrets, dead, seed=seed, events=events))
             tell(results[-1])
     return results
 
 
 async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
-    containers: Containers, case: ContainerCase, folder: Path, secrets: Collection[bytes], *, seed: int, events: int
+    containers: Containers,
+    case: ContainerCase,
+    folder: Path,
+    secrets: Collection[bytes],
+    dead: set[UUID],
+    *,
+    seed: int,
+    events: int,
 ) -> Result:
     begun = time.monotonic()
+    killed_before = containers.doors_killed
     result = Result(case, seed)
     since = moment()
     own_seed = seed ^ zlib.crc32(case.name.encode())
@@ -60,7 +70,8 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
         result.recovery_seconds += await wait_drained(containers, journal, case.drain_seconds_max)
         result.verdict = judge(journal, await read_ledger(containers, journal.source))
         result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
-        await balance(containers, journal, result.verdict, parked=0)
+        killed = containers.doors_killed != killed_before
+        await balance(containers, journal, result.verdict, parked=0, killed=killed, dead=dead)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary
         result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")

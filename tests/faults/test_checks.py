@@ -206,7 +206,20 @@ def books(**numbers: int) -> list[Books]:
     line = Line(source="case.http", channel="http", moved_at=moment - timedelta(minutes=1), **zeros | numbers)
     hour = moment.replace(minute=0)
     return [
-        judge_books([Page(hour=hour, as_of=moment, items=[line], next=None, queues={}, receipt_seconds=1)]),
+        judge_books(
+            [
+                Page(
+                    hour=hour,
+                    as_of=moment,
+                    items=[line],
+                    next=None,
+                    series=[],
+                    overflowed=[],
+                    queues={},
+                    receipt_seconds=1,
+                )
+            ]
+        ),
     ]
 
 

@@ -67,6 +67,10 @@ class Place(Protocol):
     def disturbed_since(self, service: str, moment: float) -> bool:
         """Whether anything was done to a service's own process since a moment of `time.monotonic`."""
 
+    @property
+    def doors_killed(self) -> int:
+        """How many processes that take events in have ended otherwise than they should, so far."""
+
     async def wait_ready(self, seconds_max: float = 60.0) -> None:
         """Return when every service is ready. Raises TimeoutError."""
 
@@ -141,6 +145,12 @@ class World:
     def disturbed_since(self, service: str, moment: float) -> bool:
         """See `Place.disturbed_since`."""
         return self.children[service].disturbed_since(moment)
+
+    @property
+    def doors_killed(self) -> int:
+        """See `Place.doors_killed`."""
+        doors = (child for name, child in self.children.items() if name.startswith(SERVICES[1:]))
+        return sum(code != 0 for door in doors for code in door.exits)
 
     def secrets(self) -> Iterator[str]:
         """Yield every secret of this world."""

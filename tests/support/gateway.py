@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
 from uuid import UUID
 
 import httpx2
@@ -12,13 +11,14 @@ from fastapi import FastAPI
 
 from api_gateway.app import build_app
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
+from api_gateway.problems import RefusalError
 from api_gateway.settings import GatewaySettings
-from api_gateway.statements import RecordFilter
+from api_gateway.statements import AuditPart, RecordFilter
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
 from shared.auth.authenticator import Access
 from shared.auth.scopes import Scope
 from shared.cache import Cache
-from shared.contracts.errors import UnavailableError
+from shared.contracts.errors import RetryableError, UnavailableError
 from shared.contracts.event import Channel, now
 from shared.contracts.record import Record, Source
 from shared.runtime.readiness import Readiness
@@ -34,6 +34,8 @@ class LedgerTwin:
         self.all: list[Record] = []
         self.all_sources: list[Source] = []
         self.books: list[AuditLine] = []
+        self.audited: list[AuditPart] = []
+        self.audit_error: RefusalError | RetryableError | None = None
         self.away = False
         self.asked: list[RecordFilter] = []
 
@@ -61,15 +63,16 @@ class LedgerTwin:
         rest = [source for source in self.all_sources if source.id > after and scope.covers(source.name)]
         return SourcePage(rest[:limit], source_cursor(rest[limit - 1].id) if len(rest) > limit else None)
 
-    async def audit(
-        self, hour: datetime, scope: Scope, *, source: str | None, after: AuditPosition | None, limit: int
-    ) -> AuditPage:
+    async def audit(self, part: AuditPart, *, limit: int) -> AuditPage:
         self._answer()
-        lines = [line for line in self.books if source in {None, line.source} and scope.covers(line.source)]
-        rest = [line for line in lines if after is None or line.source > after.source]
+        self.audited.append(part)
+        if self.audit_error is not None:
+            raise self.audit_error
+        lines = [line for line in self.books if part.source in {None, line.source} and part.scope.covers(line.source)]
+        rest = [line for line in lines if part.after is None or line.source > part.after.source]
         last = rest[limit - 1] if len(rest) > limit else None
         cursor = audit_cursor(AuditPosition(last.source, Channel[last.channel.upper()])) if last else None
-        return AuditPage(hour=hour, as_of=now(), items=rest[:limit], next=cursor)
+        return AuditPage(hour=part.hour, as_of=now(), items=rest[:limit], next=cursor, series=[], overflowed=[])
 
     def _answer(self) -> None:
         if self.away:

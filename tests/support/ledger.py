@@ -34,7 +34,8 @@ async def owner(ledger: Servers) -> AsyncIterator[asyncpg.Connection]:
     """A connection of the owner's, on a ledger without rows."""
     connection = await asyncpg.connect(ledger.owner_url)
     await connection.execute(
-        "TRUNCATE ingestion_sources, raw_events, processed_records, conflicts, settlements, receipts "
+        "TRUNCATE ingestion_sources, raw_events, processed_records, conflicts, settlements, receipts, "
+        "receipt_series, receipt_gaps, unconfirmed "
         "RESTART IDENTITY CASCADE"
     )
     yield connection

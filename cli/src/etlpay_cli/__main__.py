@@ -185,7 +185,10 @@ def audit(  # noqa: PLR0913 - each is a flag
     url: Annotated[str | None, typer.Option(help="A gateway; without it the one of the stack on this machine.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings, as JSON.")] = False,
 ) -> None:
-    """Compare what was acknowledged with what is stored. Exit code 1: it does not balance; 5: too early to tell."""
+    """Compare what was acknowledged with what is stored.
+
+    Exit code 1: it does not balance; 5: too early to tell; 6: it cannot be vouched for, which is said of each hour.
+    """
     settings = CliSettings() if url is not None else None
     address = url or ""
     if settings is None:
@@ -224,11 +227,24 @@ def _tell_verdict(verdict: Verdict) -> None:
     for finding in verdict.settled_wrong:
         where = f"{finding.hour:%Y-%m-%d %H:00} UTC, {finding.line.source or '(unreadable)'}, {finding.line.channel}"
         screen.complain(f"{where}: {finding.missing} missing, {finding.without_record} without a record")
+    _tell_doubts(verdict)
     if exit_code(verdict) == UNAVAILABLE:
         reasons = verdict.unsettled or ["something is missing, and may still come"]
         screen.complain(f"not settled yet: {'; '.join(reasons)}; --wait waits longer")
     elif exit_code(verdict) == 0:
         screen.talk.print("It balances: everything that was acknowledged is stored.")
+
+
+def _tell_doubts(verdict: Verdict) -> None:
+    """Say what cannot be vouched for: of each channel once, and of the lines that are the reason themselves."""
+    told = {(doubt.hour, doubt.channel, doubt.reason) for doubt in verdict.doubts}
+    for hour, channel, reason in sorted(told):
+        screen.complain(f"{hour:%Y-%m-%d %H:00} UTC, {channel}: cannot be vouched for: {reason}")
+    for finding in verdict.unvouched:
+        where = f"{finding.hour:%Y-%m-%d %H:00} UTC, {finding.line.source or '(unreadable)'}, {finding.line.channel}"
+        for reason in finding.doubts:
+            if (finding.hour, finding.line.channel, reason) not in told:
+                screen.complain(f"{where}: cannot be vouched for: {reason}")
 
 
 def _here() -> tuple[Layout, CliSettings]:

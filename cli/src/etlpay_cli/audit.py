@@ -9,23 +9,35 @@ from typing import TYPE_CHECKING, Final
 import httpx2
 import msgspec
 
-from etlpay_cli.errors import ERROR, UNAVAILABLE, StackError
+from etlpay_cli.errors import ERROR, UNAVAILABLE, UNVOUCHED, StackError
 from etlpay_cli.judgement import Page, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _HOUR: Final = timedelta(hours=1)
 _PAGE_LINES: Final = 5_000
 _PAUSE_SECONDS: Final = 1.0
-# An hour is one query, which the gateway bounds itself.
+# The gateway answers or refuses within two.
 _CALL_SECONDS_MAX: Final = 20.0
+# While somebody else's audit runs.
+_BUSY_SECONDS_MAX: Final = 10.0
+_PART_MIN: Final = timedelta(seconds=1)
+_TOO_LARGE: Final = "#audit-too-large"
 
 _read_page = msgspec.json.Decoder(Page).decode
 
 
 class _UnavailableError(StackError):
     """Later it may."""
+
+
+class _TooLargeError(StackError):
+    """An answer would take too long; one about a part of it may not."""
+
+
+class _Problem(msgspec.Struct):
+    type: str = ""
 
 
 def connect_to(url: str, api_key: str) -> httpx2.AsyncClient:
@@ -42,6 +54,7 @@ async def audit(  # noqa: PLR0913 - what an operator can ask for
     source: str | None,
     wait_seconds: float,
     progress: Callable[[str], None],
+    judge: Callable[[Sequence[Page]], Verdict] = judge,
 ) -> Verdict:
     """Return the verdict over the hours from `since` to `until` ago, once it is settled or `wait_seconds` have passed.
 
@@ -53,27 +66,30 @@ async def audit(  # noqa: PLR0913 - what an operator can ask for
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
+    books = _Books(http, source)
     while True:
         now = datetime.now(UTC)
         try:
             hours = hours_between(now - since, now - until)
-            verdict = judge([page for hour in hours for page in await _pages(http, hour, source)])
+            verdict = judge([page for hour in hours for page in await books.pages(hour)])
         except _UnavailableError as error:
             if loop.time() >= deadline:
                 raise
             progress(str(error))
         else:
-            if loop.time() >= deadline or not (verdict.unsettled or verdict.wrong):
+            if loop.time() >= deadline or not (verdict.unsettled or verdict.wrong or verdict.may_clear):
                 return verdict
             progress(f"not settled yet: {'; '.join(verdict.unsettled) or 'something is missing, and may still come'}")
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def exit_code(verdict: Verdict) -> int:
-    """Return 0 where everything balances, 1 where it does not, 5 where it is too early to tell."""
+    """Return 0: it balances; 1: it does not; 5: it is too early to tell; 6: it cannot be vouched for."""
     if verdict.settled_wrong:
         return ERROR
-    return UNAVAILABLE if verdict.unsettled or verdict.wrong else 0
+    if verdict.unsettled or verdict.wrong:
+        return UNAVAILABLE
+    return 0 if verdict.vouched else UNVOUCHED
 
 
 def hours_between(first: datetime, last: datetime) -> Iterator[datetime]:
@@ -84,25 +100,64 @@ def hours_between(first: datetime, last: datetime) -> Iterator[datetime]:
         hour += _HOUR
 
 
-async def _pages(http: httpx2.AsyncClient, hour: datetime, source: str | None) -> list[Page]:
-    """Return all pages of one hour."""
-    query: dict[str, str | int] = {"hour": hour.isoformat(), "limit": _PAGE_LINES}
-    if source is not None:
-        query["source"] = source
-    pages: list[Page] = []
+class _Books:
+    """Asks for the pages of hours, in parts that are small enough for the gateway to answer."""
+
+    def __init__(self, http: httpx2.AsyncClient, source: str | None) -> None:
+        self._http = http
+        self._source = source
+        # What was too large in one hour is so in the next one.
+        self._part = _HOUR
+
+    async def pages(self, hour: datetime) -> list[Page]:
+        """Return all pages of one hour. Raises StackError where the gateway cannot answer."""
+        pages: list[Page] = []
+        since, end = hour, hour + _HOUR
+        while since < end:
+            until = min(since + self._part, end)
+            try:
+                pages += await self._pages_of_part(hour, since, until)
+            except _TooLargeError:
+                if self._part <= _PART_MIN:
+                    raise
+                self._part /= 2
+            else:
+                since = until
+        return pages
+
+    async def _pages_of_part(self, hour: datetime, since: datetime, until: datetime) -> list[Page]:
+        query: dict[str, str | int] = {
+            "hour": hour.isoformat(), "from": since.isoformat(), "to": until.isoformat(), "limit": _PAGE_LINES,
+        }  # fmt: skip
+        if self._source is not None:
+            query["source"] = self._source
+        pages: list[Page] = []
+        while True:
+            page = await _patient_page(self._http, query)
+            pages.append(page)
+            if page.next is None:
+                return pages
+            query["cursor"] = page.next
+
+
+async def _patient_page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
+    """Return a page; ask again for a while where the gateway cannot answer now, and not for the other pages as well."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _BUSY_SECONDS_MAX
     while True:
-        page = await _page(http, query)
-        pages.append(page)
-        if page.next is None:
-            return pages
-        query["cursor"] = page.next
+        try:
+            return await _page(http, query)
+        except _UnavailableError:
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
     try:
         response = await http.get("/api/audit", params=query)
         if response.status_code == httpx2.codes.SERVICE_UNAVAILABLE:
-            raise _UnavailableError("the gateway cannot answer now (503)", exit_code=UNAVAILABLE)
+            raise _refusal(response.content)
         if response.status_code != httpx2.codes.OK:
             raise StackError(f"GET /api/audit answered {response.status_code}", exit_code=UNAVAILABLE)
         return _read_page(response.content)
@@ -112,3 +167,14 @@ async def _page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
         ) from error
     except (httpx2.HTTPError, msgspec.DecodeError) as error:
         raise StackError(f"the gateway cannot answer ({type(error).__name__})", exit_code=UNAVAILABLE) from error
+
+
+def _refusal(body: bytes) -> StackError:
+    """Return why the gateway did not answer, by the type of the problem that it told."""
+    try:
+        too_large = msgspec.json.decode(body, type=_Problem).type.endswith(_TOO_LARGE)
+    except msgspec.DecodeError:
+        too_large = False
+    if too_large:
+        return _TooLargeError("more events came in within a second than the gateway can count", exit_code=UNAVAILABLE)
+    return _UnavailableError("the gateway cannot answer now (503)", exit_code=UNAVAILABLE)

@@ -7,6 +7,7 @@ from typing import Final
 ERROR: Final = 1
 USAGE: Final = 2
 UNAVAILABLE: Final = 5
+UNVOUCHED: Final = 6
 INTERRUPTED: Final = 130
 
 

@@ -1,21 +1,29 @@
-"""What the books of the audit say: pure arithmetic over the lines that the gateway answers."""
+"""What the books of the audit say: pure arithmetic over the lines that the gateway answers.
+
+Nothing is netted. What is stored and was acknowledged by nobody who told it may hide as many lost events, and so may a
+process that was killed before it told what it had acknowledged: then the line is not vouched for, and never balanced.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import msgspec
 
+from shared.contracts.receipt import LATE_INTERVALS, SILENT_INTERVALS, SILENT_SECONDS
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 OTHER_SOURCES: Final = "*"
 
-# A receipt may have been taken just before an event was counted, and must then travel itself.
-_RECEIPTS_TO_WAIT_FOR: Final = 2
 _MUST_BE_EMPTY: Final = ("etlpay.ingest", "etlpay.ingest.slow", "etlpay.receipts")
+# A process that is frozen, or cut off, tells everything when it is back.
+_GIVEN_UP_INTERVALS: Final = 12
+_NOT_SUMMED: Final = ("source", "channel", "moved_at")
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +38,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     queued: int
     unknown: int
+    unlisted: int
     events: int
     success: int
     failed: int
     settled_duplicate: int
     settled_conflict: int
+    unconfirmed: int
     moved_at: datetime
 
     @property
@@ -44,8 +54,24 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accounted(self) -> int:
-        """Events that the ledger holds, or settled as the same as, or in conflict with, one that it holds."""
-        return self.events + self.settled_duplicate + self.settled_conflict
+        """Acknowledged events that the ledger holds, or settled as the same as, or in conflict with, one it holds.
+
+        Those of which a process said that it had no confirmation, one by one, are none of them.
+        """
+        return self.events + self.settled_duplicate + self.settled_conflict - self.unconfirmed
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of `GET /api/audit` of which not all may be counted that it answered between `since` and `until`."""
+
+    service: str
+    instance: UUID
+    channel: str
+    since: datetime
+    until: datetime
+    reported_at: datetime
+    interval_seconds: float
+    missing_receipts: int
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +81,26 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     items: list[Line]
     next: str | None
+    series: list[Series]
+    overflowed: list[str]
     queues: dict[str, int] | None
     receipt_seconds: float
 
 
+class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+    """Why no line of a channel is vouched for in an hour; `instance` is the process that is the reason, if one is."""
+
+    hour: datetime
+    channel: str
+    reason: str
+    instance: UUID | None = None
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """A line with what it means. `surplus`: stored and never acknowledged, which is normal where a door was killed."""
+    """A line with what it means. `missing`: at least so many. `surplus`: stored, and acknowledged by nobody who told.
+
+    `doubts` say why the line cannot be vouched for; something may be missing then without being seen.
+    """
 
     hour: datetime
     line: Line
@@ -68,19 +108,23 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     surplus: int
     without_record: int
     moving: bool
+    doubts: list[str]
 
     @property
     def balanced(self) -> bool:
-        """True where nothing that was acknowledged is missing, and every event has its record."""
+        """True where nothing that was acknowledged is seen to be missing, and every event has its record."""
         return not (self.missing or self.without_record)
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings of all hours, the queues, and why it is too early to tell, where it is."""
+    """The findings of all hours, what else casts doubt, the queues, and why it is too early to tell, where it is."""
 
     findings: list[Finding]
+    doubts: list[Doubt]
     queues: dict[str, int] | None
     unsettled: list[str]
+    may_clear: bool
+    """Whether a process that is silent may still come back."""
 
     @property
     def wrong(self) -> list[Finding]:
@@ -93,45 +137,142 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         under_way = self.queues is None or any(self.queues.get(name, 0) for name in _MUST_BE_EMPTY)
         return [] if under_way else [finding for finding in self.wrong if not finding.moving]
 
+    @property
+    def unvouched(self) -> list[Finding]:
+        """The lines that cannot be vouched for."""
+        return [finding for finding in self.findings if finding.doubts]
+
+    @property
+    def vouched(self) -> bool:
+        """True where nothing can be missing without being seen."""
+        return not (self.doubts or self.unvouched)
+
 
 def judge(pages: Sequence[Page]) -> Verdict:
-    """Return what the books say."""
-    findings = [finding for page in pages for finding in _find(page, _surplus_by_channel(pages, page.hour))]
+    """Return what the books say. Pages of one hour, or of parts of it, count together."""
+    hours: dict[datetime, list[Page]] = defaultdict(list)
+    for page in pages:
+        hours[page.hour].append(page)
+    findings: list[Finding] = []
+    doubts: list[Doubt] = []
+    late: dict[UUID, str] = {}
+    for hour, of_hour in hours.items():
+        of_this_hour = [*_overflows(hour, of_hour), *_silences(hour, of_hour, late)]
+        doubts += of_this_hour
+        findings += _find(hour, of_hour, of_this_hour)
     queues = _deepest(pages)
-    unsettled = _waiting_in(queues)
-    moving = sum(finding.moving for finding in findings)
-    if moving:
+    unsettled = [*_waiting_in(queues), *late.values()]
+    if moving := sum(finding.moving for finding in findings):
         unsettled.append(f"{moving} lines moved within the time that receipts take")
-    return Verdict(findings=findings, queues=queues, unsettled=unsettled)
+    return Verdict(
+        findings=findings,
+        doubts=doubts,
+        queues=queues,
+        unsettled=unsettled,
+        may_clear=any(_may_come_back(page.as_of, series) for page in pages for series in page.series),
+    )
 
 
-def _find(page: Page, surplus: Mapping[str, int]) -> list[Finding]:
-    quiet_since = page.as_of - timedelta(seconds=_RECEIPTS_TO_WAIT_FOR * page.receipt_seconds)
+def _find(hour: datetime, pages: Sequence[Page], doubts: Sequence[Doubt]) -> list[Finding]:
+    quiet_since = min(page.as_of - timedelta(seconds=LATE_INTERVALS * page.receipt_seconds) for page in pages)
+    lines = _summed(line for page in pages for line in page.items)
+    surplus = _surplus_by_channel(lines)
     return [
         Finding(
-            hour=page.hour,
+            hour=hour,
             line=line,
             missing=max(0, line.acknowledged - line.accounted - _owed(line, surplus)),
             surplus=max(0, line.accounted - line.acknowledged),
             without_record=line.events - line.success - line.failed,
             moving=line.moved_at > quiet_since,
+            doubts=[*_doubts_of(line), *(doubt.reason for doubt in doubts if doubt.channel == line.channel)],
         )
-        for line in page.items
+        for line in lines
     ]
 
 
+def _summed(lines: Iterable[Line]) -> list[Line]:
+    """Return one line for each source and channel: the parts of an hour add up to it."""
+    sums: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        key = (line.source, line.channel)
+        sums[key] = _add(sums[key], line) if key in sums else line
+    return list(sums.values())
+
+
+def _add(first: Line, second: Line) -> Line:
+    numbers = {
+        name: getattr(first, name) + getattr(second, name) for name in Line.__struct_fields__ if name not in _NOT_SUMMED
+    }
+    moved_at = max(first.moved_at, second.moved_at)
+    return Line(source=first.source, channel=first.channel, moved_at=moved_at, **numbers)
+
+
+def _doubts_of(line: Line) -> list[str]:
+    """Return what casts doubt on this line alone."""
+    doubts = []
+    if (surplus := line.accounted - line.acknowledged) > 0:
+        doubts.append(f"{surplus} more are stored than was acknowledged, which may hide as many that are missing")
+    if line.unlisted:
+        doubts.append(f"{line.unlisted} without a confirmation were counted and not listed")
+    return doubts
+
+
 def _owed(line: Line, surplus: Mapping[str, int]) -> int:
-    """Sources beyond a door's limit were counted together, and are stored under their own names."""
+    """Sources beyond a process's limit were counted together, and are stored under their own names.
+
+    So this much of what is counted together may be there, and the rest is missing.
+    """
     return surplus[line.channel] if line.source == OTHER_SOURCES else 0
 
 
-def _surplus_by_channel(pages: Sequence[Page], hour: datetime) -> Counter[str]:
-    surplus: Counter[str] = Counter()
-    for page in pages:
-        if page.hour == hour:
-            for line in page.items:
-                surplus[line.channel] += max(0, line.accounted - line.acknowledged)
+def _surplus_by_channel(lines: Sequence[Line]) -> Mapping[str, int]:
+    surplus: dict[str, int] = defaultdict(int)
+    for line in lines:
+        surplus[line.channel] += max(0, line.accounted - line.acknowledged)
     return surplus
+
+
+def _overflows(hour: datetime, pages: Sequence[Page]) -> list[Doubt]:
+    reason = "more sources came than a process counts apart: which of them have their events cannot be told"
+    channels = {channel for page in pages for channel in page.overflowed}
+    return [Doubt(hour=hour, channel=channel, reason=reason) for channel in sorted(channels)]
+
+
+def _silences(hour: datetime, pages: Sequence[Page], late: dict[UUID, str]) -> list[Doubt]:
+    """Return what is in doubt because of processes that told no more; note those of which it is too early to say so."""
+    doubts: dict[tuple[UUID, bool], Doubt] = {}
+    for page in pages:
+        for series in page.series:
+            if not series.missing_receipts and not _is_silent(page.as_of, series):
+                if _is_late(page.as_of, series):
+                    late[series.instance] = f"{series.service} ({series.instance}) is late with what it counted"
+                continue
+            doubts[series.instance, bool(series.missing_receipts)] = Doubt(
+                hour=hour, channel=series.channel, reason=_reason(series), instance=series.instance
+            )
+    return list(doubts.values())
+
+
+def _reason(series: Series) -> str:
+    name = f"{series.service} ({series.instance})"
+    if series.missing_receipts:
+        return f"{series.missing_receipts} receipts of {name} are missing"
+    return f"{name} ended without telling what it had answered since {series.reported_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _is_late(as_of: datetime, series: Series) -> bool:
+    return as_of - series.reported_at > timedelta(seconds=LATE_INTERVALS * series.interval_seconds)
+
+
+def _is_silent(as_of: datetime, series: Series) -> bool:
+    seconds = SILENT_INTERVALS * series.interval_seconds + SILENT_SECONDS
+    return as_of - series.reported_at > timedelta(seconds=seconds)
+
+
+def _may_come_back(as_of: datetime, series: Series) -> bool:
+    given_up = timedelta(seconds=_GIVEN_UP_INTERVALS * series.interval_seconds)
+    return _is_silent(as_of, series) and as_of - series.reported_at < given_up
 
 
 def _deepest(pages: Sequence[Page]) -> dict[str, int] | None:

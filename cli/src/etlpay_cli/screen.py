@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _AUDIT_COLUMNS = (
     "received", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "events", "success", "failed",
-    "settled_duplicate", "settled_conflict",
+    "settled_duplicate", "settled_conflict", "unconfirmed",
 )  # fmt: skip
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -107,7 +107,8 @@ def show_verdict(verdict: Verdict) -> None:
     for finding in verdict.findings:
         hour = f"{finding.hour:%Y-%m-%d %H:00}"
         row = (hour, finding.line.source or "(unreadable)", finding.line.channel, *_audit_numbers(finding))
-        table.add_row(*map(Text, row), style="" if finding.balanced else "bold red")
+        style = "bold red" if not finding.balanced else "yellow" if finding.doubts else ""
+        table.add_row(*map(Text, row), style=style)
     sums = [str(sum(column)) for column in zip(*map(_audit_values, verdict.findings), strict=True)]
     if sums:
         table.add_row("total", "", "", *sums, style="bold")

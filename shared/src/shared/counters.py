@@ -5,7 +5,7 @@ that `etlpay audit` compares with the ledger take from it by source and hour, an
 alone, because labels are bounded. Both are what this process has counted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from shared.contracts.event import Channel
-from shared.contracts.receipt import Answered, Fate, Tally
+from shared.contracts.event import Channel, Envelope
+from shared.contracts.receipt import Answered, Fate, InHand, Tally, Unconfirmed
 
 TALLY: Final = Tally()
 
@@ -61,3 +61,17 @@ def count_answer(channel: Channel, fate: Fate, *, source: str, received_at: date
     """Count events of one source that were answered alike."""
     if number:
         TALLY.add(channel, (Answered(source, received_at, fate, number),))
+
+
+def count_unconfirmed(channel: Channel, events: Iterable[Envelope]) -> None:
+    """Count events that were handed over and never confirmed; each is listed, so that the audit can look for it."""
+    for event in events:
+        TALLY.add_unconfirmed(event.source, Unconfirmed(event.event_id, event.received_at, channel))
+
+
+def in_hand() -> InHand:
+    """Return what to begin before an event gets its moment of arrival, and to end when it is counted.
+
+    A receipt says since when something is in hand: what came in before that is counted.
+    """
+    return TALLY.in_hand

@@ -11,13 +11,14 @@ from google.protobuf.message import DecodeError
 from shared.contracts.errors import PermanentError
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
-from shared.contracts.receipt import Count, Receipt
+from shared.contracts.receipt import Count, Progress, Receipt, Unconfirmed, start_of
 from shared.rpc import processing_pb2 as pb
 
 CONTENT_TYPE: Final = "application/x-protobuf"
 
 MakeId: TypeAlias = Callable[[bytes], uuid.UUID]
 
+_INTERVAL_SECONDS_MAX: Final = 86_400.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # A look-up costs a quarter of what calling the enumeration does.
@@ -112,14 +113,48 @@ def read_outcomes(message: pb.OutcomeBatch) -> list[Outcome]:
     return [_read_outcome(outcome) for outcome in message.outcomes]
 
 
-def encode_receipt(receipt: Receipt) -> bytes:
-    """Return the receipt as the body of a message on `etlpay.receipts`."""
-    return pb.Receipt(
+def receipt_message(receipt: Receipt) -> pb.Receipt:
+    """Return the receipt as its protobuf message."""
+    message = pb.Receipt(
         service=receipt.service,
         instance=receipt.instance.bytes,
         number=receipt.number,
         tallies=[_tally_message(count) for count in receipt.counts],
-    ).SerializeToString()
+        unconfirmed=[_unconfirmed_message(each) for each in receipt.unconfirmed],
+    )
+    if (progress := receipt.progress) is not None:
+        message.progress.channel = cast("pb.Channel", progress.channel)
+        message.progress.began_at_us = to_microseconds(progress.began_at)
+        message.progress.open_since_us = to_microseconds(progress.open_since)
+        message.progress.taken_at_us = to_microseconds(progress.taken_at)
+        message.progress.interval_seconds = progress.interval_seconds
+        message.progress.closing = progress.closing
+    return message
+
+
+def read_receipt(message: pb.Receipt) -> Receipt:
+    """Return what `receipt_message` was made of.
+
+    Raises:
+        PermanentError: a field does not hold what the contract says.
+    """
+    try:
+        progress = _read_progress(message.progress) if message.HasField("progress") else None
+        return Receipt(
+            service=message.service,
+            instance=uuid.UUID(bytes=message.instance),
+            number=message.number,
+            counts=tuple(_read_tally(tally, listed=progress is not None) for tally in message.tallies),
+            unconfirmed=tuple(_read_unconfirmed(each) for each in message.unconfirmed),
+            progress=progress,
+        )
+    except (KeyError, ValueError, OverflowError) as error:
+        raise PermanentError("a receipt breaks the contract") from error
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """Return the receipt as the body of a message on `etlpay.receipts`."""
+    return receipt_message(receipt).SerializeToString()
 
 
 def decode_receipt(body: bytes) -> Receipt:
@@ -130,14 +165,9 @@ def decode_receipt(body: bytes) -> Receipt:
     """
     try:
         message = pb.Receipt.FromString(body)
-        return Receipt(
-            service=message.service,
-            instance=uuid.UUID(bytes=message.instance),
-            number=message.number,
-            counts=tuple(_read_tally(tally) for tally in message.tallies),
-        )
-    except (DecodeError, ValueError) as error:
+    except DecodeError as error:
         raise PermanentError("not a receipt") from error
+    return read_receipt(message)
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -197,12 +227,42 @@ def _tally_message(count: Count) -> pb.Tally:
         refused=refused,
         queued=queued,
         unknown=unknown,
+        unlisted=count.unlisted,
     )
 
 
-def _read_tally(tally: pb.Tally) -> Count:
+def _read_tally(tally: pb.Tally, *, listed: bool) -> Count:
+    """Return the count. Code that lists nothing knows not which of its unknown events may be stored."""
+    start_of(tally.hour)
     fates = (tally.stored, tally.duplicate, tally.conflict, tally.refused, tally.queued, tally.unknown)
-    return Count(tally.source, Channel(tally.channel), tally.hour, fates)
+    unlisted = tally.unlisted if listed else tally.unknown
+    return Count(tally.source, _CHANNELS[tally.channel], tally.hour, fates, unlisted)
+
+
+def _unconfirmed_message(each: Unconfirmed) -> pb.Unconfirmed:
+    return pb.Unconfirmed(
+        event_id=each.event_id.bytes,
+        received_at_us=to_microseconds(each.received_at),
+        channel=cast("pb.Channel", each.channel),
+    )
+
+
+def _read_unconfirmed(message: pb.Unconfirmed) -> Unconfirmed:
+    received_at = from_microseconds(message.received_at_us)
+    return Unconfirmed(_make_id(message.event_id), received_at, _CHANNELS[message.channel])
+
+
+def _read_progress(message: pb.Progress) -> Progress:
+    if not 0 < message.interval_seconds <= _INTERVAL_SECONDS_MAX:
+        raise ValueError("no interval between receipts")
+    return Progress(
+        channel=_CHANNELS[message.channel],
+        began_at=from_microseconds(message.began_at_us),
+        open_since=from_microseconds(message.open_since_us),
+        taken_at=from_microseconds(message.taken_at_us),
+        interval_seconds=message.interval_seconds,
+        closing=message.closing,
+    )
 
 
 def batch_bytes(events: Sequence[Envelope]) -> int:

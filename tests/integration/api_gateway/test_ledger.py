@@ -19,7 +19,7 @@ from processor.transform import failed, transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import OverloadedError, UnavailableError
-from shared.contracts.event import Channel, Envelope
+from shared.contracts.event import Envelope
 from shared.contracts.outcome import RecordStatus
 from shared.settings import PostgresSettings
 from support.events import event
@@ -36,7 +36,9 @@ def reader_settings(ledger: Servers, **more: str) -> PostgresSettings:
 @pytest.fixture
 async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Ledger]:  # noqa: ARG001 - an empty ledger
     """The gateway's view of an empty ledger."""
-    reader = Ledger(await open_reader(reader_settings(ledger)), page_bytes_max=10_000, seconds_max=10)
+    reader = Ledger(
+        await open_reader(reader_settings(ledger)), page_bytes_max=10_000, seconds_max=10, audit_seconds_max=5
+    )
     yield reader
     await reader.close()
 
@@ -144,8 +146,7 @@ async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
 async def test_the_filters_filter(connections: Connections, reader: Ledger) -> None:
     await store(connections, event(key="1", source="a"), at=START)
     await store(connections, event(key="2", source="b"), at=START + timedelta(seconds=1), fail=True)
-    grpc = msgspec.structs.replace(event(key="3", source="a"), channel=Channel.GRPC)
-    await store(connections, grpc, at=START + timedelta(seconds=2))
+    await store(connections, event(key="3", source="a"), at=START + timedelta(seconds=2))
 
     async def keys(**which: object) -> list[str | None]:
         page = await reader.records(RecordFilter(**which), after=None, limit=10)  # type: ignore[arg-type]  # filters of any type
@@ -155,7 +156,7 @@ async def test_the_filters_filter(connections: Connections, reader: Ledger) -> N
     assert await keys(source="a") == ["3", "1"]
     assert await keys(source="nobody") == []
     assert await keys(status=RecordStatus.FAILED) == ["2"]
-    assert await keys(status=RecordStatus.SUCCESS, channel=Channel.GRPC) == ["3"]
+    assert await keys(status=RecordStatus.SUCCESS, source="a") == ["3", "1"]
     assert await keys(since=START + timedelta(seconds=1)) == ["3", "2"]
     assert await keys(until=START + timedelta(seconds=1)) == ["1"]
 
@@ -210,7 +211,7 @@ async def test_only_one_large_payload_is_in_memory_at_a_time(connections: Connec
     async with Turn(turns, "first"):
         await reader.record_of_event(large.event_id)
         async with Turn(turns, "second"):
-            assert await reader.records(RecordFilter(channel=Channel.QUEUE), after=None, limit=10)
+            assert await reader.records(RecordFilter(status=RecordStatus.FAILED), after=None, limit=10)
             with pytest.raises(OverloadedError):
                 await reader.record_of_event(large.event_id)
     async with Turn(turns, "second"):
@@ -302,7 +303,9 @@ async def test_the_readers_connection_cannot_write(ledger: Servers, owner: async
 async def test_a_ledger_that_cannot_be_reached_is_unavailable(ledger: Servers, user: str) -> None:
     """Whether the role is refused or nobody listens."""
     url = ledger.postgres_url(user) if user == "nobody" else "postgresql://etlpay_reader@127.0.0.1:1/etlpay"
-    reader = Ledger(await open_reader(reader_settings(ledger, url=url)), page_bytes_max=1, seconds_max=10)
+    reader = Ledger(
+        await open_reader(reader_settings(ledger, url=url)), page_bytes_max=1, seconds_max=10, audit_seconds_max=5
+    )
 
     with pytest.raises(UnavailableError):
         await reader.record(1)
@@ -341,7 +344,6 @@ AFTER = Position(START, 10_000)
         (RecordFilter(scope=Scope(("s7", "s8"))), None, "processed_records_by_source"),
         (RecordFilter(scope=Scope(("s7*", "s8"))), AFTER, "processed_records_by_source"),
         (RecordFilter(scope=Scope(("none",))), None, "processed_records_by_source"),
-        (RecordFilter(scope=Scope(("s7*",)), channel=Channel.FILE), AFTER, "processed_records_by_source"),
         (RecordFilter(scope=Scope(("s7*",)), status=RecordStatus.FAILED), AFTER, "processed_records_failed"),
     ],
 )

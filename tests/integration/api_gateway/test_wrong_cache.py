@@ -66,7 +66,7 @@ def connect(servers: Servers) -> Cache:
 async def gateway(ledger: Servers, owner: asyncpg.Connection, server: redis.asyncio.Redis) -> AsyncIterator[Gateway]:  # noqa: ARG001 - both are empty
     """A gateway on an empty ledger with an empty cache."""
     settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
-    reader = Ledger(await open_reader(settings), page_bytes_max=10_000, seconds_max=10)
+    reader = Ledger(await open_reader(settings), page_bytes_max=10_000, seconds_max=10, audit_seconds_max=2)
     cache = connect(ledger)
     gateway = Gateway(Queries(reader, cache), reader, cache)
     await gateway.look()

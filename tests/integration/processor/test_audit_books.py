@@ -4,24 +4,27 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import asyncpg
 import msgspec
 import pytest
 
 from api_gateway.ledger import Ledger, open_reader
-from api_gateway.paging import read_audit_cursor
-from api_gateway.views import AuditLine
+from api_gateway.paging import AuditPosition, read_audit_cursor
+from api_gateway.problems import AUDIT_TOO_LARGE, RefusalError
+from api_gateway.statements import AuditPart
+from api_gateway.views import AuditLine, AuditPage, SourcePage
 from processor.database import Connections
 from processor.receipts import ReceiptBook
 from processor.rows import Entry
 from processor.store import Store
 from processor.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
-from shared.contracts.errors import UnavailableError
+from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.outcome import Outcome
-from shared.contracts.receipt import Count, Receipt, hour_of
+from shared.contracts.receipt import Count, Progress, Receipt, Unconfirmed, hour_of
 from shared.settings import PostgresSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers
@@ -42,7 +45,34 @@ async def deliver(store: Store, *events: Envelope, acknowledged: bool = True) ->
 
 
 def receipt(*counts: Count, number: int = 1, instance: uuid.UUID | None = None) -> Receipt:
+    """Return a receipt as the code before wrote it."""
     return Receipt(service="test", instance=instance or uuid.uuid4(), number=number, counts=counts)
+
+
+def told(
+    instance: uuid.UUID, number: int, *, at: datetime = T, open_since: datetime | None = None, closing: bool = False
+) -> Receipt:
+    """Return a receipt that counts nothing, and says how far its process has come."""
+    progress = Progress(
+        channel=Channel.HTTP,
+        began_at=T - timedelta(hours=3),
+        open_since=open_since or at,
+        taken_at=at,
+        interval_seconds=10,
+        closing=closing,
+    )
+    return Receipt(service="api-gateway", instance=instance, number=number, counts=(), progress=progress)
+
+
+def part(
+    hour: datetime = HOUR,
+    *,
+    source: str | None = None,
+    after: AuditPosition | None = None,
+    scope: Scope = EVERY_SOURCE,
+) -> AuditPart:
+    """Return the whole of an hour."""
+    return AuditPart(hour, hour, hour + timedelta(hours=1), source, after, scope)
 
 
 async def settled(owner: asyncpg.Connection) -> list[int]:
@@ -52,7 +82,7 @@ async def settled(owner: asyncpg.Connection) -> list[int]:
 @pytest.fixture
 async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
     settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
-    books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10)
+    books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10, audit_seconds_max=5)
     yield books
     await books.close()
 
@@ -159,7 +189,7 @@ async def test_the_books_of_an_hour_stand_side_by_side(
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 1, 0))))
     await book.keep(receipt(Count("", Channel.HTTP, hour_of(T), (0, 0, 0, 7, 0, 0))))
 
-    page = await reader.audit(HOUR, EVERY_SOURCE, source=None, after=None, limit=10)
+    page = await reader.audit(part(), limit=10)
 
     unreadable, shop = page.items
     assert (unreadable.source, unreadable.refused, unreadable.received) == ("", 7, 7)
@@ -186,7 +216,7 @@ async def test_pages_of_the_books_hold_every_line_once(connections: Connections,
     found: list[tuple[str, str]] = []
     after = None
     while True:
-        page = await reader.audit(HOUR, EVERY_SOURCE, source=None, after=after, limit=5)
+        page = await reader.audit(part(after=after), limit=5)
         found += [(line.source, line.channel) for line in page.items]
         if page.next is None:
             break
@@ -211,6 +241,151 @@ async def test_a_scope_shows_its_own_books_only(
     counts = [Count(name, Channel.HTTP, hour_of(T), (1, 0, 0, 0, 0, 0)) for name in names]
     await ReceiptBook(connections).keep(receipt(*counts))
 
-    page = await reader.audit(HOUR, Scope(sources), source=None, after=None, limit=10)
+    page = await reader.audit(part(scope=Scope(sources)), limit=10)
 
     assert [line.source for line in page.items] == expected
+
+
+async def test_what_was_never_confirmed_and_is_in_the_ledger_is_found_one_by_one(
+    connections: Connections, reader: Ledger
+) -> None:
+    """An event that is stored, one that is settled, one that never came, and one that came by another acceptance."""
+    store, book = Store(connections, copy_events_min=2), ReceiptBook(connections)
+    stored, settled_one, absent = arrived("a"), arrived("a", at=stamp(T, 1)), arrived("nowhere", at=stamp(T, 2))
+    other = arrived("b", at=stamp(T, 3))
+    await deliver(store, stored, settled_one, other)
+    listed = [Unconfirmed(each.event_id, each.received_at, each.channel) for each in (stored, settled_one, absent)]
+    listed += [Unconfirmed(other.event_id, stamp(T, 9), other.channel)]
+    listed += [Unconfirmed(other.event_id, other.received_at, Channel.GRPC)]
+    one = msgspec.structs.replace(told(uuid.uuid4(), 1), unconfirmed=tuple(listed))
+
+    for _ in range(2):
+        await book.keep(one)
+
+    [line] = (await reader.audit(part(), limit=10)).items
+    assert numbers(line) == {"events": 2, "success": 2, "settled_duplicate": 1, "unconfirmed": 2}
+
+
+async def test_unknown_ones_of_the_code_before_are_not_listed(
+    connections: Connections, reader: Ledger, owner: asyncpg.Connection
+) -> None:
+    book = ReceiptBook(connections)
+    await book.keep(receipt(Count("new", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 0, 3), 1)))
+    await book.keep(receipt(Count("old", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 0, 3), 3)))
+    # As a processor of the code before has kept it.
+    await owner.execute("UPDATE receipts SET unlisted = NULL WHERE source = 'old'")
+
+    page = await reader.audit(part(), limit=10)
+
+    assert [(line.source, line.unknown, line.unlisted) for line in page.items] == [("new", 3, 1), ("old", 3, 3)]
+
+
+async def series_of(reader: Ledger, hour: datetime = HOUR) -> AuditPage:
+    return await reader.audit(part(hour), limit=10)
+
+
+async def test_a_process_is_in_the_books_of_its_hours_until_it_ends_in_order(
+    connections: Connections, reader: Ledger
+) -> None:
+    book, instance = ReceiptBook(connections), uuid.uuid4()
+    await book.keep(told(instance, 1, at=T, open_since=HOUR - timedelta(minutes=1)))
+    hours = [HOUR + timedelta(hours=hour) for hour in (-2, -1, 0, 1)]
+
+    alive = [len((await series_of(reader, hour)).series) for hour in hours]
+    await book.keep(told(instance, 2, closing=True))
+    ended = [len((await series_of(reader, hour)).series) for hour in hours]
+
+    assert (alive, ended) == ([0, 1, 1, 0], [0, 0, 0, 0])
+
+
+async def test_receipts_of_a_process_make_one_row_however_many_there_are(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    book, instance = ReceiptBook(connections), uuid.uuid4()
+
+    for number in (1, 2, 3, 3, 2, 4):
+        await book.keep(told(instance, number, at=stamp(T, number)))
+
+    [row] = await owner.fetch("SELECT numbers::text, number, taken_at, closed FROM receipt_series")
+    assert tuple(row) == ("{[1,5)}", 4, stamp(T, 4), False)
+    assert await owner.fetchval("SELECT count(*) FROM receipt_gaps") == 0
+
+
+@pytest.mark.parametrize("first", [1, 2], ids=["in between", "at the beginning"])
+async def test_a_receipt_that_is_missing_is_told_until_it_comes(
+    connections: Connections, reader: Ledger, first: int
+) -> None:
+    book, instance = ReceiptBook(connections), uuid.uuid4()
+    early, late = HOUR - timedelta(hours=2), HOUR + timedelta(minutes=1)
+    if first == 1:
+        await book.keep(told(instance, 1, at=early))
+    await book.keep(told(instance, 3, at=late, closing=True))
+    hours = [HOUR + timedelta(hours=hour) for hour in (-3, -2, -1, 0, 1)]
+
+    missing = [[each.missing_receipts for each in (await series_of(reader, hour)).series] for hour in hours]
+    for number in (1, 2):
+        await book.keep(told(instance, number, at=early))
+    found = [(await series_of(reader, hour)).series for hour in hours]
+
+    assert missing == ([[], [1], [1], [1], []] if first == 1 else [[2], [2], [2], [2], []])
+    assert found == [[]] * 5
+
+
+async def test_two_processors_may_keep_the_receipts_of_one_process_side_by_side(
+    connections: Connections, reader: Ledger, owner: asyncpg.Connection
+) -> None:
+    book, instance = ReceiptBook(connections), uuid.uuid4()
+
+    await asyncio.gather(*(book.keep(told(instance, number, at=stamp(T, number))) for number in range(1, 30)))
+
+    [row] = await owner.fetch("SELECT numbers::text, number, taken_at FROM receipt_series")
+    assert tuple(row) == ("{[1,30)}", 29, stamp(T, 29))
+    assert [each.missing_receipts for each in (await series_of(reader)).series] == [0]
+
+
+async def test_sources_counted_together_are_told_also_where_one_source_is_asked_for(
+    connections: Connections, reader: Ledger
+) -> None:
+    await ReceiptBook(connections).keep(receipt(Count("*", Channel.GRPC, hour_of(T), (0, 0, 0, 0, 1, 0))))
+
+    page = await reader.audit(part(source="shop"), limit=10)
+
+    assert (page.items, page.overflowed) == ([], ["grpc"])
+
+
+async def test_the_parts_of_an_hour_add_up_to_it(connections: Connections, reader: Ledger) -> None:
+    store, book = Store(connections, copy_events_min=2), ReceiptBook(connections)
+    await deliver(store, *(arrived(str(minute), at=HOUR + timedelta(minutes=minute)) for minute in range(60)))
+    await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (60, 0, 0, 0, 0, 0))))
+    minutes = [HOUR + timedelta(minutes=minute) for minute in (0, 7, 30, 60)]
+
+    parts = [await reader.audit(AuditPart(HOUR, since, until), limit=10) for since, until in pairwise(minutes)]
+
+    assert [(line.stored, line.events) for page in parts for line in page.items] == [(60, 7), (0, 23), (0, 30)]
+
+
+async def test_an_audit_that_would_take_too_long_is_refused_and_keeps_nobody_else_waiting(
+    ledger: Servers, owner: asyncpg.Connection
+) -> None:
+    settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
+    books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10, audit_seconds_max=1)
+    # The time to connect is not what is tried here.
+    await books.sources(EVERY_SOURCE, after=0, limit=10)
+    locked = owner.transaction()
+    await locked.start()
+    await owner.execute("LOCK TABLE receipts")
+
+    first, second, others = await asyncio.gather(
+        books.audit(part(), limit=10),
+        books.audit(part(), limit=10),
+        books.sources(EVERY_SOURCE, after=0, limit=10),
+        return_exceptions=True,
+    )
+
+    await locked.rollback()
+    assert isinstance(first, RefusalError)
+    assert first.kind is AUDIT_TOO_LARGE
+    assert isinstance(second, OverloadedError)
+    assert isinstance(others, SourcePage)
+    assert (await books.audit(part(), limit=10)).items == []
+    await books.close()

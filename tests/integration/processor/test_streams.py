@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from shared.contracts.errors import (
 )
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.outcome import Outcome
+from shared.contracts.receipt import Receipt
 from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.rpc_server import RpcServerSettings, build_server, listen
@@ -29,7 +31,7 @@ from shared.settings import SubmissionSettings, TlsSettings
 from shared.submission import processing as client_module
 from shared.submission.processing import GrpcProcessing
 from shared.testing.processing import FakeProcessing
-from shared.wire import batch_message
+from shared.wire import batch_message, encode_receipt
 from support.events import event
 from support.servers import free_port
 from support.tls import Certificates
@@ -49,6 +51,7 @@ class Replica:
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.error: type[EtlPayError] | None = None
+        self.kept: list[Receipt] = []
         self.door = self.new_door()
         self._server: grpc.aio.Server | None = None
 
@@ -78,10 +81,15 @@ class Replica:
             raise self.error("no")
         return await self.ledger.process(events)
 
+    async def _keep(self, receipt: Receipt) -> None:
+        if self.error:
+            raise self.error("no")
+        self.kept.append(receipt)
+
 
 class _Counting(ProcessingDoor):
     def __init__(self, replica: Replica) -> None:
-        super().__init__(replica.door._submit, replica.door._callers)
+        super().__init__(replica.door._submit, keep=replica.door._keep, callers=replica.door._callers)
         self._replica = replica
 
     async def Process(  # noqa: N802 - the name in the proto
@@ -121,6 +129,17 @@ async def test_batches_one_after_another_share_a_stream(replica: Replica) -> Non
             await client.process([event(key=str(number))])
 
     assert replica.streams == 1
+
+
+async def test_a_receipt_is_kept_or_told_to_be_sent_again(replica: Replica) -> None:
+    receipt = Receipt(service="api-gateway", instance=uuid.uuid4(), number=1, counts=())
+    async with calling(replica) as client:
+        await client.report(encode_receipt(receipt))
+        replica.error = UnavailableError
+        with pytest.raises(RetryableError):
+            await client.report(encode_receipt(receipt))
+
+    assert replica.kept == [receipt]
 
 
 async def test_batches_at_once_have_a_stream_each(replica: Replica) -> None:

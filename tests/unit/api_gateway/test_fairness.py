@@ -22,12 +22,14 @@ from support.keys import write_keys
 EVENT = {"source_name": "s", "payload": {"value": 1}}
 GREEDY, OTHER = ("192.0.2.1", 1), ("192.0.2.2", 1)
 
+JSON = {"Content-Type": "application/json"}
+
 
 @asynccontextmanager
 async def client_at(gateway: Gateway, address: tuple[str, int]) -> AsyncIterator[httpx2.AsyncClient]:
     """Return a client that calls from an address."""
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False, client=address)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
 
 
@@ -46,7 +48,9 @@ async def test_batches_of_one_caller_that_do_not_come_leave_room_for_another(gat
         client_at(g, OTHER) as other,
         asyncio.TaskGroup() as group,
     ):
-        slow = [group.create_task(greedy.post("/api/ingest/batch", content=drip(go_on))) for _ in range(8)]
+        slow = [
+            group.create_task(greedy.post("/api/ingest/batch", content=drip(go_on), headers=JSON)) for _ in range(8)
+        ]
         await asyncio.sleep(0.05)
         answer = await other.post("/api/ingest/batch", json=[EVENT])
         go_on.set()
@@ -63,7 +67,7 @@ async def test_callers_with_keys_are_told_apart_by_their_names(gateway: GatewayM
     go_on = asyncio.Event()
     async with gateway(access=access) as g, asyncio.TaskGroup() as group:
         for _ in range(8):
-            group.create_task(g.client.post("/api/ingest/batch", content=drip(go_on), headers=headers[0]))
+            group.create_task(g.client.post("/api/ingest/batch", content=drip(go_on), headers=headers[0] | JSON))
         await asyncio.sleep(0.05)
         answer = await g.client.post("/api/ingest/batch", json=[EVENT], headers=headers[1])
         go_on.set()
@@ -79,7 +83,9 @@ async def test_bodies_of_one_caller_that_do_not_come_leave_room_for_another(gate
         client_at(g, OTHER) as other,
         asyncio.TaskGroup() as group,
     ):
-        slow = [group.create_task(greedy.post("/api/ingest", content=drip(go_on, b"{"))) for _ in range(520)]
+        slow = [
+            group.create_task(greedy.post("/api/ingest", content=drip(go_on, b"{"), headers=JSON)) for _ in range(520)
+        ]
         await asyncio.sleep(0.3)
         answer = await other.post("/api/ingest", json=EVENT)
         go_on.set()
@@ -92,9 +98,9 @@ async def test_503_where_bodies_in_hand_leave_too_little_for_another(gateway: Ga
     document = msgspec.json.encode(EVENT)
     go_on = asyncio.Event()
     async with gateway(bodies_bytes_max=len(document)) as g, asyncio.TaskGroup() as group:
-        group.create_task(g.client.post("/api/ingest", content=drip(go_on, b"{")))
+        group.create_task(g.client.post("/api/ingest", content=drip(go_on, b"{"), headers=JSON))
         await asyncio.sleep(0.05)
-        answer = await g.client.post("/api/ingest", content=document)
+        answer = await g.client.post("/api/ingest", content=document, headers=JSON)
         go_on.set()
 
     assert (answer.status_code, answer.json()["type"]) == (503, "/docs/problems#overloaded")
@@ -114,14 +120,20 @@ async def test_what_an_event_takes_is_taken_until_its_answer_is_read(gateway: Ga
         if message["type"] == "http.response.body":
             await reads.wait()
 
-    scope = {"type": "http", "method": "POST", "path": "/api/ingest", "headers": [], "client": GREEDY}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/ingest",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+        "client": GREEDY,
+    }
     async with gateway(bodies_bytes_max=len(document)) as g, asyncio.TaskGroup() as group:
         group.create_task(g.app(scope, receive, send))
         await asyncio.sleep(0.1)
-        before = await g.client.post("/api/ingest", content=document)
+        before = await g.client.post("/api/ingest", content=document, headers=JSON)
         reads.set()
         await asyncio.sleep(0.1)
-        after = await g.client.post("/api/ingest", content=document)
+        after = await g.client.post("/api/ingest", content=document, headers=JSON)
 
     assert (before.status_code, after.status_code) == (503, 201)
 

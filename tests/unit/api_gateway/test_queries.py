@@ -1,13 +1,15 @@
 """The questions, the documents, and the answers of the framework itself."""
 
-from datetime import UTC, datetime
+import asyncio
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
-from api_gateway.problems import KINDS
-from api_gateway.statements import RecordFilter
-from shared.contracts.event import Channel, identify
+from api_gateway.problems import AUDIT_TOO_LARGE, KINDS, RefusalError
+from api_gateway.statements import AuditPart, RecordFilter
+from shared.contracts.errors import OverloadedError
+from shared.contracts.event import identify
 from shared.contracts.outcome import RecordStatus
 from shared.contracts.record import Record, Source
 from support.gateway import CacheTwin, GatewayMaker
@@ -37,7 +39,6 @@ async def test_the_filters_reach_the_ledger(gateway: GatewayMaker) -> None:
         params = {
             "source": "s",
             "status": "FAILED",
-            "channel": "queue",
             "from": "2026-11-23T10:00:00+02:00",
             "to": "2026-11-24T00:00:00Z",
         }
@@ -46,7 +47,7 @@ async def test_the_filters_reach_the_ledger(gateway: GatewayMaker) -> None:
 
         assert answer.json() == {"items": [], "next": None}
         [asked] = g.ledger.asked
-        assert asked == RecordFilter("s", RecordStatus.FAILED, Channel.QUEUE, NOW, datetime(2026, 11, 24, tzinfo=UTC))
+        assert asked == RecordFilter("s", RecordStatus.FAILED, NOW, datetime(2026, 11, 24, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,8 @@ async def test_the_filters_reach_the_ledger(gateway: GatewayMaker) -> None:
         ({"limit": "0"}, "/query/limit"),
         ({"limit": "many"}, "/query/limit"),
         ({"status": "OK"}, "/query/status"),
-        ({"channel": "fax"}, "/query/channel"),
+        # There is no index for it.
+        ({"channel": "http"}, "/query"),
         ({"source": "*"}, "/query/source"),
         ({"source": "a\x00"}, "/query/source"),
         ({"from": "yesterday"}, "/query/from"),
@@ -203,3 +205,67 @@ async def test_health_follows_the_readiness(gateway: GatewayMaker) -> None:
         assert before.status_code == 503
         assert after.status_code == 200
         assert (await g.client.get("/livez")).status_code == 200
+
+
+HOUR = "2026-11-23T08:00:00Z"
+
+
+async def test_an_audit_asks_for_the_hour_or_a_part_of_it(gateway: GatewayMaker) -> None:
+    async with gateway() as g:
+        whole = await g.client.get("/api/audit", params={"hour": "2026-11-23T10:59:59+02:00", "source": "shop"})
+        times = {"from": "2026-11-23T08:15:00Z", "to": "2026-11-23T08:30:00Z"}
+        part = await g.client.get("/api/audit", params={"hour": HOUR} | times)
+
+    hour = datetime(2026, 11, 23, 8, tzinfo=UTC)
+    assert (whole.status_code, part.status_code) == (200, 200)
+    assert g.ledger.audited == [
+        AuditPart(hour, hour, hour + timedelta(hours=1), "shop"),
+        AuditPart(hour, hour + timedelta(minutes=15), hour + timedelta(minutes=30)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"from": "2026-11-23T07:59:59Z"},
+        {"to": "2026-11-23T09:00:01Z"},
+        {"from": "2026-11-23T08:30:00Z", "to": "2026-11-23T08:30:00Z"},
+        {"hour": "9999-12-31T23:30:00Z"},
+    ],
+)
+async def test_a_part_that_is_none_of_its_hour_is_refused(gateway: GatewayMaker, times: dict[str, str]) -> None:
+    async with gateway() as g:
+        answer = await g.client.get("/api/audit", params={"hour": HOUR} | times)
+
+        assert answer.status_code == 422
+        assert g.ledger.audited == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RefusalError(AUDIT_TOO_LARGE, "ask for parts"), "audit-too-large"),
+        (OverloadedError("another audit is running"), "overloaded"),
+    ],
+)
+async def test_an_audit_that_is_refused_says_why_and_when_to_ask_again(
+    gateway: GatewayMaker, error: RefusalError | OverloadedError, kind: str
+) -> None:
+    async with gateway() as g:
+        g.ledger.audit_error = error
+        answer = await g.client.get("/api/audit", params={"hour": HOUR})
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["type"] == f"/docs/problems#{kind}"
+
+
+async def test_an_audit_does_not_wait_for_a_broker_that_does_not_answer(gateway: GatewayMaker) -> None:
+    async def never() -> dict[str, int]:
+        await asyncio.Event().wait()
+        return {}
+
+    async with gateway() as g:
+        vars(g.publisher)["depths"] = never
+        answer = await g.client.get("/api/audit", params={"hour": HOUR})
+
+    assert (answer.status_code, answer.json()["queues"]) == (200, None)

@@ -1,12 +1,14 @@
 """What was acknowledged and is not stored is named; what only takes its time is not called missing."""
 
+import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from etlpay_cli.audit import exit_code, hours_between
-from etlpay_cli.errors import ERROR, UNAVAILABLE, StackError
-from etlpay_cli.judgement import Line, Page, judge
+from etlpay_cli.errors import ERROR, UNAVAILABLE, UNVOUCHED, StackError
+from etlpay_cli.judgement import Line, Page, Series, judge
 from etlpay_cli.spans import parse_span
 
 HOUR = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -22,8 +24,38 @@ def line(source: str = "shop", *, channel: str = "http", age_seconds: float = 60
     return Line(source=source, channel=channel, moved_at=moved_at, **zeros | numbers)
 
 
-def page(*lines: Line, queues: dict[str, int] | None = EMPTY, hour: datetime = HOUR) -> Page:
-    return Page(hour=hour, as_of=NOW, items=list(lines), next=None, queues=queues, receipt_seconds=10)
+def page(
+    *lines: Line,
+    queues: dict[str, int] | None = EMPTY,
+    hour: datetime = HOUR,
+    series: Sequence[Series] = (),
+    overflowed: Sequence[str] = (),
+) -> Page:
+    return Page(
+        hour=hour,
+        as_of=NOW,
+        items=list(lines),
+        next=None,
+        queues=queues,
+        receipt_seconds=10,
+        series=list(series),
+        overflowed=list(overflowed),
+    )
+
+
+def process(channel: str = "http", *, silent_seconds: float = 600, missing_receipts: int = 0) -> Series:
+    """Return a process that has not ended in order, or of which receipts are missing."""
+    reported_at = NOW - timedelta(seconds=silent_seconds)
+    return Series(
+        service="api-gateway",
+        instance=uuid.UUID(int=1),
+        channel=channel,
+        since=HOUR,
+        until=HOUR + timedelta(minutes=10),
+        reported_at=reported_at,
+        interval_seconds=10,
+        missing_receipts=missing_receipts,
+    )
 
 
 def test_stored_and_queued_balance_with_events_and_settlements() -> None:
@@ -50,10 +82,79 @@ def test_an_event_without_a_record_does_not_balance() -> None:
     assert exit_code(judge([page(line(stored=2, events=2, success=1))])) == ERROR
 
 
-def test_more_stored_than_acknowledged_is_shown_and_is_no_error() -> None:
-    verdict = judge([page(line(stored=1, unknown=2, events=3))])
+def test_more_stored_than_acknowledged_is_not_vouched_for() -> None:
+    """What a killed process stored and never told of may hide as many that were acknowledged and lost."""
+    verdict = judge([page(line(stored=1, events=3))])
 
-    assert (verdict.findings[0].surplus, exit_code(verdict)) == (2, 0)
+    assert (verdict.findings[0].surplus, exit_code(verdict)) == (2, UNVOUCHED)
+    assert len(verdict.findings[0].doubts) == 1
+
+
+def test_what_is_stored_and_was_listed_as_unconfirmed_is_no_surplus() -> None:
+    assert exit_code(judge([page(line(stored=1, unknown=5, events=3, unconfirmed=2))])) == 0
+
+
+def test_an_unconfirmed_one_that_is_stored_does_not_pay_for_one_that_is_lost() -> None:
+    assert exit_code(judge([page(line(stored=3, unknown=1, events=3, unconfirmed=1))])) == ERROR
+
+
+def test_unconfirmed_ones_that_are_not_listed_leave_the_line_unvouched_for() -> None:
+    assert exit_code(judge([page(line(stored=3, unknown=9, unlisted=9, events=3))])) == UNVOUCHED
+
+
+def test_a_process_that_was_killed_leaves_no_line_of_its_channel_vouched_for() -> None:
+    """40 that it stored and never told of, and 40 of another that are lost: the numbers are equal."""
+    lines = [line(queued=80, events=80), line(channel="grpc", stored=1, events=1)]
+    verdict = judge([page(*lines, series=[process()])])
+
+    assert exit_code(verdict) == UNVOUCHED
+    assert [found.line.channel for found in verdict.unvouched] == ["http"]
+    assert [doubt.instance for doubt in verdict.doubts] == [uuid.UUID(int=1)]
+
+
+def test_a_process_that_was_killed_is_told_where_nothing_else_is_in_the_books() -> None:
+    """All that it acknowledged may be lost, and with it every trace."""
+    assert exit_code(judge([page(series=[process()])])) == UNVOUCHED
+
+
+def test_a_missing_receipt_leaves_its_hours_unvouched_for_also_where_the_process_is_alive() -> None:
+    alive = process(silent_seconds=1, missing_receipts=2)
+
+    assert exit_code(judge([page(line(stored=1, events=1), series=[alive])])) == UNVOUCHED
+
+
+def test_what_is_missing_is_told_also_where_more_cannot_be_vouched_for() -> None:
+    verdict = judge([page(line(queued=5, events=4), series=[process()])])
+
+    assert exit_code(verdict) == ERROR
+    assert verdict.unvouched == verdict.settled_wrong
+
+
+@pytest.mark.parametrize(
+    ("silent_seconds", "expected"), [(19, 0), (21, UNAVAILABLE), (34, UNAVAILABLE), (36, UNVOUCHED)]
+)
+def test_a_process_that_lives_is_given_time_before_it_counts_as_dead(silent_seconds: float, expected: int) -> None:
+    verdict = judge([page(line(stored=1, events=1), series=[process(silent_seconds=silent_seconds)])])
+
+    assert exit_code(verdict) == expected
+    assert verdict.may_clear == (expected == UNVOUCHED)
+
+
+def test_a_process_that_has_been_silent_for_long_is_not_waited_for() -> None:
+    assert not judge([page(series=[process(silent_seconds=130)])]).may_clear
+
+
+def test_parts_of_an_hour_count_together() -> None:
+    parts = [
+        page(line(queued=5, events=2)),
+        page(line(events=2)),
+        page(line(events=1), line("bank", events=1, stored=1)),
+    ]
+
+    verdict = judge(parts)
+
+    assert exit_code(verdict) == 0
+    assert [(found.line.source, found.line.events) for found in verdict.findings] == [("shop", 5), ("bank", 1)]
 
 
 @pytest.mark.parametrize("queue", ["etlpay.ingest", "etlpay.ingest.slow", "etlpay.receipts"])
@@ -76,11 +177,16 @@ def test_a_parked_message_shows_as_what_it_is_missing() -> None:
     assert exit_code(judge([page(line(queued=5, events=4), queues=EMPTY | {"etlpay.parked": 1})])) == ERROR
 
 
-@pytest.mark.parametrize(("counted_together", "expected"), [(3, 0), (4, ERROR)])
-def test_sources_counted_together_are_found_under_their_own_names(counted_together: int, expected: int) -> None:
+@pytest.mark.parametrize(("counted_together", "expected"), [(3, UNVOUCHED), (4, ERROR)])
+def test_sources_counted_together_are_not_vouched_for(counted_together: int, expected: int) -> None:
+    """Whose they are nobody knows, and one that is lost is as good as another that nobody told of."""
     named = [line(str(number), events=1) for number in range(3)]
 
-    assert exit_code(judge([page(line("*", stored=counted_together), *named)])) == expected
+    verdict = judge([page(line("*", stored=counted_together), *named, line("even", stored=1, events=1))])
+    overflowed = judge([page(line("even", stored=1, events=1), overflowed=["http"])])
+
+    assert exit_code(verdict) == expected
+    assert exit_code(overflowed) == UNVOUCHED
 
 
 def test_the_hours_of_a_day_are_those_that_it_touches() -> None:

@@ -1,6 +1,7 @@
 """The tally counts every answer once, under its source, channel and hour, and never grows beyond its limit."""
 
 import asyncio
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,11 +9,23 @@ import pytest
 from shared.contracts.errors import OutcomeUnknownError, PermanentError, RefusedError, UnavailableError
 from shared.contracts.event import Channel, stamp
 from shared.contracts.outcome import Accepted, Problem
-from shared.contracts.receipt import OTHER_SOURCES, Answered, Fate, Receipt, Tally, fate_of, hour_of, start_of
+from shared.contracts.receipt import (
+    OTHER_SOURCES,
+    Answered,
+    Count,
+    Fate,
+    Progress,
+    Receipt,
+    Tally,
+    Unconfirmed,
+    fate_of,
+    hour_of,
+    start_of,
+)
 from shared.counters import TotalsCollector
-from shared.messaging.receipts import ReceiptSender
+from shared.messaging.receipts import ReceiptSender, Report
 from shared.testing.publisher import FakePublisher
-from shared.wire import decode_receipt
+from shared.wire import decode_receipt, encode_receipt, receipt_message
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -25,7 +38,7 @@ def test_answers_count_by_source_channel_and_hour() -> None:
     tally.add(Channel.GRPC, [Answered("a", NOON, Fate.UNKNOWN)])
     tally.add(Channel.HTTP, [Answered("a", NOON - timedelta(microseconds=1), Fate.CONFLICT)])
 
-    counts = {(count.source, count.channel, start_of(count.hour)): count.fates for count in tally.take()}
+    counts = {(count.source, count.channel, start_of(count.hour)): count.fates for count in tally.take(NOON).counts}
     assert counts == {
         ("a", Channel.HTTP, NOON): (3, 0, 0, 0, 1, 0),
         ("b", Channel.HTTP, NOON): (1, 0, 0, 0, 0, 0),
@@ -38,14 +51,14 @@ def test_what_was_taken_is_not_counted_again() -> None:
     tally = Tally()
     tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
 
-    assert len(tally.take()) == 1
-    assert tally.take() == ()
+    assert len(tally.take(NOON).counts) == 1
+    assert tally.take(NOON).counts == ()
 
 
 def test_totals_go_on_when_counts_are_taken_and_prometheus_reads_them() -> None:
     tally = Tally()
     tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED, 2), Answered("b", NOON, Fate.REFUSED)])
-    tally.take()
+    tally.take(NOON)
     tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
     tally.add(Channel.FILE, [Answered("a", NOON, Fate.QUEUED)])
 
@@ -71,7 +84,7 @@ def test_sources_beyond_the_limit_count_together_and_none_is_lost() -> None:
     tally.add(Channel.HTTP, [Answered(str(number), NOON, Fate.QUEUED) for number in range(1_000)])
     tally.add(Channel.HTTP, [Answered("0", NOON, Fate.QUEUED)])
 
-    counts = {count.source: count.fates[Fate.QUEUED] for count in tally.take()}
+    counts = {count.source: count.fates[Fate.QUEUED] for count in tally.take(NOON).counts}
     assert counts == {"0": 2, "1": 1, "2": 1, OTHER_SOURCES: 997}
 
 
@@ -95,9 +108,106 @@ def test_an_answer_has_one_fate(answer: Accepted | RefusedError | UnavailableErr
     assert fate_of(answer) is fate
 
 
+def unconfirmed(position: int = 0) -> Unconfirmed:
+    return Unconfirmed(uuid.UUID(int=position), stamp(NOON, position), Channel.HTTP)
+
+
+def test_what_was_never_confirmed_counts_as_unknown_and_is_listed() -> None:
+    tally = Tally()
+
+    tally.add_unconfirmed("a", unconfirmed())
+
+    taken = tally.take(NOON)
+    assert taken.unconfirmed == (unconfirmed(),)
+    assert [(count.fates[Fate.UNKNOWN], count.unlisted) for count in taken.counts] == [(1, 0)]
+    assert tally.take(NOON).unconfirmed == ()
+
+
+def test_beyond_the_list_it_is_told_how_many_are_not_listed() -> None:
+    tally = Tally(unconfirmed_max=2)
+
+    for position in range(5):
+        tally.add_unconfirmed("a", unconfirmed(position))
+
+    taken = tally.take(NOON)
+    assert len(taken.unconfirmed) == 2
+    assert [(count.fates[Fate.UNKNOWN], count.unlisted) for count in taken.counts] == [(5, 3)]
+
+
+def test_a_receipt_says_since_when_something_is_in_hand() -> None:
+    """What came in before that is counted, so nothing of it can be lost with the process."""
+    tally = Tally(began_at=NOON)
+    minutes = [NOON + timedelta(minutes=minute) for minute in range(6)]
+    first, idle = tally.in_hand, tally.take(minutes[1]).open_since
+    with tally.in_hand:
+        begun_in_first = [tally.take(minutes[minute]).open_since for minute in (2, 3)]
+        with tally.in_hand:
+            pass
+        tally.take(minutes[4])
+    after = tally.take(minutes[5]).open_since
+
+    assert first is not tally.in_hand
+    assert (idle, begun_in_first, after) == (minutes[1], [minutes[1]] * 2, minutes[5])
+
+
+def sending(publisher: FakePublisher, tally: Tally, report: Report | None = None) -> ReceiptSender:
+    return ReceiptSender(publisher, tally, service="test", channel=Channel.HTTP, interval_seconds=3_600, report=report)
+
+
+async def test_a_process_tells_of_itself_at_its_start_and_that_it_ended_in_order() -> None:
+    publisher = FakePublisher()
+    sender = sending(publisher, Tally())
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(sender.run())
+        await sender.opened(asyncio.Event())
+        told_at_start = len(publisher.receipts)
+        sender.close()
+
+    opening, closing = map(decode_receipt, publisher.receipts)
+    assert told_at_start == 1
+    assert opening.progress is not None
+    assert closing.progress is not None
+    assert (opening.number, opening.counts, opening.progress.closing) == (1, (), False)
+    assert (closing.number, closing.counts, closing.progress.closing) == (2, (), True)
+    assert opening.progress.began_at <= opening.progress.open_since <= opening.progress.taken_at
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["the broker is away", "the processor is away"])
+async def test_a_receipt_goes_whichever_way_is_open(direct: bool) -> None:  # noqa: FBT001 - a parameter
+    publisher = FakePublisher()
+    reported: list[bytes] = []
+
+    async def report(receipt: bytes) -> None:
+        if not direct:
+            raise UnavailableError("away")
+        reported.append(receipt)
+
+    publisher.fault = UnavailableError("away") if direct else None
+    assert await sending(publisher, Tally(), report)._send()
+
+    assert (len(reported), len(publisher.receipts)) == ((1, 0) if direct else (0, 1))
+
+
+async def test_the_last_receipt_is_tried_again() -> None:
+    class Reluctant(FakePublisher):
+        async def publish_receipt(self, body: bytes) -> None:
+            self.fault = None if self.fault else OutcomeUnknownError("late")
+            await super().publish_receipt(body)
+
+    publisher = Reluctant()
+    sender = sending(publisher, Tally())
+    sender.close()
+
+    await sender.run()
+
+    [closing] = map(decode_receipt, publisher.receipts)
+    assert closing.progress is not None
+    assert closing.progress.closing
+
+
 async def test_an_unconfirmed_receipt_is_sent_again_under_its_number_before_the_next_one() -> None:
     publisher, tally = FakePublisher(), Tally()
-    sender = ReceiptSender(publisher, tally, service="test", interval_seconds=1)
+    sender = sending(publisher, tally)
     tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
     publisher.fault = OutcomeUnknownError("late")
 
@@ -127,7 +237,7 @@ class CountingPublisher(FakePublisher):
 async def test_under_load_a_turn_sends_one_receipt() -> None:
     tally = Tally()
     publisher = CountingPublisher(tally)
-    sender = ReceiptSender(publisher, tally, service="test", interval_seconds=1)
+    sender = sending(publisher, tally)
     tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
 
     async with asyncio.timeout(5):
@@ -138,7 +248,7 @@ async def test_under_load_a_turn_sends_one_receipt() -> None:
 
 async def test_closing_sends_what_is_left() -> None:
     publisher, tally = FakePublisher(), Tally()
-    sender = ReceiptSender(publisher, tally, service="test", interval_seconds=3_600)
+    sender = sending(publisher, tally)
     tally.add(Channel.FILE, [Answered("a", NOON, Fate.QUEUED)])
 
     sender.close()
@@ -147,6 +257,57 @@ async def test_closing_sends_what_is_left() -> None:
     [receipt] = map(decode_receipt, publisher.receipts)
     assert isinstance(receipt, Receipt)
     assert receipt.counts[0].channel is Channel.FILE
+
+
+def test_a_receipt_is_the_same_after_the_wire() -> None:
+    progress = Progress(
+        channel=Channel.FILE, began_at=NOON, open_since=NOON, taken_at=stamp(NOON, 1), interval_seconds=10, closing=True
+    )
+    count = Count("a", Channel.FILE, hour_of(NOON), (1, 2, 3, 4, 5, 6), 2)
+    receipt = Receipt(
+        service="file-watcher",
+        instance=uuid.uuid4(),
+        number=7,
+        counts=(count,),
+        unconfirmed=(unconfirmed(1),),
+        progress=progress,
+    )
+
+    assert decode_receipt(encode_receipt(receipt)) == receipt
+
+
+def test_of_a_receipt_of_the_code_before_nothing_unknown_is_listed() -> None:
+    count = Count("a", Channel.FILE, hour_of(NOON), (1, 2, 3, 4, 5, 6))
+    before = Receipt(service="file-watcher", instance=uuid.uuid4(), number=7, counts=(count,))
+
+    read = decode_receipt(encode_receipt(before))
+
+    assert read.progress is None
+    assert [count.unlisted for count in read.counts] == [6]
+
+
+def broken_progress(**fields: float) -> bytes:
+    message = receipt_message(Receipt(service="x", instance=uuid.uuid4(), number=1, counts=()))
+    good = {"channel": 1, "interval_seconds": 10.0, "taken_at_us": 1, "open_since_us": 1, "began_at_us": 1}
+    for name, number in (good | fields).items():
+        setattr(message.progress, name, number)
+    return message.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channel": 0},
+        {"channel": 99},
+        {"interval_seconds": 0.0},
+        {"interval_seconds": float("nan")},
+        {"interval_seconds": float("inf")},
+        {"taken_at_us": 2**62},
+    ],
+)
+def test_progress_that_is_none_is_told_as_such(fields: dict[str, float]) -> None:
+    with pytest.raises(PermanentError):
+        decode_receipt(broken_progress(**fields))
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff", b"", b"\x12\x01x"])

@@ -15,6 +15,7 @@ from api_gateway.workers import inherited_listener, keep_to_cpu, stop_when_left_
 from shared.auth.authenticator import open_access
 from shared.cache import Cache
 from shared.contracts.errors import FatalError
+from shared.contracts.event import Channel
 from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
@@ -36,11 +37,23 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     access = open_access(settings, host=settings.http_host, host_setting="ETLPAY_HTTP_HOST")
     readiness, broker = Readiness(INTAKE), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="api-gateway", readiness=broker)
-    receipts = ReceiptSender(publisher, TALLY, service="api-gateway", interval_seconds=settings.receipt_seconds)
     processing = GrpcProcessing(settings)
+    receipts = ReceiptSender(
+        publisher,
+        TALLY,
+        service="api-gateway",
+        channel=Channel.HTTP,
+        interval_seconds=settings.receipt_seconds,
+        report=processing.report,
+    )
     cache = Cache.connect(settings)
     reader = await open_reader(settings)
-    ledger = Ledger(reader, page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max)
+    ledger = Ledger(
+        reader,
+        page_bytes_max=settings.page_bytes_max,
+        seconds_max=settings.postgres_seconds_max,
+        audit_seconds_max=settings.audit_seconds_max,
+    )
     submitter = Submitter(
         processing, publisher, limits=settings.submission, fallback_to_queue=settings.fallback_to_queue
     )
@@ -71,6 +84,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
             group.create_task(_announce_drain(readiness, stopping))
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
             stop_when_left_alone(settings, stopping)
+            await receipts.opened(stopping)
             await _serve_door(server_config(app, settings), stopping, inherited_listener(settings))
             submitter.close()
             await submitting

@@ -1,7 +1,9 @@
 """The ledger as the gateway reads it."""
 
 import asyncio
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,21 +12,27 @@ import msgspec
 import structlog
 
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
+from api_gateway.problems import AUDIT_TOO_LARGE, RefusalError
 from api_gateway.statements import (
     AUDIT,
+    AUDIT_AS_OF,
+    AUDIT_OVERFLOWED,
+    AUDIT_SERIES,
     RECORD,
     RECORD_OF_EVENT,
     SOURCES,
+    AuditPart,
     RecordFilter,
     page_query,
     scope_parameters,
 )
 from api_gateway.turns import CURRENT
-from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
+from api_gateway.views import AuditLine, AuditPage, AuditSeries, RecordPage, SourcePage
 from shared.auth.scopes import Scope
-from shared.contracts.errors import UnavailableError
-from shared.contracts.event import Channel, now
+from shared.contracts.errors import OverloadedError, UnavailableError
+from shared.contracts.event import Channel
 from shared.contracts.outcome import Problem, RecordStatus
+from shared.contracts.receipt import OTHER_SOURCES
 from shared.contracts.record import Record, Source
 from shared.postgres import LEDGER_EPOCH, POSTGRES_ERRORS, Pool
 from shared.settings import PostgresSettings
@@ -35,6 +43,10 @@ _EPOCH: Final = f"SELECT {LEDGER_EPOCH} AS epoch"
 # More than any record has: PostgreSQL's own limit of a value is less.
 _RECORD_BYTES_MAX: Final = 2**30
 _NULL: Final = msgspec.Raw(b"null")
+_HOUR: Final = timedelta(hours=1)
+_AUDITS_WAIT_SECONDS: Final = 0.2
+_SERIES_MAX: Final = 1_000
+_STATEMENT_TIMEOUT: Final = "SELECT set_config('statement_timeout', $1, true)"
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 
@@ -47,15 +59,18 @@ async def open_reader(settings: PostgresSettings) -> Pool:
 class Ledger:
     """Answers what is stored. Every method raises UnavailableError where PostgreSQL cannot answer now."""
 
-    def __init__(self, pool: Pool, *, page_bytes_max: int, seconds_max: float) -> None:
+    def __init__(self, pool: Pool, *, page_bytes_max: int, seconds_max: float, audit_seconds_max: float) -> None:
         """`pool` connects as etlpay_reader.
 
         A page ends early when its payloads grow beyond `page_bytes_max`. A question takes `seconds_max` at most, with
-        all that it may wait for: a place in the pool, a connection, the answer.
+        all that it may wait for: a place in the pool, a connection, the answer. One audit runs at a time, and its
+        statements for `audit_seconds_max` at most: it reads much, and leaves the pool to the other questions.
         """
         self._pool = pool
         self._page_bytes_max = page_bytes_max
         self._seconds_max = seconds_max
+        self._audit_seconds_max = audit_seconds_max
+        self._auditing = asyncio.Semaphore(1)
 
     async def record(self, record_id: int) -> Record | None:
         """Return a record by its id."""
@@ -85,21 +100,32 @@ class Ledger:
         items = [Source(**row) for row in rows[:limit]]
         return SourcePage(items, source_cursor(items[-1].id) if len(rows) > limit else None)
 
-    async def audit(
-        self, hour: datetime, scope: Scope, *, source: str | None, after: AuditPosition | None, limit: int
-    ) -> AuditPage:
-        """Return up to `limit` lines of the hour that begins at `hour`, by source and channel, after a position.
+    async def audit(self, part: AuditPart, *, limit: int) -> AuditPage:
+        """Return up to `limit` lines of a part of an hour, by source and channel.
 
-        They are those of one source, or else of a scope. What could not be read, and the sources beyond what a door
-        keeps apart, belong to nobody but who may audit every source.
+        What could not be read, and the sources beyond what a process keeps apart, belong to nobody but who may audit
+        every source.
+
+        Raises:
+            OverloadedError: another audit is running.
+            RefusalError: there are too many events for one answer (AUDIT_TOO_LARGE).
         """
-        position = (after.source, after.channel.value) if after else (None, None)
-        until = hour + timedelta(hours=1)
-        rows = await self._rows(AUDIT, hour, until, source, *position, limit + 1, *scope_parameters(scope))
-        items = [_audit_line(row) for row in rows[:limit]]
+        position = (part.after.source, part.after.channel.value) if part.after else (None, None)
+        which = (part.source, *position, limit + 1, *scope_parameters(part.scope))
+        async with self._audit_connection() as connection:
+            as_of = await connection.fetchval(AUDIT_AS_OF)
+            series = await connection.fetch(AUDIT_SERIES, part.hour, part.hour + _HOUR, _SERIES_MAX)
+            overflowed = await connection.fetch(AUDIT_OVERFLOWED, part.hour, OTHER_SOURCES)
+            rows = await connection.fetch(AUDIT, part.hour, part.since, part.until, *which)
         last = rows[limit - 1] if len(rows) > limit else None
-        cursor = audit_cursor(AuditPosition(last["source"], Channel(last["channel"]))) if last else None
-        return AuditPage(hour=hour, as_of=now(), items=items, next=cursor)
+        return AuditPage(
+            hour=part.hour,
+            as_of=as_of,
+            items=[_audit_line(row) for row in rows[:limit]],
+            next=audit_cursor(AuditPosition(last["source"], Channel(last["channel"]))) if last else None,
+            series=[_audit_series(row) for row in series],
+            overflowed=[Channel(row["channel"]).label for row in overflowed],
+        )
 
     async def epoch(self) -> str | None:
         """Return which ledger answers, as `shared.postgres.LEDGER_EPOCH` tells them apart; None: none does."""
@@ -126,20 +152,50 @@ class Ledger:
         return size > self._page_bytes_max
 
     async def _rows(self, query: str, *parameters: object) -> list[asyncpg.Record]:
+        async with self._answering(self._seconds_max) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *parameters)
+            return rows
+
+    @asynccontextmanager
+    async def _answering(self, seconds_max: float) -> AsyncIterator[asyncpg.Connection]:
         try:
-            async with asyncio.timeout(self._seconds_max), self._pool.taken() as connection:
-                rows: list[asyncpg.Record] = await connection.fetch(query, *parameters)
-                return rows
+            async with asyncio.timeout(seconds_max), self._pool.taken() as connection:
+                yield connection
         except POSTGRES_ERRORS as error:
             sqlstate = getattr(error, "sqlstate", None)
             log.debug("the ledger did not answer", error=type(error).__name__, sqlstate=sqlstate)
             raise UnavailableError("PostgreSQL cannot answer now") from error
+
+    @asynccontextmanager
+    async def _audit_connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection whose statements end in time, to one audit at a time."""
+        seconds_max = self._audit_seconds_max
+        try:
+            async with asyncio.timeout(_AUDITS_WAIT_SECONDS):
+                await self._auditing.acquire()
+        except TimeoutError as error:
+            raise OverloadedError("another audit is running") from error
+        try:
+            # The server ends the statement, and with it what it costs, before we stop waiting for it.
+            async with self._answering(seconds_max + _AUDITS_WAIT_SECONDS) as connection, connection.transaction():
+                await connection.execute(_STATEMENT_TIMEOUT, str(int(seconds_max * 1000)))
+                try:
+                    yield connection
+                except asyncpg.QueryCanceledError as error:
+                    raise RefusalError(AUDIT_TOO_LARGE, AUDIT_TOO_LARGE.meaning) from error
+        finally:
+            self._auditing.release()
 
 
 def _audit_line(row: asyncpg.Record) -> AuditLine:
     answered = (row["stored"], row["duplicate"], row["conflict"], row["refused"], row["queued"], row["unknown"])
     numbers: dict[str, Any] = dict(row) | {"channel": Channel(row["channel"]).label, "received": sum(answered)}
     return AuditLine(**numbers)
+
+
+def _audit_series(row: asyncpg.Record) -> AuditSeries:
+    numbers: dict[str, Any] = dict(row) | {"channel": Channel(row["channel"]).label}
+    return AuditSeries(**numbers)
 
 
 def _record(row: asyncpg.Record) -> Record:

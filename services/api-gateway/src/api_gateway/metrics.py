@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from shared.contracts.errors import EtlPayError, RetryableError
+from shared.contracts.errors import EtlPayError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, now
 from shared.contracts.outcome import Accepted, Outcome
 from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate, fate_of
-from shared.counters import count_answer, count_answers
+from shared.counters import count_answer, count_answers, count_unconfirmed
 
 
 def count_outcome(event: Envelope, outcome: Outcome | Accepted) -> None:
@@ -16,16 +16,30 @@ def count_outcome(event: Envelope, outcome: Outcome | Accepted) -> None:
 
 def count_error(error: EtlPayError, event: Envelope | None = None) -> None:
     """Count an event that was answered with an error; None: it could not be read."""
+    if event and isinstance(error, OutcomeUnknownError):
+        count_unanswered([event])
+        return
     fate = Fate.UNKNOWN if isinstance(error, RetryableError) else Fate.REFUSED
     source, received_at = (event.source, event.received_at) if event else (UNREADABLE_SOURCE, now())
     count_answer(Channel.HTTP, fate, source=source, received_at=received_at)
 
 
-def count_group(events: Sequence[Envelope], outcomes: Sequence[Outcome | Accepted | None], *, refused: int) -> None:
-    """Count a group of a batch: its events, None where there is no confirmation, and those that could be none."""
-    answered = [
-        Answered(event.source, event.received_at, Fate.UNKNOWN if outcome is None else fate_of(outcome))
-        for event, outcome in zip(events, outcomes, strict=True)
-    ]
-    count_answers(Channel.HTTP, answered)
+def count_unanswered(events: Sequence[Envelope]) -> None:
+    """Count events that were handed over, and of which no confirmation came, or came too late for their client."""
+    count_unconfirmed(Channel.HTTP, events)
+
+
+def count_group(
+    events: Sequence[Envelope], outcomes: Sequence[Outcome | Accepted] | RetryableError, *, refused: int
+) -> None:
+    """Count a group of a batch: its events, all of them with one error or each with its outcome, and the refused."""
+    if isinstance(outcomes, OutcomeUnknownError):
+        count_unanswered(events)
+    elif isinstance(outcomes, RetryableError):
+        count_answers(Channel.HTTP, [Answered(event.source, event.received_at, Fate.UNKNOWN) for event in events])
+    else:
+        answered = zip(events, outcomes, strict=True)
+        count_answers(
+            Channel.HTTP, [Answered(event.source, event.received_at, fate_of(outcome)) for event, outcome in answered]
+        )
     count_answer(Channel.HTTP, Fate.REFUSED, source=UNREADABLE_SOURCE, received_at=now(), number=refused)

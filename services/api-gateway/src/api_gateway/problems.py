@@ -108,6 +108,13 @@ OVERLOADED: Final = Kind(
 UNAVAILABLE: Final = Kind(
     "unavailable", 503, "It cannot be done now", "Nothing was taken. Repeat after the time in Retry-After.", 2
 )
+AUDIT_TOO_LARGE: Final = Kind(
+    "audit-too-large",
+    503,
+    "There are too many events for one answer of the audit",
+    "Ask for parts of the hour, by `from` and `to`; their numbers add up to those of the hour.",
+    1,
+)
 UNKNOWN: Final = Kind(
     "outcome-unknown",
     503,
@@ -117,7 +124,7 @@ UNKNOWN: Final = Kind(
 )
 KINDS: Final = (
     MALFORMED, UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA,
-    MISDIRECTED, INVALID, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, UNKNOWN,
+    MISDIRECTED, INVALID, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, AUDIT_TOO_LARGE, UNKNOWN,
 )  # fmt: skip
 _OF_STATUS: Final = {kind.status: kind for kind in (*reversed(KINDS), INVALID, UNAVAILABLE)}
 

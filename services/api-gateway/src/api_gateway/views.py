@@ -98,8 +98,9 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
 
     received = stored + duplicate + conflict + refused + queued + unknown; events = success + failed. What was
     acknowledged, stored + queued, is accounted for by events + settled_duplicate + settled_conflict: what was queued
-    and turned out to be stored before is settled as such. `source` is empty where it could not be read, `*` for sources
-    beyond what a door keeps apart.
+    and turned out to be stored before is settled as such. `unconfirmed` of those were acknowledged to nobody: they were
+    handed over without a confirmation, and listed. `unlisted` events of `unknown` may be in the ledger and were not
+    listed. `source` is empty where it could not be read, `*` for sources beyond what a door keeps apart.
     """
 
     source: str
@@ -111,16 +112,38 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     queued: int
     unknown: int
+    unlisted: int
     events: int
     success: int
     failed: int
     settled_duplicate: int
     settled_conflict: int
+    unconfirmed: int
     moved_at: datetime
 
 
+class AuditSeries(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of which not all may be counted that it answered between `since` and `until`.
+
+    It has not ended in order, or `missing_receipts` of it are not here. A process that is alive is among these, and
+    tells every `interval_seconds` what it has counted; `reported_at` is when it did so last.
+    """
+
+    service: str
+    instance: UUID
+    channel: ChannelName
+    since: datetime
+    until: datetime
+    reported_at: datetime
+    interval_seconds: float
+    missing_receipts: int
+
+
 class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The books of one hour; `next` is the cursor of the next page, null on the last.
+    """The books of one hour, or of a part of it; `next` is the cursor of the next page, null on the last.
+
+    `series` are the processes whose counts may be incomplete, `overflowed` the channels in which more sources came than
+    a process counts apart: both are of the whole hour.
 
     `queues` says how many messages wait in each queue between the services, null where RabbitMQ cannot be asked. A door
     tells what it has counted every `receipt_seconds`.
@@ -130,6 +153,8 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     items: list[AuditLine]
     next: str | None
+    series: list[AuditSeries]
+    overflowed: list[ChannelName]
     queues: dict[str, int] | None = None
     receipt_seconds: float = 0
 

@@ -19,6 +19,7 @@ from file_watcher.settings import Settings
 from file_watcher.watch import FinishedWatch
 from file_watcher.watcher import READY as INBOX
 from file_watcher.watcher import InboxWatcher
+from shared.contracts.event import Channel
 from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
@@ -121,7 +122,13 @@ async def _serve(
     stopping: asyncio.Event,
 ) -> None:
     publisher = Publisher(settings, name="file-watcher", readiness=readiness)
-    receipts = ReceiptSender(publisher, TALLY, service="file-watcher", interval_seconds=settings.receipt_seconds)
+    receipts = ReceiptSender(
+        publisher,
+        TALLY,
+        service="file-watcher",
+        channel=Channel.FILE,
+        interval_seconds=settings.receipt_seconds,
+    )
     handover = Handover(publisher, batches_in_flight_max=settings.files_batches_in_flight_max, stopping=stopping)
     drained = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -129,6 +136,7 @@ async def _serve(
         telling = group.create_task(receipts.run())
         group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
         group.create_task(_tell_draining(readiness, stopping))
+        await receipts.opened(stopping)
         await edge(handover)
         receipts.close()
         await telling

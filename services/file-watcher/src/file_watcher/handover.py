@@ -8,11 +8,14 @@ from typing import Final
 import structlog
 
 from file_watcher.assembly import Batch
-from file_watcher.metrics import count_empty, count_queued, count_refused
-from shared.contracts.errors import RetryableError
+from file_watcher.metrics import count_empty, count_given_up, count_queued, count_refused
+from shared.contracts.errors import OutcomeUnknownError, RetryableError
+from shared.contracts.receipt import InHand
+from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
 from shared.messaging.session import first_of
+from shared.wire import decode_batch
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -42,49 +45,60 @@ class Handover:
         stream = _Stream(source)
         async with asyncio.TaskGroup() as publishing:
             while not self._stopping.is_set():
-                batch = await self._next(batches, rejected, stream)
-                if batch is None:
+                taken = await self._next(batches, rejected, stream)
+                if taken is None:
                     break
+                batch, held = taken
                 count_refused(len(batch.rejects), source=source, received_at=batch.received_at)
                 count_empty(batch.skipped)
-                publishing.create_task(self._publish(batch, stream, confirmed))
+                publishing.create_task(self._publish(batch, held, stream, confirmed))
         if stream.fault:
             raise stream.fault
         return stream.ended and not stream.unconfirmed
 
-    async def _next(self, batches: Iterator[Batch], rejected: TakeBatch, stream: "_Stream") -> Batch | None:
-        """Wait for a place, which the batch then holds, and read the batch; None at the end."""
+    async def _next(
+        self, batches: Iterator[Batch], rejected: TakeBatch, stream: "_Stream"
+    ) -> tuple[Batch, InHand] | None:
+        """Wait for a place, which the batch then holds, and read the batch, which is in hand; None at the end."""
         batch = None
         await self._places.acquire()
+        held = in_hand()
+        held.begin()
         try:
             batch = await asyncio.to_thread(_read_batch, batches, rejected, stream)
         finally:
             if batch is None:
+                held.end()
                 self._places.release()
-        return batch
+        return None if batch is None else (batch, held)
 
-    async def _publish(self, batch: Batch, stream: "_Stream", confirmed: TakeBatch | None) -> None:
+    async def _publish(self, batch: Batch, held: InHand, stream: "_Stream", confirmed: TakeBatch | None) -> None:
         try:
             if batch.events and not await self._publish_until_confirmed(batch):
                 stream.unconfirmed = True
                 return
+            count_queued(batch.arrivals, source=stream.source)
         finally:
+            held.end()
             self._places.release()
-        count_queued(batch.arrivals, source=stream.source)
         failpoint("file-watcher.mid_file")
         if confirmed:
             confirmed(batch)
 
     async def _publish_until_confirmed(self, batch: Batch) -> bool:
         attempt = 0
+        published = False
         while True:
             try:
                 await self._publisher.publish_batch(batch.body)
             except RetryableError as error:
+                published = published or isinstance(error, OutcomeUnknownError)
                 log.debug("not confirmed; publishing again", error=type(error).__name__)
             else:
                 return True
             if self._stopping.is_set():
+                if published:
+                    count_given_up(decode_batch(batch.body))
                 return False
             attempt += 1
             pause = random.uniform(0, min(_PAUSE_SECONDS_MAX, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret

@@ -1,4 +1,4 @@
-"""Counters of the file door: received = queued + refused. Rows that are read again after a crash count again."""
+"""Counters of the files: received = queued + refused + unknown. Rows that are read again after a crash count again."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,9 +6,9 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from shared.contracts.event import Channel, source_problem
+from shared.contracts.event import Channel, Envelope, source_problem
 from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate
-from shared.counters import count_answer, count_answers
+from shared.counters import count_answer, count_answers, count_unconfirmed
 
 _EMPTY_ROWS: Final = Counter(
     "etlpay_files_empty_rows", "CSV rows that held only delimiters or blanks, and were skipped."
@@ -24,6 +24,11 @@ def count_queued(arrivals: Sequence[tuple[datetime, int]], *, source: str) -> No
     """Count rows whose batch the broker has confirmed: how many came in at which moment."""
     answered = [Answered(source, received_at, Fate.QUEUED, number) for received_at, number in arrivals]
     count_answers(Channel.FILE, answered)
+
+
+def count_given_up(events: Sequence[Envelope]) -> None:
+    """Count rows that the broker may hold, and had not confirmed when the service ended; they are read again."""
+    count_unconfirmed(Channel.FILE, events)
 
 
 def count_refused(rows: int, *, source: str, received_at: datetime) -> None:

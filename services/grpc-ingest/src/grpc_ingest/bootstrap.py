@@ -14,6 +14,7 @@ from grpc_ingest.settings import Settings
 from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import KEYS, Access, open_access
 from shared.contracts.errors import FatalError
+from shared.contracts.event import Channel
 from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
@@ -46,7 +47,14 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     readiness, broker = Readiness(_INTAKE), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="grpc-ingest", readiness=broker)
     processing = GrpcProcessing(settings)
-    receipts = ReceiptSender(publisher, TALLY, service="grpc-ingest", interval_seconds=settings.receipt_seconds)
+    receipts = ReceiptSender(
+        publisher,
+        TALLY,
+        service="grpc-ingest",
+        channel=Channel.GRPC,
+        interval_seconds=settings.receipt_seconds,
+        report=processing.report,
+    )
     submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
     connections = RpcConnections(settings.rpc_connections_max)
     calls = build_calls(settings, connections)
@@ -60,6 +68,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             telling = group.create_task(receipts.run())
             submitting = group.create_task(submitter.run())
             group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
+            await receipts.opened(stopping)
             await _serve_calls(settings, door, _Intake(readiness, broker, processing, access, settings), stopping)
             submitter.close()
             await submitting

@@ -3,25 +3,35 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from grpc_ingest.mapping import Answer
-from shared.contracts.event import Channel, source_problem
+from shared.contracts.errors import OutcomeUnknownError, RetryableError
+from shared.contracts.event import Channel, Envelope, source_problem
+from shared.contracts.outcome import Accepted, Outcome
 from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate, fate_of
-from shared.counters import count_answers
-from shared.rpc import etlpay_pb2 as pb
+from shared.counters import count_answer, count_answers, count_unconfirmed
 
 
-def count(requests: Sequence[pb.IngestRequest], moments: Sequence[datetime], answers: Sequence[Answer]) -> None:
-    """Count what became of the requests of one call, each of which came in at its moment."""
-    fates = map(fate_of, answers)
+def count_outcomes(events: Sequence[Envelope], outcomes: Sequence[Outcome | Accepted]) -> None:
+    """Count events that were answered each with its outcome."""
+    answered = zip(events, outcomes, strict=True)
     count_answers(
-        Channel.GRPC,
-        [
-            Answered(_source(request.source_name, fate), moment, fate)
-            for request, moment, fate in zip(requests, moments, fates, strict=True)
-        ],
+        Channel.GRPC, [Answered(event.source, event.received_at, fate_of(outcome)) for event, outcome in answered]
     )
 
 
-def _source(name: str, fate: Fate) -> str:
-    """Return the source, where the request named one; what was not refused did."""
-    return UNREADABLE_SOURCE if fate is Fate.REFUSED and source_problem(name) else name
+def count_error(events: Sequence[Envelope], error: RetryableError) -> None:
+    """Count events that were answered with one error."""
+    if isinstance(error, OutcomeUnknownError):
+        count_unanswered(events)
+    else:
+        count_answers(Channel.GRPC, [Answered(event.source, event.received_at, Fate.UNKNOWN) for event in events])
+
+
+def count_unanswered(events: Sequence[Envelope]) -> None:
+    """Count events that were handed over, and of which no confirmation came, or came too late for their client."""
+    count_unconfirmed(Channel.GRPC, events)
+
+
+def count_refused(source: str, *, received_at: datetime) -> None:
+    """Count a request that could be no event; `source` is what it named, whatever that is."""
+    known = UNREADABLE_SOURCE if source_problem(source) else source
+    count_answer(Channel.GRPC, Fate.REFUSED, source=known, received_at=received_at)

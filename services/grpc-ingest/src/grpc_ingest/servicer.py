@@ -24,6 +24,7 @@ from shared.capacity import Capacity, Holding
 from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
+from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.patience import Patience
 from shared.rpc import etlpay_pb2 as pb
@@ -243,10 +244,18 @@ class EtlServicer:
         except RateExceededError as error:
             raise RejectedCallError(problems.rate_exceeded(error)) from error
         failpoint("grpc-ingest.received")
+        with in_hand():
+            answers = await self._answer_all(requests, terms)
+        failpoint("grpc-ingest.before_response")
+        return answers
+
+    async def _answer_all(
+        self, requests: Sequence[pb.IngestRequest], terms: Terms
+    ) -> list[tuple[uuid.UUID | None, Answer]]:
         received_at = now()
-        moments = [stamp(received_at, position) for position in range(len(requests))]
         drafts: list[Envelope | RefusedError] = []
-        for request, moment in zip(requests, moments, strict=True):
+        for position, request in enumerate(requests):
+            moment = stamp(received_at, position)
             try:
                 event = to_envelope(
                     request, received_at=moment, body_bytes_max=self._body_bytes_max, sender=terms.caller.name
@@ -254,23 +263,27 @@ class EtlServicer:
                 terms.caller.check_source(event.source)
                 drafts.append(event)
             except RefusedError as error:
+                metrics.count_refused(request.source_name, received_at=moment)
                 drafts.append(error)
         outcomes = iter(await self._hand_over([draft for draft in drafts if isinstance(draft, Envelope)], terms.wait))
-        answers: list[tuple[uuid.UUID | None, Answer]] = [
-            (draft.event_id, next(outcomes)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts
-        ]
-        metrics.count(requests, moments, [answer for _, answer in answers])
-        failpoint("grpc-ingest.before_response")
-        return answers
+        return [(draft.event_id, next(outcomes)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts]
 
     async def _hand_over(self, events: Sequence[Envelope], wait: bool) -> list[Answer]:  # noqa: FBT001 - a term of the call
         hand_over = self._submitter.submit if wait else self._submitter.enqueue
         answers: list[Answer] = []
         for batch in split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max):
+            # Each batch is counted before the next one is awaited: a client that goes away ends the call there.
             try:
-                answers += await hand_over(batch)
+                outcomes = await hand_over(batch)
             except RetryableError as error:
+                metrics.count_error(batch, error)
                 answers += [error] * len(batch)
+            except BaseException:
+                metrics.count_unanswered(batch)
+                raise
+            else:
+                metrics.count_outcomes(batch, outcomes)
+                answers += outcomes
         return answers
 
 

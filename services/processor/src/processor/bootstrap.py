@@ -57,7 +57,8 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
             if await _ledger_is_ready(connections, cache, stopping):
                 watching = group.create_task(_watch(connections, cache, readiness, stopping))
                 intake = _Intake(settings, connections.gate, stopping)
-                keeping = group.create_task(_keep_receipts(intake, ReceiptBook(connections)))
+                book = ReceiptBook(connections)
+                keeping = group.create_task(_keep_receipts(intake, book))
                 store = Store(
                     connections,
                     copy_events_min=settings.copy_events_min,
@@ -67,7 +68,8 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
                 )
                 feeder = CacheFeeder(cache)
                 feeding = group.create_task(feeder.run())
-                await _process(settings, callers, Pipeline(store, feeder), intake, readiness)
+                pipeline = Pipeline(store, feeder)
+                await _process(settings, callers, pipeline, book=book, intake=intake, readiness=readiness)
                 await feeder.close()
                 await feeding
                 await keeping
@@ -123,8 +125,14 @@ class _Intake:
                 consumer.close()
 
 
-async def _process(
-    settings: ProcessorSettings, callers: Callers, pipeline: Pipeline, intake: _Intake, readiness: Readiness
+async def _process(  # noqa: PLR0913 - what the doors are opened on
+    settings: ProcessorSettings,
+    callers: Callers,
+    pipeline: Pipeline,
+    *,
+    book: ReceiptBook,
+    intake: _Intake,
+    readiness: Readiness,
 ) -> None:
     """Open both doors on one pipeline. Doors close first, then what they took is written, then the rest goes."""
     batcher: Batcher[Arrival, Outcome] = Batcher(
@@ -135,7 +143,9 @@ async def _process(
     # The caller has gathered, and waits: looking for more took 28 turns of the loop a batch of 31, 32.5 microseconds of
     # CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the lanes wait for one another:
     # without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
-    door = ProcessingDoor(called(partial(batcher.submit, at_once=True), alone=pipeline.write), callers)
+    door = ProcessingDoor(
+        called(partial(batcher.submit, at_once=True), alone=pipeline.write), keep=book.keep, callers=callers
+    )
     server, health = _build_server(settings, door)
     async with asyncio.TaskGroup() as group:
         writing = group.create_task(batcher.run())

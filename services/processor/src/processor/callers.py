@@ -13,6 +13,7 @@ from processor.settings import CallerSettings
 from shared.auth.authenticator import is_loopback
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel, Envelope
+from shared.contracts.receipt import Receipt
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -36,6 +37,14 @@ class Caller(NamedTuple):
             if event.channel is not channel:
                 return False
         return True
+
+    def may_report(self, receipt: Receipt) -> bool:
+        """Tell whether a receipt is this service's, and counts nothing of another channel."""
+        if self.channel is None:
+            return True
+        progress = () if receipt.progress is None else (receipt.progress,)
+        counted = (*receipt.counts, *receipt.unconfirmed, *progress)
+        return receipt.service == self.name and all(each.channel is self.channel for each in counted)
 
 
 _ANYBODY: Final = Caller("", None)

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, INT8RANGE, JSONB
 
 PROCESSOR_ROLE: Final = "etlpay_processor"
 READER_ROLE: Final = "etlpay_reader"
@@ -112,6 +113,15 @@ settlements = Table(
     comment="What was acknowledged before it turned out to be stored already.",
 )
 
+unconfirmed = Table(
+    "unconfirmed",
+    metadata,
+    Column("event_id", Uuid, primary_key=True),
+    Column("received_at", DateTime(timezone=True), primary_key=True),
+    Column("channel", SmallInteger, primary_key=True),
+    comment="Acceptances that were handed over and never confirmed: in the ledger or not.",
+)
+
 receipts = Table(
     "receipts",
     metadata,
@@ -126,6 +136,12 @@ receipts = Table(
         Column(fate, BigInteger, nullable=False)
         for fate in ("stored", "duplicate", "conflict", "refused", "queued", "unknown")
     ),
+    Column(
+        "unlisted",
+        BigInteger,
+        comment="of unknown: may be stored, and are not listed in unconfirmed; "
+        "null: nothing was listed, so all of them",
+    ),
     comment="How the doors answered, in portions; etlpay audit compares it with what is stored.",
 )
 
@@ -136,6 +152,42 @@ upgrades = Table(
     Column("had_events", Boolean, nullable=False, comment="it held events already"),
     Column("upgraded_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     comment="What the ledger was when a migration came to it.",
+)
+
+receipt_series = Table(
+    "receipt_series",
+    metadata,
+    Column("instance", Uuid, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("channel", SmallInteger, nullable=False),
+    Column("interval_seconds", Double, nullable=False),
+    Column("numbers", INT8MULTIRANGE, nullable=False, comment="of the receipts that are here"),
+    Column("number", BigInteger, nullable=False, comment="of the newest; the next columns are from it"),
+    Column(
+        "open_since",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="what came in before is counted; by the clock of the process",
+    ),
+    Column(
+        "taken_at",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="when it was counted; by the clock of the process",
+    ),
+    Column("closed", Boolean, nullable=False, comment="the process ended in order, and counted everything"),
+    Column("reported_at", DateTime(timezone=True), nullable=False),
+    comment="The receipts of one process: how far they have come, and whether they ended.",
+)
+
+receipt_gaps = Table(
+    "receipt_gaps",
+    metadata,
+    Column("instance", Uuid, primary_key=True),
+    Column("numbers", INT8RANGE, primary_key=True),
+    Column("since", DateTime(timezone=True), nullable=False, comment="what they count came in from here on"),
+    Column("until", DateTime(timezone=True), nullable=False),
+    comment="Receipts that were not here when a later one came; they may have come since.",
 )
 
 # Every index names the query it serves.
@@ -164,7 +216,7 @@ Index(
 )
 # GET /api/audit: what arrived in one hour. Rows stand almost in the order of their arrival, so a few bytes for each
 # stretch of the table are enough, and writing costs next to nothing.
-for _table in (raw_events, settlements):
+for _table in (raw_events, settlements, unconfirmed):
     Index(
         f"{_table.name}_by_arrival",
         _table.c.received_at,

@@ -12,12 +12,14 @@ from processor.database import make_id
 from shared.contracts.errors import OverloadedError, PermanentError, RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
+from shared.contracts.receipt import Receipt
 from shared.failpoints import failpoint
 from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import ProcessingServicer
-from shared.wire import outcome_message, read_batch
+from shared.wire import outcome_message, read_batch, read_receipt
 
 _Context: TypeAlias = grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
+_ReportContext: TypeAlias = grpc.aio.ServicerContext[pb.Receipt, pb.Reported]
 
 
 class _Refusal(NamedTuple):
@@ -27,6 +29,7 @@ class _Refusal(NamedTuple):
 
 _STRANGER: Final = _Refusal(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed")
 _OTHER_CHANNEL: Final = _Refusal(grpc.StatusCode.PERMISSION_DENIED, "an event is of another service's channel")
+_NOT_LET_IN: Final = {_STRANGER: "token", _OTHER_CHANNEL: "channel"}
 
 
 class ProcessingDoor(ProcessingServicer):
@@ -35,9 +38,16 @@ class ProcessingDoor(ProcessingServicer):
     Who calls is asked once a stream: batches follow one another on it.
     """
 
-    def __init__(self, submit: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]], callers: Callers) -> None:
-        """`submit` is the batcher's."""
+    def __init__(
+        self,
+        submit: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]],
+        *,
+        keep: Callable[[Receipt], Awaitable[None]],
+        callers: Callers,
+    ) -> None:
+        """`submit` is the batcher's, `keep` that of the receipts."""
         self._submit = submit
+        self._keep = keep
         self._callers = callers
         self._waiting: set[asyncio.Task[object]] = set()
         self._draining = False
@@ -63,6 +73,16 @@ class ProcessingDoor(ProcessingServicer):
             await context.write(answer)
             request = await self._next(context)
 
+    async def Report(self, request: pb.Receipt, context: _ReportContext) -> pb.Reported:  # noqa: N802 - as above
+        """Keep a receipt; see protos/processing.proto."""
+        caller = self._callers.identify(context.invocation_metadata() or ())
+        refusal = _STRANGER if caller is None else await self._keep_receipt(request, caller)
+        if refusal is not None:
+            if refusal in _NOT_LET_IN:
+                self._callers.note_refusal(_NOT_LET_IN[refusal], peer=context.peer())
+            await context.abort(*refusal)
+        return pb.Reported()
+
     def drain(self) -> None:
         """Let streams end after the batch they have in hand, and take no more."""
         self._draining = True
@@ -84,6 +104,18 @@ class ProcessingDoor(ProcessingServicer):
             return None
         finally:
             self._waiting.discard(task)
+
+    async def _keep_receipt(self, request: pb.Receipt, caller: Caller) -> _Refusal | None:
+        try:
+            receipt = read_receipt(request)
+            if not caller.may_report(receipt):
+                return _OTHER_CHANNEL
+            await self._keep(receipt)
+        except PermanentError as error:
+            return _Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except RetryableError as error:
+            return _Refusal(grpc.StatusCode.UNAVAILABLE, str(error))
+        return None
 
     async def _store(self, request: pb.EventBatch, caller: Caller) -> pb.OutcomeBatch | _Refusal:
         failpoint("processor.called")

@@ -86,9 +86,10 @@ ADD_SETTLEMENTS: Final = """
 
 ADD_RECEIPT: Final = """
     INSERT INTO receipts (instance, number, service, source, channel, hour, stored, duplicate, conflict, refused,
-                          queued, unknown)
+                          queued, unknown, unlisted)
     SELECT $1, $2, $3, counts.* FROM unnest($4::text[], $5::smallint[], $6::timestamptz[], $7::bigint[], $8::bigint[],
-                                            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) AS counts
+                                            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
+                                         AS counts
     ON CONFLICT (instance, number, source, channel, hour) DO NOTHING
 """
 
@@ -99,6 +100,38 @@ FIND_FORMER: Final = """
 """
 
 FIND_REVISION: Final = "SELECT version_num FROM alembic_version"
+ADD_UNCONFIRMED: Final = """
+    INSERT INTO unconfirmed (event_id, received_at, channel)
+    SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[])
+    ON CONFLICT (event_id, received_at, channel) DO NOTHING
+"""
+
+# What a receipt leaps over is noted before it becomes the newest, since $4 where it is the first. The lock lets
+# receipts of one process, which two processors may have in hand, go one after the other.
+ADD_RECEIPT_GAP: Final = """
+    INSERT INTO receipt_gaps (instance, numbers, since, until)
+    SELECT $1, int8range(coalesce(max(number), 0) + 1, $2::bigint), coalesce(max(open_since), $4), $3
+    FROM (SELECT number, open_since FROM receipt_series WHERE instance = $1 FOR UPDATE) AS series
+    HAVING coalesce(max(number), 0) + 1 < $2
+    ON CONFLICT (instance, numbers) DO NOTHING
+"""
+
+ADD_TO_SERIES: Final = """
+    INSERT INTO receipt_series (instance, service, channel, interval_seconds, numbers, number, open_since, taken_at,
+                                closed, reported_at)
+    VALUES ($1, $3, $4, $5, int8multirange(int8range($2::bigint, $2, '[]')), $2, $6, $7, $8, now())
+    ON CONFLICT (instance) DO UPDATE SET
+        numbers = receipt_series.numbers + excluded.numbers,
+        closed = receipt_series.closed OR excluded.closed,
+        reported_at = greatest(receipt_series.reported_at, excluded.reported_at),
+        (number, open_since, taken_at) = (
+            SELECT newest.number, newest.open_since, newest.taken_at
+            FROM (VALUES (receipt_series.number, receipt_series.open_since, receipt_series.taken_at),
+                         (excluded.number, excluded.open_since, excluded.taken_at))
+                 AS newest (number, open_since, taken_at)
+            ORDER BY newest.number DESC LIMIT 1
+        )
+"""
 
 # The grants are asked for as well: a processor that lost one would take deliveries, end at the first that it writes,
 # and begin anew, until innocent messages had been delivered too often.
@@ -108,7 +141,8 @@ CHECK_LEDGER: Final = f"""
            NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
            (SELECT bool_and(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))
             FROM unnest(ARRAY['ingestion_sources', 'raw_events', 'processed_records', 'conflicts', 'settlements',
-                              'receipts']) AS name)
+                              'receipts', 'receipt_series', 'receipt_gaps', 'unconfirmed']) AS name)
+           AND has_table_privilege('receipt_series', 'UPDATE')
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
            (SELECT version_num FROM alembic_version) AS revision,
            {LEDGER_EPOCH} AS epoch

@@ -8,6 +8,7 @@ from queue_consumer.mapping import Place
 from queue_consumer.settings import Settings
 from queue_consumer.source import Source
 from shared.contracts.errors import FatalError
+from shared.contracts.event import Channel
 from shared.counters import TALLY
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
@@ -31,7 +32,13 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     producers = _producers(settings)
     publisher = Publisher(settings, name="queue-consumer", readiness=readiness)
     source = _source(settings, publisher, producers)
-    receipts = ReceiptSender(publisher, TALLY, service="queue-consumer", interval_seconds=settings.receipt_seconds)
+    receipts = ReceiptSender(
+        publisher,
+        TALLY,
+        service="queue-consumer",
+        channel=Channel.QUEUE,
+        interval_seconds=settings.receipt_seconds,
+    )
     consumer = Consumer(
         settings.queue_broker(),
         name="queue-consumer",
@@ -47,10 +54,11 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(publisher.run())
         telling = group.create_task(receipts.run())
-        consuming = group.create_task(consumer.run())
         if producers is not None:
             group.create_task(_watch(producers, readiness, drained))
         group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
+        await receipts.opened(stopping)
+        consuming = group.create_task(consumer.run())
         await stopping.wait()
         readiness.draining = True
         source.drain()

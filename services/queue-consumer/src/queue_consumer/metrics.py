@@ -8,7 +8,7 @@ from prometheus_client import Counter
 
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.receipt import Answered, Fate, hour_of
-from shared.counters import count_answers
+from shared.counters import count_answers, count_unconfirmed
 
 _PARKED: Final = Counter("etlpay_messages_parked", "Messages set aside because no batch can hold them.", ["channel"])
 
@@ -18,9 +18,15 @@ def count_queued(events: Sequence[Envelope]) -> None:
     _count(events, Fate.QUEUED)
 
 
-def count_given_up(events: Sequence[Envelope]) -> None:
-    """Count events that were not handed on before the service ended; their message will be delivered again."""
-    _count(events, Fate.UNKNOWN)
+def count_given_up(events: Sequence[Envelope], *, published: bool) -> None:
+    """Count events that were not confirmed before the service ended; their message will be delivered again.
+
+    `published`: the broker may hold them all the same.
+    """
+    if published:
+        count_unconfirmed(Channel.QUEUE, events)
+    else:
+        _count(events, Fate.UNKNOWN)
 
 
 def count_parked(events: Sequence[Envelope]) -> None:

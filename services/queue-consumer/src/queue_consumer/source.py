@@ -13,8 +13,9 @@ from queue_consumer import metrics
 from queue_consumer.mapping import Place, to_envelopes
 from queue_consumer.message import Message
 from shared.batching import BatchLimits
-from shared.contracts.errors import PermanentError, RetryableError
+from shared.contracts.errors import OutcomeUnknownError, PermanentError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
+from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery, Run
 from shared.messaging.parking import Parkable
@@ -99,11 +100,12 @@ class Source:
         if not await self._know_producers():
             return
         waiting = deque(run.deliveries)
-        received_at = now()
-        while waiting:
-            mapped = self._map(waiting, received_at)
-            await self._settle(run, mapped)
-            received_at = stamp(received_at, mapped.taken)
+        with in_hand():
+            received_at = now()
+            while waiting:
+                mapped = self._map(waiting, received_at)
+                await self._settle(run, mapped)
+                received_at = stamp(received_at, mapped.taken)
 
     async def _know_producers(self) -> bool:
         """Return once it is known who may name which source. False: draining, and nobody knows."""
@@ -162,6 +164,9 @@ class Source:
                 metrics.count_queued(batch)
             except (PermanentError, RetryableError) as error:
                 faults.append(_Fault(start, start + len(batch), error))
+            except BaseException:
+                metrics.count_given_up(batch, published=True)
+                raise
             finally:
                 places.release()
 
@@ -178,16 +183,15 @@ class Source:
         settled = []
         for delivery, start, end in zip(mapped.deliveries, (0, *mapped.ends), mapped.ends, strict=False):
             found = [fault for fault in faults if fault.start < end and start < fault.end]
-            missing = [
-                event for fault in found for event in mapped.events[max(start, fault.start) : min(end, fault.end)]
-            ]
+            missing = [(fault, mapped.events[max(start, fault.start) : min(end, fault.end)]) for fault in found]
             refused = [fault.error for fault in found if isinstance(fault.error, PermanentError)]
             if len(refused) < len(found) or (refused and not await self._park(delivery, str(refused[0]))):
-                metrics.count_given_up(missing)
+                for fault, part in missing:
+                    metrics.count_given_up(part, published=isinstance(fault.error, OutcomeUnknownError))
                 continue
             if refused:
                 self._tell_parked(Counter([str(refused[0])]))
-                metrics.count_parked(missing)
+                metrics.count_parked([event for _, part in missing for event in part])
             settled.append(delivery)
         return settled
 
@@ -197,7 +201,10 @@ class Source:
             parking = [group.create_task(self._park(each.delivery, each.problem)) for each in strangers]
         parked = [each for each, task in zip(strangers, parking, strict=True) if task.result()]
         for each, task in zip(strangers, parking, strict=True):
-            (metrics.count_parked if task.result() else metrics.count_given_up)(each.events)
+            if task.result():
+                metrics.count_parked(each.events)
+            else:
+                metrics.count_given_up(each.events, published=False)
         if parked:
             self._tell_parked(Counter(each.problem for each in parked))
         return [each.delivery for each in parked]
@@ -220,14 +227,20 @@ class Source:
         return True
 
     async def _persist(self, publish: Callable[[], Awaitable[None]]) -> None:
-        """Publish again and again until it is confirmed. Raises RetryableError only while draining."""
+        """Publish again and again until it is confirmed.
+
+        Raises:
+            RetryableError: only while draining. OutcomeUnknownError: one of the attempts may have been taken.
+        """
         attempt = 0
+        unknown: OutcomeUnknownError | None = None
         while True:
             try:
                 return await publish()
-            except RetryableError:
+            except RetryableError as error:
+                unknown = error if isinstance(error, OutcomeUnknownError) else unknown
                 if self._draining.is_set():
-                    raise
+                    raise unknown or error from None
             attempt += 1
             pause = random.uniform(0, min(self._interval_seconds, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret
             await first_of(self._draining, seconds_max=pause)

@@ -107,19 +107,53 @@ class OutcomeBatch(_message.Message):
     def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("service", "instance", "number", "tallies")
+    __slots__ = ("service", "instance", "number", "tallies", "progress", "unconfirmed")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TALLIES_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    UNCONFIRMED_FIELD_NUMBER: _ClassVar[int]
     service: str
     instance: bytes
     number: int
     tallies: _containers.RepeatedCompositeFieldContainer[Tally]
-    def __init__(self, service: _Optional[str] = ..., instance: _Optional[bytes] = ..., number: _Optional[int] = ..., tallies: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ...) -> None: ...
+    progress: Progress
+    unconfirmed: _containers.RepeatedCompositeFieldContainer[Unconfirmed]
+    def __init__(self, service: _Optional[str] = ..., instance: _Optional[bytes] = ..., number: _Optional[int] = ..., tallies: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., unconfirmed: _Optional[_Iterable[_Union[Unconfirmed, _Mapping]]] = ...) -> None: ...
+
+class Reported(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("channel", "open_since_us", "taken_at_us", "interval_seconds", "closing", "began_at_us")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SINCE_US_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_AT_US_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CLOSING_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_AT_US_FIELD_NUMBER: _ClassVar[int]
+    channel: Channel
+    open_since_us: int
+    taken_at_us: int
+    interval_seconds: float
+    closing: bool
+    began_at_us: int
+    def __init__(self, channel: _Optional[_Union[Channel, str]] = ..., open_since_us: _Optional[int] = ..., taken_at_us: _Optional[int] = ..., interval_seconds: _Optional[float] = ..., closing: _Optional[bool] = ..., began_at_us: _Optional[int] = ...) -> None: ...
+
+class Unconfirmed(_message.Message):
+    __slots__ = ("event_id", "received_at_us", "channel")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    event_id: bytes
+    received_at_us: int
+    channel: Channel
+    def __init__(self, event_id: _Optional[bytes] = ..., received_at_us: _Optional[int] = ..., channel: _Optional[_Union[Channel, str]] = ...) -> None: ...
 
 class Tally(_message.Message):
-    __slots__ = ("source", "channel", "hour", "stored", "duplicate", "conflict", "refused", "queued", "unknown")
+    __slots__ = ("source", "channel", "hour", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "unlisted")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     HOUR_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +163,7 @@ class Tally(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    UNLISTED_FIELD_NUMBER: _ClassVar[int]
     source: str
     channel: Channel
     hour: int
@@ -138,4 +173,5 @@ class Tally(_message.Message):
     refused: int
     queued: int
     unknown: int
-    def __init__(self, source: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., hour: _Optional[int] = ..., stored: _Optional[int] = ..., duplicate: _Optional[int] = ..., conflict: _Optional[int] = ..., refused: _Optional[int] = ..., queued: _Optional[int] = ..., unknown: _Optional[int] = ...) -> None: ...
+    unlisted: int
+    def __init__(self, source: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., hour: _Optional[int] = ..., stored: _Optional[int] = ..., duplicate: _Optional[int] = ..., conflict: _Optional[int] = ..., refused: _Optional[int] = ..., queued: _Optional[int] = ..., unknown: _Optional[int] = ..., unlisted: _Optional[int] = ...) -> None: ...

@@ -39,6 +39,11 @@ class ProcessingStub:
                 request_serializer=shared_dot_rpc_dot_processing__pb2.EventBatch.SerializeToString,
                 response_deserializer=shared_dot_rpc_dot_processing__pb2.OutcomeBatch.FromString,
                 _registered_method=True)
+        self.Report = channel.unary_unary(
+                '/etlpay.processing.v1.Processing/Report',
+                request_serializer=shared_dot_rpc_dot_processing__pb2.Receipt.SerializeToString,
+                response_deserializer=shared_dot_rpc_dot_processing__pb2.Reported.FromString,
+                _registered_method=True)
 
 
 class ProcessingServicer:
@@ -54,6 +59,13 @@ class ProcessingServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Report(self, request, context):
+        """Keeps a receipt that RabbitMQ cannot take now. Idempotent by (instance, number). UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProcessingServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +73,11 @@ def add_ProcessingServicer_to_server(servicer, server):
                     servicer.Process,
                     request_deserializer=shared_dot_rpc_dot_processing__pb2.EventBatch.FromString,
                     response_serializer=shared_dot_rpc_dot_processing__pb2.OutcomeBatch.SerializeToString,
+            ),
+            'Report': grpc.unary_unary_rpc_method_handler(
+                    servicer.Report,
+                    request_deserializer=shared_dot_rpc_dot_processing__pb2.Receipt.FromString,
+                    response_serializer=shared_dot_rpc_dot_processing__pb2.Reported.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class Processing:
             '/etlpay.processing.v1.Processing/Process',
             shared_dot_rpc_dot_processing__pb2.EventBatch.SerializeToString,
             shared_dot_rpc_dot_processing__pb2.OutcomeBatch.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Report(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etlpay.processing.v1.Processing/Report',
+            shared_dot_rpc_dot_processing__pb2.Receipt.SerializeToString,
+            shared_dot_rpc_dot_processing__pb2.Reported.FromString,
             options,
             channel_credentials,
             insecure,

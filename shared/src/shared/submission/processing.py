@@ -97,6 +97,13 @@ class GrpcProcessing:
             raise OutcomeUnknownError("the processor did not confirm it") from error
         return read_outcomes(answer)
 
+    async def report(self, receipt: bytes) -> None:
+        """Give the processor an encoded Receipt; return when it is in the ledger. Raises RetryableError."""
+        try:
+            await self._stub.Report(pb.Receipt.FromString(receipt), timeout=self._seconds_max, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise OutcomeUnknownError("the processor did not confirm it") from error
+
     @property
     def connected(self) -> bool:
         """True while the processor can be reached and lets us in; asking also makes an idle channel connect."""

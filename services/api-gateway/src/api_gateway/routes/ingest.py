@@ -24,9 +24,10 @@ from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
 from shared.capacity import Capacity
-from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
+from shared.contracts.errors import EtlPayError, OutcomeUnknownError, RefusedError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
+from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.patience import Patience
 from shared.submission.submitter import Submitter
@@ -60,9 +61,11 @@ class IngestOne:
             preferred = preferences(headers)
             document, taken = await exchange.body(self._bodies, counted_as)
             failpoint("api-gateway.body_read")
-            event = read_event(document, received_at=now(), sender=caller.name, header_key=key)
-            caller.check_source(event.source)
-            outcome = await self._submit(event, preferred)
+            with in_hand():
+                event = read_event(document, received_at=now(), sender=caller.name, header_key=key)
+                caller.check_source(event.source)
+                outcome = await self._submit(event, preferred)
+            # Nothing may wait between the outcome and its count: a drain would cut it off there.
             metrics.count_outcome(event, outcome)
             failpoint("api-gateway.before_response")
             await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
@@ -81,6 +84,16 @@ class IngestOne:
                 self._bodies.release(counted_as, taken)
 
     async def _submit(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
+        """Submit; where a drain cuts the wait off, or a fault of ours, count the event as unconfirmed."""
+        try:
+            return await self._hand_over(event, preferred)
+        except EtlPayError:
+            raise
+        except BaseException:
+            metrics.count_unanswered([event])
+            raise
+
+    async def _hand_over(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
         """Submit and wait as long as the client would like to.
 
         Where that is over before there is an outcome the event goes to the queue as well: then 202 is the truth, and

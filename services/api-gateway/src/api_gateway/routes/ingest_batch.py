@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final
 from uuid import UUID
 
@@ -19,9 +20,10 @@ from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
 from shared.capacity import Capacity, Holding
-from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
+from shared.contracts.errors import OverloadedError, RefusedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Outcome, Problem
+from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
 from shared.patience import Patience
@@ -100,7 +102,8 @@ class IngestBatch:
         framer: Framer = LineFramer(item_bytes_max) if lines else ArrayFramer(item_bytes_max)
         respond_async = preferences(exchange.headers).respond_async
         run = _Run(self._submitter, self._settings, caller=caller, results=results, respond_async=respond_async)
-        await run.read(exchange, framer)
+        with in_hand():
+            await run.read(exchange, framer)
         more = [("preference-applied", "respond-async")] if respond_async and run.counts.accepted else []
         await exchange.stream(Answer(200, b""), run.report(), *more)
         for start in range(0, len(run.queued), _NOTED_MAX):
@@ -250,7 +253,7 @@ class _Run:
         finally:
             self._places.release()
         metrics.count_group(events, outcomes, refused=len(group) - len(events))
-        answers = iter(outcomes)
+        answers = repeat(None) if isinstance(outcomes, RetryableError) else iter(outcomes)
         results = [
             entry if isinstance(entry, ItemResult) else self._result(index, entry, next(answers))
             for index, entry in group
@@ -268,8 +271,8 @@ class _Run:
             self.queued.append((event.event_id, event.source))
         return item_result(index, event, outcome)
 
-    async def _submit(self, events: list[Envelope]) -> Sequence[Outcome | Accepted | None]:
-        """Return the outcomes; None for each where there is none, and then nothing more is tried."""
+    async def _submit(self, events: list[Envelope]) -> Sequence[Outcome | Accepted] | RetryableError:
+        """Return the outcomes, or why there are none, and then nothing more is tried."""
         deadline = asyncio.get_running_loop().time() + self._settings.batch_patience_seconds
         while self._failure is None:
             try:
@@ -281,4 +284,9 @@ class _Run:
                 await asyncio.sleep(_PAUSE_SECONDS)
             except RetryableError as error:
                 self._failure = error
-        return [None] * len(events)
+                return error
+            except BaseException:
+                # A drain cuts the wait off, or a fault of ours.
+                metrics.count_unanswered(events)
+                raise
+        return UnavailableError("not tried")

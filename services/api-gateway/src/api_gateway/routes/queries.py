@@ -16,7 +16,7 @@ from api_gateway.views import EventState, RecordPage, SourcePage
 from shared.auth.authenticator import Caller
 from shared.auth.scopes import Scope
 from shared.cache import Cache
-from shared.contracts.event import Channel, source_problem
+from shared.contracts.event import source_problem
 from shared.contracts.moment import read_moment_of_query
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record
@@ -41,7 +41,6 @@ class RecordQuery(BaseModel):
 
     source: Annotated[str, AfterValidator(_known_source)] | None = Field(None, examples=["manual-demo"])
     status: Literal["SUCCESS", "FAILED"] | None = None
-    channel: Literal["http", "grpc", "file", "queue"] | None = None
     since: _Moment | None = Field(None, alias="from", description="processed at this moment or later (RFC 3339)")
     until: _Moment | None = Field(None, alias="to", description="processed before this moment (RFC 3339)")
     limit: int = Field(50, ge=1, le=500)
@@ -52,7 +51,6 @@ class RecordQuery(BaseModel):
         return RecordFilter(
             source=self.source,
             status=None if self.status is None else RecordStatus[self.status],
-            channel=None if self.channel is None else Channel[self.channel.upper()],
             since=self.since,
             until=self.until,
             scope=scope,

@@ -62,7 +62,7 @@ class Replica:
         await self._server.start()
 
     def new_door(self) -> ProcessingDoor:
-        return ProcessingDoor(self._submit, self._callers)
+        return ProcessingDoor(self._submit, keep=self._keep, callers=self._callers)
 
     async def drain(self) -> None:
         assert self._server

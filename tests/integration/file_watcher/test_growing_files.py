@@ -62,7 +62,7 @@ def lines(rows: list[bytes]) -> bytes:
     ],
     ids=["ndjson", "csv"],
 )
-async def test_an_upload_that_stalls_is_stored_whole_and_once(
+async def test_an_upload_that_stalls_is_stored_whole_and_once(  # noqa: PLR0913, PLR0917 - an upload, and where it goes
     servers: Servers,
     broker: aio_pika.abc.AbstractChannel,
     tmp_path: Path,

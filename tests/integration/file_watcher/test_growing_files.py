@@ -46,27 +46,46 @@ def lines(rows: list[bytes]) -> bytes:
     return b"".join(row + b"\n" for row in rows)
 
 
-async def test_an_upload_that_stalls_is_stored_whole_and_once(
-    servers: Servers, broker: aio_pika.abc.AbstractChannel, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "parts", "rows"),
+    [
+        (
+            "a.ndjson",
+            (b'{"row": 1}\n{"row": 2, "amount": 25', b'000}\n{"row": 3}\n', b'{"row": 4}\n'),
+            [b'{"row": 1}', b'{"row": 2, "amount": 25000}', b'{"row": 3}', b'{"row": 4}'],
+        ),
+        (
+            "a.csv",
+            (b"row,currency,amount\n1,EUR,10\n2,EUR,25", b"000\n3,EUR,99999\n", b"4,EUR,5\n"),
+            [b"row,currency,amount\n" + row for row in (b"1,EUR,10", b"2,EUR,25000", b"3,EUR,99999", b"4,EUR,5")],
+        ),
+    ],
+    ids=["ndjson", "csv"],
+)
+async def test_an_upload_that_stalls_is_stored_whole_and_once(  # noqa: PLR0913, PLR0917 - an upload, and where it goes
+    servers: Servers,
+    broker: aio_pika.abc.AbstractChannel,
+    tmp_path: Path,
+    name: str,
+    parts: tuple[bytes, ...],
+    rows: list[bytes],
 ) -> None:
-    """It stalls in the middle of a row, is done, and goes on."""
-    uploader = Uploader(tmp_path, "a.ndjson")
-    done = tmp_path / "done/shop/a.ndjson"
-    rows = [b'{"row": 1}', b'{"row": 2, "amount": 25000}', b'{"row": 3}', b'{"row": 4}']
+    """It stalls in the middle of a row, is done, and goes on; stalls again, and ends."""
+    uploader = Uploader(tmp_path, name)
+    done = tmp_path / "done/shop" / name
     async with watcher(servers, tmp_path) as service:
-        uploader.write(b'{"row": 1}\n{"row": 2, "amount": 25')
+        uploader.write(parts[0])
         await until(done.exists)
-
-        uploader.write(b'000}\n{"row": 3}\n')
-        await until(lambda: not names(tmp_path, "work") and not done.with_name("a.ndjson.rejects.ndjson").exists())
-        uploader.write(b'{"row": 4}\n')
+        uploader.write(parts[1])
+        await until(lambda: not names(tmp_path, "work") and not done.with_name(f"{name}.rejects.ndjson").exists())
+        uploader.write(parts[2])
         events = await _until_published(broker, len(rows))
         await until(lambda: not names(tmp_path, "work"))
 
         assert await service.stop() == 0
     assert sorted(event.body for event in events) == rows
     assert await published(broker) == []
-    assert names(tmp_path, "done") == {"a.ndjson"}
+    assert names(tmp_path, "done") == {name}
     assert names(tmp_path, "failed") == names(tmp_path, "inbox") == set()
     uploader.close()
 

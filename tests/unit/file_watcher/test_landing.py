@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from file_watcher.folders import Place
 from file_watcher.handover import Handover
@@ -195,6 +196,18 @@ async def test_the_origin_of_an_odd_name_can_be_stored(inbox: Inbox) -> None:
     await inbox.land(inbox.drop("a\n\udcff\u202e.json", b'{"a": 1}'))
 
     assert [event.origin for event in inbox.publisher.events] == ["a\\n\\udcff\\u202e.json:1"]
+
+
+async def test_no_log_line_holds_a_name_that_cannot_be_written(inbox: Inbox) -> None:
+    """A reader of the log knows no lone surrogates."""
+    with capture_logs() as logs:
+        await inbox.land(inbox.drop("a\udcff.json", b'{"a": 1}'))
+        await inbox.land(inbox.drop("b\udcff.json", b'{"a": 1}'))
+        await inbox.land(inbox.drop("c\udcff.txt", b"", source="s\udcff"))
+
+    assert len(logs) == 6
+    assert str([list(line.values()) for line in logs]).isprintable()
+    assert "".join(str(value) for line in logs for value in line.values()).encode()
 
 
 async def test_a_file_without_a_source_is_refused_unopened(inbox: Inbox) -> None:

@@ -67,6 +67,8 @@ class FinishedFiles:
 
     def sync(self) -> None:
         """Have on the disk what was written. Raises OSError."""
+        if not self._unsynced:
+            return
         with self._opened() as folder:
             while self._unsynced:
                 descriptor = os.open(self._unsynced.pop(), _FLAGS, dir_fd=folder)

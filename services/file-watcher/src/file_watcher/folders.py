@@ -32,6 +32,11 @@ class Place(NamedTuple):
     source: str
     file: str
 
+    @property
+    def shown(self) -> dict[str, str]:
+        """The place as the fields of a log line."""
+        return {name: printable(value) for name, value in self._asdict().items()}
+
 
 class Stamp(NamedTuple):
     """What changes when somebody writes to a file."""
@@ -162,6 +167,14 @@ class OpenFolders:
 def stamp_of(status: os.stat_result) -> Stamp:
     """Return the stamp of a file whose status is given."""
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def printable(name: str) -> str:
+    """Return a file's name, which may be any bytes, as text that can be stored and shown."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in name
+    )
 
 
 def _close_inbox(inbox: int, umask: int) -> None:

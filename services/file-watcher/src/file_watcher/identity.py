@@ -16,6 +16,7 @@ import structlog
 from file_watcher.claim import Folders
 from file_watcher.claimed import Claimed
 from file_watcher.content import ContentFile, ContentHash
+from file_watcher.folders import printable
 from file_watcher.metrics import count_known
 from file_watcher.notes import ClaimNote, Confirmed, Extent
 from file_watcher.reading import FileKind, ReadLimits
@@ -67,8 +68,7 @@ class Identity:
         elif not is_new and (note.reading or not confirmed):
             log.warning(
                 "a file was changed other than by appending; rows without an id are stored as they are now, too",
-                source=claimed.source,
-                file=claimed.name,
+                **claimed.place.shown,
             )
         return self._write(claimed, ToRead(extent, confirmed, note.taken_back))
 
@@ -115,8 +115,7 @@ class Identity:
             count_known()
             log.warning(
                 "the same content was taken before; its rows are stored once",
-                source=claimed.source,
-                file=claimed.name,
-                before=known.place(claimed.source).file,
+                before=printable(known.place(claimed.source).file),
                 at=datetime.fromtimestamp(known.at, UTC).isoformat(timespec="seconds"),
+                **claimed.place.shown,
             )

@@ -10,7 +10,7 @@ from file_watcher.assembly import Batch, assemble
 from file_watcher.claim import Folders
 from file_watcher.claimed import Claimed
 from file_watcher.content import ContentFile, row_digest
-from file_watcher.folders import Place, Stamp
+from file_watcher.folders import Place, Stamp, printable
 from file_watcher.formats import NO_FORMATS, Formats
 from file_watcher.handover import Handover
 from file_watcher.identity import Identity, StoppingError, ToRead
@@ -82,7 +82,7 @@ class Landing:
         content = encode_rejects([Reject(0, reason)])
         await asyncio.to_thread(self._folders.write_reason, place.source, name, content)
         count_file(FAILED)
-        log.warning("a file was refused", source=place.source, file=name, folder=FAILED, reason=reason)
+        log.warning("a file was refused", reason=reason, **Place(FAILED, place.source, name).shown)
 
     async def _read(self, claimed: Claimed, kind: FileKind) -> "_Reading | None":
         """Publish every row up to where the content was hashed; None: not all of it was read."""
@@ -103,7 +103,7 @@ class Landing:
         if not confirmed:
             return None
         if claimed.stamp() != reading.stamp:
-            log.warning("a file changed while it was read; it is read again", source=claimed.source, file=claimed.name)
+            log.warning("a file changed while it was read; it is read again", **claimed.place.shown)
             return None
         reading.rejects = rejects.count
         return reading
@@ -129,7 +129,7 @@ class Landing:
         # A file of which nothing could be an event needs a person, even where every row was read.
         ended = DONE if reading.readable and (reading.events or not reading.rejects) else FAILED
         name = await self._move(claimed, ended, reading.stamp, reading.confirmed)
-        shown = {"source": claimed.source, "file": name, "folder": ended}
+        shown = Place(ended, claimed.source, name).shown
         log.info("a file was read", queued=reading.events, rejected=reading.rejects, skipped=reading.skipped, **shown)
         if reading.rejects:
             log.warning(
@@ -170,9 +170,7 @@ class Landing:
         name = await self._move(claimed, FAILED, claimed.stamp(), None)
         log.warning(
             "a file was rejected; the reason is in the rejects file beside the file",
-            source=claimed.source,
-            file=name,
-            folder=FAILED,
+            **Place(FAILED, claimed.source, name).shown,
         )
 
     def _batches(self, claimed: Claimed, kind: FileKind, reading: "_Reading") -> Iterator[Batch]:
@@ -256,12 +254,4 @@ def row_mapping(  # noqa: PLR0913 - what is one for all rows of a file
         screen=content.csv.screen,
         derive_key=derive_key,
         derived=derived,
-    )
-
-
-def printable(name: str) -> str:
-    """Return a file's name, which may be any bytes, as text that can be stored and shown."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in name
     )

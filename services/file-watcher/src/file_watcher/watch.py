@@ -98,7 +98,7 @@ class FinishedWatch:
             if before == entry.stamp:
                 log.warning(
                     "a file changed after it was moved; it is taken back once nobody writes to it",
-                    **_shown(place),
+                    **place.shown,
                 )
             self._watched[place] = _Watched(entry, now, time.monotonic())
             return False
@@ -137,15 +137,11 @@ class FinishedWatch:
             count_grown_late()
             log.error(
                 "a file grew long after it was moved; what it grew by is not stored: move it into the inbox again",
-                **_shown(place),
+                **place.shown,
             )
         else:
-            log.warning("a file was changed long after it was moved; it is not read again", **_shown(place))
+            log.warning("a file was changed long after it was moved; it is not read again", **place.shown)
 
 
 def _with_stamp(entry: Finished, stamp: Stamp) -> Finished:
     return msgspec.structs.replace(entry, bytes=stamp.bytes, modified_ns=stamp.modified_ns)
-
-
-def _shown(place: Place) -> dict[str, str]:
-    return {"source": place.source, "file": place.file, "folder": place.folder}

@@ -137,12 +137,12 @@ class InboxWatcher:
                 log.warning(
                     "a file cannot be taken, read or moved; it stays where it is and is tried again",
                     error=error.strerror or type(error).__name__,
-                    **place._asdict(),
+                    **place.shown,
                 )
         # Whatever is wrong with one file, the others go on.
         except Exception:
             if self._delays.lengthen(place):
-                log.exception("a file cannot be landed; it stays where it is and is tried again", **place._asdict())
+                log.exception("a file cannot be landed; it stays where it is and is tried again", **place.shown)
 
     async def _land(self, place: Place) -> None:
         if not place.source and place.folder == "inbox":

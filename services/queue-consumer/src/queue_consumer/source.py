@@ -201,7 +201,10 @@ class Source:
             parking = [group.create_task(self._park(each.delivery, each.problem)) for each in strangers]
         parked = [each for each, task in zip(strangers, parking, strict=True) if task.result()]
         for each, task in zip(strangers, parking, strict=True):
-            (metrics.count_parked if task.result() else metrics.count_given_up)(each.events)
+            if task.result():
+                metrics.count_parked(each.events)
+            else:
+                metrics.count_given_up(each.events, published=False)
         if parked:
             self._tell_parked(Counter(each.problem for each in parked))
         return [each.delivery for each in parked]

@@ -35,7 +35,7 @@ def audit_line(source: str) -> AuditLine:
     """Return the books of a source, all zeros."""
     numbers = dict.fromkeys(
         ("received", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "events", "success", "failed",
-         "settled_duplicate", "settled_conflict"),
+         "settled_duplicate", "settled_conflict", "unlisted", "unconfirmed"),
         0,
     )  # fmt: skip
     return AuditLine(source=source, channel="http", moved_at=MOMENT, **numbers)

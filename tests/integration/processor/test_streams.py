@@ -3,16 +3,11 @@
 import asyncio
 import gc
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
-import msgspec
 import pytest
 
-from processor.callers import Caller, Callers
-from processor.servicer import ProcessingDoor
 from shared.contracts.errors import (
     EtlPayError,
     OutcomeUnknownError,
@@ -21,82 +16,14 @@ from shared.contracts.errors import (
     RetryableError,
     UnavailableError,
 )
-from shared.contracts.event import Channel, Envelope
-from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Receipt
 from shared.rpc import processing_pb2 as pb
-from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
-from shared.runtime.rpc_server import RpcServerSettings, build_server, listen
-from shared.settings import SubmissionSettings, TlsSettings
 from shared.submission import processing as client_module
 from shared.submission.processing import GrpcProcessing
-from shared.testing.processing import FakeProcessing
 from shared.wire import batch_message, encode_receipt
 from support.events import event
+from support.replica import Replica, calling
 from support.servers import free_port
-from support.tls import Certificates
-
-TOKEN = "the gateway's own"  # noqa: S105 - of a door that lives as long as its test
-
-
-class Replica:
-    """A processor's door over a ledger in memory, behind a port."""
-
-    def __init__(self, port: int, callers: Callers | None = None, tls: TlsSettings | None = None) -> None:
-        self.port = port
-        self._callers = callers or Callers([])
-        self._tls = tls or TlsSettings()
-        self.ledger = FakeProcessing()
-        self.streams = 0
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-        self.error: type[EtlPayError] | None = None
-        self.kept: list[Receipt] = []
-        self.door = self.new_door()
-        self._server: grpc.aio.Server | None = None
-
-    async def start(self) -> None:
-        self._server = build_server(RpcServerSettings())
-        add_ProcessingServicer_to_server(_Counting(self), self._server)
-        listen(self._server, f"127.0.0.1:{self.port}", self._tls)
-        await self._server.start()
-
-    def new_door(self) -> ProcessingDoor:
-        return ProcessingDoor(self._submit, keep=self._keep, callers=self._callers)
-
-    async def drain(self) -> None:
-        assert self._server
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._server.stop(20))
-            await asyncio.sleep(0)
-            self.door.drain()
-
-    async def kill(self) -> None:
-        assert self._server
-        await self._server.stop(None)
-
-    async def _submit(self, events: Sequence[Envelope]) -> list[Outcome]:
-        await self.go_on.wait()
-        if self.error:
-            raise self.error("no")
-        return await self.ledger.process(events)
-
-    async def _keep(self, receipt: Receipt) -> None:
-        if self.error:
-            raise self.error("no")
-        self.kept.append(receipt)
-
-
-class _Counting(ProcessingDoor):
-    def __init__(self, replica: Replica) -> None:
-        super().__init__(replica.door._submit, keep=replica.door._keep, callers=replica.door._callers)
-        self._replica = replica
-
-    async def Process(  # noqa: N802 - the name in the proto
-        self, requests: object, context: grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
-    ) -> None:
-        self._replica.streams += 1
-        await self._replica.door.Process(requests, context)
 
 
 @pytest.fixture
@@ -106,15 +33,6 @@ async def replica() -> AsyncIterator[Replica]:
     yield running
     running.go_on.set()
     await running.drain()
-
-
-@asynccontextmanager
-async def calling(*replicas: Replica, **settings: str) -> AsyncIterator[GrpcProcessing]:
-    target = "ipv4:" + ",".join(f"127.0.0.1:{replica.port}" for replica in replicas)
-    told = {"processor_target": target, "process_seconds_max": 2} | settings
-    client = GrpcProcessing(SubmissionSettings.model_validate(told))
-    yield client
-    await client.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -319,89 +237,3 @@ async def test_an_old_stream_is_left_so_that_a_new_replica_gets_its_share(monkey
                 await client.process([event()])
     for each in replicas:
         await each.drain()
-
-
-@asynccontextmanager
-async def serving(callers: Callers | None = None, tls: TlsSettings | None = None) -> AsyncIterator[Replica]:
-    replica = Replica(free_port(), callers, tls)
-    await replica.start()
-    yield replica
-    await replica.drain()
-
-
-def gateway_only() -> Callers:
-    return Callers([(Caller("api-gateway", Channel.HTTP), TOKEN), (Caller("grpc-ingest", Channel.GRPC), "")])
-
-
-@pytest.mark.parametrize("token", ["", "another", TOKEN + " ", "x" * 4_000])
-async def test_who_has_no_token_is_refused_before_anything_is_read(token: str) -> None:
-    async with serving(gateway_only()) as replica, calling(replica, processor_token=token) as client:
-        for _ in range(3):
-            with pytest.raises(UnavailableError):
-                await client.process([event(key="a")])
-
-        assert not client.connected
-
-    assert replica.ledger.events == []
-
-
-async def test_who_has_a_token_is_asked_for_it_once_a_stream() -> None:
-    async with serving(gateway_only()) as replica, calling(replica, processor_token=TOKEN) as client:
-        for number in range(5):
-            await client.process([event(key=str(number))])
-
-        assert client.connected
-
-    assert (len(replica.ledger.events), replica.streams) == (5, 1)
-
-
-async def test_a_service_sends_events_of_its_own_channel_only() -> None:
-    foreign = msgspec.structs.replace(event(key="b"), channel=Channel.GRPC)
-    async with serving(gateway_only()) as replica, calling(replica, processor_token=TOKEN) as client:
-        with pytest.raises(UnavailableError):
-            await client.process([event(key="a"), foreign])
-        await client.process([event(key="c")])
-
-    assert [each.idempotency_key for each in replica.ledger.events] == ["c"]
-
-
-async def test_with_certificates_each_side_knows_the_other(tmp_path: Path) -> None:
-    known = Certificates(tmp_path)
-    client_files = {
-        "processor_ca_file": str(known.ca),
-        "processor_cert_file": str(known.client_cert),
-        "processor_key_file": str(known.client_key),
-    }
-    async with (
-        serving(tls=TlsSettings(**known.settings(clients=True))) as replica,
-        calling(replica, processor_target=f"127.0.0.1:{replica.port}", **client_files) as client,
-    ):
-        await client.process([event(key="a")])
-
-    assert [each.idempotency_key for each in replica.ledger.events] == ["a"]
-
-
-@pytest.mark.parametrize("missing", ["certificate", "authority", "tls"])
-async def test_who_cannot_prove_who_it_is_hands_nothing_over(tmp_path: Path, missing: str) -> None:
-    known, other = Certificates(tmp_path), Certificates(make_folder(tmp_path / "other"))
-    mine, trusted = (known.client_cert, known.client_key), known.ca
-    files = {"processor_ca_file": str(other.ca if missing == "authority" else trusted)}
-    if missing != "certificate":
-        files |= {"processor_cert_file": str(mine[0]), "processor_key_file": str(mine[1])}
-    if missing == "tls":
-        files = {}
-    async with (
-        serving(tls=TlsSettings(**known.settings(clients=True))) as replica,
-        calling(replica, processor_target=f"127.0.0.1:{replica.port}", **files) as client,
-    ):
-        with pytest.raises(RetryableError):
-            await client.process([event(key="a")])
-
-        assert not client.connected
-
-    assert replica.ledger.events == []
-
-
-def make_folder(path: Path) -> Path:
-    path.mkdir()
-    return path

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from pamqp.commands import Basic
 
 from file_watcher.assembly import Batch
 from file_watcher.handover import Handover
@@ -165,7 +166,7 @@ async def test_messages_that_are_given_up_are_listed_where_the_broker_may_hold_t
             assert not deliveries
 
     class Delivery:
-        body, headers, content_type, message_id = b"[{},{}]", {"ce-id": "m"}, "", ""
+        body, properties, is_readable = b"[{},{}]", Basic.Properties(headers={"ce-id": "m"}), True
 
     publisher, run = Lossy(*errors), Run()
     run.deliveries = [Delivery()]

@@ -6,7 +6,7 @@ They call from an address of their own, as other machines do: behind one address
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 import grpc.aio
@@ -26,7 +26,7 @@ _HELD_SECONDS: Final = 8.0
 _TAKEN_SECONDS_MAX: Final = 15.0
 # Some more than there may be of each, of all callers together.
 _WATCHES: Final = 160
-_LARGE: Final = 120
+_LARGE: Final = 90
 _LARGE_BYTES: Final = 1_000_000
 _TINY_BATCHES: Final = 5
 _LARGE_SECONDS_MAX: Final = 60.0
@@ -67,20 +67,18 @@ _WATCHING: Final = "health streams"
 
 
 class _Held:
-    """How many places of each kind are held now, and how many were at once at most: of none nothing was in the way."""
+    """Which kinds of places are held, or were: where one was not, nothing was in the way."""
 
     def __init__(self) -> None:
-        self._now: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()
+        self._kinds: set[str] = set()
 
-    @contextlib.contextmanager
-    def counted(self, kind: str) -> Iterator[None]:
-        self._now[kind] += 1
-        self.most[kind] = max(self.most[kind], self._now[kind])
-        try:
-            yield
-        finally:
-            self._now[kind] -= 1
+    def note(self, kind: str) -> None:
+        """Note that a client holds a place."""
+        self._kinds.add(kind)
+
+    def has_all(self) -> bool:
+        """Return True where each kind was held by some client at least."""
+        return self._kinds == {_WATCHING, *(hold.kind for hold in _HOLDS)}
 
 
 async def _hold(port: int, hold: _Hold, held: _Held) -> None:
@@ -90,10 +88,10 @@ async def _hold(port: int, hold: _Hold, held: _Held) -> None:
             reader, writer = await asyncio.open_connection(HOST, port, local_addr=(_UNFAIR_HOST, 0), limit=1)
             try:
                 writer.write(hold.request)
-                with held.counted(hold.kind):
-                    while not (hold.reads and await _is_answered(reader)) and not writer.transport.is_closing():
-                        writer.write(hold.more)
-                        await asyncio.sleep(_PAUSE_SECONDS)
+                while not (hold.reads and await _is_answered(reader)) and not writer.transport.is_closing():
+                    writer.write(hold.more)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    held.note(hold.kind)
             finally:
                 writer.transport.abort()
         await asyncio.sleep(_PAUSE_SECONDS)
@@ -117,8 +115,8 @@ async def _watch(port: int, held: _Held) -> None:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 call = stub.Watch(health_pb2.HealthCheckRequest())
                 if await call.read() is not grpc.aio.EOF:
-                    with held.counted(_WATCHING):
-                        await call.read()
+                    held.note(_WATCHING)
+                    await call.read()
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
@@ -144,6 +142,7 @@ async def _unfair(context: Context) -> AsyncIterator[_Held]:
 async def _unfair_clients(context: Context) -> bool:
     """Whatever unfair clients hold, honest producers are served meanwhile, and memory stays flat."""
     async with watched_memory(context), _unfair(context) as held:
+        is_held = await until_true(held.has_all, _TAKEN_SECONDS_MAX)
         await asyncio.sleep(_HELD_SECONDS / 2)
         before = _taken(context)
         await asyncio.sleep(_HELD_SECONDS / 2)
@@ -154,8 +153,7 @@ async def _unfair_clients(context: Context) -> bool:
     if not served:
         shut = [channel for channel, count in _taken(context).items() if count == before[channel]]
         context.problems.append(f"nothing was taken beside unfair clients over {' and '.join(shut)}")
-    kinds = [*(hold.kind for hold in _HOLDS), _WATCHING]
-    return all(held.most[kind] > 0 for kind in kinds)
+    return is_held
 
 
 def _taken(context: Context) -> dict[str, int]:

@@ -1,148 +1,61 @@
-"""Clients that take what they can get and give nothing back, beside producers who want to be served.
-
-They call from an address of their own, as other machines do: behind one address only keys are told apart.
-"""
+"""Clients that take what they can get and give nothing back, beside producers who want to be served."""
 
 import asyncio
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final
 
-import grpc.aio
 import httpx2
 import msgspec
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from faults.case import Case, Context
-from faults.edges import Edge
 from faults.memory import watched_memory
+from faults.unfair import KINDS
 from faults.waiting import until_true
 from faults.world import HOST
 
-_UNFAIR_HOST: Final = "127.0.0.2"
+_TESTS: Final = Path(__file__).resolve().parents[1]
 _PAUSE_SECONDS: Final = 1.0
 _HELD_SECONDS: Final = 8.0
 _TAKEN_SECONDS_MAX: Final = 15.0
-# Some more than there may be of each, of all callers together.
-_WATCHES: Final = 160
 _LARGE: Final = 90
+_LARGE_AT_ONCE: Final = 5
 _LARGE_BYTES: Final = 1_000_000
 _TINY_BATCHES: Final = 5
 _LARGE_SECONDS_MAX: Final = 60.0
 
 
-class _Hold(NamedTuple):
-    """A request over HTTP that holds a place. `more` is said again and again; `reads`: it ends with its answer."""
-
-    kind: str
-    clients: int
-    request: bytes
-    more: bytes = b""
-    reads: bool = True
-
-
-_HOLDS: Final = (
-    _Hold(
-        "batches that drip",
-        8,
-        b"POST /api/ingest/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n",
-        more=b"1\r\n \r\n",
-    ),
-    _Hold(
-        "bodies that never come",
-        520,
-        b"POST /api/ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
-    ),
-    _Hold(
-        "pages that nobody reads",
-        40,
-        b"GET /api/processed-records?limit=500 HTTP/1.1\r\nHost: x\r\n\r\n" * 50,
-        more=b"\r\n",
-        reads=False,
-    ),
-)
-_WATCHING: Final = "health streams"
-
-
-class _Held:
-    """Which kinds of places are held, or were: where one was not, nothing was in the way."""
-
-    def __init__(self) -> None:
-        self._kinds: set[str] = set()
-
-    def note(self, kind: str) -> None:
-        """Note that a client holds a place."""
-        self._kinds.add(kind)
-
-    def has_all(self) -> bool:
-        """Return True where each kind was held by some client at least."""
-        return self._kinds == {_WATCHING, *(hold.kind for hold in _HOLDS)}
-
-
-async def _hold(port: int, hold: _Hold, held: _Held) -> None:
-    """Hold a place, and the next one as soon as it was taken away."""
-    while True:
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection(HOST, port, local_addr=(_UNFAIR_HOST, 0), limit=1)
-            try:
-                writer.write(hold.request)
-                while not (hold.reads and await _is_answered(reader)) and not writer.transport.is_closing():
-                    writer.write(hold.more)
-                    await asyncio.sleep(_PAUSE_SECONDS)
-                    held.note(hold.kind)
-            finally:
-                writer.transport.abort()
-        await asyncio.sleep(_PAUSE_SECONDS)
-
-
-async def _is_answered(reader: asyncio.StreamReader) -> bool:
-    """Tell whether there is an answer, or the end: nothing was asked that could have another than a refusal."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await reader.read(1)
-            return True
-    return False
-
-
-async def _watch(port: int, held: _Held) -> None:
-    """Keep a stream of the health service open, and the next one as soon as it has ended."""
-    # A connection for each: of one connection a server takes no more than a hundred calls.
-    async with grpc.aio.insecure_channel(f"{HOST}:{port}", options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while True:
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                call = stub.Watch(health_pb2.HealthCheckRequest())
-                if await call.read() is not grpc.aio.EOF:
-                    held.note(_WATCHING)
-                    await call.read()
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-
 @contextlib.asynccontextmanager
-async def _unfair(context: Context) -> AsyncIterator[_Held]:
-    """Let unfair clients call until the block ends."""
-    ports, held = context.world.ports, _Held()
-    edge = Edge(HOST, ports["grpc"], from_host=_UNFAIR_HOST)
-    await edge.open()
-    clients = [_hold(ports["http"], hold, held) for hold in _HOLDS for _ in range(hold.clients)]
-    clients += [_watch(edge.port, held) for _ in range(_WATCHES)]
+async def _unfair(context: Context) -> AsyncIterator[set[str]]:
+    """Let unfair clients call until the block ends; give the kinds of places that they hold, or held."""
+    ports = context.world.ports
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "faults.unfair", str(ports["http"]), str(ports["grpc"]),
+        stdout=asyncio.subprocess.PIPE, cwd=_TESTS,
+    )  # fmt: skip
+    held: set[str] = set()
+
+    async def listen() -> None:
+        if process.stdout is not None:
+            async for line in process.stdout:
+                held.add(line.decode().strip())
+
     async with asyncio.TaskGroup() as group:
-        calling = [group.create_task(client) for client in clients]
+        group.create_task(listen())
         try:
             yield held
         finally:
-            for task in calling:
-                task.cancel()
-            await asyncio.wait(calling)
-            await edge.close()
+            process.kill()
+            await process.wait()
 
 
 async def _unfair_clients(context: Context) -> bool:
     """Whatever unfair clients hold, honest producers are served meanwhile, and memory stays flat."""
     async with watched_memory(context), _unfair(context) as held:
-        is_held = await until_true(held.has_all, _TAKEN_SECONDS_MAX)
+        is_held = await until_true(lambda: held == KINDS, _TAKEN_SECONDS_MAX)
         await asyncio.sleep(_HELD_SECONDS / 2)
         before = _taken(context)
         await asyncio.sleep(_HELD_SECONDS / 2)
@@ -172,8 +85,10 @@ async def _large_firsts(context: Context) -> bool:
         httpx2.AsyncClient(base_url=address, timeout=_LARGE_SECONDS_MAX) as client,
         watched_memory(context),
     ):
-        for number in range(_LARGE):
-            await _until_stored(client, _document(source, number, "x" * _LARGE_BYTES))
+        for first in range(0, _LARGE, _LARGE_AT_ONCE):
+            async with asyncio.TaskGroup() as group:
+                for number in range(first, first + _LARGE_AT_ONCE):
+                    group.create_task(_until_stored(client, _document(source, number, "x" * _LARGE_BYTES)))
         told: Counter[str] = Counter()
         for turn in range(_TINY_BATCHES):
             told += await _send_batch(client, [_document(source, number, f"{turn}") for number in range(_LARGE)])

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from faults.case import ALL_CHANNELS, Case, Context
-from faults.journal import Attempt, Sent, Told
+from faults.files import accepted, append, content_of, named_rows, rewrite, unnamed_rows
+from faults.journal import Sent
 from faults.producers import drop
 from faults.waiting import until_true
 from faults.world import SETTLE_SECONDS
@@ -16,15 +17,6 @@ _NO_FILES: Final = ALL_CHANNELS - {"file"}
 _MANY_FILES: Final = 40_000
 # On a machine that runs several worlds at once some 70 of them end in a second.
 _MANY_SECONDS_MAX: Final = 1_200.0
-
-
-def _rows(context: Context, name: str, count: int) -> list[Sent]:
-    """Return events that are rows of a file, each with an id of its own in it."""
-    journal = context.load.journal
-    rows = [journal.new(name) for _ in range(count)]
-    for sent in rows:
-        sent.first.body = journal.content(id=sent.key)
-    return rows
 
 
 def _count(folder: Path) -> int:
@@ -39,34 +31,25 @@ def _folder(context: Context, name: str, state: str = "inbox") -> Path:
     return context.world.layout.files / state / f"{context.load.journal.source}.{name}"
 
 
-async def _accepted(context: Context, rows: list[Sent], is_done: Callable[[], bool], seconds_max: float = 60) -> None:
-    """Count the rows as acknowledged once they are done; a file that does not end is a problem."""
-    if await until_true(is_done, seconds_max):
-        for sent in rows:
-            context.load.journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
-    else:
-        context.problems.append("a file is not done")
-
-
 async def _grown(context: Context) -> bool:
     """A file that grows while it is read: every row once, those before and those after."""
-    rows = _rows(context, "grown", 3_000)
+    rows = named_rows(context, "grown", 3_000)
     claimed, done = await _while_claimed(
-        context, "grown", rows[:2_900], lambda path: _write(path, _lines(rows[2_900:]), "ab")
+        context, "grown", rows[:2_900], lambda path: append(path, content_of(rows[2_900:]))
     )
-    await _accepted(context, rows if claimed else rows[:2_900], done.exists)
+    await accepted(context, rows if claimed else rows[:2_900], done.exists)
     return claimed
 
 
 async def _rewritten(context: Context) -> bool:
     """A file that is cut to nothing and written anew while it is read, in another order and with more rows."""
-    rows = _rows(context, "rewritten", 3_000)
+    rows = named_rows(context, "rewritten", 3_000)
     anew = rows.copy()
     context.random.shuffle(anew)
     claimed, done = await _while_claimed(
-        context, "rewritten", rows[:2_900], lambda path: _write(path, _lines(anew), "wb")
+        context, "rewritten", rows[:2_900], lambda path: rewrite(path, content_of(anew))
     )
-    await _accepted(context, rows if claimed else rows[:2_900], done.exists)
+    await accepted(context, rows if claimed else rows[:2_900], done.exists)
     return claimed
 
 
@@ -85,16 +68,9 @@ async def _while_claimed(
     return claimed, _folder(context, name, "done") / f"{name}.ndjson"
 
 
-def _write(path: Path, lines: list[bytes], mode: str) -> None:
-    with path.open(mode) as file:
-        file.write(b"\n".join(lines) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 async def _written_slowly(context: Context) -> bool:
     """A file under its own name from the first byte on, written with pauses longer than a file has to be quiet for."""
-    rows = _rows(context, "slow", 200)
+    rows = named_rows(context, "slow", 200)
     folder = _folder(context, "slow")
     folder.mkdir(parents=True)
     done = _folder(context, "slow", "done") / "slow.ndjson"
@@ -112,14 +88,14 @@ async def _written_slowly(context: Context) -> bool:
         early = done.exists()
     if early:
         context.problems.append("a file was done before it was written")
-    await _accepted(context, rows, done.exists)
+    await accepted(context, rows, done.exists)
     return half_rows > 0
 
 
 async def _renamed_about(context: Context) -> bool:
     """Files that change their names while the watcher would like to claim them."""
     files, lines = 60, 20
-    rows = _rows(context, "renamed", files * lines)
+    rows = named_rows(context, "renamed", files * lines)
     folder = _folder(context, "renamed")
     done = _folder(context, "renamed", "done")
     renamed = 0
@@ -142,13 +118,13 @@ async def _renamed_about(context: Context) -> bool:
 
         for number in range(files):
             group.create_task(move(number))
-    await _accepted(context, rows, lambda: _count(done) >= files)
+    await accepted(context, rows, lambda: _count(done) >= files)
     return renamed > files
 
 
 async def _linked(context: Context) -> bool:
     """Links to files elsewhere, to devices and to nothing, and pipes: none is read, and the files beside them are."""
-    rows = _rows(context, "linked", 100)
+    rows = named_rows(context, "linked", 100)
     folder = _folder(context, "linked")
     folder.mkdir(parents=True)
     # Stored, it would be an event of this case that nobody sent.
@@ -161,7 +137,7 @@ async def _linked(context: Context) -> bool:
     other = context.world.layout.files / "inbox" / f"{context.load.journal.source}.folder"
     other.symlink_to(elsewhere.parent, target_is_directory=True)
     await asyncio.to_thread(drop, folder, "real.ndjson", _lines(rows))
-    await _accepted(context, rows, (_folder(context, "linked", "done") / "real.ndjson").exists)
+    await accepted(context, rows, (_folder(context, "linked", "done") / "real.ndjson").exists)
     # Some scans more, in which they might be taken.
     await asyncio.sleep(2)
     taken = [name for name in (*targets, "pipe") if (_folder(context, "linked", "done") / f"{name}.ndjson").exists()]
@@ -172,10 +148,7 @@ async def _linked(context: Context) -> bool:
 
 async def _same_content(context: Context) -> bool:
     """The same rows, without ids of their own, in files of other names: each row is one event."""
-    journal = context.load.journal
-    rows = [journal.new("twice") for _ in range(200)]
-    for sent in rows:
-        sent.key = ""
+    rows = unnamed_rows(context, "twice", 200)
     names = ("first.ndjson", "second.ndjson", "third.jsonl")
     watcher, died = context.child("file-watcher"), 0
     for name in names:
@@ -184,14 +157,14 @@ async def _same_content(context: Context) -> bool:
         # The one before may not be back yet, and then the next one comes while nobody watches.
         died += await watcher.kill()
     done = _folder(context, "twice", "done")
-    await _accepted(context, rows, lambda: all((done / name).exists() for name in names))
+    await accepted(context, rows, lambda: all((done / name).exists() for name in names))
     return died > 0
 
 
 async def _many(context: Context) -> bool:
     """Forty thousand files come while nobody watches, and the watcher dies twice over them."""
     watcher = context.child("file-watcher")
-    rows = _rows(context, "many", _MANY_FILES)
+    rows = named_rows(context, "many", _MANY_FILES)
     folder, done = _folder(context, "many"), _folder(context, "many", "done")
 
     def drop_all() -> None:
@@ -206,7 +179,7 @@ async def _many(context: Context) -> bool:
         await watcher.wait_ready()
         await context.moment(1.0, 3.0)
         died = await watcher.kill() and died
-    await _accepted(
+    await accepted(
         context,
         rows,
         lambda: done.exists() and sum(1 for _ in done.iterdir()) == _MANY_FILES,

@@ -9,6 +9,7 @@ from etlpay_cli.judgement import judge
 from etlpay_cli.provision import LANES_VHOST
 from faults.case import Case, Context
 from faults.cases_services import came_true
+from faults.cases_uploads import MID_FILE, NO_FILES, appended, kill, repacked
 from faults.checks import Sign
 from faults.mutants import mutated, net
 from faults.world import World
@@ -24,12 +25,12 @@ _CHOOSE_LOST: Final = """
 """
 
 
-def _mutate(name: str, prepare: str = "") -> Callable[[World], Awaitable[None]]:
+def _mutate(name: str, prepare: str = "", *, service: str = "processor") -> Callable[[World], Awaitable[None]]:
     async def before(world: World) -> None:
         if prepare:
             async with world.owner() as owner:
                 await owner.execute(prepare)
-        child = world.children["processor"]
+        child = world.children[service]
         child.always(mutated(child.program, name))
         await child.terminate()
         await child.wait_ready()
@@ -50,6 +51,14 @@ async def _repair(world: World) -> None:
         await owner.execute("ALTER TABLE raw_events DROP CONSTRAINT IF EXISTS raw_events_event_id_key")
         await owner.execute("ALTER TABLE raw_events ADD CONSTRAINT raw_events_event_id_key UNIQUE (event_id)")
     await child.kill()
+    await child.wait_ready()
+
+
+async def _repair_watcher(world: World) -> None:
+    """Take out the mutant. What it stored twice is stored under sources of its case alone, and judged."""
+    child = world.children["file-watcher"]
+    child.always(next(program for program in world.service_programs() if program.name == "file-watcher"))
+    await child.terminate()
     await child.wait_ready()
 
 
@@ -131,6 +140,24 @@ CASES: Final = [
         judge=net,
         must_show=Sign.UNTOLD,
         smoke=True,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+    Case(
+        "mutant: fingerprint in memory only",
+        appended(kill),
+        arm=MID_FILE,
+        channels=NO_FILES,
+        before=_mutate("fingerprint-in-memory", service="file-watcher"),
+        after=_repair_watcher,
+        must_show=Sign.DOUBLED,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+    Case(
+        "mutant: identity from the packed bytes",
+        repacked,
+        before=_mutate("packed-identity", service="file-watcher"),
+        after=_repair_watcher,
+        must_show=Sign.DOUBLED,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
     ),
 ]

@@ -9,13 +9,13 @@ import grpc.aio
 
 from etlpay_cli.provision import LANES_VHOST
 from faults.case import Case, Context
-from faults.checks import RSS_BYTES_MAX
 from faults.deadlines import CLIENT_SECONDS_MAX
 from faults.journal import Attempt, Sent, Told, Version
+from faults.memory import watched_memory
 from faults.mutants import mutated
 from faults.producers import GrpcProducer, HttpProducer, Producer, QueueProducer, drop
 from faults.waiting import until_true
-from faults.world import HOST, SERVICES, World
+from faults.world import HOST, World
 from shared.rpc import etlpay_pb2 as pb
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 
@@ -158,22 +158,12 @@ async def _flood(context: Context) -> bool:
     load.answer_seconds_max = load.batch_seconds_max = load.reading_seconds_max = None
     load.burst.set()
     await asyncio.sleep(2)
-    most = dict.fromkeys(SERVICES, 0)
-
-    async def watch(seconds: float) -> None:
-        nonlocal most
-        for _ in range(int(seconds / 0.25)):
-            most = {name: max(most[name], context.child(name).rss_bytes) for name in SERVICES}
-            await asyncio.sleep(0.25)
-
-    await watch(3)
-    with context.child("processor").frozen() as stands_still:
-        await watch(6)
-        stood_still = stands_still()
-    await watch(3)
-    for name, rss_bytes in most.items():
-        if rss_bytes > RSS_BYTES_MAX:
-            context.problems.append(f"{name} grew to {rss_bytes >> 20} MB")
+    async with watched_memory(context):
+        await asyncio.sleep(3)
+        with context.child("processor").frozen() as stands_still:
+            await asyncio.sleep(6)
+            stood_still = stands_still()
+        await asyncio.sleep(3)
     load.burst.clear()
     return stood_still and load.journal.calls["later"] > 0
 

@@ -61,9 +61,10 @@ class Edge:
     What is held is not lost: as on a real network, it arrives when the edge is whole again and both sides still talk.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        """`host` and `port` are the server's."""
+    def __init__(self, host: str, port: int, *, from_host: str | None = None) -> None:
+        """`host` and `port` are the server's; `from_host` is the address of this machine that it sees."""
         self._target = (host, port)
+        self._local = (from_host, 0) if from_host else None
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._requests_flow = asyncio.Event()
@@ -137,7 +138,7 @@ class Edge:
             writer.transport.abort()
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            far_reader, far_writer = await asyncio.open_connection(*self._target, local_addr=self._local)
         except OSError:
             writer.transport.abort()
             return

@@ -12,6 +12,7 @@ import msgspec
 
 # In every payload, and so in no log.
 CANARY: Final = "payload-canary"
+_CSV_COLUMNS: Final = (b"text", b"currency", b"amount")
 
 
 class Told(enum.Enum):
@@ -48,6 +49,22 @@ class Sent(msgspec.Struct, kw_only=True, gc=False):
     valid: bool = True
     becomes_failed: bool = False
     csv_header: bytes = b""
+    """Of a row of CSV: the line that its body begins with, and the file too."""
+
+    @property
+    def line(self) -> bytes:
+        """The row as it stands in a file, without the line's end."""
+        return self.first.body.removeprefix(self.csv_header + b"\n") if self.csv_header else self.first.body
+
+    def make_csv(self, record: bytes, *, named: bool) -> None:
+        """Become a row of CSV, with a column for the id or without; `record` has a text, a currency and an amount.
+
+        The column may be empty: then this row alone has no id.
+        """
+        columns, fields = ([b"id"], [self.key.encode()]) if named else ([], [])
+        self.csv_header = b",".join([*columns, *_CSV_COLUMNS])
+        self.first.body = self.csv_header + b"\n" + b",".join([*fields, record])
+        self.key = self.key if named else ""
 
     @property
     def first(self) -> Version:
@@ -100,6 +117,10 @@ class Journal:
         # Written by hand, with blanks: what is stored must be these very bytes.
         own = "".join(f'"{name}": {msgspec.json.encode(value).decode()}, ' for name, value in members.items())
         return f'{{{own}"amount": {amount}, "text":"{text}" }}'.encode()
+
+    def record(self) -> bytes:
+        """Return text, currency and amount of a row of CSV that no other event has; of the amount some may be cut."""
+        return self._filling() + b",EUR,%d" % self._random.randrange(10**4, 10**9)
 
     def expect(self, attempts: Iterable[Attempt]) -> None:
         """Note on the disk what is about to be sent."""

@@ -10,6 +10,19 @@ from faults.cases_mutants import CASES as MUTANTS
 from faults.cases_servers import CASES as SERVERS
 from faults.cases_services import CASES as SERVICES
 from faults.cases_special import CASES as SPECIAL
+from faults.cases_unfair import CASES as UNFAIR
 from faults.cases_upgrade import CASES as UPGRADE
+from faults.cases_uploads import CASES as UPLOADS
 
-ALL: Final[list[Case]] = [*SERVICES, *SERVERS, *DEADLINES, *EDGES, *FILES, *SPECIAL, *UPGRADE, *MUTANTS]
+ALL: Final[list[Case]] = [
+    *SERVICES,
+    *SERVERS,
+    *DEADLINES,
+    *EDGES,
+    *FILES,
+    *UPLOADS,
+    *SPECIAL,
+    *UNFAIR,
+    *UPGRADE,
+    *MUTANTS,
+]

@@ -1,4 +1,4 @@
-"""EtlPay broken on purpose, from outside: `python -m faults.mutants NAME` runs a processor with one promise taken out.
+"""EtlPay broken on purpose, from outside: `python -m faults.mutants NAME` runs a service with one promise taken out.
 
 A harness that passes these would pass anything.
 """
@@ -16,9 +16,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-import processor.__main__ as program
+import file_watcher.__main__ as watcher_program
+import processor.__main__ as processor_program
 from etlpay_cli.judgement import Page, Verdict, judge
 from etlpay_cli.local.program import Program
+from file_watcher.claimed import Claimed
+from file_watcher.identity import Identity
+from file_watcher.notes import ClaimNote, Extent, NoteFile
+from file_watcher.reading import FileKind
 from processor import consumer, pipeline, store
 from processor.rows import Numbered, add_events_parameters, raw_rows, record_rows
 from processor.statements import ADD_EVENTS
@@ -35,7 +40,7 @@ _TESTS: Final = Path(__file__).resolve().parents[1]
 
 
 def mutated(plain: Program, name: str) -> Program:
-    """Return the processor's program with a mutation."""
+    """Return the program of the service that a mutation is made for, with it."""
     return replace(
         plain,
         command=(sys.executable, "-m", "faults.mutants", name),
@@ -126,14 +131,47 @@ def _poison() -> None:
     vars(pipeline)["transform"] = transform
 
 
-_MUTATIONS: Final = {
+def _fingerprint_in_memory() -> None:
+    """What names a file's rows is known to its watcher, and never written down."""
+
+    def write(self: NoteFile, value: ClaimNote) -> None:
+        self.value = value
+
+    NoteFile.write = write  # type: ignore[method-assign] # broken on purpose
+
+
+def _packed_identity() -> None:
+    """A file's rows are named by its bytes as they are stored, whatever is in them."""
+    plain = Identity._measure
+
+    def measure(self: Identity, claimed: Claimed, kind: FileKind, *, packed: bool = True) -> Extent:
+        return plain(self, claimed, kind, packed=packed)
+
+    Identity._measure = measure  # type: ignore[method-assign] # broken on purpose
+
+
+_OF_PROCESSOR: Final = {
     "ack-before-commit": _ack_before_commit,
     "no-unique-key": _no_unique_key,
     "key-in-second-transaction": _key_in_second_transaction,
     "poison": _poison,
 }
+_OF_FILE_WATCHER: Final = {
+    "fingerprint-in-memory": _fingerprint_in_memory,
+    "packed-identity": _packed_identity,
+}
+
+
+def main(name: str) -> int:
+    """Run the service with the mutation; return its exit code."""
+    # Services have arguments of their own.
+    del sys.argv[1:]
+    if name in _OF_FILE_WATCHER:
+        _OF_FILE_WATCHER[name]()
+        return watcher_program.main()
+    _OF_PROCESSOR[name]()
+    return processor_program.main()
 
 
 if __name__ == "__main__":
-    _MUTATIONS[sys.argv[1]]()
-    sys.exit(program.main())
+    sys.exit(main(sys.argv[1]))

@@ -42,6 +42,8 @@ _TOLD: Final = {
     "CONFLICT": Told.CONFLICT,
     "REFUSED": Told.REFUSED,
 }
+_CSV_FILES: Final = 0.3
+"""Of so many files the rows are CSV, of the others JSON."""
 _AMQP_ERRORS: Final = (aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPError, asyncio.InvalidStateError)
 _BROKER_ERRORS: Final = (EtlPayError, OSError, TimeoutError, EOFError, *_AMQP_ERRORS)
 
@@ -317,20 +319,22 @@ class FileProducer(Producer):
     may_repeat = False
 
     def finish(self, sent: Sent) -> None:
-        if not sent.valid:
+        # Its own id, or one that is derived from the file's content and the row's number: then it is found again by
+        # its content.
+        if not sent.valid or self.random.random() < 0.5:
             sent.key = ""
-        elif self.random.random() < 0.5:
-            # The row's own id.
-            sent.first.body = self.journal.content(id=sent.key)
         else:
-            # An id that is derived from the file's content and the row's number; found again by its content.
-            sent.key = ""
+            sent.first.body = self.journal.content(id=sent.key)
 
     async def send(self, attempts: list[Attempt]) -> bool:
-        source = attempts[0].sent.source
-        name = f"{attempts[0].sent.versions[0].body[-24:-12].hex()}-{self.random.getrandbits(48):012x}.ndjson"
+        source, as_csv = attempts[0].sent.source, self.random.random() < _CSV_FILES
+        if as_csv:
+            self._make_csv([attempt.sent for attempt in attempts])
+        kind, header = ("csv", attempts[0].sent.csv_header) if as_csv else ("ndjson", b"")
+        name = f"{attempts[0].sent.first.body[-24:-12].hex()}-{self.random.getrandbits(48):012x}.{kind}"
+        rows = [attempt.sent.line for attempt in attempts]
         files = self.world.files
-        await asyncio.to_thread(drop, files / "inbox" / source, name, [attempt.version.body for attempt in attempts])
+        await asyncio.to_thread(drop, files / "inbox" / source, name, [header, *rows] if as_csv else rows)
         done, failed = files / "done" / source / name, files / "failed" / source / name
         with timed(self.world, self.journal, "file", seconds_max=None):
             await until_true(lambda: done.exists() or failed.exists(), None)
@@ -339,9 +343,21 @@ class FileProducer(Producer):
             self.journal.learn(attempt, Told.ACCEPTED if attempt.sent.valid and done.exists() else Told.REFUSED)
         return True
 
+    def _make_csv(self, rows: list[Sent]) -> None:
+        """Make rows of CSV of them; those of which the id is not told leave its column empty."""
+        for sent in rows:
+            # What is no row keeps its bytes, and has too few fields.
+            sent.make_csv(self.journal.record() if sent.valid else sent.first.body, named=True)
+
 
 def drop(folder: Path, name: str, rows: list[bytes]) -> None:
+    """Put a file of these rows into a folder. Blocking."""
+    drop_content(folder, name, b"\n".join(rows) + b"\n")
+
+
+def drop_content(folder: Path, name: str, content: bytes) -> None:
+    """Write a file beside a folder's own, and rename it in. Blocking."""
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{name}.tmp"
-    unfinished.write_bytes(b"\n".join(rows) + b"\n")
+    unfinished.write_bytes(content)
     unfinished.rename(folder / name)

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from etlpay_cli.local.services import DEMO_QUEUE_SOURCE
+from shared.contracts.event import SOURCE_CHARS_MAX
 from shared.rpc.etlpay_pb2 import IngestRequest
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from support.amqp import publish
@@ -265,21 +266,23 @@ async def test_an_empty_id_and_an_empty_source(stack: Stack, source: str) -> Non
 
 
 # Names of folders are told in the log, so there is no canary in them; no name holds a slash or a NUL.
-FOLDERS = sorted({text.text.replace(CANARY, "odd")[:201] for text in TEXTS if not {"/", "\0"} & {*text.text}})
+NAMES = {text.text.replace(CANARY, "odd")[:201]: text.is_id for text in TEXTS if not {"/", "\0"} & {*text.text}}
+FOLDERS = sorted((name, printable and len(name) <= SOURCE_CHARS_MAX) for name, printable in NAMES.items())
 
 
-@pytest.mark.parametrize("name", FOLDERS, ids=range(len(FOLDERS)))
-async def test_a_folder_whose_name_is_no_source(stack: Stack, name: str) -> None:
-    """Its files end in failed/, under its name, and nothing of them is stored."""
+@pytest.mark.parametrize(("name", "is_source"), FOLDERS, ids=range(len(FOLDERS)))
+async def test_a_folder_of_any_name(stack: Stack, name: str, is_source: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A printable name is the source of its files; under any other they end in failed/, and nothing is stored."""
     folder = stack.inbox / name
     folder.mkdir()
     (folder / "a.json").write_bytes(b'{"mark": "%b"}' % CANARY.encode())
 
-    ended = stack.inbox.parent / "failed" / name / "a.json"
+    ended = stack.inbox.parent / ("done" if is_source else "failed") / name / "a.json"
     assert await until(lambda: _there(ended), bool)
-    [reject] = (ended.parent / "a.json.rejects.ndjson").read_bytes().splitlines()
-    assert CANARY.encode() not in reject
-    assert await stack.fetch("SELECT 1 FROM events WHERE source = $1", name) == []
+    await stack.events_of(name, count=1 if is_source else 0)
+    if not is_source:
+        [reject] = (ended.parent / "a.json.rejects.ndjson").read_bytes().splitlines()
+        assert CANARY.encode() not in reject
 
 
 async def test_a_file_that_lies_in_no_folder(stack: Stack, source: str) -> None:

@@ -24,6 +24,7 @@ def configure_logs(*, service: str, level: str) -> None:
         processors=[
             *stamps,
             structlog.processors.format_exc_info,
+            escape_surrogates,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
@@ -38,8 +39,19 @@ def configure_logs(*, service: str, level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                escape_surrogates,
                 structlog.processors.JSONRenderer(),
             ],
         )
     )
     logging.basicConfig(handlers=[handler], level=max(numeric, logging.WARNING), force=True)
+
+
+def escape_surrogates(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Write out what no text can hold, such as the bytes of a file's name that are not UTF-8: JSON readers refuse it."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isascii():
+            event[name] = value.encode("utf-8", "backslashreplace").decode()
+    return event

@@ -64,7 +64,7 @@ def test_cutting_lines_loses_nothing(parts: list[bytes]) -> None:
     """Every line is yielded with its number and bytes, is blank, or is rejected as too large."""
     content = b"\n".join(parts)
 
-    rows = {row.number: row for row in lines(content)}
+    rows = {row.number: row for row in lines(content) if not isinstance(row, Skipped)}
 
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         plain = line.removesuffix(b"\r")
@@ -185,7 +185,7 @@ def test_a_last_row_without_its_line_end_may_be_cut_off(last: bytes) -> None:
 def test_rows_that_hold_nothing_are_skipped_and_counted() -> None:
     content = b'id,n\r\n1,2\r\n,\r\n\r\n , \r\n"",""\r\n"",2\r\n'
 
-    assert records(content) == [Row(2, b"1,2"), Row(7, b'"",2'), Skipped(7, 4)]
+    assert records(content) == [Row(2, b"1,2"), Row(7, b'"",2'), Skipped(4)]
 
 
 @pytest.mark.parametrize("field", [b'","', b'""""', b'""","""'])

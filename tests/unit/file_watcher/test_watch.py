@@ -86,6 +86,27 @@ async def test_an_upload_of_csv_that_stalls_in_an_amount_stores_no_wrong_one(tmp
     uploader.close()
 
 
+CUT = b'row,note,amount\n1,EUR,10\n,,\n2,"a ""b""\n\n7,c,8",25000\r\n,"",\n3,x,7\n\n4,y,99\n'
+CUT_ROWS = [b"1,EUR,10", b'2,"a ""b""\n\n7,c,8",25000', b"3,x,7", b"4,y,99"]
+
+
+@pytest.mark.parametrize("cut", range(1, len(CUT)))
+async def test_wherever_an_upload_of_csv_stalls_each_row_is_stored_once(tmp_path: Path, cut: int) -> None:
+    """In an amount, within quotes, between rows that hold nothing; rows without ids are told by their numbers."""
+    inbox = Inbox(tmp_path)
+    uploader = Uploader(tmp_path / "inbox/shop/a.csv")
+    with inbox.folders:
+        uploader.write(CUT[:cut])
+        await inbox.land(Place("inbox", "shop", "a.csv"))
+        uploader.write(CUT[cut:])
+        assert await inbox.look_back()
+
+        assert sorted(inbox.bodies) == sorted(b"row,note,amount\n" + row for row in CUT_ROWS)
+        assert inbox.stored == inbox.bodies
+        assert inbox.names("done") == {"a.csv"}
+    uploader.close()
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.json", "a.ndjson"])
 async def test_an_upload_that_stalls_before_its_first_row_comes_back_out_of_failed(tmp_path: Path, name: str) -> None:
     parts = {

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     arrivals: tuple[tuple[datetime, int], ...]
     rejects: tuple[Reject, ...]
     unreadable: bool
-    last: Piece | None
+    last: Row | Reject | None
     skipped: int = 0
 
 
@@ -75,7 +75,7 @@ def assemble(
 class _Part:
     """A batch that is being filled."""
 
-    def __init__(self, limits: BatchLimits, *, last: Piece | None) -> None:
+    def __init__(self, limits: BatchLimits, *, last: Row | Reject | None) -> None:
         self._limits = limits
         self.rejects: list[Reject] = []
         self.unreadable = False
@@ -115,10 +115,11 @@ class _Part:
         self._bytes += envelope_bytes(event)
 
     def _take_no_row(self, piece: Piece) -> None:
-        self.last = piece
         if isinstance(piece, Reject):
+            self.last = piece
             self.rejects.append(piece)
         elif isinstance(piece, Skipped):
+            # Never the last row: what a file grows by is told from what it had by the row that came before.
             self.skipped += piece.count
 
     def batch(self) -> Batch:

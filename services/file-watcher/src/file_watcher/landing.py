@@ -20,7 +20,7 @@ from file_watcher.naming import NewRows, RowKeys, last_number
 from file_watcher.notes import ClaimNote, Confirmed
 from file_watcher.reading import Content, FileKind, kind_of, open_rows
 from file_watcher.rejects import RejectsFile, encode_rejects
-from file_watcher.rows import Piece, Reject, Row, UnreadableError
+from file_watcher.rows import Reject, Row, UnreadableError
 from file_watcher.settings import Settings
 from file_watcher.watch import FinishedWatch
 from shared.contracts.event import now, source_problem
@@ -213,7 +213,7 @@ class _Reading:
         self.rejects = 0
         self._before = to_read.confirmed
         self.events = to_read.confirmed.events if to_read.confirmed else 0
-        self._last: Piece | None = None
+        self._last: Row | Reject | None = None
         self._by_line = numbered_by_line
 
     def add(self, batch: Batch) -> None:

@@ -3,7 +3,7 @@
 from file_watcher.content import row_digest
 from file_watcher.mapping import MapRow
 from file_watcher.notes import Confirmed, Extent
-from file_watcher.rows import Piece, Row
+from file_watcher.rows import Reject, Row
 from shared.contracts.event import now
 
 
@@ -42,7 +42,7 @@ class NewRows:
         return False
 
 
-def last_number(row: Piece, *, numbered_by_line: bool) -> int:
+def last_number(row: Row | Reject, *, numbered_by_line: bool) -> int:
     """Return the number of the row's last line, or its own where rows have no lines."""
     if isinstance(row, Row) and numbered_by_line:
         return row.number + row.body.count(b"\n")

@@ -124,7 +124,6 @@ class RecordCutter:
         """Yield each record; last how many rows held only delimiters, blanks, or nothing, if any."""
         held, lines, quote = self._held, self._lines, self._quote
         hollow = self._blank + quote
-        number = 0
         while (numbered := held.popleft() if held else next(lines, None)) is not None:
             number, line = numbered
             if line is None:
@@ -143,7 +142,7 @@ class RecordCutter:
             if piece is not None:
                 yield piece
         if self._skipped:
-            yield Skipped(number, self._skipped)
+            yield Skipped(self._skipped)
 
     def _holds_nothing(self, line: bytes) -> bool:
         """Tell whether each field is empty; programs that quote every field do so with empty ones too."""

@@ -47,9 +47,8 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
 
 
 class Skipped(msgspec.Struct, frozen=True, gc=False):
-    """So many rows that held nothing; `number` is that of the last one."""
+    """So many rows that held nothing."""
 
-    number: int
     count: int
 
 

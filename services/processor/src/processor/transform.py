@@ -34,7 +34,10 @@ _find_five_digits: Final = re.compile(rb"-[0-9]{5}").search
 _SMALL: Final = re.compile(rb"e-[0-9]{5}")
 _LONG_DIGITS: Final = 6_000
 _LONG: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % _LONG_DIGITS)
-# And it takes no larger exponent, whatever it is of: that of a zero makes it no other number.
+# And before it so many. The parser refuses what is beyond a float, but reads an exponent beyond 9,999 as another one:
+# so it takes a number with as many zeros after the point.
+_WHOLE_MAX: Final = 131_072
+# It takes no larger exponent, whatever it is of: that of a zero makes it no other number.
 _EXPONENT_MAX: Final = 2**30 - 1
 _find_large: Final = re.compile(rb"(?i:0e)\+?[0-9]{10}").search
 
@@ -56,8 +59,14 @@ _READ_ERRORS: Final = (UnicodeDecodeError, RecursionError, ArithmeticError, msgs
 def _check_number(text: str) -> None:
     """Raise ValueError where PostgreSQL's numeric does not take a number that is no integer."""
     mantissa, _, exponent = text.lower().partition("e")
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
     power = int(exponent or 0)
-    if power > _EXPONENT_MAX or len(mantissa.partition(".")[2]) - power > _SCALE_MAX:
+    digits = len((whole + fraction).lstrip("0"))
+    if (
+        power > _EXPONENT_MAX
+        or len(fraction) - power > _SCALE_MAX
+        or (digits and digits - len(fraction) + power > _WHOLE_MAX)
+    ):
         raise ValueError("beyond numeric")
 
 

@@ -39,14 +39,18 @@ ALL: Final = """
 """
 IN_LANE: Final = (
     # Of the source before-queued: one with the id late-1, one without an id.
-    "ClMKEA30JfYjelqWq0Tz3eJvx2gSDWJlZm9yZS1xdWV1ZWQaBmxhdGUtMSABOJPastiBqZgDQhBhcHBsaWNhdGlvbi9qc29uSgt7ImxhdGUiOiAx"
-    "fQ==",
+    (
+        "ClMKEA30JfYjelqWq0Tz3eJvx2gSDWJlZm9yZS1xdWV1ZWQaBmxhdGUtMSABOJPastiBqZgDQhBhcHBsaWNhdGlvbi9qc29uSgt7ImxhdGUiOiAx"
+        "fQ=="
+    ),
     "CksKEAGiHr8+u3bUvWRlwzk6phESDWJlZm9yZS1xdWV1ZWQgATj9l7TYgamYA0IQYXBwbGljYXRpb24vanNvbkoLeyJsYXRlIjogMn0=",
     # The first two rows of the half-read file, which are stored.
-    "CoABChDL1amj25hTEa+/0QG39IjiEgtiZWZvcmUtaGFsZhonZmlsZTo2NTM5OGY2NTA0YWFkZGQxZmZlMGI2NTVhZGU4ZjE5YjoxIAM4oJjT3IGp"
-    "mANCEGFwcGxpY2F0aW9uL2pzb25KCnsicm93IjogMH1SDWhhbGYubmRqc29uOjEKgAEKEO+GhQwFh1dBoBexYq7uQhESC2JlZm9yZS1oYWxmGidm"
-    "aWxlOjY1Mzk4ZjY1MDRhYWRkZDFmZmUwYjY1NWFkZThmMTliOjIgAzihmNPcgamYA0IQYXBwbGljYXRpb24vanNvbkoKeyJyb3ciOiAxfVINaGFs"
-    "Zi5uZGpzb246Mg==",
+    (
+        "CoABChDL1amj25hTEa+/0QG39IjiEgtiZWZvcmUtaGFsZhonZmlsZTo2NTM5OGY2NTA0YWFkZGQxZmZlMGI2NTVhZGU4ZjE5YjoxIAM4oJjT3IGp"
+        "mANCEGFwcGxpY2F0aW9uL2pzb25KCnsicm93IjogMH1SDWhhbGYubmRqc29uOjEKgAEKEO+GhQwFh1dBoBexYq7uQhESC2JlZm9yZS1oYWxmGidm"
+        "aWxlOjY1Mzk4ZjY1MDRhYWRkZDFmZmUwYjY1NWFkZThmMTliOjIgAzihmNPcgamYA0IQYXBwbGljYXRpb24vanNvbkoKeyJyb3ciOiAxfVINaGFs"
+        "Zi5uZGpzb246Mg=="
+    ),
 )
 RECEIPT: Final = "CgthcGktZ2F0ZXdheRIQl5vKgAuERsG6VGD8Vpq0QBgBIhcKDWJlZm9yZS1xdWV1ZWQQARiUuR5AAg=="
 IN_LANE_BODIES: Final = [b'{"late": 1}', b'{"late": 2}']

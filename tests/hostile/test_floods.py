@@ -113,7 +113,7 @@ async def _ask(stack: Stack, path: str) -> tuple[asyncio.StreamReader, asyncio.S
     """Ask for the same several times, and read nothing: more than the sockets hold."""
     host, port = stack.http.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1)
-    writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode() * 50)
+    writer.write(b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n" % path.encode() * 50)
     return reader, writer
 
 

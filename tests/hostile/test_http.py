@@ -107,7 +107,7 @@ async def test_a_body_of_100_mb(stack: Stack, path: str, *, with_length: bool) -
 
     # Nothing behind a body of a known length: it would be the beginning of another request.
     sent = pieces if with_length else [*map(chunk, pieces), b"0\r\n\r\n"]
-    found = await send(stack, [head(announced, path=path), *sent])
+    found = await send(stack, [head(announced, b"connection: close", path=path), *sent])
 
     # Of a batch that does not tell its length, the first item that is too large ends the reading.
     assert_problem(found, 413 if with_length or path == "/api/ingest" else 400)
@@ -116,7 +116,13 @@ async def test_a_body_of_100_mb(stack: Stack, path: str, *, with_length: bool) -
 async def test_a_batch_of_100_mb_is_taken_to_the_limit_and_says_how_far(stack: Stack, source: str) -> None:
     item = event(source)
     item = chunk(item[:-2] + b',"fill":"' + b"x" * (MIB - len(item) - 20) + b'"}},\n')
-    parts = [head(CHUNKED, path="/api/ingest/batch"), chunk(b"["), *repeat(item, 100), chunk(b"]"), b"0\r\n\r\n"]
+    parts = [
+        head(CHUNKED, b"connection: close", path="/api/ingest/batch"),
+        chunk(b"["),
+        *repeat(item, 100),
+        chunk(b"]"),
+        b"0\r\n\r\n",
+    ]
 
     found = await send(stack, parts, seconds_max=60)
 

@@ -20,16 +20,16 @@ from support.gateway import Gateway, GatewayMaker
 from support.keys import write_keys
 
 EVENT = {"source_name": "s", "payload": {"value": 1}}
+JSON = {"content-type": "application/json"}
+HEADERS = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
 GREEDY, OTHER = ("192.0.2.1", 1), ("192.0.2.2", 1)
-
-JSON = {"Content-Type": "application/json"}
 
 
 @asynccontextmanager
 async def client_at(gateway: Gateway, address: tuple[str, int]) -> AsyncIterator[httpx2.AsyncClient]:
     """Return a client that calls from an address."""
     transport = httpx2.ASGITransport(gateway.app, raise_app_exceptions=False, client=address)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=JSON) as client:
         yield client
 
 
@@ -48,9 +48,7 @@ async def test_batches_of_one_caller_that_do_not_come_leave_room_for_another(gat
         client_at(g, OTHER) as other,
         asyncio.TaskGroup() as group,
     ):
-        slow = [
-            group.create_task(greedy.post("/api/ingest/batch", content=drip(go_on), headers=JSON)) for _ in range(8)
-        ]
+        slow = [group.create_task(greedy.post("/api/ingest/batch", content=drip(go_on))) for _ in range(8)]
         await asyncio.sleep(0.05)
         answer = await other.post("/api/ingest/batch", json=[EVENT])
         go_on.set()
@@ -67,7 +65,7 @@ async def test_callers_with_keys_are_told_apart_by_their_names(gateway: GatewayM
     go_on = asyncio.Event()
     async with gateway(access=access) as g, asyncio.TaskGroup() as group:
         for _ in range(8):
-            group.create_task(g.client.post("/api/ingest/batch", content=drip(go_on), headers=headers[0] | JSON))
+            group.create_task(g.client.post("/api/ingest/batch", content=drip(go_on), headers=headers[0]))
         await asyncio.sleep(0.05)
         answer = await g.client.post("/api/ingest/batch", json=[EVENT], headers=headers[1])
         go_on.set()
@@ -83,9 +81,7 @@ async def test_bodies_of_one_caller_that_do_not_come_leave_room_for_another(gate
         client_at(g, OTHER) as other,
         asyncio.TaskGroup() as group,
     ):
-        slow = [
-            group.create_task(greedy.post("/api/ingest", content=drip(go_on, b"{"), headers=JSON)) for _ in range(520)
-        ]
+        slow = [group.create_task(greedy.post("/api/ingest", content=drip(go_on, b"{"))) for _ in range(520)]
         await asyncio.sleep(0.3)
         answer = await other.post("/api/ingest", json=EVENT)
         go_on.set()
@@ -98,9 +94,9 @@ async def test_503_where_bodies_in_hand_leave_too_little_for_another(gateway: Ga
     document = msgspec.json.encode(EVENT)
     go_on = asyncio.Event()
     async with gateway(bodies_bytes_max=len(document)) as g, asyncio.TaskGroup() as group:
-        group.create_task(g.client.post("/api/ingest", content=drip(go_on, b"{"), headers=JSON))
+        group.create_task(g.client.post("/api/ingest", content=drip(go_on, b"{")))
         await asyncio.sleep(0.05)
-        answer = await g.client.post("/api/ingest", content=document, headers=JSON)
+        answer = await g.client.post("/api/ingest", content=document)
         go_on.set()
 
     assert (answer.status_code, answer.json()["type"]) == (503, "/docs/problems#overloaded")
@@ -120,20 +116,14 @@ async def test_what_an_event_takes_is_taken_until_its_answer_is_read(gateway: Ga
         if message["type"] == "http.response.body":
             await reads.wait()
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/api/ingest",
-        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
-        "client": GREEDY,
-    }
+    scope = {"type": "http", "method": "POST", "path": "/api/ingest", "headers": HEADERS, "client": GREEDY}
     async with gateway(bodies_bytes_max=len(document)) as g, asyncio.TaskGroup() as group:
         group.create_task(g.app(scope, receive, send))
         await asyncio.sleep(0.1)
-        before = await g.client.post("/api/ingest", content=document, headers=JSON)
+        before = await g.client.post("/api/ingest", content=document)
         reads.set()
         await asyncio.sleep(0.1)
-        after = await g.client.post("/api/ingest", content=document, headers=JSON)
+        after = await g.client.post("/api/ingest", content=document)
 
     assert (before.status_code, after.status_code) == (503, 201)
 
@@ -161,6 +151,9 @@ async def test_slow_queries_of_one_caller_leave_room_for_another(gateway: Gatewa
     ):
         g.ledger.records = slow.records  # type: ignore[method-assign] # a twin of the twin
         calls = [group.create_task(greedy.get("/api/processed-records")) for _ in range(20)]
+        async with asyncio.timeout(10):
+            while slow.asked < 6:  # noqa: ASYNC110 - the ledger tells nobody
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         asked = slow.asked
         answer = await other.get("/api/sources")
@@ -197,6 +190,18 @@ async def test_queries_over_the_rate_get_429_and_those_of_others_do_not(
     assert refused[0].headers["ratelimit-policy"] == '"queries";q=5;w=1'
     assert int(refused[0].headers["retry-after"]) >= 1
     assert answer.status_code == 200
+
+
+async def test_without_keys_each_address_has_a_rate_of_its_own(gateway: GatewayMaker) -> None:
+    async with (
+        gateway(access=Access(None, rate=2)) as g,
+        client_at(g, GREEDY) as greedy,
+        client_at(g, OTHER) as other,
+    ):
+        answers = [await greedy.post("/api/ingest", json=EVENT) for _ in range(10)]
+        answer = await other.post("/api/ingest", json=EVENT)
+
+    assert (answers[-1].status_code, answer.status_code) == (429, 201)
 
 
 async def test_documents_that_nobody_reads_leave_room_for_others_and_for_health(gateway: GatewayMaker) -> None:

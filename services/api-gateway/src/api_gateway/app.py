@@ -105,7 +105,7 @@ class Gateway(FastAPI):
         door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
         caller: Caller | _Refusal
         try:
-            caller = self._let_in(headers, sends=door is not None)
+            caller = self._let_in(headers, peer, sends=door is not None)
             counted_as = caller.name or peer
         except (RefusalError, RetryableError, RightMissingError) as error:
             caller, counted_as = error, peer
@@ -154,8 +154,8 @@ class Gateway(FastAPI):
             # Raised by the turn alone: what the routes raise is answered by them.
             await send_answer(send, answer_error(error), close=True)
 
-    def _let_in(self, headers: Headers, *, sends: bool) -> Caller:
-        """Return who sends a request; `sends`: with events in it.
+    def _let_in(self, headers: Headers, peer: str, *, sends: bool) -> Caller:
+        """Return who sends a request from an address; `sends`: with events in it.
 
         Raises:
             RefusalError: nobody that may, or it did not mean us. UnavailableError: nobody can be let in now.
@@ -165,7 +165,7 @@ class Gateway(FastAPI):
             self._access.refusals.count("host" if problem is MISDIRECTED else "origin")
             raise refusal_of(problem)
         try:
-            caller = self._access.admit(headers.authorization)
+            caller = self._access.admit(headers.authorization, peer)
         except UnauthenticatedError as error:
             raise unauthenticated() from error
         if sends:

@@ -44,7 +44,8 @@ def admit(context: _Context, access: Access) -> Terms:
     # Asked for once: the library makes it anew each time.
     metadata = context.invocation_metadata() or ()
     try:
-        caller = access.admit(", ".join(_values(metadata, "authorization")))
+        peer = "" if access.asks_for_keys else peer_of(context)
+        caller = access.admit(", ".join(_values(metadata, "authorization")), peer)
         caller.check_right("send")
     except UnauthenticatedError as error:
         raise RejectedCallError(problems.unauthenticated()) from error
@@ -52,7 +53,7 @@ def admit(context: _Context, access: Access) -> Terms:
         raise RejectedCallError(problems.right_missing()) from error
     except UnavailableError as error:
         raise RejectedCallError(problems.retry_later(error)) from error
-    return Terms(caller, caller.name or peer_of(context), _waits(metadata))
+    return Terms(caller, caller.name or peer, _waits(metadata))
 
 
 class Calls:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ KEYS: Final = "api_keys"
 """The dependency that a service with API keys has: a file of them that can be read."""
 
 _LOOK_SECONDS: Final = 1.0
+_ADDRESSES_MAX: Final = 10_000
 _STALE: Final = prometheus_client.Gauge(
     "etlpay_api_keys_stale_seconds", "How long ago the API keys in use could be read, where they cannot be now; else 0."
 )
@@ -95,7 +97,7 @@ class Access:
         clock: Clock = time.monotonic,
         wall_clock: Callable[[], datetime] = now,
     ) -> None:
-        """Without `keys_file` everybody is let in, as one caller. Raises KeysFileError."""
+        """Without `keys_file` everybody is let in, without a name; rates are per address then. Raises KeysFileError."""
         self.refusals = Refusals(clock)
         self._file = keys_file
         self._rate = rate
@@ -104,6 +106,7 @@ class Access:
         self._wall_clock = wall_clock
         self._buckets: dict[str, Bucket] = {}
         self._callers: dict[bytes, Caller] = {}
+        self._unnamed: OrderedDict[str, Caller] = OrderedDict()
         self._seen: tuple[int, ...] | None = None
         self._complaint: tuple[tuple[int, ...] | None, str] | None = None
         self._usable = True
@@ -111,7 +114,7 @@ class Access:
         self._look_again_at = self._good_at + _LOOK_SECONDS
         self._anyone: Caller | None = None
         if keys_file is None:
-            self._anyone = Caller("", scope=EVERY_SOURCE, refusals=self.refusals, bucket=self._bucket(""))
+            self._anyone = Caller("", scope=EVERY_SOURCE, refusals=self.refusals)
         else:
             self._seen = _fingerprint(keys_file)
             self._use(read_keys(keys_file))
@@ -121,15 +124,17 @@ class Access:
         """Tell whether there are API keys at all."""
         return self._anyone is None
 
-    def admit(self, credentials: str | None) -> Caller:
+    def admit(self, credentials: str | None, peer: str = "") -> Caller:
         """Return the caller that `credentials`, an `Authorization` of the scheme Bearer, stand for.
+
+        Where no keys are asked for it is whoever calls from `peer`, an address or its network.
 
         Raises:
             UnauthenticatedError: they are missing or stand for nobody (any more).
             UnavailableError: nobody can be let in, because the file of keys cannot be used.
         """
         if self._anyone is not None:
-            return self._anyone
+            return self._at(peer) if self._rate else self._anyone
         if not self.look():
             self.refusals.count("stale")
             raise UnavailableError("the file of API keys cannot be used")
@@ -202,6 +207,18 @@ class Access:
             expires=key.expires,
             bucket=self._bucket(key.name),
         )
+
+    def _at(self, peer: str) -> Caller:
+        """Return who calls from an address. Where many do, those that have not called for longest begin anew."""
+        caller = self._unnamed.get(peer)
+        if caller is None:
+            bucket = Bucket(self._rate, self._clock)
+            caller = self._unnamed[peer] = Caller("", scope=EVERY_SOURCE, refusals=self.refusals, bucket=bucket)
+            if len(self._unnamed) > _ADDRESSES_MAX:
+                self._unnamed.popitem(last=False)
+        else:
+            self._unnamed.move_to_end(peer)
+        return caller
 
     def _bucket(self, name: str) -> Bucket | None:
         """Return the rate of a name: both of its keys share it, and reading them again does not refill it."""

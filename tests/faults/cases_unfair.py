@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import httpx2
 import msgspec
 
 from faults.case import Case, Context
+from faults.deadlines import CLIENT_SECONDS_MAX
 from faults.memory import watched_memory
 from faults.unfair import KINDS
 from faults.waiting import until_true
@@ -20,12 +22,20 @@ from faults.world import HOST
 _TESTS: Final = Path(__file__).resolve().parents[1]
 _PAUSE_SECONDS: Final = 1.0
 _HELD_SECONDS: Final = 8.0
+_HELD_SECONDS_MAX: Final = 60.0
 _TAKEN_SECONDS_MAX: Final = 15.0
 _LARGE: Final = 90
-_LARGE_AT_ONCE: Final = 5
 _LARGE_BYTES: Final = 1_000_000
 _TINY_BATCHES: Final = 5
 _LARGE_SECONDS_MAX: Final = 60.0
+_COUNT_LARGE: Final = """
+    SELECT count(*) FROM raw_events AS raw JOIN ingestion_sources AS source ON source.id = raw.source_id
+    WHERE source.name = $1 AND octet_length(raw.body) > 1000
+"""
+_COUNT_CONFLICTS: Final = """
+    SELECT count(*) FROM conflicts JOIN raw_events AS raw ON raw.id = conflicts.raw_event_id
+    JOIN ingestion_sources AS source ON source.id = raw.source_id WHERE source.name = $1
+"""
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +65,7 @@ async def _unfair(context: Context) -> AsyncIterator[set[str]]:
 async def _unfair_clients(context: Context) -> bool:
     """Whatever unfair clients hold, honest producers are served meanwhile, and memory stays flat."""
     async with watched_memory(context), _unfair(context) as held:
-        is_held = await until_true(lambda: held == KINDS, _TAKEN_SECONDS_MAX)
+        is_held = await until_true(lambda: held == KINDS, _HELD_SECONDS_MAX)
         await asyncio.sleep(_HELD_SECONDS / 2)
         before = _taken(context)
         await asyncio.sleep(_HELD_SECONDS / 2)
@@ -66,6 +76,8 @@ async def _unfair_clients(context: Context) -> bool:
     if not served:
         shut = [channel for channel, count in _taken(context).items() if count == before[channel]]
         context.problems.append(f"nothing was taken beside unfair clients over {' and '.join(shut)}")
+    if not is_held:
+        context.problems.append(f"never held: {' and '.join(sorted(KINDS - held))}")
     return is_held
 
 
@@ -82,57 +94,41 @@ async def _large_firsts(context: Context) -> bool:
     source = f"{context.load.journal.source}-large"
     address = f"http://{HOST}:{context.world.ports['http']}"
     async with (
-        httpx2.AsyncClient(base_url=address, timeout=_LARGE_SECONDS_MAX) as client,
+        httpx2.AsyncClient(base_url=address, timeout=CLIENT_SECONDS_MAX) as client,
+        context.world.owner() as owner,
         watched_memory(context),
     ):
-        for first in range(0, _LARGE, _LARGE_AT_ONCE):
-            async with asyncio.TaskGroup() as group:
-                for number in range(first, first + _LARGE_AT_ONCE):
-                    group.create_task(_until_stored(client, _document(source, number, "x" * _LARGE_BYTES)))
-        told: Counter[str] = Counter()
+        for number in range(_LARGE):
+            await _until_taken(client, "/api/ingest", "json", _document(source, number, "x" * _LARGE_BYTES))
+        stored = await until_true(lambda: _has_all(owner, _COUNT_LARGE, source), _LARGE_SECONDS_MAX)
         for turn in range(_TINY_BATCHES):
-            told += await _send_batch(client, [_document(source, number, f"{turn}") for number in range(_LARGE)])
-    unexpected = {status for status in told if status not in ("CONFLICT", "ACCEPTED", "UNKNOWN")}
-    if unexpected:
-        context.problems.append(f"another content under ids that are taken is {' and '.join(sorted(unexpected))}")
-    await _expect_firsts(context, source)
-    return told["CONFLICT"] > 0
+            tiny = b"\n".join(_document(source, number, f"{turn}") for number in range(_LARGE))
+            await _until_taken(client, "/api/ingest/batch", "x-ndjson", tiny)
+        kept = await until_true(lambda: _has_all(owner, _COUNT_CONFLICTS, source, _TINY_BATCHES), _LARGE_SECONDS_MAX)
+        if stored and not (kept and await _has_all(owner, _COUNT_LARGE, source)):
+            context.problems.append("a large body is not the first any more, or a tiny one is no conflict")
+    return stored
 
 
 def _document(source: str, number: int, fill: str) -> bytes:
     return msgspec.json.encode({"source_name": source, "id": f"large-{number}", "payload": {"fill": fill}})
 
 
-async def _until_stored(client: httpx2.AsyncClient, document: bytes) -> None:
+async def _until_taken(client: httpx2.AsyncClient, path: str, kind: str, body: bytes) -> None:
+    """Send until it is stored or on its way; of a batch: until it was read. Raises TimeoutError."""
+    headers = {"Content-Type": f"application/{kind}", "Prefer": "respond-async"}
     async with asyncio.timeout(_LARGE_SECONDS_MAX):
         while True:
             with contextlib.suppress(httpx2.TransportError):
-                headers = {"Content-Type": "application/json"}
-                answer = await client.post("/api/ingest", content=document, headers=headers)
-                if answer.status_code in (200, 201):
+                answer = await client.post(path, content=body, headers=headers)
+                if answer.status_code in (200, 201, 202):
                     return
             await asyncio.sleep(_PAUSE_SECONDS / 4)
 
 
-async def _send_batch(client: httpx2.AsyncClient, documents: list[bytes]) -> Counter[str]:
-    headers = {"Content-Type": "application/x-ndjson"}
-    answer = await client.post("/api/ingest/batch", content=b"\n".join(documents), headers=headers)
-    if answer.status_code != 200:
-        return Counter()
-    return Counter(result["status"] for result in msgspec.json.decode(answer.content)["results"])
-
-
-async def _expect_firsts(context: Context, source: str) -> None:
-    """Note where other than the first contents are stored."""
-    async with context.world.owner() as owner:
-        lengths = await owner.fetch(
-            "SELECT octet_length(body) > $2 AS is_large, count(*) AS count FROM raw_events"
-            " WHERE source_id = (SELECT id FROM ingestion_sources WHERE name = $1) GROUP BY 1",
-            source,
-            _LARGE_BYTES,
-        )
-    if [(row["is_large"], row["count"]) for row in lengths] != [(True, _LARGE)]:
-        context.problems.append("not each of the large bodies is stored once")
+async def _has_all(owner: asyncpg.Connection, count: str, source: str, times: int = 1) -> bool:
+    """Tell whether there is as much of a source as was sent, `times` of each."""
+    return bool(await owner.fetchval(count, source) == _LARGE * times)
 
 
 CASES: Final = [

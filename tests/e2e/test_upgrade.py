@@ -204,7 +204,7 @@ async def test_everything_is_ready(upgraded: Upgraded) -> None:
 async def test_the_events_of_before_are_there_as_they_were(upgraded: Upgraded) -> None:
     found = await upgraded.stack.fetch(ALL, RECORDED_AT)
 
-    assert len(found) == 22
+    assert len(found) == 20
     assert [dict(row) for row in found] == [dict(row) for row in upgraded.events_before]
     assert {row["channel"] for row in found} == {"http", "grpc", "file", "queue"}
 

@@ -161,7 +161,7 @@ async def test_one_id_in_a_batch_with_many_bodies_is_compared_with_the_one_that_
     assert await owner.fetchval("SELECT count(*) FROM conflicts") == 1
 
 
-async def test_a_hundred_thousand_sources_take_no_more_memory_than_those_that_are_remembered(
+async def test_more_sources_than_are_remembered_are_looked_up_again_and_kept_by_nobody(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
     store = Store(connections, copy_events_min=100, source_names_max=100)

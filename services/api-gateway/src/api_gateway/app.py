@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_gateway.exchange import ADMITTED, REFUSED_LIMITS, Admitted, Exchange, send_answer, sending_pieces
-from api_gateway.headers import Headers, read_headers
+from api_gateway.headers import Headers, read_headers, text_of
 from api_gateway.hosts import Hosts, refusal_of
 from api_gateway.openapi import describe
 from api_gateway.paths import API_PREFIX, BATCH_PATH, INGEST_PATH
@@ -128,7 +128,7 @@ class Gateway(FastAPI):
             self._requests.release(counted_as)
 
     async def _serve_page(self, peer: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a document or the metrics; health is small, and served always."""
+        """Serve a document; health is small, and served always."""
         if scope["path"] in _HEALTH_PATHS:
             await super().__call__(scope, receive, send)
             return
@@ -164,11 +164,12 @@ class Gateway(FastAPI):
         if self._hosts is not None and (problem := self._hosts.problem_of(headers.host, headers.origin)):
             self._access.refusals.count("host" if problem is MISDIRECTED else "origin")
             raise refusal_of(problem)
+        credentials = None if headers.authorization is None else text_of(headers.authorization)
         try:
-            caller = self._access.admit(headers.authorization, peer)
+            caller = self._access.admit(credentials, peer)
         except UnauthenticatedError as error:
             raise unauthenticated() from error
-        if sends:
+        if sends and not caller.may_send:
             caller.check_right("send")
         return caller
 

@@ -1,7 +1,7 @@
 """The request headers that EtlPay reads: host, content type, `Idempotency-Key`, `Prefer`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -37,37 +37,38 @@ class Preferences(NamedTuple):
 
 
 class Headers(NamedTuple):
-    """The headers of a request, undecided."""
+    """The headers of a request as they came, undecided; one that was given several times is joined with commas.
 
-    content_type: str
-    content_encoding: str
-    content_length: str
-    idempotency_key: str | None
-    prefer: str
-    authorization: str | None
+    They stay bytes until somebody asks what they say: most requests say the same, and that is looked up by the bytes.
+    """
+
+    content_type: bytes
+    content_encoding: bytes
+    content_length: bytes
+    idempotency_key: bytes | None
+    prefer: bytes
+    authorization: bytes | None
     expect: bool
-    host: str | None
-    origin: str | None
+    host: bytes | None
+    origin: bytes | None
 
 
 _NO_PREFERENCES: Final = Preferences()
 
 
-def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Pick our headers from those of an ASGI scope; those given several times are joined with commas."""
-    found: dict[bytes, str] = {}
-    for name, value in pairs:
-        if name in _OURS:
-            text = value.decode("latin-1")
-            found[name] = f"{found[name]}, {text}" if name in found else text
+def read_headers(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
+    """Pick our headers from those of an ASGI scope."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found = _join(pairs)
     take = found.get
     # By place and not by name: of a request's microseconds it is a fifth of one.
     return Headers(
-        take(b"content-type", ""),
-        take(b"content-encoding", ""),
-        take(b"content-length", ""),
+        take(b"content-type", b""),
+        take(b"content-encoding", b""),
+        take(b"content-length", b""),
         take(b"idempotency-key"),
-        take(b"prefer", ""),
+        take(b"prefer", b""),
         take(b"authorization"),
         b"expect" in found,
         take(b"host"),
@@ -75,19 +76,16 @@ def read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
     )
 
 
-_OURS: Final = frozenset(
-    {
-        b"authorization",
-        b"content-type",
-        b"content-encoding",
-        b"content-length",
-        b"idempotency-key",
-        b"prefer",
-        b"expect",
-        b"host",
-        b"origin",
-    }
-)
+def _join(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(several) for name, several in values.items()}
+
+
+def text_of(value: bytes) -> str:
+    """Return what a header says; every byte is a character (RFC 9110, section 5.5)."""
+    return value.decode("latin-1")
 
 
 def body_format(headers: Headers, *, lines: bool) -> str:
@@ -102,17 +100,17 @@ def body_format(headers: Headers, *, lines: bool) -> str:
 
 
 @lru_cache(maxsize=64)
-def _format_of(content_type: str, content_encoding: str, *, lines: bool) -> str:
+def _format_of(content_type: bytes, content_encoding: bytes, *, lines: bool) -> str:
     """See `body_format`; what clients send is nearly always the same."""
-    if content_encoding.strip().lower() not in ("", "identity"):
+    if text_of(content_encoding).strip().lower() not in ("", "identity"):
         raise RefusalError(
             MEDIA,
             "The body must not be compressed: leave the header Content-Encoding out. A charset does not belong there.",
             headers=[("accept-encoding", "identity")],
         )
-    if "," in content_type:
+    if b"," in content_type:
         raise RefusalError(MEDIA, "The header Content-Type must be given once, with one type.")
-    media_type, _, parameters = content_type.partition(";")
+    media_type, _, parameters = text_of(content_type).partition(";")
     media_type = media_type.strip().lower()
     if not _utf8(parameters):
         raise RefusalError(MEDIA, "The body must be UTF-8.")
@@ -136,12 +134,12 @@ def content_length(headers: Headers) -> int | None:
     Raises:
         RefusalError: it is no length.
     """
-    text = headers.content_length
-    if not text:
+    length = headers.content_length
+    if not length:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _LENGTH_DIGITS_MAX):
+    if not (length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX):
         raise RefusalError(MALFORMED, "The header Content-Length is not valid.")
-    return int(text)
+    return int(length)
 
 
 def idempotency_key(headers: Headers) -> str | None:
@@ -150,10 +148,9 @@ def idempotency_key(headers: Headers) -> str | None:
     Raises:
         RefusalError: it is neither, or is given twice.
     """
-    text = headers.idempotency_key
-    if text is None:
+    if headers.idempotency_key is None:
         return None
-    text = text.strip(" \t")
+    text = text_of(headers.idempotency_key).strip(" \t")
     if quoted := _QUOTED.fullmatch(text):
         return _ESCAPED.sub(r"\1", quoted[1])
     if _BARE.fullmatch(text):
@@ -168,15 +165,16 @@ def preferences(headers: Headers) -> Preferences:
     """Return the preferences we know (RFC 7240); of one given twice the first counts, the others are ignored."""
     if not headers.prefer:
         return _NO_PREFERENCES
+    prefer = text_of(headers.prefer)
     known: dict[str, str] = {}
     position = 0
-    while position < len(headers.prefer):
-        if match := _PREFERENCE.match(headers.prefer, position):
+    while position < len(prefer):
+        if match := _PREFERENCE.match(prefer, position):
             known.setdefault(match["name"].lower(), match["quoted"] or match["value"] or "")
             position = match.end()
-        rest = _TO_COMMA.match(headers.prefer, position)
+        rest = _TO_COMMA.match(prefer, position)
         # A quote that never ends would stand still; what follows it is nobody's preference.
-        position = rest.end() if rest and rest.end() > position else len(headers.prefer)
+        position = rest.end() if rest and rest.end() > position else len(prefer)
     wait = known.get("wait", "")
     seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) <= _LENGTH_DIGITS_MAX else None
     return Preferences("respond-async" in known, None if seconds is None else min(seconds, _WAIT_SECONDS_MAX))

@@ -54,6 +54,8 @@ class Caller:
         self.expires = expires
         self._names, self._beginnings = scope.names, scope.beginnings
         self._rights = frozenset(rights)
+        # Asked of every request that sends; `check_right` says no.
+        self.may_send = "send" in self._rights
         self._refusals = refusals
         self._bucket = bucket
 

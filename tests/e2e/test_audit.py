@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from etlpay_cli.errors import UNVOUCHED
 from etlpay_cli.layout import DATABASE, OWNER_ROLE, Layout
 from shared.messaging import QueueClient
 from shared.rpc import etlpay_pb2 as pb
@@ -20,6 +21,10 @@ from support.stack import Stack, until
 
 AUDIT_SECONDS_MAX = 100
 ASYNC = {"prefer": "respond-async"}
+
+
+# Another test of the same hour may have killed a process, and then nothing of its channel is vouched for.
+BALANCES = {0, UNVOUCHED}
 
 
 async def audited(stack: Stack, source: str, *flags: str, wait: int = 60) -> tuple[int, dict[str, dict[str, Any]], str]:
@@ -75,7 +80,7 @@ async def test_all_channels_balance_with_duplicates_conflicts_and_refusals(stack
 
     code, channels, said = await audited(stack, source)
 
-    assert code == 0, said
+    assert code in BALANCES, said
     assert channels["http"] == {
         "received": 8, "stored": 2, "duplicate": 1, "conflict": 1, "queued": 4, "events": 3, "success": 3,
         "settled_duplicate": 2, "settled_conflict": 1,
@@ -106,7 +111,7 @@ async def test_a_deleted_event_is_missed_by_its_source_and_hour(stack: Stack, so
     async with stack.client() as http:
         for key in ("a", "b", "c"):
             await http.post("/api/ingest", json=request(source, key))
-    assert (await audited(stack, source))[0] == 0
+    assert (await audited(stack, source))[0] in BALANCES
     [row] = await owner.fetch(
         "SELECT id, received_at FROM raw_events WHERE idempotency_key = 'b' ORDER BY id DESC LIMIT 1"
     )
@@ -129,11 +134,11 @@ async def test_a_deleted_event_is_missed_by_its_source_and_hour(stack: Stack, so
     assert (without_record[0], without_record[1]["http"]["without_record"]) == (1, 1)
     assert (without_event[0], without_event[1]["http"]["missing"]) == (1, 1)
     assert f"{hour}, {source}, http" in without_event[2]
-    assert healed[0] == 0
+    assert healed[0] in BALANCES
 
 
-async def test_a_door_that_is_killed_leaves_a_surplus_and_nothing_missing(stack: Stack, source: str) -> None:
-    """What it had not told yet is stored all the same; it counts as never acknowledged."""
+async def test_a_killed_process_leaves_its_hour_unvouched_for_and_nothing_missing(stack: Stack, source: str) -> None:
+    """What it had not told yet is stored all the same; but whether all that it acknowledged is, nobody can know."""
     if stack.mode != "local":
         pytest.skip("a container that is killed by hand stays down")
     async with grpc.aio.insecure_channel(stack.grpc) as grpc_channel:
@@ -146,7 +151,9 @@ async def test_a_door_that_is_killed_leaves_a_surplus_and_nothing_missing(stack:
 
     code, channels, said = await audited(stack, source)
 
-    assert code == 0, said
+    assert code == UNVOUCHED, said
+    assert "grpc: cannot be vouched for: grpc-ingest (" in said
+    assert "ended without telling what it had answered since" in said
     assert channels["grpc"]["events"] == 3
     assert channels["grpc"].get("missing", 0) == 0
     # Its last receipt may have gone just before it was killed.

@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
+import msgspec
 import pytest
 
-from etlpay_cli.judgement import Line, Page
+from etlpay_cli.audit import exit_code
+from etlpay_cli.errors import UNVOUCHED
+from etlpay_cli.judgement import Doubt, Line, Page
 from etlpay_cli.judgement import Verdict as Books
 from etlpay_cli.judgement import judge as judge_books
-from faults.books import imbalance
+from faults.books import imbalance, unvouched
 from faults.checks import Ledger, Verdict, _without_the_surprise, judge
 from faults.journal import Attempt, Journal, Sent, Told, Version
+from faults.mutants import net
 from faults.runner_compose import check_logs
 
 
@@ -238,3 +243,30 @@ def test_books_that_hold_what_the_doors_told_are_right() -> None:
 )
 def test_books_that_do_not_balance_are_told(numbers: dict[str, int], stored: int, parked: int) -> None:
     assert len(imbalance(books(**numbers), stored=stored, parked=parked)) == 1
+
+
+def killed(books_of_source: Books, instance: UUID) -> list[Books]:
+    """Return books that are not vouched for because of a process."""
+    doubt = Doubt(hour=books_of_source.findings[0].hour, channel="http", reason="it was killed", instance=instance)
+    [finding] = books_of_source.findings
+    doubted = msgspec.structs.replace(finding, doubts=["it was killed"])
+    return [msgspec.structs.replace(books_of_source, findings=[doubted], doubts=[doubt])]
+
+
+def test_books_that_cannot_be_vouched_for_are_told_unless_it_is_for_a_process_that_died_before() -> None:
+    instance = UUID(int=1)
+    even, surplus = books(stored=2, events=2), books(stored=2, events=3)
+
+    assert unvouched(even, set()) == []
+    assert len(unvouched(surplus, {instance})) == 1
+    assert len(unvouched(killed(even[0], instance), set())) == 1
+    assert unvouched(killed(even[0], instance), {instance}) == []
+
+
+def test_an_audit_that_nets_says_of_a_surplus_that_it_balances() -> None:
+    [page] = [Page(
+        hour=book.findings[0].hour, as_of=book.findings[0].hour + timedelta(hours=1), next=None, series=[],
+        items=[book.findings[0].line], overflowed=[], queues={}, receipt_seconds=1,
+    ) for book in books(stored=2, events=3)]  # fmt: skip
+
+    assert (exit_code(judge_books([page])), exit_code(net([page]))) == (UNVOUCHED, 0)

@@ -45,6 +45,8 @@ _RECORD_BYTES_MAX: Final = 2**30
 _NULL: Final = msgspec.Raw(b"null")
 _HOUR: Final = timedelta(hours=1)
 _AUDITS_WAIT_SECONDS: Final = 0.2
+# For a connection, and for the server to end a statement.
+_AUDIT_MORE_SECONDS: Final = 0.4
 _SERIES_MAX: Final = 1_000
 _STATEMENT_TIMEOUT: Final = "SELECT set_config('statement_timeout', $1, true)"
 
@@ -177,7 +179,7 @@ class Ledger:
             raise OverloadedError("another audit is running") from error
         try:
             # The server ends the statement, and with it what it costs, before we stop waiting for it.
-            async with self._answering(seconds_max + _AUDITS_WAIT_SECONDS) as connection, connection.transaction():
+            async with self._answering(seconds_max + _AUDIT_MORE_SECONDS) as connection, connection.transaction():
                 await connection.execute(_STATEMENT_TIMEOUT, str(int(seconds_max * 1000)))
                 try:
                     yield connection

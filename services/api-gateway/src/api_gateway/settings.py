@@ -94,7 +94,7 @@ class GatewaySettings(
         None, description="queries a second of one caller; unset: as many as ETLPAY_RATE_PER_KEY, 0: no limit"
     )
     audit_seconds_max: PositiveFloat = Field(
-        1.2, description="how long an audit of an hour, or of a part of it, may keep PostgreSQL; one runs at a time"
+        1.0, description="how long an audit of an hour, or of a part of it, may keep PostgreSQL; one runs at a time"
     )
     # Single events come in convoys, all answered at once: the halves of one overlap, one being mapped while the other
     # is stored. 64 connections, 850 bytes: 7,100 a second instead of 5,200 in batches of all that there is.

@@ -27,7 +27,7 @@ _CURSOR_CHARS_MAX: Final = 400
 _LAST_HOUR: Final = datetime.max.replace(tzinfo=UTC) - timedelta(hours=1)
 _HOUR: Final = timedelta(hours=1)
 # With the time of the statements less than two seconds.
-_DEPTHS_SECONDS_MAX: Final = 0.5
+_DEPTHS_SECONDS_MAX: Final = 0.4
 
 
 def _utc(moment: datetime) -> datetime:

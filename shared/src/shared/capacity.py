@@ -56,6 +56,16 @@ class Capacity:
         self._free = left
         self._held[caller] = held + amount
 
+    def try_acquire(self, caller: str, amount: int = 1) -> bool:
+        """Take `amount` where that needs no waiting; return whether it was taken."""
+        if self._waiting:
+            return False
+        try:
+            self.acquire(caller, amount)
+        except OverloadedError:
+            return False
+        return True
+
     def overdraw(self, caller: str, amount: int) -> None:
         """Take what is in hand already, whether it is there or not; give it back with `release`."""
         self._free -= amount
@@ -77,13 +87,8 @@ class Capacity:
 
         The number of those who wait is the user's to bound. Raises OverloadedError after `seconds_max`.
         """
-        if not self._waiting:
-            try:
-                self.acquire(caller, amount)
-            except OverloadedError:
-                pass
-            else:
-                return
+        if self.try_acquire(caller, amount):
+            return
         waiter = _Waiter(caller, amount, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._serve_waiting()
@@ -140,7 +145,8 @@ class Holding:
 
     async def wait(self, amount: int, *, seconds_max: float | None = None) -> None:
         """Take more as soon as there is enough. Raises OverloadedError after `seconds_max`."""
-        await self._capacity.wait(self._caller, amount, seconds_max=seconds_max)
+        if not self._capacity.try_acquire(self._caller, amount):
+            await self._capacity.wait(self._caller, amount, seconds_max=seconds_max)
         self._amount += amount
 
     def correct(self, more: int) -> None:

@@ -79,33 +79,29 @@ class Calls:
         self._serving = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._open: set[_Context] = set()
         # Those that were answered, and when the answer must be sent; the earliest is first.
         self._unsent: dict[_Context, float] = {}
 
-    def begin(self, context: _Context, counted_as: str) -> Holding:
+    def begin(self, context: _Context, counted_as: str) -> "Call":
         """Count a call, and return what its requests are held by. Raises OverloadedError where there are too many."""
         self._calls.acquire(counted_as)
-        holding = Holding(self._requests, counted_as)
+        call = Call(self._requests, counted_as, self)
+        context.add_done_callback(call.finish)  # type: ignore[arg-type] # the stubs name its argument
+        return call
 
-        def finish(_: _Context) -> None:
-            self._open.discard(context)
-            self._unsent.pop(context, None)
-            holding.release()
-            self._calls.release(counted_as)
-
-        self._open.add(context)
-        context.add_done_callback(finish)  # type: ignore[arg-type] # the stubs name its argument
-        return holding
+    def finished(self, context: _Context, counted_as: str) -> None:
+        """Note that a call is over: its answer was sent, or its client is gone."""
+        self._unsent.pop(context, None)
+        self._calls.release(counted_as)
 
     def serve(self) -> None:
         """Note that a call is being served."""
         self._serving += 1
         self._idle.clear()
 
-    def answered(self, context: _Context) -> None:
-        """Note that a call was answered; what is left is to send the answer."""
-        if context in self._open:
+    def answered(self, context: _Context, call: "Call | None") -> None:
+        """Note that a call was answered; what is left is to send the answer. `call` is None where it was not begun."""
+        if call is not None and not call.over:
             self._unsent[context] = monotonic() + self._send_seconds_max
         self._serving -= 1
         if self._serving == 0:
@@ -130,6 +126,25 @@ class Calls:
     async def idle(self) -> None:
         """Return when no call is being served."""
         await self._idle.wait()
+
+
+class Call(Holding):
+    """A call in hand, and what its requests take of memory."""
+
+    __slots__ = ("_calls", "_counted_as", "over")
+
+    def __init__(self, requests: Capacity, counted_as: str, calls: Calls) -> None:
+        """Use `Calls.begin`."""
+        super().__init__(requests, counted_as)
+        self._calls = calls
+        self._counted_as = counted_as
+        self.over = False
+
+    def finish(self, context: _Context) -> None:
+        """Give back what the call has taken: the library calls this when it is over."""
+        self.over = True
+        self.release()
+        self._calls.finished(context, self._counted_as)
 
 
 def _waits(metadata: _Metadata) -> bool:

@@ -133,10 +133,12 @@ class EtlServicer:
     ) -> A:
         """Answer a call of a caller that may come in, and has its part of the limits left."""
         self._calls.serve()
+        call = None
         try:
             try:
                 terms = admit(context, self._access)
-                return await answer(context, terms, self._calls.begin(context, terms.counted_as))
+                call = self._calls.begin(context, terms.counted_as)
+                return await answer(context, terms, call)
             except RejectedCallError as error:
                 status = error.status
             except OverloadedError as error:
@@ -147,7 +149,7 @@ class EtlServicer:
                 status = problems.internal()
             return await _abort(context, status)
         finally:
-            self._calls.answered(context)
+            self._calls.answered(context, call)
 
     async def _read(self, context: _UnaryContext[T], terms: Terms, holding: Holding) -> bytes:
         """Return the message of a call that has one, once there is memory for it; only so many are read at once.
@@ -157,7 +159,8 @@ class EtlServicer:
         request: object = None
         try:
             with self._patience.until(monotonic() + self._call_seconds_max):
-                await self._reading.wait(terms.counted_as)
+                if not self._reading.try_acquire(terms.counted_as):
+                    await self._reading.wait(terms.counted_as)
                 try:
                     request = await context.read()
                     if isinstance(request, bytes):

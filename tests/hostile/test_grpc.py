@@ -154,7 +154,7 @@ async def test_streams_that_say_nothing_end_and_make_room(stack: Stack, source: 
         silent = [open_stream(channel) for _ in range(STREAMS_MAX)]
         served = await asyncio.gather(*(_first_answer(stream, batch) for stream in silent[1:]))
         beyond, _ = await call(channel, "IngestStream", batch)
-        ended = await until(lambda: _ended(silent), lambda done: len(done) == STREAMS_MAX, seconds_max=45)
+        ended = await until(lambda: _ended(silent), lambda done: len(done) == STREAMS_MAX, seconds_max=90)
         codes = {await stream.code() for stream in ended}
         after, _ = await call(channel, "IngestStream", batch)
 

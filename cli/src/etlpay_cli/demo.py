@@ -79,11 +79,15 @@ class Demo:
             yield passage
 
     async def sources(self) -> list[dict[str, Any]]:
-        """Return what GET /api/sources answers, all of its pages."""
+        """Return what GET /api/sources answers, all of its pages. Raises StackError when there is no answer."""
         sources: list[dict[str, Any]] = []
         query: dict[str, str | int] = {"limit": _PAGE}
         while True:
-            page = _page(await self._http.get("/api/sources", params=query))
+            try:
+                page = _page(await self._http.get("/api/sources", params=query))
+            except httpx2.HTTPError as error:
+                reason = f"the gateway cannot be reached ({type(error).__name__})"
+                raise StackError(reason, exit_code=UNAVAILABLE) from error
             sources += page["items"]
             if page["next"] is None:
                 return sources

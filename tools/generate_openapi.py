@@ -12,7 +12,7 @@ from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.cache import Cache
 from shared.runtime.readiness import Readiness
-from shared.submission.submitter import Submitter
+from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 

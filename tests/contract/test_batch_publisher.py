@@ -10,7 +10,7 @@ import pytest
 from shared.contracts.errors import OutcomeUnknownError, PermanentError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.messaging.publisher import MESSAGE_BYTES_MAX, BatchPublisher, Publisher
-from shared.messaging.topology import INGEST_QUEUE, declare_lanes
+from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
 from shared.settings import AmqpSettings
 from shared.testing.publisher import FakePublisher
 from shared.wire import decode_batch, encode_batch
@@ -20,7 +20,7 @@ from support.servers import Servers
 
 
 @dataclass
-class Room:
+class ReadThrottle:
     """A publisher, what the processor would receive from it, and how to make its broker fail."""
 
     publisher: BatchPublisher
@@ -33,14 +33,14 @@ class Room:
 class Suite:
     """What both must do."""
 
-    async def test_batch_arrives_whole_and_in_order(self, room: Room) -> None:
+    async def test_batch_arrives_whole_and_in_order(self, room: ReadThrottle) -> None:
         events = [event(b'{"value": %d}' % number, key=str(number)) for number in range(1_000)]
 
         await room.publisher.publish_batch(encode_batch(events))
 
         assert events == await room.receive()
 
-    async def test_batches_published_at_once_all_arrive(self, room: Room) -> None:
+    async def test_batches_published_at_once_all_arrive(self, room: ReadThrottle) -> None:
         events = [event(key=str(number)) for number in range(100)]
 
         async with asyncio.TaskGroup() as group:
@@ -49,7 +49,7 @@ class Suite:
 
         assert {one.event_id for one in events} == {one.event_id for one in await room.receive()}
 
-    async def test_batch_is_not_taken_while_the_broker_is_away(self, room: Room) -> None:
+    async def test_batch_is_not_taken_while_the_broker_is_away(self, room: ReadThrottle) -> None:
         await room.publisher.publish_batch(encode_batch([event(key="before")]))
         room.take_away()
 
@@ -60,7 +60,7 @@ class Suite:
 
         assert [one.idempotency_key for one in await room.receive()] == ["before", "after"]
 
-    async def test_batch_without_a_confirmation_in_time_is_unknown(self, room: Room) -> None:
+    async def test_batch_without_a_confirmation_in_time_is_unknown(self, room: ReadThrottle) -> None:
         await room.publisher.publish_batch(encode_batch([event(key="before")]))
         room.keep_silent()
 
@@ -72,14 +72,14 @@ class Suite:
         received = {one.idempotency_key for one in await room.receive()}
         assert received - {"unknown"} == {"before", "after"}
 
-    async def test_batch_that_the_broker_would_never_take_is_permanent(self, room: Room) -> None:
+    async def test_batch_that_the_broker_would_never_take_is_permanent(self, room: ReadThrottle) -> None:
         with pytest.raises(PermanentError):
             await room.publisher.publish_batch(b"x" * (MESSAGE_BYTES_MAX + 1))
         await room.publisher.publish_batch(encode_batch([event(key="after")]))
 
         assert [one.idempotency_key for one in await room.receive()] == ["after"]
 
-    async def test_largest_batch_is_taken(self, room: Room) -> None:
+    async def test_largest_batch_is_taken(self, room: ReadThrottle) -> None:
         body = b"x" * (MESSAGE_BYTES_MAX - 1_000)
 
         await room.publisher.publish_batch(encode_batch([event(body)]))
@@ -91,7 +91,7 @@ class TestTwin(Suite):
     """The twin in memory."""
 
     @pytest.fixture
-    def room(self) -> Room:
+    def room(self) -> ReadThrottle:
         publisher = FakePublisher()
 
         async def receive() -> list[Envelope]:
@@ -100,7 +100,7 @@ class TestTwin(Suite):
         def fail(error: UnavailableError | OutcomeUnknownError | None) -> Callable[[], None]:
             return lambda: setattr(publisher, "fault", error)
 
-        return Room(
+        return ReadThrottle(
             publisher=publisher,
             receive=receive,
             take_away=fail(UnavailableError("away")),
@@ -113,7 +113,7 @@ class TestRabbitMQ(Suite):
     """The real one, on a real broker, behind an edge that can be cut."""
 
     @pytest.fixture
-    async def room(self, servers: Servers) -> AsyncIterator[Room]:
+    async def room(self, servers: Servers) -> AsyncIterator[ReadThrottle]:
         await _empty_lane(servers)
         async with Proxy(servers.amqp_host, servers.amqp_port).listen() as proxy, asyncio.TaskGroup() as group:
             publisher = Publisher(
@@ -126,7 +126,7 @@ class TestRabbitMQ(Suite):
                 name="test",
             )
             running = group.create_task(publisher.run())
-            yield Room(
+            yield ReadThrottle(
                 publisher=publisher,
                 receive=lambda: _receive(servers),
                 take_away=proxy.cut,
@@ -137,7 +137,7 @@ class TestRabbitMQ(Suite):
             await running
 
 
-async def _publish_when_noticed(room: Room, one: Envelope) -> None:
+async def _publish_when_noticed(room: ReadThrottle, one: Envelope) -> None:
     """Publish; where the connection broke beneath the first attempt, the next one knows that the broker is away."""
     try:
         await room.publisher.publish_batch(encode_batch([one]))
@@ -145,7 +145,7 @@ async def _publish_when_noticed(room: Room, one: Envelope) -> None:
         await room.publisher.publish_batch(encode_batch([one]))
 
 
-async def _publish_until_taken(room: Room, one: Envelope) -> None:
+async def _publish_until_taken(room: ReadThrottle, one: Envelope) -> None:
     while True:
         try:
             return await room.publisher.publish_batch(encode_batch([one]))
@@ -156,7 +156,7 @@ async def _publish_until_taken(room: Room, one: Envelope) -> None:
 async def _empty_lane(servers: Servers) -> None:
     connection = await aio_pika.connect(servers.amqp_url)
     async with connection:
-        await declare_lanes(connection)
+        await declare_ingest_queues(connection)
         async with connection.channel() as amqp_channel:
             await (await amqp_channel.get_queue(INGEST_QUEUE)).purge()
 

@@ -11,7 +11,7 @@ from processor.store import Store
 from shared.cache import Cache
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome, RecordStatus
-from shared.submission.processing import Processing
+from shared.submit.processing import Processing
 from shared.testing.processing import FakeProcessing
 from support.events import event
 

@@ -6,7 +6,7 @@ import pytest
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel
 from shared.settings import SubmissionSettings
-from shared.submission.processing import GrpcProcessing
+from shared.submit.processing import GrpcProcessing
 from support.events import event
 from support.siblings import environment_of
 from support.stack import Stack

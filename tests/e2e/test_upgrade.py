@@ -24,7 +24,7 @@ from yarl import URL
 from etlpay_cli import state
 from etlpay_cli.layout import Layout
 from etlpay_cli.provision import CACHE_CONFIG_PLACE, LANES_VHOST, PRODUCERS_PLACE
-from shared.messaging.topology import INGEST_QUEUE, PUBLIC_QUEUE, RECEIPTS_QUEUE, declare_lanes, declare_public
+from shared.messaging.topology import INGEST_QUEUE, PUBLIC_QUEUE, RECEIPTS_QUEUE, declare_ingest_queues, declare_public
 from shared.wire import CONTENT_TYPE
 from support.amqp import publish
 from support.servers import CHECKOUT, run_etlpay, stack_environment
@@ -97,7 +97,7 @@ class Before:
 
     async def _fill_queues(self) -> None:
         async with await aio_pika.connect(self._amqp_url(LANES_VHOST)) as lanes:
-            await declare_lanes(lanes)
+            await declare_ingest_queues(lanes)
             for queue, bodies in ((INGEST_QUEUE, IN_LANE), (RECEIPTS_QUEUE, (RECEIPT,))):
                 for body in bodies:
                     await _put(lanes, queue, aio_pika.Message(base64.b64decode(body), content_type=CONTENT_TYPE))

@@ -30,7 +30,7 @@ _TORN: Final = re.compile(
     r"Internal error from Core|RST_STREAM|stream (was )?removed|GOAWAY|transport|reset by peer|socket closed",
     re.IGNORECASE,
 )
-# A publisher's patience: how long a broker takes that is frozen or gone is no door's fault.
+# A publisher's timeout: how long a broker takes that is frozen or gone is no door's fault.
 _PUBLISH_SECONDS_MAX: Final = 20.0
 # A client's library gives up only after that much more than a server may take for all batches of a stream.
 _STREAM_SECONDS_MAX: Final = 5 * CLIENT_SECONDS_MAX

@@ -16,7 +16,7 @@ from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import Access
 from shared.batching import BatchLimits
 from shared.rpc import etlpay_pb2 as pb
-from shared.submission.submitter import Submitter
+from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from api_gateway.app import build_app
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
-from api_gateway.problems import RefusalError
+from api_gateway.problems import HttpProblem
 from api_gateway.settings import GatewaySettings
 from api_gateway.statements import AuditPart, RecordFilter
 from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
@@ -22,7 +22,7 @@ from shared.contracts.errors import RetryableError, UnavailableError
 from shared.contracts.event import Channel, now
 from shared.contracts.record import Record, Source
 from shared.runtime.readiness import Readiness
-from shared.submission.submitter import Submitter
+from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 
@@ -35,7 +35,7 @@ class LedgerTwin:
         self.all_sources: list[Source] = []
         self.books: list[AuditLine] = []
         self.audited: list[AuditPart] = []
-        self.audit_error: RefusalError | RetryableError | None = None
+        self.audit_error: HttpProblem | RetryableError | None = None
         self.away = False
         self.asked: list[RecordFilter] = []
 

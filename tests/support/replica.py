@@ -16,7 +16,7 @@ from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.rpc_server import RpcServerSettings, build_server, listen
 from shared.settings import SubmissionSettings, TlsSettings
-from shared.submission.processing import GrpcProcessing
+from shared.submit.processing import GrpcProcessing
 from shared.testing.processing import FakeProcessing
 
 

@@ -7,8 +7,8 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
-from shared.arrivals import arrivals
 from shared.contracts.errors import OverloadedError, UnavailableError
+from shared.linger import linger
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -111,7 +111,7 @@ class Batcher(Generic[T, R]):
                 while self._backlog or not self._closed:
                     if self._may_write():
                         if not self._backlog[0].at_once:
-                            await arrivals(lambda: self._backlog_events, enough=lambda: self._closed or self._is_full())
+                            await linger(lambda: self._backlog_events, enough=lambda: self._closed or self._is_full())
                         self._in_flight += 1
                         writers.create_task(self._settle_batch(self._take()))
                     else:

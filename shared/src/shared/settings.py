@@ -217,7 +217,7 @@ class AccessSettings(BaseModel):
 
 
 class FairnessSettings(BaseModel):
-    """How callers share the limits of a service; `shared.capacity` says how."""
+    """How callers share the limits of a service; `shared.runtime.limits` says how."""
 
     caller_share_max: PositiveFloat = Field(
         0.75, le=1, description="part of each limit that one caller may use alone; 1: all of it"

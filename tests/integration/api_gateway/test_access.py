@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import uvicorn
 
-from api_gateway.bootstrap import serve, server_config
+from api_gateway.service import serve, server_config
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import uvicorn
 
-from api_gateway.bootstrap import server_config
+from api_gateway.service import server_config
 from api_gateway.settings import GatewaySettings
 from shared.runtime.ops import EmbeddedServer
 from support.gateway import run_gateway

@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from api_gateway.ledger import Ledger, open_reader
-from api_gateway.problems import RefusalError
+from api_gateway.problems import HttpProblem
 from api_gateway.routes.queries import Queries, SourceQuery
 from etlpay_cli.local.postgres import _find_programs
 from processor.cache import CacheFeeder
@@ -53,7 +53,7 @@ class Gateway(NamedTuple):
             assert isinstance(state.record, Record)
             found += [state, await self.queries.record(state.record.id, EVERY_SOURCE)]
         for question in (self.queries.event(UUID(int=7), EVERY_SOURCE), self.queries.record(7_000_000, EVERY_SOURCE)):
-            with pytest.raises(RefusalError):
+            with pytest.raises(HttpProblem):
                 await question
         return found
 
@@ -167,7 +167,7 @@ async def test_after_a_restore_no_record_of_before_is_answered(
 
     assert before == after, "the id was not given again: nothing is tried"
     assert (await gateway.queries.record(after, EVERY_SOURCE)).event_id == stored_after.event_id
-    with pytest.raises(RefusalError):
+    with pytest.raises(HttpProblem):
         await gateway.queries.event(lost.event_id, EVERY_SOURCE)
 
 

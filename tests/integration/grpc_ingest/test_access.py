@@ -13,7 +13,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
-from grpc_ingest.bootstrap import build_calls, build_servicer, serve
+from grpc_ingest.service import build_calls, build_servicer, serve
 from grpc_ingest.settings import Settings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
@@ -23,7 +23,7 @@ from shared.rpc import etlpay_pb2 as pb
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from shared.runtime.rpc_connections import RpcConnections
 from shared.runtime.rpc_server import build_server, listen
-from shared.submission.submitter import Submitter
+from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 from support.keys import write_keys

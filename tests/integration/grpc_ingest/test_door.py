@@ -14,9 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from grpc_ingest.bootstrap import serve
+from grpc_ingest.service import serve
 from grpc_ingest.settings import Settings
-from shared.messaging.topology import INGEST_QUEUE, declare_lanes
+from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
 from shared.rpc import etlpay_pb2 as pb
 from shared.rpc import processing_pb2
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
@@ -154,7 +154,7 @@ async def test_message_over_the_limit_is_refused_and_the_connection_goes_on(door
 async def test_events_wait_in_rabbitmq_while_the_processor_is_away(servers: Servers) -> None:
     connection = await aio_pika.connect(servers.amqp_url)
     async with connection, run_door(servers, processor_is_here=False) as door:
-        await declare_lanes(connection)
+        await declare_ingest_queues(connection)
         amqp_channel = await connection.channel()
         lane = await amqp_channel.get_queue(INGEST_QUEUE)
         await lane.purge()

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from etlpay_cli.provision import LANES_VHOST
-from shared.messaging.topology import PARKED_QUEUE, PUBLIC_QUEUE, declare_lanes, declare_public
+from shared.messaging.topology import PARKED_QUEUE, PUBLIC_QUEUE, declare_ingest_queues, declare_public
 from support.servers import CHECKOUT, Servers
 
 PAGE = CHECKOUT / "docs" / "operations.md"
@@ -70,7 +70,7 @@ class Page:
 @pytest.fixture
 async def page(servers: Servers, tmp_path: Path) -> Page:
     async with await aio_pika.connect(servers.broker_url("operator", LANES_VHOST)) as connection:
-        await declare_lanes(connection)
+        await declare_ingest_queues(connection)
         await (await (await connection.channel()).get_queue(PARKED_QUEUE)).purge()
     async with await aio_pika.connect(servers.broker_url("operator")) as connection:
         await declare_public(connection, PUBLIC_QUEUE)

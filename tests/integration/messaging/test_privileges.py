@@ -15,7 +15,7 @@ from shared.contracts.errors import RetryableError, UnavailableError
 from shared.messaging import QueueClient
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
-from shared.messaging.session import first_of
+from shared.messaging.session import wait_any
 from shared.messaging.topology import (
     EVENTS_EXCHANGE,
     INGEST_QUEUE,
@@ -23,7 +23,7 @@ from shared.messaging.topology import (
     PUBLIC_QUEUE,
     RECEIPTS_QUEUE,
     SLOW_QUEUE,
-    declare_lanes,
+    declare_ingest_queues,
     declare_public,
 )
 from shared.runtime.readiness import Readiness
@@ -47,7 +47,7 @@ def settings(servers: Servers, user: str, vhost: str = LANES_VHOST) -> AmqpSetti
 async def declared(servers: Servers) -> Servers:
     """The servers, with every queue declared by the service that declares it, under that service's own user."""
     async with await aio_pika.connect(servers.broker_url("processor", LANES_VHOST)) as connection:
-        await declare_lanes(connection)
+        await declare_ingest_queues(connection)
     async with await aio_pika.connect(servers.broker_url("queue-consumer")) as connection:
         await declare_public(connection, PUBLIC_QUEUE)
     return servers
@@ -272,12 +272,12 @@ async def test_a_door_takes_nothing_until_the_processor_has_declared_the_lanes(w
         queue=INGEST_QUEUE,
         prefetch_count=1,
         bytes_max=1_000_000,
-        declare=declare_lanes,
+        declare=declare_ingest_queues,
         settle=lambda delivery: delivery.ack(),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(publisher.run())
-        await first_of(asyncio.Event(), seconds_max=1)
+        await wait_any(asyncio.Event(), seconds_max=1)
         before = readiness.ready
 
         group.create_task(consumer.run())

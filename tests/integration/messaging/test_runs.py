@@ -8,7 +8,7 @@ import pytest
 from aio_pika.abc import AbstractConnection
 
 from etlpay_cli.provision import LANES_VHOST
-from shared.messaging.consumer import Consumer, Run
+from shared.messaging.consumer import Consumer, DeliveryBatch
 from shared.settings import AmqpSettings
 from support.servers import Servers
 
@@ -50,7 +50,7 @@ async def test_a_delivery_of_a_run_that_is_not_acked_comes_again_alone(
 ) -> None:
     runs: list[list[bytes]] = []
 
-    async def settle(run: Run) -> None:
+    async def settle(run: DeliveryBatch) -> None:
         runs.append([delivery.body for delivery in run.deliveries])
         await run.ack([delivery for delivery in run.deliveries if delivery.body != b"17"])
         if sum(map(len, runs)) == len(BODIES):

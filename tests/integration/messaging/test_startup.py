@@ -13,7 +13,7 @@ from pamqp.common import FieldTable
 from etlpay_cli.provision import LANES_VHOST
 from shared.messaging import canary
 from shared.messaging.consumer import Consumer, Delivery
-from shared.messaging.topology import INGEST_QUEUE, declare_lanes
+from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 from support.servers import Servers
@@ -134,7 +134,7 @@ async def test_a_queue_that_confirms_and_never_delivers_is_not_ready_until_it_do
 async def test_a_lane_of_another_kind_is_named_and_not_read(
     settings: AmqpSettings, operator: AbstractConnection
 ) -> None:
-    await declare_lanes(operator)
+    await declare_ingest_queues(operator)
     async with operator.channel() as amqp_channel:
         await amqp_channel.queue_delete(INGEST_QUEUE)
         await amqp_channel.declare_queue(INGEST_QUEUE, durable=True, arguments={"x-queue-type": "classic"})
@@ -145,7 +145,7 @@ async def test_a_lane_of_another_kind_is_named_and_not_read(
         queue=INGEST_QUEUE,
         prefetch_count=1,
         bytes_max=1_000_000,
-        declare=declare_lanes,
+        declare=declare_ingest_queues,
         settle=lambda delivery: delivery.ack(),
         readiness=readiness,
     )
@@ -158,7 +158,7 @@ async def test_a_lane_of_another_kind_is_named_and_not_read(
     finally:
         async with operator.channel() as amqp_channel:
             await amqp_channel.queue_delete(INGEST_QUEUE)
-        await declare_lanes(operator)
+        await declare_ingest_queues(operator)
 
     assert not readiness.ready
     assert {line["log_level"] for line in lines if line.get("queue") == INGEST_QUEUE} == {"error"}

@@ -12,7 +12,7 @@ import pytest
 
 from api_gateway.ledger import Ledger, open_reader
 from api_gateway.paging import AuditPosition, read_audit_cursor
-from api_gateway.problems import AUDIT_TOO_LARGE, RefusalError
+from api_gateway.problems import AUDIT_TOO_LARGE, HttpProblem
 from api_gateway.statements import AuditPart
 from api_gateway.views import AuditLine, AuditPage, SourcePage
 from processor.database import Connections
@@ -383,7 +383,7 @@ async def test_an_audit_that_would_take_too_long_is_refused_and_keeps_nobody_els
     )
 
     await locked.rollback()
-    assert isinstance(first, RefusalError)
+    assert isinstance(first, HttpProblem)
     assert first.kind is AUDIT_TOO_LARGE
     assert isinstance(second, OverloadedError)
     assert isinstance(others, SourcePage)

@@ -8,16 +8,16 @@ import aio_pika
 import asyncpg
 import pytest
 
-from processor.bootstrap import serve
+from processor.service import serve
 from processor.settings import ProcessorSettings
 from shared.contracts.errors import RetryableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition
 from shared.messaging.publisher import Publisher
 from shared.messaging.session import open_session
-from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE, declare_lanes
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE, declare_ingest_queues
 from shared.settings import SubmissionSettings
-from shared.submission.processing import GrpcProcessing
+from shared.submit.processing import GrpcProcessing
 from shared.wire import encode_batch
 from support.events import event
 from support.raising import Raising
@@ -250,7 +250,7 @@ async def test_a_drain_gives_back_what_cannot_be_written(
 
 async def declare_lanes_of(settings: ProcessorSettings) -> None:
     async with open_session(settings, "test") as session:
-        await declare_lanes(session.connection)
+        await declare_ingest_queues(session.connection)
 
 
 async def test_a_drain_finishes_what_was_taken(

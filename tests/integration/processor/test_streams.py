@@ -18,8 +18,8 @@ from shared.contracts.errors import (
 )
 from shared.contracts.receipt import Receipt
 from shared.rpc import processing_pb2 as pb
-from shared.submission import processing as client_module
-from shared.submission.processing import GrpcProcessing
+from shared.submit import processing as client_module
+from shared.submit.processing import GrpcProcessing
 from shared.wire import batch_message, encode_receipt
 from support.events import event
 from support.replica import Replica, calling

@@ -16,13 +16,13 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic, Queue
 from pamqp.header import ContentHeader
 
-from queue_consumer.bootstrap import serve
+from queue_consumer.service import serve
 from queue_consumer.settings import Settings
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Envelope
 from shared.contracts.failure import failure_reason
 from shared.messaging import QueueClient
-from shared.messaging.topology import EVENTS_EXCHANGE, INGEST_QUEUE, PARKED_QUEUE, declare_lanes
+from shared.messaging.topology import EVENTS_EXCHANGE, INGEST_QUEUE, PARKED_QUEUE, declare_ingest_queues
 from shared.wire import decode_batch
 from support.proxy import Proxy
 from support.servers import Servers
@@ -65,7 +65,7 @@ async def run_bench(servers: Servers, **settings: object) -> AsyncIterator[Bench
     queue = f"foreign-{uuid.uuid4().hex[:8]}"
     connection = await aio_pika.connect(servers.amqp_url)
     async with connection, Proxy(servers.amqp_host, servers.amqp_port).listen() as proxy, asyncio.TaskGroup() as group:
-        await declare_lanes(connection)
+        await declare_ingest_queues(connection)
         amqp_channel = await connection.channel()
         for lane in (INGEST_QUEUE, PARKED_QUEUE):
             await (await amqp_channel.get_queue(lane)).purge()

@@ -6,7 +6,7 @@ from starlette.types import Message
 from api_gateway.exchange import BodyLimits, Exchange
 from api_gateway.headers import read_headers
 from api_gateway.views import Answer
-from shared.patience import Patience
+from shared.runtime.timeouts import Timeouts
 
 LIMITS = BodyLimits(bytes_max=1_000, pause_seconds_max=1, seconds_max=1)
 
@@ -23,7 +23,7 @@ async def test_a_surprise_is_answered_unless_an_answer_has_begun(answered: bool,
     async def send(message: Message) -> None:
         sent.append(message)
 
-    exchange = Exchange(read_headers([]), receive_nothing, send, limits=LIMITS, patience=Patience())
+    exchange = Exchange(read_headers([]), receive_nothing, send, limits=LIMITS, timeouts=Timeouts())
     if answered:
         await exchange.answer(Answer(201, b"{}"))
 

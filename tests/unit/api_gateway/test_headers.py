@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_gateway.headers import Preferences, body_format, content_length, idempotency_key, preferences, read_headers
-from api_gateway.problems import RefusalError
+from api_gateway.problems import HttpProblem
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ def test_an_idempotency_key_may_be_quoted_or_bare(value: bytes, expected: str) -
 
 @pytest.mark.parametrize("value", [b"", b'"abc', b'abc"', b'"a\\b"', b"a b", b"\xff", b'"a", "b"', b"a, b", b'"a\x00"'])
 def test_any_other_idempotency_key_is_refused(value: bytes) -> None:
-    with pytest.raises(RefusalError) as refused:
+    with pytest.raises(HttpProblem) as refused:
         idempotency_key(read_headers([(b"idempotency-key", value)]))
 
     assert refused.value.kind.status == 400
 
 
 def test_two_idempotency_keys_are_refused() -> None:
-    with pytest.raises(RefusalError):
+    with pytest.raises(HttpProblem):
         idempotency_key(read_headers([(b"idempotency-key", b"a"), (b"idempotency-key", b"b")]))
 
 
@@ -80,7 +80,7 @@ def test_json_is_taken_by_its_names(value: bytes) -> None:
     "value", [b"", b"text/plain", b"application/json; charset=utf-16", b"application/x-ndjson", b"json", b"\xff"]
 )
 def test_what_is_not_json_is_refused(value: bytes) -> None:
-    with pytest.raises(RefusalError) as refused:
+    with pytest.raises(HttpProblem) as refused:
         body_format(read_headers([(b"content-type", value)]), lines=False)
 
     assert refused.value.kind.status == 415
@@ -92,7 +92,7 @@ def test_lines_are_taken_where_they_may_come() -> None:
 
 @pytest.mark.parametrize("value", [b"gzip", b"br", b"identity, gzip"])
 def test_compressed_bodies_are_refused(value: bytes) -> None:
-    with pytest.raises(RefusalError) as refused:
+    with pytest.raises(HttpProblem) as refused:
         body_format(read_headers([(b"content-encoding", value)]), lines=True)
 
     assert refused.value.kind.status == 415
@@ -100,5 +100,5 @@ def test_compressed_bodies_are_refused(value: bytes) -> None:
 
 @pytest.mark.parametrize("value", [b"-1", b"1e3", b"9" * 5_000, "٣".encode(), b"1, 1"])
 def test_a_length_that_is_none_is_refused(value: bytes) -> None:
-    with pytest.raises(RefusalError):
+    with pytest.raises(HttpProblem):
         content_length(read_headers([(b"content-length", value)]))

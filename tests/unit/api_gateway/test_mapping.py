@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_gateway.mapping import MalformedError, read_event
-from shared.contracts.errors import RefusedError
+from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Channel, identify
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -25,7 +25,7 @@ json_values = st.recursive(
 
 
 def problems_of(document: bytes, **more: str) -> dict[str, str]:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(InvalidEventError) as refused:
         read_event(document, received_at=NOW, **more)
     return {problem.pointer: problem.detail for problem in refused.value.problems}
 
@@ -170,7 +170,7 @@ def test_any_bytes_are_an_event_or_refused(document: bytes) -> None:
     """Never another exception."""
     try:
         event = read_event(document, received_at=NOW)
-    except RefusedError:
+    except InvalidEventError:
         return
     assert event.body in document
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from api_gateway.problems import AUDIT_TOO_LARGE, KINDS, RefusalError
+from api_gateway.problems import AUDIT_TOO_LARGE, KINDS, HttpProblem
 from api_gateway.statements import AuditPart, RecordFilter
 from shared.contracts.errors import OverloadedError
 from shared.contracts.event import identify
@@ -244,12 +244,12 @@ async def test_a_part_that_is_none_of_its_hour_is_refused(gateway: GatewayMaker,
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (RefusalError(AUDIT_TOO_LARGE, "ask for parts"), "audit-too-large"),
+        (HttpProblem(AUDIT_TOO_LARGE, "ask for parts"), "audit-too-large"),
         (OverloadedError("another audit is running"), "overloaded"),
     ],
 )
 async def test_an_audit_that_is_refused_says_why_and_when_to_ask_again(
-    gateway: GatewayMaker, error: RefusalError | OverloadedError, kind: str
+    gateway: GatewayMaker, error: HttpProblem | OverloadedError, kind: str
 ) -> None:
     async with gateway() as g:
         g.ledger.audit_error = error

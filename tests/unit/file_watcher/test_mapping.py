@@ -6,7 +6,7 @@ from file_watcher.columns import Columns, RowScreen, find_id
 from file_watcher.mapping import CsvRows, JsonRows
 from file_watcher.rows import Row, UnreadableError
 from shared.contracts.csv_row import CSV_ROW, Dialect
-from shared.contracts.errors import RefusedError
+from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Channel, identify, now
 
 RECEIVED_AT = now()
@@ -89,7 +89,7 @@ def test_the_name_of_the_id_is_a_setting() -> None:
     ],
 )
 def test_what_cannot_be_an_event_is_refused_without_its_value(body: bytes, pointer: str, detail: str) -> None:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(InvalidEventError) as refused:
         json_rows()(Row(1, body), RECEIVED_AT)
 
     (problem,) = refused.value.problems
@@ -98,7 +98,7 @@ def test_what_cannot_be_an_event_is_refused_without_its_value(body: bytes, point
 
 
 def test_the_pointer_to_an_odd_id_field_is_escaped() -> None:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(InvalidEventError) as refused:
         json_rows("a/b~c")(Row(1, b'{"a/b~c": true}'), RECEIVED_AT)
 
     assert refused.value.problems[0].pointer == "/a~1b~0c"
@@ -149,7 +149,7 @@ def test_a_record_has_its_own_id_or_a_derived_one(header: bytes, record: bytes, 
     ],
 )
 def test_a_record_that_fits_no_header_is_refused(record: bytes, detail: str) -> None:
-    with pytest.raises(RefusedError, match=detail):
+    with pytest.raises(InvalidEventError, match=detail):
         csv_rows()(Row(1, record), RECEIVED_AT)
 
 

@@ -24,7 +24,7 @@ from file_watcher.rows import (
 )
 from file_watcher.tables import CsvFile
 from shared.contracts.csv_row import Dialect
-from shared.contracts.errors import RefusedError
+from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import now
 
 ROW_BYTES_MAX = 64
@@ -217,7 +217,7 @@ def events_of(content: bytes) -> list[list[str]]:
     stored = []
     for row in table.records():
         if isinstance(row, Row):
-            with contextlib.suppress(RefusedError):
+            with contextlib.suppress(InvalidEventError):
                 document = map_row(row, now()).body.decode()
                 stored.append(list(csv.reader(io.StringIO(document, newline="")))[1])
     return stored

@@ -327,7 +327,7 @@ def test_a_writer_that_comes_in_the_moment_of_the_question_does_not_end_the_serv
     (tmp_path / "a").touch()
     program = """
 import fcntl, os, signal, subprocess, sys
-from file_watcher.bootstrap import ignore_broken_leases
+from file_watcher.service import ignore_broken_leases
 ignore_broken_leases()
 file = os.open(sys.argv[1], os.O_RDONLY)
 fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from grpc_ingest.bootstrap import _Intake
+from grpc_ingest.service import _Intake
 from grpc_ingest.settings import Settings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
-from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RefusedError
+from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, OverloadedError
 from shared.contracts.event import Channel, Envelope, identify
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
 from shared.rpc import etlpay_pb2 as pb
@@ -30,7 +30,7 @@ def response_to(answer: Answer) -> pb.IngestResponse:
 
 
 def problems_of(request: pb.IngestRequest, body_bytes_max: int = 1_000_000) -> dict[str, str]:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(InvalidEventError) as refused:
         envelope(request, body_bytes_max)
     return {problem.pointer: problem.detail for problem in refused.value.problems}
 
@@ -164,7 +164,7 @@ def test_failed_record_answers_with_its_reasons() -> None:
     [
         (Accepted(), "ACCEPTED"),
         (msgspec.structs.replace(STORED, disposition=Disposition.CONFLICT), "CONFLICT"),
-        (RefusedError([Problem("/id", "is wrong")]), "REFUSED"),
+        (InvalidEventError([Problem("/id", "is wrong")]), "REFUSED"),
         (OverloadedError("full"), "UNKNOWN"),
         (OutcomeUnknownError("late"), "UNKNOWN"),
     ],

@@ -1,10 +1,10 @@
-"""Acks travel together, and none covers a delivery that is still in hand."""
+"""AckCoalescer travel together, and none covers a delivery that is still in hand."""
 
 import asyncio
 
 import pytest
 
-from shared.messaging.acks import Acks
+from shared.messaging.acks import AckCoalescer
 
 
 class Broker:
@@ -16,7 +16,7 @@ class Broker:
         self.slow = asyncio.Event()
         self.slow.set()
 
-    def deliver(self, acks: Acks, *tags: int) -> None:
+    def deliver(self, acks: AckCoalescer, *tags: int) -> None:
         for tag in tags:
             self.open.add(tag)
             acks.take(tag)
@@ -41,11 +41,11 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-def acks(broker: Broker) -> Acks:
-    return Acks(broker)
+def acks(broker: Broker) -> AckCoalescer:
+    return AckCoalescer(broker)
 
 
-async def test_what_is_settled_at_once_is_one_frame(broker: Broker, acks: Acks) -> None:
+async def test_what_is_settled_at_once_is_one_frame(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 1, 2, 3)
 
     await asyncio.gather(*(acks.ack([tag]) for tag in (1, 2, 3)))
@@ -54,7 +54,7 @@ async def test_what_is_settled_at_once_is_one_frame(broker: Broker, acks: Acks) 
     assert broker.open == set()
 
 
-async def test_a_run_is_one_frame(broker: Broker, acks: Acks) -> None:
+async def test_a_run_is_one_frame(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 1, 2, 3)
 
     await acks.ack([1, 2, 3])
@@ -62,7 +62,7 @@ async def test_a_run_is_one_frame(broker: Broker, acks: Acks) -> None:
     assert broker.frames == ["ack to 3"]
 
 
-async def test_a_delivery_alone_is_acked_alone(broker: Broker, acks: Acks) -> None:
+async def test_a_delivery_alone_is_acked_alone(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 7)
 
     await acks.ack([7])
@@ -70,7 +70,7 @@ async def test_a_delivery_alone_is_acked_alone(broker: Broker, acks: Acks) -> No
     assert broker.frames == ["ack 7"]
 
 
-async def test_an_ack_never_covers_what_is_still_in_hand(broker: Broker, acks: Acks) -> None:
+async def test_an_ack_never_covers_what_is_still_in_hand(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 1, 2, 3, 4, 5)
 
     await asyncio.gather(*(acks.ack([tag]) for tag in (1, 2, 4, 5)))
@@ -81,7 +81,7 @@ async def test_an_ack_never_covers_what_is_still_in_hand(broker: Broker, acks: A
     assert broker.open == set()
 
 
-async def test_an_ack_does_not_cover_a_delivery_that_is_being_rejected(broker: Broker, acks: Acks) -> None:
+async def test_an_ack_does_not_cover_a_delivery_that_is_being_rejected(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 1, 2, 3)
     broker.slow.clear()
 
@@ -96,7 +96,9 @@ async def test_an_ack_does_not_cover_a_delivery_that_is_being_rejected(broker: B
     assert sorted(broker.frames) == ["ack 1", "ack 3", "reject 2"]
 
 
-async def test_what_is_settled_while_a_frame_is_on_its_way_waits_for_its_turn(broker: Broker, acks: Acks) -> None:
+async def test_what_is_settled_while_a_frame_is_on_its_way_waits_for_its_turn(
+    broker: Broker, acks: AckCoalescer
+) -> None:
     """Else an ack of several could overtake one of a single delivery that it covers."""
     broker.deliver(acks, 1, 2, 3, 4)
     broker.slow.clear()
@@ -114,7 +116,7 @@ async def test_what_is_settled_while_a_frame_is_on_its_way_waits_for_its_turn(br
     assert broker.open == set()
 
 
-async def test_where_the_session_ends_nobody_waits_for_ever(broker: Broker, acks: Acks) -> None:
+async def test_where_the_session_ends_nobody_waits_for_ever(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 1, 2)
     broker.slow.clear()
     settling = [asyncio.ensure_future(acks.ack([tag])) for tag in (1, 2)]

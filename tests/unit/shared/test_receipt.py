@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.contracts.errors import OutcomeUnknownError, PermanentError, RefusedError, UnavailableError
+from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, PermanentError, UnavailableError
 from shared.contracts.event import Channel, stamp
 from shared.contracts.outcome import Accepted, Problem
 from shared.contracts.receipt import (
@@ -99,12 +99,12 @@ def test_what_came_together_has_a_moment_each_and_keeps_it_over_the_wire() -> No
     ("answer", "fate"),
     [
         (Accepted(), Fate.QUEUED),
-        (RefusedError([Problem("", "no")]), Fate.REFUSED),
+        (InvalidEventError([Problem("", "no")]), Fate.REFUSED),
         (UnavailableError("away"), Fate.UNKNOWN),
         (OutcomeUnknownError("late"), Fate.UNKNOWN),
     ],
 )
-def test_an_answer_has_one_fate(answer: Accepted | RefusedError | UnavailableError, fate: Fate) -> None:
+def test_an_answer_has_one_fate(answer: Accepted | InvalidEventError | UnavailableError, fate: Fate) -> None:
     assert fate_of(answer) is fate
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.messaging.session import Session, is_supported, keep_session, pause_seconds_max
+from shared.messaging.session import Session, is_supported, pause_seconds_max, run_sessions
 from shared.settings import AmqpSettings
 
 
@@ -24,7 +24,7 @@ async def test_nothing_is_begun_while_closing() -> None:
     async def use(_: Session) -> None:
         raise AssertionError("no session was asked for")
 
-    await keep_session(AmqpSettings(), name="test", use=use, closing=closing)
+    await run_sessions(AmqpSettings(), name="test", use=use, closing=closing)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from shared.contracts.errors import (
     UnavailableError,
 )
 from shared.contracts.outcome import Accepted, Disposition, Outcome
-from shared.submission.submitter import Submitter
+from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 from support.events import event

@@ -6,7 +6,7 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from shared.messaging.tolerance import UnreadableProperties, tolerate_unreadable_properties
+from shared.messaging.patches import UnreadableProperties, patch_unreadable_properties
 
 
 def frame(table: bytes) -> bytes:
@@ -27,7 +27,7 @@ def nested(levels: int) -> bytes:
     ids=["a name that is no text", "a type that is none", "cut off", "nested", "nested deeply"],
 )
 def test_headers_that_cannot_be_read_end_no_connection(table: bytes) -> None:
-    tolerate_unreadable_properties()
+    patch_unreadable_properties()
     header = ContentHeader()
 
     header.unmarshal(frame(table))
@@ -37,7 +37,7 @@ def test_headers_that_cannot_be_read_end_no_connection(table: bytes) -> None:
 
 
 def test_headers_that_can_be_read_are_read() -> None:
-    tolerate_unreadable_properties()
+    patch_unreadable_properties()
     header = ContentHeader()
 
     header.unmarshal(frame(b"\x01kS\x00\x00\x00\x01v"))

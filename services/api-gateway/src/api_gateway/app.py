@@ -20,7 +20,7 @@ from api_gateway.problems import (
     INVALID,
     MISDIRECTED,
     NOT_FOUND,
-    RefusalError,
+    HttpProblem,
     answer_error,
     answer_status,
     problem_answer,
@@ -39,14 +39,14 @@ from shared.auth.authenticator import Access, Caller, UnauthenticatedError
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError, RightMissingError
 from shared.cache import Cache
-from shared.capacity import Capacity, network_of
 from shared.contracts.errors import OverloadedError, RetryableError
 from shared.contracts.outcome import Problem
-from shared.patience import Patience
 from shared.rates import Rates
+from shared.runtime.limits import CapacityLimit, network_of
 from shared.runtime.ops import health_routes
 from shared.runtime.readiness import Readiness
-from shared.submission.submitter import Submitter
+from shared.runtime.timeouts import Timeouts
+from shared.submit.submitter import Submitter
 
 VERSION: Final = "0.1.0"
 _HEALTH_PATHS: Final = frozenset({"/livez", "/readyz"})
@@ -56,7 +56,7 @@ _DESCRIPTION: Final = (
 )
 
 
-_Refusal: TypeAlias = RefusalError | RetryableError | RightMissingError
+_Refusal: TypeAlias = HttpProblem | RetryableError | RightMissingError
 
 
 class LedgerReader(Reader, Books, Protocol):
@@ -78,14 +78,14 @@ class Gateway(FastAPI):
         self._doors = doors
         self._access = access
         self._hosts = hosts
-        self._requests = Capacity(settings.http_requests_max, share=settings.caller_share_max)
-        self._pages = Capacity(settings.http_pages_max, share=settings.caller_share_max)
+        self._requests = CapacityLimit(settings.http_requests_max, share=settings.caller_share_max)
+        self._pages = CapacityLimit(settings.http_pages_max, share=settings.caller_share_max)
         self._turns = Turns(
             settings.queries_max, share=settings.caller_share_max, seconds_max=settings.query_wait_seconds_max
         )
         rate = settings.rate_per_key if settings.queries_rate_per_key is None else settings.queries_rate_per_key
         self._query_rates = Rates(rate)
-        self._patience = Patience()
+        self._timeouts = Timeouts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request: health always, documents and API requests where the caller's part of a limit allows it.
@@ -107,7 +107,7 @@ class Gateway(FastAPI):
         try:
             caller = self._let_in(headers, peer, sends=door is not None)
             counted_as = caller.name or peer
-        except (RefusalError, RetryableError, RightMissingError) as error:
+        except (HttpProblem, RetryableError, RightMissingError) as error:
             caller, counted_as = error, peer
         try:
             self._requests.acquire(counted_as)
@@ -116,7 +116,7 @@ class Gateway(FastAPI):
             return
         try:
             if not isinstance(caller, Caller):
-                exchange = Exchange(headers, receive, send, limits=REFUSED_LIMITS, patience=self._patience)
+                exchange = Exchange(headers, receive, send, limits=REFUSED_LIMITS, timeouts=self._timeouts)
                 await exchange.answer(answer_error(caller))
                 return
             scope[ADMITTED] = Admitted(headers, caller, counted_as)
@@ -158,7 +158,7 @@ class Gateway(FastAPI):
         """Return who sends a request from an address; `sends`: with events in it.
 
         Raises:
-            RefusalError: nobody that may, or it did not mean us. UnavailableError: nobody can be let in now.
+            HttpProblem: nobody that may, or it did not mean us. UnavailableError: nobody can be let in now.
             RightMissingError: the caller may not send.
         """
         if self._hosts is not None and (problem := self._hosts.problem_of(headers.host, headers.origin)):
@@ -217,7 +217,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
 def _answer_errors(app: FastAPI) -> None:
     handlers: dict[type[Exception], Callable[[Exception], Answer]] = {
         RequestValidationError: _answer_validation,
-        RefusalError: _answer_ours,
+        HttpProblem: _answer_ours,
         RetryableError: _answer_ours,
         RightMissingError: _answer_ours,
         OutOfScopeError: _answer_ours,
@@ -237,7 +237,7 @@ def _response(answer: Answer) -> Response:
 
 
 def _answer_ours(error: Exception) -> Answer:
-    if not isinstance(error, RefusalError | RetryableError | RightMissingError | OutOfScopeError):
+    if not isinstance(error, HttpProblem | RetryableError | RightMissingError | OutOfScopeError):
         raise error
     return answer_error(error)
 

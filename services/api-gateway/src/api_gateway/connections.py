@@ -3,8 +3,8 @@
 from collections.abc import Hashable
 from typing import Protocol
 
-from shared.capacity import Capacity
 from shared.contracts.errors import OverloadedError
+from shared.runtime.limits import CapacityLimit
 
 
 class Connection(Protocol, Hashable):
@@ -23,7 +23,7 @@ class Connections:
 
     def __init__(self, number_max: int, *, share: float) -> None:
         """`share` is what those of one address may be of `number_max`."""
-        self._places = Capacity(number_max, share=share)
+        self._places = CapacityLimit(number_max, share=share)
         self._open: set[Connection] = set()
         # By address; each has its oldest first.
         self._idle: dict[str, dict[Connection, None]] = {}

@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 from starlette.types import Message, Receive, Scope, Send
 
 from api_gateway.headers import Headers, content_length
-from api_gateway.problems import SLOW, TOO_LARGE, RefusalError, answer_status
+from api_gateway.problems import SLOW, TOO_LARGE, HttpProblem, answer_status
 from api_gateway.views import Answer
 from shared.auth.authenticator import Caller
-from shared.capacity import Capacity
 from shared.contracts.errors import EtlPayError
-from shared.patience import Patience
+from shared.runtime.limits import CapacityLimit
+from shared.runtime.timeouts import Timeouts
 
 ADMITTED: Final = "etlpay.admitted"
 """Where an ASGI scope has what is known of an API request that was let in, for its endpoint."""
@@ -54,25 +54,25 @@ class Exchange:
     """Reads the request's body and sends the answer; a body that was not read to its end is not left in the way."""
 
     def __init__(
-        self, headers: Headers, receive: Receive, send: Send, *, limits: BodyLimits, patience: Patience
+        self, headers: Headers, receive: Receive, send: Send, *, limits: BodyLimits, timeouts: Timeouts
     ) -> None:
         """Nothing is read before `chunks` or `body`."""
         self.headers = headers
         self._receive = receive
         self._send = send
         self._limits = limits
-        self._patience = patience
+        self._timeouts = timeouts
         self._at_end = False
         self._begun = False
         self._drainable = not headers.expect
         self._received = 0
         self._waited_seconds = 0.0
 
-    async def body(self, capacity: Capacity, counted_as: str) -> tuple[bytes, int]:
+    async def body(self, capacity: CapacityLimit, counted_as: str) -> tuple[bytes, int]:
         """Return the body, and how much of `capacity` it took, which is the user's to give back.
 
         Raises:
-            RefusalError: too large, too slow. OverloadedError: there is not enough. ClientGoneError.
+            HttpProblem: too large, too slow. OverloadedError: there is not enough. ClientGoneError.
         """
         chunks: list[bytes] = []
         taken = 0
@@ -91,7 +91,7 @@ class Exchange:
         return b"".join(chunks), taken
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. Raises RefusalError (too large, too slow) or ClientGoneError."""
+        """Yield the body as it comes. Raises HttpProblem (too large, too slow) or ClientGoneError."""
         deadline = self._begin()
         while not self._at_end:
             chunk = self._within_limit(await self._next(deadline))
@@ -129,7 +129,7 @@ class Exchange:
             await send_answer(self._send, answer_status(500), close=True)
 
     def _begin(self) -> float:
-        """Return until when the whole body must have come. Raises RefusalError where it says that it is too large."""
+        """Return until when the whole body must have come. Raises HttpProblem where it says that it is too large."""
         length = content_length(self.headers)
         if length is not None and length > self._limits.bytes_max:
             raise self._too_large()
@@ -141,11 +141,11 @@ class Exchange:
         if self._limits.bytes_per_second_min:
             until = min(until, began + self._seconds_left())
         try:
-            with self._patience.until(until):
+            with self._timeouts.until(until):
                 message = await self._receive()
         except TimeoutError as error:
             self._drainable = False
-            raise RefusalError(SLOW, "The body took too long to arrive.") from error
+            raise HttpProblem(SLOW, "The body took too long to arrive.") from error
         if message["type"] == "http.disconnect":
             raise ClientGoneError("the client is gone")
         self._at_end = not message.get("more_body", False)
@@ -175,11 +175,11 @@ class Exchange:
         while self._drainable and not self._at_end and dropped <= _DRAIN_BYTES_MAX:
             try:
                 dropped += len(await self._next(deadline))
-            except (RefusalError, ClientGoneError):
+            except (HttpProblem, ClientGoneError):
                 return
 
-    def _too_large(self) -> RefusalError:
-        return RefusalError(TOO_LARGE, f"The body must not be larger than {self._limits.bytes_max} bytes.")
+    def _too_large(self) -> HttpProblem:
+        return HttpProblem(TOO_LARGE, f"The body must not be larger than {self._limits.bytes_max} bytes.")
 
 
 def admitted(scope: Scope) -> Admitted:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from api_gateway.problems import MALFORMED, MEDIA, RefusalError
+from api_gateway.problems import MALFORMED, MEDIA, HttpProblem
 from shared.contracts.outcome import Problem
 
 JSON: Final = "json"
@@ -94,7 +94,7 @@ def body_format(headers: Headers, *, lines: bool) -> str:
     A request must say which: a page of any origin may let a browser send what has no content type.
 
     Raises:
-        RefusalError: another content type, charset or content encoding.
+        HttpProblem: another content type, charset or content encoding.
     """
     return _format_of(headers.content_type, headers.content_encoding, lines=lines)
 
@@ -103,23 +103,23 @@ def body_format(headers: Headers, *, lines: bool) -> str:
 def _format_of(content_type: bytes, content_encoding: bytes, *, lines: bool) -> str:
     """See `body_format`; what clients send is nearly always the same."""
     if text_of(content_encoding).strip().lower() not in ("", "identity"):
-        raise RefusalError(
+        raise HttpProblem(
             MEDIA,
             "The body must not be compressed: leave the header Content-Encoding out. A charset does not belong there.",
             headers=[("accept-encoding", "identity")],
         )
     if b"," in content_type:
-        raise RefusalError(MEDIA, "The header Content-Type must be given once, with one type.")
+        raise HttpProblem(MEDIA, "The header Content-Type must be given once, with one type.")
     media_type, _, parameters = text_of(content_type).partition(";")
     media_type = media_type.strip().lower()
     if not _utf8(parameters):
-        raise RefusalError(MEDIA, "The body must be UTF-8.")
+        raise HttpProblem(MEDIA, "The body must be UTF-8.")
     if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
         return JSON
     if lines and media_type in _LINES_TYPES:
         return LINES
     accepted = "application/json, application/x-ndjson" if lines else "application/json"
-    raise RefusalError(MEDIA, f"The content type must be one of: {accepted}.", headers=[("accept-post", accepted)])
+    raise HttpProblem(MEDIA, f"The content type must be one of: {accepted}.", headers=[("accept-post", accepted)])
 
 
 def _utf8(parameters: str) -> bool:
@@ -132,13 +132,13 @@ def content_length(headers: Headers) -> int | None:
     """Return the length that the client announced, if it did.
 
     Raises:
-        RefusalError: it is no length.
+        HttpProblem: it is no length.
     """
     length = headers.content_length
     if not length:
         return None
     if not (length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX):
-        raise RefusalError(MALFORMED, "The header Content-Length is not valid.")
+        raise HttpProblem(MALFORMED, "The header Content-Length is not valid.")
     return int(length)
 
 
@@ -146,7 +146,7 @@ def idempotency_key(headers: Headers) -> str | None:
     """Return the id in the header `Idempotency-Key`: a structured-field string, or its bare characters.
 
     Raises:
-        RefusalError: it is neither, or is given twice.
+        HttpProblem: it is neither, or is given twice.
     """
     if headers.idempotency_key is None:
         return None
@@ -158,7 +158,7 @@ def idempotency_key(headers: Headers) -> str | None:
     problem = Problem(
         "/header/Idempotency-Key", "must be one quoted string, or visible ASCII without quotes and blanks"
     )
-    raise RefusalError(MALFORMED, "The header Idempotency-Key cannot be read.", errors=[problem])
+    raise HttpProblem(MALFORMED, "The header Idempotency-Key cannot be read.", errors=[problem])
 
 
 def preferences(headers: Headers) -> Preferences:

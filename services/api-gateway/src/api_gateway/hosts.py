@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final, Self
 
 from api_gateway.headers import text_of
-from api_gateway.problems import CROSS_ORIGIN, MISDIRECTED, Kind, RefusalError
+from api_gateway.problems import CROSS_ORIGIN, MISDIRECTED, HttpProblem, Kind
 from api_gateway.settings import GatewaySettings
 
 ANY: Final = "*"
@@ -62,9 +62,9 @@ class Hosts:
         return name in self._names or _is_address(name)
 
 
-def refusal_of(kind: Kind) -> RefusalError:
+def refusal_of(kind: Kind) -> HttpProblem:
     """Return the refusal of a request with such a problem. It does not repeat what was sent."""
-    return RefusalError(kind, _DETAILS[kind])
+    return HttpProblem(kind, _DETAILS[kind])
 
 
 def _name_of(host: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
-from api_gateway.problems import AUDIT_TOO_LARGE, RefusalError
+from api_gateway.problems import AUDIT_TOO_LARGE, HttpProblem
 from api_gateway.statements import (
     AUDIT,
     AUDIT_AS_OF,
@@ -110,7 +110,7 @@ class Ledger:
 
         Raises:
             OverloadedError: another audit is running.
-            RefusalError: there are too many events for one answer (AUDIT_TOO_LARGE).
+            HttpProblem: there are too many events for one answer (AUDIT_TOO_LARGE).
         """
         position = (part.after.source, part.after.channel.value) if part.after else (None, None)
         which = (part.source, *position, limit + 1, *scope_parameters(part.scope))
@@ -184,7 +184,7 @@ class Ledger:
                 try:
                     yield connection
                 except asyncpg.QueryCanceledError as error:
-                    raise RefusalError(AUDIT_TOO_LARGE, AUDIT_TOO_LARGE.meaning) from error
+                    raise HttpProblem(AUDIT_TOO_LARGE, AUDIT_TOO_LARGE.meaning) from error
         finally:
             self._auditing.release()
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from shared.contracts.errors import RefusedError
+from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import (
     ID_CHARS_MAX,
     SOURCE_CHARS_MAX,
@@ -32,7 +32,7 @@ _Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLengt
 _Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
-class MalformedError(RefusedError):
+class MalformedError(InvalidEventError):
     """The bytes are no JSON document, so there is no place to name in it."""
 
 
@@ -62,7 +62,7 @@ def read_event(document: bytes, *, received_at: datetime, sender: str = "", head
 
     Raises:
         MalformedError: `document` is not one JSON document in UTF-8.
-        RefusedError: it is no event; every problem is named.
+        InvalidEventError: it is no event; every problem is named.
     """
     try:
         request = _read_request(document)
@@ -73,7 +73,7 @@ def read_event(document: bytes, *, received_at: datetime, sender: str = "", head
     body = bytes(request.payload)
     problems = [*_problems(request, body, header_key)]
     if problems:
-        raise RefusedError(problems)
+        raise InvalidEventError(problems)
     key = header_key if request.id is None else request.id
     return Envelope(
         event_id=identify(request.source_name, key or ""),
@@ -105,14 +105,14 @@ def _contradiction(key: str, header_key: str | None) -> str | None:
     return None if header_key in (None, key) else "differs from the header Idempotency-Key"
 
 
-def _refusal(document: bytes, header_key: str | None) -> RefusedError:
+def _refusal(document: bytes, header_key: str | None) -> InvalidEventError:
     """Return the error that names every problem of a document which is no IngestRequest."""
     try:
         members = _read_members(document)
     except msgspec.ValidationError:
         return _not_an_object(document)
     except RecursionError:
-        return RefusedError([Problem("", "is nested too deeply")])
+        return InvalidEventError([Problem("", "is nested too deeply")])
     except (msgspec.DecodeError, UnicodeDecodeError):
         several = holds_more_than_one(document)
         return MalformedError([Problem("", MORE_THAN_ONE if several else "must be one JSON document in UTF-8")])
@@ -123,13 +123,13 @@ def _refusal(document: bytes, header_key: str | None) -> RefusedError:
     ]
     if header_key is not None and (detail := id_problem(header_key)):
         problems.append(Problem("/header/Idempotency-Key", detail))
-    return RefusedError(problems or [Problem("", "is not an event")])
+    return InvalidEventError(problems or [Problem("", "is not an event")])
 
 
-def _not_an_object(document: bytes) -> RefusedError:
+def _not_an_object(document: bytes) -> InvalidEventError:
     detail = object_problem(document) or "must be a JSON object"
     problem = Problem("", detail)
-    return RefusedError([problem]) if detail == "must be a JSON object" else MalformedError([problem])
+    return InvalidEventError([problem]) if detail == "must be a JSON object" else MalformedError([problem])
 
 
 def _unknown_members(members: dict[str, msgspec.Raw]) -> list[Problem]:

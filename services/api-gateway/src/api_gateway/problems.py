@@ -11,7 +11,7 @@ from api_gateway.mapping import MalformedError
 from api_gateway.views import Answer, Ingested
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError, RightMissingError
-from shared.contracts.errors import EtlPayError, OutcomeUnknownError, OverloadedError, RefusedError, RetryableError
+from shared.contracts.errors import EtlPayError, InvalidEventError, OutcomeUnknownError, OverloadedError, RetryableError
 from shared.contracts.outcome import Problem
 
 PAGE: Final = "/docs/problems"
@@ -145,7 +145,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     record: Ingested | msgspec.UnsetType = msgspec.UNSET
 
 
-class RefusalError(EtlPayError):
+class HttpProblem(EtlPayError):  # noqa: N818 - an answer, not an error
     """The request is answered with a problem; nothing of it was stored."""
 
     def __init__(
@@ -184,19 +184,19 @@ def problem_answer(  # noqa: PLR0913 - the members of a problem document
     return Answer(kind.status, msgspec.json.encode(details), headers, MEDIA_TYPE)
 
 
-def unauthenticated() -> RefusalError:
+def unauthenticated() -> HttpProblem:
     """Return the refusal of a request without a valid API key; the same whether it has none or a wrong one."""
-    return RefusalError(
+    return HttpProblem(
         UNAUTHENTICATED,
         "Send an API key that is valid as a bearer token.",
         headers=[("www-authenticate", 'Bearer realm="etlpay"')],
     )
 
 
-def rate_exceeded(error: RateExceededError, *, what: str = "events") -> RefusalError:
+def rate_exceeded(error: RateExceededError, *, what: str = "events") -> HttpProblem:
     """Return the refusal of a request over its caller's rate, with the headers that tell of it (structured fields)."""
     window = max(1, math.ceil(1 / error.rate))
-    return RefusalError(
+    return HttpProblem(
         RATE,
         f"At most {error.rate:g} {what} a second.",
         headers=[
@@ -207,10 +207,10 @@ def rate_exceeded(error: RateExceededError, *, what: str = "events") -> RefusalE
     )
 
 
-def answer_error(error: RefusalError | RefusedError | RetryableError | RightMissingError) -> Answer:  # noqa: PLR0911 - one for each
+def answer_error(error: HttpProblem | InvalidEventError | RetryableError | RightMissingError) -> Answer:  # noqa: PLR0911 - one for each
     """Return the answer for an error that stopped a request."""
     match error:
-        case RefusalError():
+        case HttpProblem():
             return problem_answer(error.kind, error.detail, errors=error.errors, headers=error.headers)
         case MalformedError():
             return problem_answer(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
@@ -218,7 +218,7 @@ def answer_error(error: RefusalError | RefusedError | RetryableError | RightMiss
             return problem_answer(FORBIDDEN, "The source is not one of this API key's.", errors=error.problems)
         case RightMissingError():
             return problem_answer(FORBIDDEN, f"This API key may not {error.right}.")
-        case RefusedError():
+        case InvalidEventError():
             return problem_answer(INVALID, "The event was refused; nothing was stored.", errors=error.problems)
         case OverloadedError():
             return problem_answer(OVERLOADED, "Nothing was taken; repeat later.")

@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from api_gateway.connections import Connections
 from api_gateway.paths import BATCH_PATH
 from api_gateway.problems import HEAD, MALFORMED, OVERLOADED, Kind, problem_answer
-from shared.capacity import network_of
 from shared.contracts.errors import OverloadedError
+from shared.runtime.limits import network_of
 
 _UPGRADE_HEADERS: Final = (b"connection", b"upgrade", b"http2-settings")
 _LINGER_SECONDS_MAX: Final = 2.0

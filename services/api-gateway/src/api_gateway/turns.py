@@ -4,7 +4,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, Self
 
-from shared.capacity import Capacity, Holding
+from shared.runtime.limits import CapacityLimit, Holding
 
 CURRENT: Final[ContextVar["Turn"]] = ContextVar("etlpay.turn")
 """The turn of the query that is being served. What reads the ledger is far from what knows when an answer is read."""
@@ -15,8 +15,8 @@ class Turns:
 
     def __init__(self, number_max: int, *, share: float, seconds_max: float) -> None:
         """A query waits `seconds_max` at most; of all turns one caller may have `share`."""
-        self.queries: Final = Capacity(number_max, share=share)
-        self.large: Final = Capacity(1, share=1)
+        self.queries: Final = CapacityLimit(number_max, share=share)
+        self.large: Final = CapacityLimit(1, share=1)
         self.seconds_max: Final = seconds_max
 
 

@@ -9,7 +9,7 @@ from shared.auth.authenticator import KEYS, Access
 from shared.cache import Cache
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.runtime.readiness import Readiness
-from shared.submission.processing import GrpcProcessing
+from shared.submit.processing import GrpcProcessing
 
 INTAKE: Final = "intake"
 _PAUSE_SECONDS: Final = 1.0

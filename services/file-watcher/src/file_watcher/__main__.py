@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from file_watcher.bootstrap import serve_in_place, serve_inbox
 from file_watcher.in_place import InPlace
+from file_watcher.service import serve_in_place, serve_inbox
 from file_watcher.settings import Settings
 from shared.contracts.event import source_problem
 from shared.runtime.lifecycle import run

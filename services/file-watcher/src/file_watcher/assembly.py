@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from file_watcher.mapping import MapRow
 from file_watcher.rows import Piece, Reject, Row, Skipped, UnreadableError
-from shared.contracts.errors import RefusedError
+from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Envelope, reserve_moments, stamp
 from shared.contracts.receipt import hour_of
 from shared.wire import encode_batch, envelope_bytes
@@ -48,7 +48,7 @@ class FreshRows(Protocol):
         """Return True where the row is to be published; asked once for each row, in order.
 
         Raises:
-            RefusedError: it is nothing new, and was rejected.
+            InvalidEventError: it is nothing new, and was rejected.
         """
 
 
@@ -103,7 +103,7 @@ class _Part:
         try:
             is_new = fresh is None or fresh.is_new(row)
             event = map_row(row, stamp(self._received_at, len(self._events))) if is_new else None
-        except RefusedError as error:
+        except InvalidEventError as error:
             self.last = row
             self.rejects.append(Reject(row.number, _reason(error)))
             return
@@ -144,5 +144,5 @@ def _arrivals(events: Sequence[Envelope]) -> tuple[tuple[datetime, int], ...]:
     return tuple((event.received_at, 1) for event in events)
 
 
-def _reason(error: RefusedError) -> str:
+def _reason(error: InvalidEventError) -> str:
     return "; ".join(f"{problem.pointer} {problem.detail}".lstrip() for problem in error.problems)

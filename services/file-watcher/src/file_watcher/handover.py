@@ -14,7 +14,7 @@ from shared.contracts.receipt import InHand
 from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
-from shared.messaging.session import first_of
+from shared.messaging.session import wait_any
 from shared.wire import decode_batch
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -102,7 +102,7 @@ class Handover:
                 return False
             attempt += 1
             pause = random.uniform(0, min(_PAUSE_SECONDS_MAX, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret
-            await first_of(self._stopping, seconds_max=pause)
+            await wait_any(self._stopping, seconds_max=pause)
 
 
 class _Stream:

@@ -28,7 +28,7 @@ from file_watcher.one_reading import HeaderChangedError, OneReading, ReadFile
 from file_watcher.reading import kind_of, open_rows
 from file_watcher.rows import Reject, UnreadableError
 from file_watcher.settings import Settings
-from shared.messaging.session import first_of
+from shared.messaging.session import wait_any
 from shared.runtime.readiness import Readiness
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -88,7 +88,7 @@ class InPlaceFile:
                 self._complain(getattr(error, "strerror", None) or type(error).__name__)
             except HeaderChangedError as error:
                 self._complain(str(error), operator_must_act=True)
-            await first_of(stopping, seconds_max=interval_seconds)
+            await wait_any(stopping, seconds_max=interval_seconds)
 
     async def _read_if_changed(self) -> None:
         with await asyncio.to_thread(_open_regular, self._file.path) as file:

@@ -12,7 +12,7 @@ from file_watcher.file_format import SETTING
 from file_watcher.records import RecordReader, is_well_quoted
 from file_watcher.rows import Row, UnreadableError
 from shared.contracts.csv_row import content_type_of
-from shared.contracts.errors import RefusedError
+from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify
 from shared.contracts.outcome import Problem
 from shared.contracts.payload import malformed_problem
@@ -30,7 +30,7 @@ class MapRow(Protocol):
     """Maps rows of one format."""
 
     def __call__(self, row: Row, received_at: datetime) -> Envelope:
-        """Return the envelope. Raises RefusedError; UnreadableError where from this row on nothing can be read."""
+        """Return the envelope. Raises InvalidEventError; UnreadableError where from this row on nothing can be read."""
 
 
 class JsonRows:
@@ -190,4 +190,4 @@ def _checked_id(own: str, pointer: str) -> str:
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
-    raise RefusedError([Problem(pointer, detail)]) from None
+    raise InvalidEventError([Problem(pointer, detail)]) from None

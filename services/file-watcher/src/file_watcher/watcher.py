@@ -18,7 +18,7 @@ from file_watcher.landing import DONE, FAILED, Landing
 from file_watcher.locking import NotAFileError
 from file_watcher.watch import FinishedWatch
 from shared.failpoints import failpoint
-from shared.messaging.session import first_of
+from shared.messaging.session import wait_any
 from shared.runtime.readiness import Readiness
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ class InboxWatcher:
                 group.create_task(self._land_files(stopping))
             while not stopping.is_set():
                 pause = await self._look(stopping)
-                await first_of(stopping, self._changed, seconds_max=pause)
+                await wait_any(stopping, self._changed, seconds_max=pause)
                 self._changed.clear()
             notified.cancel()
             await looking_back
@@ -97,7 +97,7 @@ class InboxWatcher:
                 changed = []
             for place in changed:
                 await self._waiting.put(place)
-            await first_of(stopping, seconds_max=self._scan_seconds)
+            await wait_any(stopping, seconds_max=self._scan_seconds)
 
     async def _notice_changes(self) -> None:
         """Bring scans forward."""

@@ -3,7 +3,7 @@
 import sys
 from functools import partial
 
-from grpc_ingest.bootstrap import serve
+from grpc_ingest.service import serve
 from grpc_ingest.settings import Settings
 from shared.runtime.lifecycle import run
 from shared.runtime.startup import load_settings

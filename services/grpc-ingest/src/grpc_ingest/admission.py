@@ -11,15 +11,15 @@ from google.rpc.status_pb2 import Status
 from grpc_ingest import problems
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
 from shared.auth.scopes import RightMissingError
-from shared.capacity import Capacity, Holding
 from shared.contracts.errors import EtlPayError, UnavailableError
+from shared.runtime.limits import CapacityLimit, Holding
 from shared.runtime.rpc_health import peer_of
 
 _Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-class RejectedCallError(EtlPayError):
+class RpcAbort(EtlPayError):  # noqa: N818 - an answer, not an error
     """The call ends with a status of its own instead of a response."""
 
     def __init__(self, status: Status) -> None:
@@ -37,7 +37,7 @@ class Terms(NamedTuple):
 
 
 def admit(context: _Context, access: Access) -> Terms:
-    """Return the terms that a call's metadata ask for. Raises RejectedCallError (no valid API key that may send).
+    """Return the terms that a call's metadata ask for. Raises RpcAbort (no valid API key that may send).
 
     No web page can call: a browser speaks no gRPC. So nothing is asked of host and origin here.
     """
@@ -48,11 +48,11 @@ def admit(context: _Context, access: Access) -> Terms:
         caller = access.admit(", ".join(_values(metadata, "authorization")), peer)
         caller.check_right("send")
     except UnauthenticatedError as error:
-        raise RejectedCallError(problems.unauthenticated()) from error
+        raise RpcAbort(problems.unauthenticated()) from error
     except RightMissingError as error:
-        raise RejectedCallError(problems.right_missing()) from error
+        raise RpcAbort(problems.right_missing()) from error
     except UnavailableError as error:
-        raise RejectedCallError(problems.retry_later(error)) from error
+        raise RpcAbort(problems.retry_later(error)) from error
     return Terms(caller, caller.name or peer, _waits(metadata))
 
 
@@ -72,8 +72,8 @@ class Calls:
         close_connection: Callable[[str], None],
     ) -> None:
         """`close_connection` ends the connection of a peer, as a call's context names it."""
-        self._calls = Capacity(calls_max, share=share)
-        self._requests = Capacity(requests_bytes_max, share=share)
+        self._calls = CapacityLimit(calls_max, share=share)
+        self._requests = CapacityLimit(requests_bytes_max, share=share)
         self._send_seconds_max = send_seconds_max
         self._close_connection = close_connection
         self._serving = 0
@@ -133,7 +133,7 @@ class Call(Holding):
 
     __slots__ = ("_calls", "_counted_as", "over")
 
-    def __init__(self, requests: Capacity, counted_as: str, calls: Calls) -> None:
+    def __init__(self, requests: CapacityLimit, counted_as: str, calls: Calls) -> None:
         """Use `Calls.begin`."""
         super().__init__(requests, counted_as)
         self._calls = calls

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.contracts.errors import OutcomeUnknownError, RefusedError, RetryableError
+from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
 from shared.contracts.payload import object_problem
@@ -15,7 +15,7 @@ from shared.rpc import etlpay_pb2 as pb
 from shared.wire import from_microseconds, to_microseconds
 
 # What became of one request.
-Answer = Outcome | Accepted | RetryableError | RefusedError
+Answer = Outcome | Accepted | RetryableError | InvalidEventError
 
 CONFLICT = Problem("/id", "was used before for an event with other content; that one stays, this one is kept aside")
 
@@ -35,12 +35,12 @@ def to_envelope(request: pb.IngestRequest, *, received_at: datetime, body_bytes_
     `sender` is the name of the API key with which it came.
 
     Raises:
-        RefusedError: it cannot be an event; every problem is named.
+        InvalidEventError: it cannot be an event; every problem is named.
     """
     body = request.payload_json.encode()
     problems = [*_problems(request, body, body_bytes_max)]
     if problems:
-        raise RefusedError(problems)
+        raise InvalidEventError(problems)
     return Envelope(
         event_id=identify(request.source_name, request.id),
         source=request.source_name,
@@ -117,7 +117,7 @@ def _write_response(response: pb.IngestResponse, event_id: uuid.UUID | None, ans
                 response.problems.extend(_messages(answer.errors))
         case Accepted():
             response.status = "ACCEPTED"
-        case RefusedError():
+        case InvalidEventError():
             response.status = "REFUSED"
             response.problems.extend(_messages(answer.problems))
         case RetryableError():

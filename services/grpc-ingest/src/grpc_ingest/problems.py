@@ -17,13 +17,13 @@ from google.rpc.status_pb2 import Status
 
 from grpc_ingest.mapping import CONFLICT, retry_advice
 from shared.auth.rate import RateExceededError
-from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
+from shared.contracts.errors import InvalidEventError, OverloadedError, RetryableError
 
 _DOMAIN = "etlpay"
 _RETRY_DELAY = Duration(seconds=1)
 
 
-def refused(error: RefusedError) -> Status:
+def refused(error: InvalidEventError) -> Status:
     """INVALID_ARGUMENT: nothing was stored; each field with what is wrong there."""
     violations = [
         BadRequest.FieldViolation(field=_field(problem.pointer), description=problem.detail)

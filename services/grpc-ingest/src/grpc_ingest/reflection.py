@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from shared.runtime.rpc_health import Context, RefusedCallError, SideCalls
+from shared.runtime.rpc_health import Context, RpcAbort, SideCalls
 
 SERVICE_NAME: Final = reflection.SERVICE_NAME
 
@@ -41,4 +41,4 @@ def _parse(request: bytes) -> reflection_pb2.ServerReflectionRequest:
     try:
         return reflection_pb2.ServerReflectionRequest.FromString(request)
     except DecodeError:
-        raise RefusedCallError(grpc.StatusCode.INVALID_ARGUMENT, "must be a ServerReflectionRequest") from None
+        raise RpcAbort(grpc.StatusCode.INVALID_ARGUMENT, "must be a ServerReflectionRequest") from None

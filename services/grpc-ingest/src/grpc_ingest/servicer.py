@@ -14,20 +14,20 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from grpc_ingest import metrics, problems
-from grpc_ingest.admission import Calls, RejectedCallError, Terms, admit
+from grpc_ingest.admission import Calls, RpcAbort, Terms, admit
 from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
 from grpc_ingest.streams import Answered, BatchStream, Context, StreamLimits
 from shared.auth.authenticator import Access
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError
-from shared.capacity import Capacity, Holding
-from shared.contracts.errors import OverloadedError, RefusedError, RetryableError
+from shared.contracts.errors import InvalidEventError, OverloadedError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
 from shared.counters import in_hand
 from shared.failpoints import failpoint
-from shared.patience import Patience
 from shared.rpc import etlpay_pb2 as pb
+from shared.runtime.limits import CapacityLimit, Holding
+from shared.runtime.timeouts import Timeouts
 from shared.wire import split_batches
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ _UnaryContext = grpc.aio.ServicerContext[bytes, T]
 
 
 class Submitting(Protocol):
-    """Hands events over; `shared.submission.submitter.Submitter` is the real one."""
+    """Hands events over; `shared.submit.submitter.Submitter` is the real one."""
 
     async def submit(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
         """Return one outcome per event. Raises RetryableError."""
@@ -79,10 +79,10 @@ class EtlServicer:
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
         self._body_bytes_max = body_bytes_max
-        self._reading = Capacity(calls_read_max, share=caller_share_max)
+        self._reading = CapacityLimit(calls_read_max, share=caller_share_max)
         self._call_seconds_max = call_seconds_max
-        self._patience = Patience()
-        self._streams = Capacity(streams_max, share=caller_share_max)
+        self._timeouts = Timeouts()
+        self._streams = CapacityLimit(streams_max, share=caller_share_max)
         self._stream_limits = stream_limits
         self._draining = asyncio.Event()
 
@@ -139,7 +139,7 @@ class EtlServicer:
                 terms = admit(context, self._access)
                 call = self._calls.begin(context, terms.counted_as)
                 return await answer(context, terms, call)
-            except RejectedCallError as error:
+            except RpcAbort as error:
                 status = error.status
             except OverloadedError as error:
                 status = problems.retry_later(error)
@@ -158,7 +158,7 @@ class EtlServicer:
         """
         request: object = None
         try:
-            with self._patience.until(monotonic() + self._call_seconds_max):
+            with self._timeouts.until(monotonic() + self._call_seconds_max):
                 if not self._reading.try_acquire(terms.counted_as):
                     await self._reading.wait(terms.counted_as)
                 try:
@@ -170,9 +170,9 @@ class EtlServicer:
         except TimeoutError as error:
             if isinstance(request, bytes):
                 raise OverloadedError("too much is in hand") from error
-            raise RejectedCallError(problems.silent(self._call_seconds_max)) from error
+            raise RpcAbort(problems.silent(self._call_seconds_max)) from error
         if not isinstance(request, bytes):  # grpc.aio.EOF
-            raise RejectedCallError(problems.refused(RefusedError([Problem("", "must be one message, not none")])))
+            raise RpcAbort(problems.refused(InvalidEventError([Problem("", "must be one message, not none")])))
         return request
 
     async def _ingest(
@@ -183,13 +183,13 @@ class EtlServicer:
         ((event_id, answer),) = await self._answer([message], terms)
         match answer:
             case OutOfScopeError():
-                raise RejectedCallError(problems.out_of_scope())
-            case RefusedError():
-                raise RejectedCallError(problems.refused(answer))
+                raise RpcAbort(problems.out_of_scope())
+            case InvalidEventError():
+                raise RpcAbort(problems.refused(answer))
             case RetryableError():
-                raise RejectedCallError(problems.retry_later(answer))
+                raise RpcAbort(problems.retry_later(answer))
             case Outcome(disposition=Disposition.CONFLICT):
-                raise RejectedCallError(problems.conflict())
+                raise RpcAbort(problems.conflict())
             case _:
                 return batch_response([(event_id, answer)]).responses[0]
 
@@ -203,9 +203,9 @@ class EtlServicer:
         return answered.response
 
     def _check_batch(self, request: bytes, terms: Terms) -> Terms:
-        """Return the terms. Raises RejectedCallError where the batch should not be parsed."""
+        """Return the terms. Raises RpcAbort where the batch should not be parsed."""
         if problem := batch_problem(request, self._batch_events_max):
-            raise RejectedCallError(problems.refused(RefusedError([Problem("/requests", problem)])))
+            raise RpcAbort(problems.refused(InvalidEventError([Problem("/requests", problem)])))
         return terms
 
     async def _ingest_batch(self, request: bytes, terms: Terms) -> Answered:
@@ -230,22 +230,22 @@ class EtlServicer:
             ingest=self._ingest_batch,
             limits=self._stream_limits,
             draining=self._draining,
-            patience=self._patience,
+            timeouts=self._timeouts,
         )
         if (status := await stream.run()) is None:
             return
         if stream.unread:
             self._calls.close(context)
-        raise RejectedCallError(status)
+        raise RpcAbort(status)
 
     async def _answer(
         self, requests: Sequence[pb.IngestRequest], terms: Terms
     ) -> list[tuple[uuid.UUID | None, Answer]]:
-        """Return the event id and the answer of each request, in order. Raises RejectedCallError (over the rate)."""
+        """Return the event id and the answer of each request, in order. Raises RpcAbort (over the rate)."""
         try:
             terms.caller.spend(len(requests))
         except RateExceededError as error:
-            raise RejectedCallError(problems.rate_exceeded(error)) from error
+            raise RpcAbort(problems.rate_exceeded(error)) from error
         failpoint("grpc-ingest.received")
         with in_hand():
             answers = await self._answer_all(requests, terms)
@@ -256,7 +256,7 @@ class EtlServicer:
         self, requests: Sequence[pb.IngestRequest], terms: Terms
     ) -> list[tuple[uuid.UUID | None, Answer]]:
         received_at = now()
-        drafts: list[Envelope | RefusedError] = []
+        drafts: list[Envelope | InvalidEventError] = []
         for position, request in enumerate(requests):
             moment = stamp(received_at, position)
             try:
@@ -265,7 +265,7 @@ class EtlServicer:
                 )
                 terms.caller.check_source(event.source)
                 drafts.append(event)
-            except RefusedError as error:
+            except InvalidEventError as error:
                 metrics.count_refused(request.source_name, received_at=moment)
                 drafts.append(error)
         outcomes = iter(await self._hand_over([draft for draft in drafts if isinstance(draft, Envelope)], terms.wait))
@@ -298,7 +298,7 @@ def _parse(kind: type[M], request: bytes) -> M:
         return kind.FromString(request)
     except DecodeError:
         problem = Problem("", f"must be a protobuf message {kind.DESCRIPTOR.full_name}, its strings in UTF-8")
-        raise RejectedCallError(problems.refused(RefusedError([problem]))) from None
+        raise RpcAbort(problems.refused(InvalidEventError([problem]))) from None
 
 
 async def _abort(context: grpc.aio.ServicerContext[bytes, T], status: Status) -> NoReturn:

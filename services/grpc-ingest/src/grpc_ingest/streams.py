@@ -9,11 +9,11 @@ import grpc.aio
 from google.rpc.status_pb2 import Status
 
 from grpc_ingest import problems
-from grpc_ingest.admission import RejectedCallError, Terms
-from shared.capacity import Holding
+from grpc_ingest.admission import RpcAbort, Terms
 from shared.failpoints import failpoint
-from shared.patience import Patience
 from shared.rpc import etlpay_pb2 as pb
+from shared.runtime.limits import Holding
+from shared.runtime.timeouts import Timeouts
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, pb.IngestBatchResponse]
 
@@ -53,16 +53,16 @@ class BatchStream:
         ingest: Callable[[bytes, Terms], Awaitable[Answered]],
         limits: StreamLimits,
         draining: asyncio.Event,
-        patience: Patience,
+        timeouts: Timeouts,
     ) -> None:
-        """`check` and `ingest` raise RejectedCallError. `holding` is what the stream's batches take of memory."""
+        """`check` and `ingest` raise RpcAbort. `holding` is what the stream's batches take of memory."""
         self._context = context
         self._holding = holding
         self._check = check
         self._ingest = ingest
         self._limits = limits
         self._draining = draining
-        self._patience = patience
+        self._timeouts = timeouts
         self._places = asyncio.Semaphore(limits.batches_max)
         self._coming: asyncio.Queue[_Coming] = asyncio.Queue()
         self.unread = False
@@ -108,7 +108,7 @@ class BatchStream:
             await self._holding.wait(len(request))
             admitted.set()
             answered = await self._ingest(request, terms)
-        except RejectedCallError as error:
+        except RpcAbort as error:
             return error.status
         else:
             self._holding.correct(answered.size - len(request))
@@ -123,7 +123,7 @@ class BatchStream:
             if isinstance(answer, Status):
                 return answer
             try:
-                with self._patience.until(monotonic() + self._limits.send_seconds_max):
+                with self._timeouts.until(monotonic() + self._limits.send_seconds_max):
                     await self._context.write(answer.response)
             except TimeoutError:
                 self.unread = True

@@ -3,7 +3,7 @@
 import sys
 from functools import partial
 
-from processor.bootstrap import serve
+from processor.service import serve
 from processor.settings import ProcessorSettings
 from shared.runtime.lifecycle import run
 from shared.runtime.startup import load_settings

@@ -4,7 +4,7 @@ import argparse
 import sys
 from functools import partial
 
-from queue_consumer.bootstrap import serve
+from queue_consumer.service import serve
 from queue_consumer.settings import Settings
 from shared.runtime.lifecycle import run
 from shared.runtime.startup import load_settings

@@ -17,9 +17,9 @@ from shared.contracts.errors import OutcomeUnknownError, PermanentError, Retryab
 from shared.contracts.event import Envelope, now, stamp
 from shared.counters import in_hand
 from shared.failpoints import failpoint
-from shared.messaging.consumer import Delivery, Run
+from shared.messaging.consumer import Delivery, DeliveryBatch
 from shared.messaging.parking import Parkable
-from shared.messaging.session import first_of
+from shared.messaging.session import wait_any
 from shared.producers import Producers
 from shared.wire import encode_batch, split_batches
 
@@ -95,8 +95,8 @@ class Source:
         """Give up what cannot be handed on now: it is not acked, so it comes back."""
         self._draining.set()
 
-    async def settle(self, run: Run) -> None:
-        """Hand on every event of the run, then ack its deliveries; one that was not handed on stays unsettled."""
+    async def settle(self, run: DeliveryBatch) -> None:
+        """Publish every event of the batch, then ack its deliveries; one that was not published stays unacked."""
         if not await self._know_producers():
             return
         waiting = deque(run.deliveries)
@@ -112,10 +112,10 @@ class Source:
         while self._producers is not None and not self._producers.is_readable:
             if self._draining.is_set():
                 return False
-            await first_of(self._draining, seconds_max=_PRODUCERS_SECONDS)
+            await wait_any(self._draining, seconds_max=_PRODUCERS_SECONDS)
         return True
 
-    async def _settle(self, run: Run, mapped: _Mapped) -> None:
+    async def _settle(self, run: DeliveryBatch, mapped: _Mapped) -> None:
         faults = await self._hand_on(mapped.events)
         settled = await self._after_faults(mapped, faults) if faults else mapped.deliveries
         if mapped.strangers:
@@ -243,7 +243,7 @@ class Source:
                     raise unknown or error from None
             attempt += 1
             pause = random.uniform(0, min(self._interval_seconds, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret
-            await first_of(self._draining, seconds_max=pause)
+            await wait_any(self._draining, seconds_max=pause)
 
 
 def _message(delivery: Delivery) -> Message:

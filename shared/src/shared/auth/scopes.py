@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from shared.auth.keys import Right
-from shared.contracts.errors import EtlPayError, RefusedError
+from shared.contracts.errors import EtlPayError, InvalidEventError
 from shared.contracts.outcome import Problem
 
 
-class OutOfScopeError(RefusedError):
+class OutOfScopeError(InvalidEventError):
     """The source is not one of the API key's. Which others exist is not told."""
 
     def __init__(self, pointer: str = "/source_name") -> None:

@@ -9,7 +9,7 @@ class EtlPayError(Exception):
     """The root of EtlPay's own errors. Messages never hold payloads, ids or secrets."""
 
 
-class RefusedError(EtlPayError):
+class InvalidEventError(EtlPayError):
     """The input cannot be an event. Nothing of it was stored; `problems` name the places."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shared.contracts.errors import RefusedError, RetryableError
+from shared.contracts.errors import InvalidEventError, RetryableError
 from shared.contracts.event import Channel, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome
 
@@ -47,14 +47,14 @@ _OF_DISPOSITION: Final = {
 }
 
 
-def fate_of(answer: Outcome | Accepted | RefusedError | RetryableError) -> Fate:
+def fate_of(answer: Outcome | Accepted | InvalidEventError | RetryableError) -> Fate:
     """Return how an event was answered."""
     match answer:
         case Outcome():
             return _OF_DISPOSITION[answer.disposition]
         case Accepted():
             return Fate.QUEUED
-        case RefusedError():
+        case InvalidEventError():
             return Fate.REFUSED
         case _:
             return Fate.UNKNOWN

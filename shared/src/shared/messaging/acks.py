@@ -1,4 +1,4 @@
-"""Acks that travel together: what is settled in one turn of the event loop is one frame to the broker.
+"""AckCoalescer that travel together: what is settled in one turn of the event loop is one frame to the broker.
 
 A batch settles all its deliveries at once. An ack of their own for each cost the consumer of single messages a quarter
 of its CPU, and the broker as much again.
@@ -11,7 +11,7 @@ from typing import Final, Protocol
 _DUE: Final = True
 
 
-class Settling(Protocol):
+class AckChannel(Protocol):
     """The AMQP channel that brought the deliveries; that of aiormq is one."""
 
     def basic_ack(self, delivery_tag: int, multiple: bool = ...) -> Awaitable[None]:  # noqa: FBT001 - as the library has it
@@ -21,13 +21,13 @@ class Settling(Protocol):
         """Return when the rejection is on its way."""
 
 
-class Acks:
+class AckCoalescer:
     """The deliveries of one AMQP channel that are not settled yet, by their tags.
 
     An ack of several covers every delivery before it, so it never goes further than the first that is still in hand.
     """
 
-    def __init__(self, amqp_channel: Settling) -> None:
+    def __init__(self, amqp_channel: AckChannel) -> None:
         """Begin with none in hand."""
         self._amqp_channel = amqp_channel
         self._in_hand: dict[int, bool] = {}
@@ -41,7 +41,7 @@ class Acks:
         self._in_hand[tag] = not _DUE
 
     async def reject(self, tag: int) -> None:
-        """Hand a delivery to its queue's dead letter queue. It stays in hand until that is on its way."""
+        """Reject a delivery to its queue's dead letter queue. It stays in hand until that is on its way."""
         await self._amqp_channel.basic_reject(tag, requeue=False)
         self._in_hand.pop(tag, None)
 

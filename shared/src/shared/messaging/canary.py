@@ -15,7 +15,7 @@ from aiormq.abc import DeliveredMessage
 
 from shared.contracts.errors import RetryableError
 from shared.messaging.publisher import publish_confirmed
-from shared.messaging.session import SESSION_ERRORS, Session, first_of, open_session, told_session_end
+from shared.messaging.session import SESSION_ERRORS, Session, open_session, translate_session_errors, wait_any
 from shared.settings import AmqpSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -64,12 +64,12 @@ class Canary:
             # A connection of its own: where the broker is short of memory it stops reading those that publish, and
             # the acks of the consumer would wait with them.
             try:
-                with told_session_end():
+                with translate_session_errors():
                     async with open_session(self._settings, self._name) as own:
                         await self._send_until_one_comes(own, session)
             except (RetryableError, *SESSION_ERRORS) as error:
                 log.debug("no canary could be sent; trying again", queue=self._queue, error=type(error).__name__)
-            await first_of(self._came, session.lost, seconds_max=_PAUSE_SECONDS)
+            await wait_any(self._came, session.lost, seconds_max=_PAUSE_SECONDS)
 
     async def _send_until_one_comes(self, own: Session, session: Session) -> None:
         amqp_channel = await own.connection.channel(publisher_confirms=True, on_return_raises=True)
@@ -79,11 +79,11 @@ class Canary:
             await publish_confirmed(
                 own, amqp_channel.default_exchange, self._message(), routing_key=self._queue, deadline=deadline
             )
-            patience = _FLIGHT_SECONDS if swallowed < _SWALLOWED_MAX else _PAUSE_SECONDS
-            await first_of(self._came, session.lost, seconds_max=patience)
+            seconds_max = _FLIGHT_SECONDS if swallowed < _SWALLOWED_MAX else _PAUSE_SECONDS
+            await wait_any(self._came, session.lost, seconds_max=seconds_max)
             while not self._came.is_set() and await self._has_messages(own):
                 # It waits behind others, which this consumer or its neighbours are still busy with.
-                await first_of(self._came, session.lost, seconds_max=_PAUSE_SECONDS)
+                await wait_any(self._came, session.lost, seconds_max=_PAUSE_SECONDS)
             if self._came.is_set():
                 self._tell(delivers=True)
                 return

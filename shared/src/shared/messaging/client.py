@@ -13,7 +13,7 @@ from yarl import URL
 
 from shared.contracts.errors import OutcomeUnknownError, UnavailableError
 from shared.messaging.publisher import publish_confirmed
-from shared.messaging.session import SESSION_ERRORS, Session, told_session_end
+from shared.messaging.session import SESSION_ERRORS, Session, translate_session_errors
 from shared.messaging.topology import EVENTS_EXCHANGE
 from shared.settings import QueueBrokerSettings, ServiceSettings
 
@@ -89,7 +89,7 @@ class QueueClient:
 
     async def _send(self, session: Session, queue: str, message: Message) -> None:
         try:
-            with told_session_end():
+            with translate_session_errors():
                 async with session.connection.channel(publisher_confirms=True, on_return_raises=True) as amqp_channel:
                     exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
                     deadline = asyncio.get_running_loop().time() + self._deadline_seconds

@@ -14,12 +14,12 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from shared.arrivals import arrivals
-from shared.messaging.acks import Acks
+from shared.linger import linger
+from shared.messaging.acks import AckCoalescer
 from shared.messaging.canary import Canary
-from shared.messaging.room import Room
-from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
-from shared.messaging.tolerance import UnreadableProperties, tolerate_unreadable_properties
+from shared.messaging.patches import UnreadableProperties, patch_unreadable_properties
+from shared.messaging.session import SESSION_ERRORS, Session, run_sessions, translate_session_errors, wait_any
+from shared.messaging.throttle import ReadThrottle
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 
@@ -35,7 +35,7 @@ class Delivery:
 
     __slots__ = ("_hand", "body", "properties", "redelivered", "tag")
 
-    def __init__(self, hand: "Hand", message: DeliveredMessage) -> None:
+    def __init__(self, hand: "UnackedDeliveries", message: DeliveredMessage) -> None:
         """Hold what the message says; it is in `hand` until it is settled.
 
         Attributes:
@@ -79,17 +79,17 @@ class Delivery:
         await self._hand.ack([self])
 
     async def reject(self) -> None:
-        """Hand the message to the dead letter queue of its queue."""
+        """Reject the message to the dead letter queue of its queue."""
         await self._hand.reject(self)
 
 
-class Hand:
+class UnackedDeliveries:
     """What one session has taken from a queue, and not settled yet."""
 
     def __init__(self, session: Session, amqp_channel: AbstractChannel) -> None:
         """Begin empty; deliveries come on `amqp_channel`, which is of `session`."""
         self._session = session
-        self._acks = Acks(amqp_channel)
+        self._acks = AckCoalescer(amqp_channel)
 
     def take(self, message: DeliveredMessage) -> Delivery:
         """Take a message, in the order in which the broker sent them."""
@@ -107,7 +107,7 @@ class Hand:
 
     async def _settle(self, frame: Awaitable[None]) -> None:
         try:
-            with told_session_end():
+            with translate_session_errors():
                 async with self._session.bounded(asyncio.get_running_loop().time() + _SETTLE_SECONDS_MAX):
                     await frame
         except SESSION_ERRORS as error:
@@ -115,10 +115,10 @@ class Hand:
             log.debug("not settled; the broker will deliver it again", error=type(error).__name__)
 
 
-class Run:
+class DeliveryBatch:
     """Deliveries that came together, to be settled by one coroutine."""
 
-    def __init__(self, hand: Hand, deliveries: Sequence[Delivery]) -> None:
+    def __init__(self, hand: UnackedDeliveries, deliveries: Sequence[Delivery]) -> None:
         """All of them are in `hand`."""
         self._hand = hand
         self.deliveries = deliveries
@@ -129,10 +129,10 @@ class Run:
             await self._hand.ack(deliveries)
 
 
-class Inbox:
+class ReceiveBuffer:
     """What the broker has sent and nobody has taken up. The prefetch bounds it, and the room for messages in hand."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: ReadThrottle) -> None:
         self._room = room
         self._messages: deque[DeliveredMessage] = deque()
         self._arrived = asyncio.Event()
@@ -153,7 +153,7 @@ class Inbox:
     async def take_run(self, bytes_max: int) -> list[DeliveredMessage]:
         """Wait for a message, and take with it what came meanwhile: `bytes_max` of bodies, or one that is larger."""
         messages = [await self.take()]
-        await arrivals(lambda: len(self._messages))
+        await linger(lambda: len(self._messages))
         size = len(messages[0].body)
         while self._messages and size + len(self._messages[0].body) <= bytes_max:
             message = self._messages.popleft()
@@ -175,7 +175,7 @@ class Consumer:
         bytes_max: int,
         declare: Callable[[AbstractConnection], Awaitable[None]],
         settle: Callable[[Delivery], Coroutine[None, None, None]] | None = None,
-        settle_run: Callable[[Run], Coroutine[None, None, None]] | None = None,
+        settle_run: Callable[[DeliveryBatch], Coroutine[None, None, None]] | None = None,
         run_bytes_max: int = 1,
         readiness: Readiness | None = None,
         proved: bool = False,
@@ -203,29 +203,29 @@ class Consumer:
         self._canary = Canary(settings, queue=queue, name=name, tell=self._tell_proof) if proved else None
         self._delivers = True
         self._closing = asyncio.Event()
-        tolerate_unreadable_properties()
+        patch_unreadable_properties()
 
     async def run(self) -> None:
         """Consume until `close`, then settle what is in hand and return."""
-        await keep_session(self._settings, name=f"{self._name} consumer", use=self._serve, closing=self._closing)
+        await run_sessions(self._settings, name=f"{self._name} consumer", use=self._serve, closing=self._closing)
 
     def close(self) -> None:
         """Receive nothing more; deliveries in hand are settled before `run` returns."""
         self._closing.set()
 
     async def _serve(self, session: Session) -> None:
-        room = Room(self._bytes_max)
-        inbox = Inbox(room)
+        room = ReadThrottle(self._bytes_max)
+        inbox = ReceiveBuffer(room)
         async with asyncio.timeout(_SETUP_SECONDS_MAX):
             await self._declare(session.connection)
             amqp_channel, tag = await self._consume(session, inbox, room)
         self._tell(present=self._delivers)
         try:
             async with asyncio.TaskGroup() as settling:
-                hand = Hand(session, amqp_channel)
+                hand = UnackedDeliveries(session, amqp_channel)
                 receiving = settling.create_task(self._receive(hand, inbox, room, settling))
                 proving = settling.create_task(self._canary.prove(session)) if self._canary else None
-                await first_of(session.lost, self._closing)
+                await wait_any(session.lost, self._closing)
                 if proving is not None:
                     proving.cancel()
                 self._tell(present=False)
@@ -234,7 +234,7 @@ class Consumer:
         finally:
             self._tell(present=False)
 
-    async def _consume(self, session: Session, inbox: Inbox, room: Room) -> tuple[AbstractChannel, str]:
+    async def _consume(self, session: Session, inbox: ReceiveBuffer, room: ReadThrottle) -> tuple[AbstractChannel, str]:
         amqp_channel = await session.open_channel()
         amqp_channel.closing.add_done_callback(lambda _: session.abandon("channel closed"))
         # The broker cancels a consumer whose queue is gone; a new session declares it again.
@@ -244,7 +244,9 @@ class Consumer:
         consuming = await amqp_channel.basic_consume(self._queue, inbox.put, no_ack=False)
         return amqp_channel, str(consuming.consumer_tag)
 
-    async def _receive(self, hand: Hand, inbox: Inbox, room: Room, settling: asyncio.TaskGroup) -> None:
+    async def _receive(
+        self, hand: UnackedDeliveries, inbox: ReceiveBuffer, room: ReadThrottle, settling: asyncio.TaskGroup
+    ) -> None:
         """Hand deliveries over until cancelled; those who settle are tasks of their own, and go on."""
         while self._settle is not None:
             # No name here keeps a message: the last one would stay in memory until the next one came.
@@ -252,7 +254,7 @@ class Consumer:
         while self._settle_run is not None:
             deliveries = [hand.take(message) for message in await inbox.take_run(self._run_bytes_max)]
             size = sum(len(delivery.body) for delivery in deliveries)
-            settled = settling.create_task(self._settle_run(Run(hand, deliveries)))
+            settled = settling.create_task(self._settle_run(DeliveryBatch(hand, deliveries)))
             settled.add_done_callback(partial(_give_back, room, size))
             del deliveries
             await asyncio.wait([settled])
@@ -261,8 +263,8 @@ class Consumer:
         self,
         settle: Callable[[Delivery], Coroutine[None, None, None]],
         message: DeliveredMessage,
-        hand: Hand,
-        room: Room,
+        hand: UnackedDeliveries,
+        room: ReadThrottle,
         settling: asyncio.TaskGroup,
     ) -> None:
         size = len(message.body)
@@ -280,7 +282,7 @@ class Consumer:
             self._readiness.set(f"queue {self._queue}", present=present)
 
 
-def _give_back(room: Room, size: int, _settled: asyncio.Task[None]) -> None:
+def _give_back(room: ReadThrottle, size: int, _settled: asyncio.Task[None]) -> None:
     room.give_back(size)
 
 
@@ -289,7 +291,7 @@ async def _stop_receiving(session: Session, amqp_channel: AbstractChannel, tag: 
     if session.lost.is_set():
         return
     try:
-        with told_session_end():
+        with translate_session_errors():
             async with session.bounded(asyncio.get_running_loop().time() + _STOP_SECONDS_MAX):
                 # Its answer would stand behind deliveries that are not read while there is no room for them.
                 await amqp_channel.basic_cancel(tag, nowait=True)

@@ -14,8 +14,14 @@ from pamqp.commands import Basic
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
 from shared.messaging.parking import Parkable, parked_message
-from shared.messaging.session import SESSION_ERRORS, Session, first_of, keep_session, told_session_end
-from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE, lane_depths, require_lanes
+from shared.messaging.session import SESSION_ERRORS, Session, run_sessions, translate_session_errors, wait_any
+from shared.messaging.topology import (
+    INGEST_QUEUE,
+    PARKED_QUEUE,
+    RECEIPTS_QUEUE,
+    ingest_queue_depths,
+    require_ingest_queues,
+)
 from shared.runtime.readiness import Readiness
 from shared.settings import AmqpSettings
 from shared.wire import CONTENT_TYPE
@@ -61,7 +67,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Keep a session open until `close`."""
-        await keep_session(self._settings, name=self._name, use=self._serve, closing=self._closing)
+        await run_sessions(self._settings, name=self._name, use=self._serve, closing=self._closing)
 
     def close(self) -> None:
         """Let `run` return. Publishes still in flight are unknown."""
@@ -84,9 +90,9 @@ class Publisher:
             raise UnavailableError("RabbitMQ cannot be reached")
         deadline = asyncio.get_running_loop().time() + self._settings.publish_seconds_max
         try:
-            with told_session_end():
+            with translate_session_errors():
                 async with session.bounded(deadline):
-                    return await lane_depths(session.connection)
+                    return await ingest_queue_depths(session.connection)
         except (ChannelNotFoundEntity, *SESSION_ERRORS) as error:
             raise UnavailableError("RabbitMQ cannot be asked now") from error
 
@@ -99,7 +105,7 @@ class Publisher:
 
     async def _serve(self, session: Session) -> None:
         async with asyncio.timeout(_SETUP_SECONDS_MAX):
-            await require_lanes(session.connection)
+            await require_ingest_queues(session.connection)
             amqp_channel = await session.connection.channel(publisher_confirms=True, on_return_raises=True)
         amqp_channel.close_callbacks.add(lambda *_: session.abandon("channel closed"))
         self._session, self._direct = session, amqp_channel.default_exchange
@@ -107,7 +113,7 @@ class Publisher:
         try:
             while not (session.lost.is_set() or self._closing.is_set()):
                 self._tell(present=not await session.is_blocked())
-                await first_of(session.lost, self._closing, seconds_max=_BLOCKED_SECONDS)
+                await wait_any(session.lost, self._closing, seconds_max=_BLOCKED_SECONDS)
         finally:
             self._connected.clear()
             self._session = self._direct = None
@@ -177,7 +183,7 @@ async def publish_confirmed(
     except TimeoutError as error:
         raise UnavailableError("RabbitMQ takes no messages now") from error
     try:
-        with told_session_end():
+        with translate_session_errors():
             async with session.bounded(deadline):
                 answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
     except PublishError as error:

@@ -10,7 +10,7 @@ import structlog
 from shared.contracts.errors import RetryableError
 from shared.contracts.event import Channel, now
 from shared.contracts.receipt import Progress, Receipt, Tally
-from shared.messaging.session import first_of
+from shared.messaging.session import wait_any
 from shared.wire import encode_receipt
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ class ReceiptSender:
         while not self._closing.is_set():
             await self._send()
             pause = self._interval_seconds if self._opened.is_set() else _RETRY_SECONDS
-            await first_of(self._closing, seconds_max=pause)
+            await wait_any(self._closing, seconds_max=pause)
         if not await self._send_last():
             log.warning("the last receipt was not sent; `etlpay audit` cannot vouch for the hours that it was to count")
 
@@ -83,7 +83,7 @@ class ReceiptSender:
 
         Acknowledge nothing before: nobody would know of a process that is killed in its first seconds.
         """
-        await first_of(self._opened, stopping, seconds_max=_OPENING_SECONDS_MAX)
+        await wait_any(self._opened, stopping, seconds_max=_OPENING_SECONDS_MAX)
 
     def close(self) -> None:
         """Let `run` send what is left, and return."""

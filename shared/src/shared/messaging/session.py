@@ -109,7 +109,7 @@ class Session:
 
 
 @contextmanager
-def told_session_end() -> Iterator[None]:
+def translate_session_errors() -> Iterator[None]:
     """Tell the end of a session as what it is.
 
     When a session ends the library ends what is in flight with a cancellation, or with an `Exception` of no kind.
@@ -133,7 +133,7 @@ def told_session_end() -> Iterator[None]:
         raise SessionLostError("the session ended") from error
 
 
-async def keep_session(
+async def run_sessions(
     settings: AmqpSettings,
     *,
     name: str,
@@ -151,7 +151,7 @@ async def keep_session(
     while not closing.is_set():
         begun = loop.time()
         try:
-            with told_session_end():
+            with translate_session_errors():
                 async with open_session(settings, name) as session:
                     let_in = True
                     await use(session)
@@ -167,7 +167,7 @@ async def keep_session(
         # A session that ends as soon as it has begun, because a queue is refused, say, is no better than none.
         attempt = 0 if loop.time() - begun > settings.reconnect_seconds_max else attempt + 1
         pause = random.uniform(0, pause_seconds_max(settings, attempt=attempt))  # noqa: S311 - jitter, not a secret
-        await first_of(closing, seconds_max=pause)
+        await wait_any(closing, seconds_max=pause)
 
 
 def pause_seconds_max(settings: AmqpSettings, *, attempt: int) -> float:
@@ -182,7 +182,7 @@ def _tell_end(name: str, reason: str) -> None:
 
 @asynccontextmanager
 async def open_session(settings: AmqpSettings, name: str) -> AsyncIterator[Session]:
-    """Open a connection for one session, and close it. `keep_session` is for those that need one for ever.
+    """Open a connection for one session, and close it. `run_sessions` is for those that need one for ever.
 
     Raises:
         FatalError: the broker is too old to keep what it confirms, or the TLS files cannot be used.
@@ -219,7 +219,7 @@ def is_supported(version: str) -> bool:
     return found is not None and (int(found[1]), int(found[2])) >= _OLDEST
 
 
-async def first_of(*events: asyncio.Event, seconds_max: float | None = None) -> None:
+async def wait_any(*events: asyncio.Event, seconds_max: float | None = None) -> None:
     """Return when any of the events is set, or after `seconds_max`."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:

@@ -58,7 +58,7 @@ _ARGUMENTS: Final[dict[str, FieldTable]] = {
 }
 
 
-async def declare_lanes(connection: AbstractConnection) -> None:
+async def declare_ingest_queues(connection: AbstractConnection) -> None:
     """Declare the queues between the services. Idempotent.
 
     Raises:
@@ -73,7 +73,7 @@ async def declare_lanes(connection: AbstractConnection) -> None:
                 raise
 
 
-async def require_lanes(connection: AbstractConnection) -> None:
+async def require_ingest_queues(connection: AbstractConnection) -> None:
     """Return once the queues between the services exist, for a service that may have permission to write only.
 
     Looking takes no permission. A lane that is missing is declared where that is allowed; elsewhere the processor,
@@ -82,7 +82,7 @@ async def require_lanes(connection: AbstractConnection) -> None:
     told = False
     while not await _lanes_exist(connection):
         try:
-            await declare_lanes(connection)
+            await declare_ingest_queues(connection)
         except ChannelAccessRefused:
             if not told:
                 log.info("waiting for the processor to declare the lanes; nothing is taken yet")
@@ -100,7 +100,7 @@ async def _lanes_exist(connection: AbstractConnection) -> bool:
     return True
 
 
-async def lane_depths(connection: AbstractConnection) -> dict[str, int]:
+async def ingest_queue_depths(connection: AbstractConnection) -> dict[str, int]:
     """Return how many messages wait in each queue between the services; those in a consumer's hands do not count.
 
     Raises:

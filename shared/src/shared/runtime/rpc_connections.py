@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import structlog
 
-from shared.capacity import network_of
+from shared.runtime.limits import network_of
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

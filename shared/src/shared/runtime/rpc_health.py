@@ -12,8 +12,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2 as pb
 
-from shared.capacity import Capacity, network_of
 from shared.contracts.errors import EtlPayError, OverloadedError
+from shared.runtime.limits import CapacityLimit, network_of
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -24,7 +24,7 @@ _READ_AT_ONCE: Final = 2
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-class RefusedCallError(EtlPayError):
+class RpcAbort(EtlPayError):  # noqa: N818 - an answer, not an error
     """The call ends with a code instead of a response."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
@@ -47,7 +47,7 @@ class SideCalls:
         may_stream: Callable[[Context], bool] = lambda _: True,
     ) -> None:
         """Those from one address may be `share` of `calls_max`; a stream is for callers that `may_stream`."""
-        self._calls = Capacity(calls_max, share=share)
+        self._calls = CapacityLimit(calls_max, share=share)
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
         self._call_seconds_max = call_seconds_max
         self._stream_seconds_max = stream_seconds_max
@@ -64,16 +64,16 @@ class SideCalls:
             await serve()
 
     async def read(self, context: Context) -> bytes | None:
-        """Return the next request, None after the last. Raises RefusedCallError where it does not come, or is large."""
+        """Return the next request, None after the last. Raises RpcAbort where it does not come, or is large."""
         try:
             async with asyncio.timeout(self._call_seconds_max), self._reading:
                 request = await context.read()
         except TimeoutError as error:
-            raise RefusedCallError(grpc.StatusCode.UNAVAILABLE, "the request did not come in time") from error
+            raise RpcAbort(grpc.StatusCode.UNAVAILABLE, "the request did not come in time") from error
         if not isinstance(request, bytes):  # grpc.aio.EOF
             return None
         if len(request) > _REQUEST_BYTES_MAX:
-            raise RefusedCallError(grpc.StatusCode.INVALID_ARGUMENT, "the request is too large")
+            raise RpcAbort(grpc.StatusCode.INVALID_ARGUMENT, "the request is too large")
         return request
 
     @asynccontextmanager
@@ -88,7 +88,7 @@ class SideCalls:
         try:
             async with asyncio.timeout(seconds_max):
                 yield
-        except RefusedCallError as error:
+        except RpcAbort as error:
             await context.abort(error.code, error.details)
         except TimeoutError:
             if not stream:
@@ -144,7 +144,7 @@ class Health:
         def answer(request: bytes) -> pb.HealthCheckResponse:
             service = _service_of(request)
             if service not in self._services:
-                raise RefusedCallError(grpc.StatusCode.NOT_FOUND, "there is no such service")
+                raise RpcAbort(grpc.StatusCode.NOT_FOUND, "there is no such service")
             return pb.HealthCheckResponse(status=self._status)
 
         response: pb.HealthCheckResponse = await self._calls.answer_one(context, answer)
@@ -183,5 +183,5 @@ def _service_of(request: bytes) -> str:
     try:
         service: str = pb.HealthCheckRequest.FromString(request).service
     except DecodeError:
-        raise RefusedCallError(grpc.StatusCode.INVALID_ARGUMENT, "must be a HealthCheckRequest") from None
+        raise RpcAbort(grpc.StatusCode.INVALID_ARGUMENT, "must be a HealthCheckRequest") from None
     return service

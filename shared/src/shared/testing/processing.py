@@ -14,7 +14,7 @@ _read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class FakeProcessing:
-    """Implements `shared.submission.processing.Processing`; stores each event id once, for as long as it lives."""
+    """Implements `shared.submit.processing.Processing`; stores each event id once, for as long as it lives."""
 
     def __init__(self, check: Callable[[Envelope], Sequence[Problem]] | None = None) -> None:
         """`check` says what is wrong with an event; those with a problem become FAILED records."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from api_gateway.exchange import admitted
 from api_gateway.openapi import reply
 from api_gateway.paging import AuditPosition, read_audit_cursor
-from api_gateway.problems import AUDIT_TOO_LARGE, INVALID, OVERLOADED, UNAVAILABLE, RefusalError
+from api_gateway.problems import AUDIT_TOO_LARGE, INVALID, OVERLOADED, UNAVAILABLE, HttpProblem
 from api_gateway.statements import AuditPart
 from api_gateway.views import AuditPage
 from shared.auth.authenticator import Caller
@@ -80,7 +80,7 @@ class AuditQuery(BaseModel):
         return self.since or self.hour, self.until or self.hour + _HOUR
 
     def part(self, scope: Scope) -> AuditPart:
-        """Return what is asked for, within a scope. Raises RefusalError where the cursor is none."""
+        """Return what is asked for, within a scope. Raises HttpProblem where the cursor is none."""
         return AuditPart(self.hour, *self._span, self.source, _after(self.cursor), scope)
 
 
@@ -90,7 +90,7 @@ class Books(Protocol):
     async def audit(self, part: AuditPart, *, limit: int) -> AuditPage:
         """Return a page of the lines of a part of an hour, by source and channel; without queues.
 
-        Raises OverloadedError, or RefusalError where there is too much for one answer.
+        Raises OverloadedError, or HttpProblem where there is too much for one answer.
         """
 
 
@@ -153,4 +153,4 @@ def _after(cursor: str | None) -> AuditPosition | None:
         return read_audit_cursor(cursor)
     except ValueError as error:
         problem = Problem("/query/cursor", "must be `next` of a page before")
-        raise RefusalError(INVALID, "The cursor is not one of ours.", errors=[problem]) from error
+        raise HttpProblem(INVALID, "The cursor is not one of ours.", errors=[problem]) from error

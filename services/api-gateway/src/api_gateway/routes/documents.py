@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from api_gateway.problems import KINDS, NOT_FOUND, PAGE, RefusalError
+from api_gateway.problems import KINDS, NOT_FOUND, PAGE, HttpProblem
 
 _ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -48,7 +48,7 @@ def document_routes(title: str) -> list[Route]:
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _ASSETS:
-            raise RefusalError(NOT_FOUND, "There is no such file.")
+            raise HttpProblem(NOT_FOUND, "There is no such file.")
         content = resources.files("fastapi_swagger.resources").joinpath(name).read_bytes()
         return Response(content, media_type=_ASSETS[name], headers={"cache-control": "max-age=86400"})
 

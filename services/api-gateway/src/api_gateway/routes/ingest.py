@@ -13,7 +13,7 @@ from api_gateway.mapping import read_event
 from api_gateway.problems import (
     CONFLICT,
     FAILED,
-    RefusalError,
+    HttpProblem,
     answer_error,
     problem_answer,
     rate_exceeded,
@@ -23,14 +23,14 @@ from api_gateway.views import Answer, Queued, ingested
 from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
-from shared.capacity import Capacity
-from shared.contracts.errors import EtlPayError, OutcomeUnknownError, RefusedError, RetryableError
+from shared.contracts.errors import EtlPayError, InvalidEventError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
 from shared.counters import in_hand
 from shared.failpoints import failpoint
-from shared.patience import Patience
-from shared.submission.submitter import Submitter
+from shared.runtime.limits import CapacityLimit
+from shared.runtime.timeouts import Timeouts
+from shared.submit.submitter import Submitter
 
 _REPLAYED: Final = (("idempotency-replayed", "true"),)
 
@@ -45,13 +45,13 @@ class IngestOne:
         self._limits = BodyLimits(
             settings.body_bytes_max, settings.http_body_seconds_max, settings.http_body_seconds_max
         )
-        self._patience = Patience()
-        self._bodies = Capacity(settings.bodies_bytes_max, share=settings.caller_share_max)
+        self._timeouts = Timeouts()
+        self._bodies = CapacityLimit(settings.bodies_bytes_max, share=settings.caller_share_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. What the event takes of memory is taken until the answer, which may repeat it, is read."""
         headers, caller, counted_as = admitted(scope)
-        exchange = Exchange(headers, receive, send, limits=self._limits, patience=self._patience)
+        exchange = Exchange(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
         event: Envelope | None = None
         taken = 0
         try:
@@ -73,7 +73,7 @@ class IngestOne:
                 await self._cache.put_queued([(event.event_id, event.source)])
         except ClientGoneError:
             return
-        except (RefusalError, RefusedError, RetryableError) as error:
+        except (HttpProblem, InvalidEventError, RetryableError) as error:
             metrics.count_error(error, event)
             await exchange.answer(answer_error(error))
         except Exception:
@@ -114,7 +114,7 @@ class IngestOne:
 
 
 def _spend(caller: Caller) -> None:
-    """Count the event. Raises RefusalError (over the caller's rate)."""
+    """Count the event. Raises HttpProblem (over the caller's rate)."""
     try:
         caller.spend(1)
     except RateExceededError as error:

@@ -13,21 +13,21 @@ from api_gateway import metrics
 from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, admitted
 from api_gateway.headers import LINES, body_format, preferences
 from api_gateway.mapping import read_event
-from api_gateway.problems import MALFORMED, OVERLOADED, TOO_LARGE, RefusalError, answer_error, rate_exceeded
+from api_gateway.problems import MALFORMED, OVERLOADED, TOO_LARGE, HttpProblem, answer_error, rate_exceeded
 from api_gateway.settings import GatewaySettings
 from api_gateway.views import Answer, Counts, ItemResult, item_result
 from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
-from shared.capacity import Capacity, Holding
-from shared.contracts.errors import OverloadedError, RefusedError, RetryableError, UnavailableError
+from shared.contracts.errors import InvalidEventError, OverloadedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Accepted, Outcome, Problem
 from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
-from shared.patience import Patience
-from shared.submission.submitter import Submitter
+from shared.runtime.limits import CapacityLimit, Holding
+from shared.runtime.timeouts import Timeouts
+from shared.submit.submitter import Submitter
 
 _PAUSE_SECONDS: Final = 0.1
 _NOTED_MAX: Final = 1_000
@@ -60,14 +60,14 @@ class IngestBatch:
             settings.batch_seconds_max,
             settings.batch_bytes_per_second_min,
         )
-        self._patience = Patience()
-        self._uploads = Capacity(settings.batch_requests_max, share=settings.caller_share_max)
-        self._results = Capacity(settings.batch_results_bytes_max, share=settings.caller_share_max)
+        self._timeouts = Timeouts()
+        self._uploads = CapacityLimit(settings.batch_requests_max, share=settings.caller_share_max)
+        self._results = CapacityLimit(settings.batch_results_bytes_max, share=settings.caller_share_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers, caller, counted_as = admitted(scope)
-        exchange = Exchange(headers, receive, send, limits=self._limits, patience=self._patience)
+        exchange = Exchange(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
         try:
             self._uploads.acquire(counted_as)
         except OverloadedError as error:
@@ -78,7 +78,7 @@ class IngestBatch:
             await self._serve(exchange, caller, results)
         except ClientGoneError:
             return
-        except (RefusalError, RetryableError) as error:
+        except (HttpProblem, RetryableError) as error:
             await exchange.answer(answer_error(error))
         except Exception:
             await exchange.fail()
@@ -97,7 +97,7 @@ class IngestBatch:
         if exchange.headers.idempotency_key is not None:
             # Ids made of it and the place of each event would name other events where a client leaves some out, and
             # repeating a batch must be safe.
-            raise RefusalError(MALFORMED, "A batch has no id; its events have.", errors=[_KEY_OF_BATCH])
+            raise HttpProblem(MALFORMED, "A batch has no id; its events have.", errors=[_KEY_OF_BATCH])
         item_bytes_max = self._settings.body_bytes_max
         framer: Framer = LineFramer(item_bytes_max) if lines else ArrayFramer(item_bytes_max)
         respond_async = preferences(exchange.headers).respond_async
@@ -158,7 +158,7 @@ class _Run:
         """Read the request to its end and hand over its events.
 
         Raises:
-            RefusalError: it cannot be read at all, or is over a limit, and nothing was handed over.
+            HttpProblem: it cannot be read at all, or is over a limit, and nothing was handed over.
             RetryableError: nothing was taken. ClientGoneError.
         """
         refusal, gone = None, None
@@ -184,7 +184,7 @@ class _Run:
         end = b'],"counts":' + msgspec.json.encode(self.counts) + b',"complete":' + complete + b"}"
         return [b'{"results":[', *self._results.groups, end]
 
-    async def _frame(self, exchange: Exchange, framer: Framer, submitting: asyncio.TaskGroup) -> RefusalError | None:
+    async def _frame(self, exchange: Exchange, framer: Framer, submitting: asyncio.TaskGroup) -> HttpProblem | None:
         """Cut the request into events; return why that ended before its end, or None."""
         try:
             async for chunk in exchange.chunks():
@@ -193,23 +193,23 @@ class _Run:
             for document in framer.finish():
                 await self._add(document, submitting)
         except FramingError as error:
-            return RefusalError(MALFORMED, f"Item {error.position} {error.detail}.", errors=[Problem("", error.detail)])
-        except RefusalError as error:
+            return HttpProblem(MALFORMED, f"Item {error.position} {error.detail}.", errors=[Problem("", error.detail)])
+        except HttpProblem as error:
             return error
         if self.counts.received == 0 and isinstance(framer, LineFramer):
-            return RefusalError(MALFORMED, "There is no event in the body.")
+            return HttpProblem(MALFORMED, "There is no event in the body.")
         return None
 
     async def _add(self, document: bytes, submitting: asyncio.TaskGroup) -> None:
         index = self.counts.received
         if index >= self._settings.batch_items_max:
-            raise RefusalError(TOO_LARGE, f"A batch must not hold more than {self._settings.batch_items_max} events.")
+            raise HttpProblem(TOO_LARGE, f"A batch must not hold more than {self._settings.batch_items_max} events.")
         self.counts.received += 1
         try:
             event = read_event(document, received_at=now(), sender=self._caller.name)
             self._caller.check_source(event.source)
             self._group.append((index, event))
-        except RefusedError as error:
+        except InvalidEventError as error:
             self._group.append((index, ItemResult(index=index, status="REFUSED", errors=error.problems)))
         self._group_bytes += len(document)
         settings = self._settings
@@ -218,14 +218,14 @@ class _Run:
             try:
                 await self._results.holding.wait(reserved, seconds_max=settings.batch_patience_seconds)
             except OverloadedError as error:
-                raise RefusalError(OVERLOADED, "There are too many results that nobody has read yet.") from error
+                raise HttpProblem(OVERLOADED, "There are too many results that nobody has read yet.") from error
             await self._hand_over(submitting, reserved=reserved)
 
-    def _nothing_to_report(self, refusal: RefusalError) -> bool:
+    def _nothing_to_report(self, refusal: HttpProblem) -> bool:
         """Tell whether the request as a whole is refused: no event in it, or a limit passed before any was taken."""
         return not self._started and (self.counts.received == 0 or refusal.kind is not MALFORMED)
 
-    def _stop_at(self, refusal: RefusalError | None) -> None:
+    def _stop_at(self, refusal: HttpProblem | None) -> None:
         """Note where reading ended early as the result of the event that could not be read."""
         if refusal is None:
             return

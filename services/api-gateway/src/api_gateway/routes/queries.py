@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from api_gateway.exchange import admitted
 from api_gateway.openapi import reply
 from api_gateway.paging import Position, read_record_cursor, read_source_cursor
-from api_gateway.problems import INVALID, NOT_FOUND, UNAVAILABLE, RefusalError
+from api_gateway.problems import INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
 from api_gateway.statements import RecordFilter
 from api_gateway.views import EventState, RecordPage, SourcePage
 from shared.auth.authenticator import Caller
@@ -105,7 +105,7 @@ class Queries:
         return await self._ledger.records(query.filter(scope), after=after, limit=query.limit)
 
     async def record(self, record_id: int, scope: Scope) -> Record:
-        """Return a record. Raises RefusalError (not found)."""
+        """Return a record. Raises HttpProblem (not found)."""
         record = await self._cache.record(record_id)
         if record is None:
             epoch = self._cache.epoch
@@ -113,11 +113,11 @@ class Queries:
             if record is not None:
                 await self._cache.put_records([record], epoch=epoch)
         if record is None or not scope.covers(record.source):
-            raise RefusalError(NOT_FOUND, "There is no record with this id.")
+            raise HttpProblem(NOT_FOUND, "There is no record with this id.")
         return record
 
     async def event(self, event_id: UUID, scope: Scope) -> EventState:
-        """Return where an event is. Raises RefusalError (not found)."""
+        """Return where an event is. Raises HttpProblem (not found)."""
         record = await self._cache.record_of_event(event_id)
         if record is None:
             epoch = self._cache.epoch
@@ -129,7 +129,7 @@ class Queries:
         source = None if record is not None else await self._cache.source_of_queued(event_id)
         if source is not None and scope.covers(source):
             return EventState(event_id=event_id, state="queued")
-        raise RefusalError(NOT_FOUND, "No event with this id is stored, and none is known to be on its way.")
+        raise HttpProblem(NOT_FOUND, "No event with this id is stored, and none is known to be on its way.")
 
 
 def _position(read: Any, cursor: str | None) -> Any:  # noqa: ANN401 - one of the two readers of cursors
@@ -139,7 +139,7 @@ def _position(read: Any, cursor: str | None) -> Any:  # noqa: ANN401 - one of th
         return read(cursor)
     except ValueError as error:
         problem = Problem("/query/cursor", "must be `next` of a page before")
-        raise RefusalError(INVALID, "The cursor is not one of ours.", errors=[problem]) from error
+        raise HttpProblem(INVALID, "The cursor is not one of ours.", errors=[problem]) from error
 
 
 def _json(view: msgspec.Struct) -> Response:

@@ -24,8 +24,8 @@ from shared.cache import Cache
 from shared.contracts.errors import FatalError, RetryableError
 from shared.contracts.outcome import Outcome
 from shared.messaging.consumer import Consumer, Delivery
-from shared.messaging.session import first_of
-from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, declare_lanes
+from shared.messaging.session import wait_any
+from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, declare_ingest_queues
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
@@ -105,7 +105,7 @@ class _Intake:
         What it has in hand goes back to the broker then, where a processor of another version may take it.
         """
         while not self.stopping.is_set():
-            await first_of(self._gate.opened, self.stopping)
+            await wait_any(self._gate.opened, self.stopping)
             if self.stopping.is_set():
                 return
             consumer = Consumer(
@@ -114,14 +114,14 @@ class _Intake:
                 queue=queue,
                 prefetch_count=prefetch_count,
                 bytes_max=self._settings.ingest_bytes_max,
-                declare=declare_lanes,
+                declare=declare_ingest_queues,
                 settle=settle,
                 readiness=readiness,
                 proved=True,
             )
             async with asyncio.TaskGroup() as group:
                 group.create_task(consumer.run())
-                await first_of(self._gate.closed, self.stopping)
+                await wait_any(self._gate.closed, self.stopping)
                 consumer.close()
 
 
@@ -194,7 +194,7 @@ async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asy
             if str(error) != told:
                 log.warning("waiting for the ledger; nothing is taken yet", reason=str(error))
                 told = str(error)
-            await first_of(stopping, seconds_max=0.5)
+            await wait_any(stopping, seconds_max=0.5)
         else:
             return True
     return False
@@ -220,4 +220,4 @@ async def _watch(connections: Connections, cache: Cache, readiness: Readiness, s
         if gate.closed.is_set():
             readiness.set(_POSTGRES, present=False)
         readiness.set_optional("redis", present=cache.present)
-        await first_of(stopping, seconds_max=_WATCH_SECONDS)
+        await wait_any(stopping, seconds_max=_WATCH_SECONDS)

@@ -11,7 +11,7 @@ from shared.contracts.event import Envelope
 from shared.contracts.outcome import Accepted, Outcome
 from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
-from shared.submission.processing import Processing
+from shared.submit.processing import Processing
 from shared.wire import encode_batch, envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

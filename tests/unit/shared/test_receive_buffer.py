@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from shared.messaging.consumer import Inbox
-from shared.messaging.room import Room
+from shared.messaging.consumer import ReceiveBuffer
+from shared.messaging.throttle import ReadThrottle
 
 
 class Message:
@@ -16,28 +16,28 @@ class Message:
         self.body = body
 
 
-async def put(inbox: Inbox, *bodies: bytes) -> None:
+async def put(inbox: ReceiveBuffer, *bodies: bytes) -> None:
     for body in bodies:
         message: Any = Message(body)
         await inbox.put(message)
 
 
-async def take_run(inbox: Inbox, *, bytes_max: int = 100) -> list[bytes]:
+async def take_run(inbox: ReceiveBuffer, *, bytes_max: int = 100) -> list[bytes]:
     return [message.body for message in await inbox.take_run(bytes_max)]
 
 
 @pytest.fixture
-def inbox() -> Inbox:
-    return Inbox(Room(1_000_000))
+def inbox() -> ReceiveBuffer:
+    return ReceiveBuffer(ReadThrottle(1_000_000))
 
 
-async def test_what_waits_is_one_run_in_order(inbox: Inbox) -> None:
+async def test_what_waits_is_one_run_in_order(inbox: ReceiveBuffer) -> None:
     await put(inbox, b"1", b"2", b"3")
 
     assert await take_run(inbox) == [b"1", b"2", b"3"]
 
 
-async def test_what_the_event_loop_brings_some_turns_apart_is_one_run(inbox: Inbox) -> None:
+async def test_what_the_event_loop_brings_some_turns_apart_is_one_run(inbox: ReceiveBuffer) -> None:
     async def bring() -> None:
         for number in range(5):
             await put(inbox, b"%d" % number)
@@ -50,20 +50,20 @@ async def test_what_the_event_loop_brings_some_turns_apart_is_one_run(inbox: Inb
     assert taking.result() == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_a_run_does_not_wait_for_what_may_come_later(inbox: Inbox) -> None:
+async def test_a_run_does_not_wait_for_what_may_come_later(inbox: ReceiveBuffer) -> None:
     await put(inbox, b"1")
 
     assert await asyncio.wait_for(take_run(inbox), 1) == [b"1"]
 
 
-async def test_a_run_is_bounded_and_the_next_goes_on_where_it_ended(inbox: Inbox) -> None:
+async def test_a_run_is_bounded_and_the_next_goes_on_where_it_ended(inbox: ReceiveBuffer) -> None:
     await put(inbox, b"a" * 60, b"b" * 40, b"c")
 
     assert await take_run(inbox) == [b"a" * 60, b"b" * 40]
     assert await take_run(inbox) == [b"c"]
 
 
-async def test_a_message_larger_than_a_run_goes_alone(inbox: Inbox) -> None:
+async def test_a_message_larger_than_a_run_goes_alone(inbox: ReceiveBuffer) -> None:
     await put(inbox, b"a" * 101, b"b")
 
     assert await take_run(inbox) == [b"a" * 101]

@@ -12,7 +12,7 @@ from shared.contracts.errors import OverloadedError
 _IPV6_NETWORK_BITS: Final = 64
 
 
-class Capacity:
+class CapacityLimit:
     """So much of something (requests, bytes, streams) for all callers; one that holds nothing yet is served first.
 
     A caller may hold at most a fixed multiple of what is left free (the dynamic threshold of shared switch buffers,
@@ -20,7 +20,7 @@ class Capacity:
     and something stays free for the next one. It costs two counts, however many callers there are: who holds nothing
     is not remembered.
 
-    >>> streams = Capacity(4, share=0.75)
+    >>> streams = CapacityLimit(4, share=0.75)
     >>> for _ in range(3):
     ...     streams.acquire("greedy")
     >>> streams.acquire("other")
@@ -132,7 +132,7 @@ class Holding:
 
     __slots__ = ("_amount", "_caller", "_capacity")
 
-    def __init__(self, capacity: Capacity, caller: str) -> None:
+    def __init__(self, capacity: CapacityLimit, caller: str) -> None:
         """Nothing is held yet."""
         self._capacity = capacity
         self._caller = caller

@@ -25,7 +25,7 @@ class UnreadableProperties(Basic.Properties):
     """What a message has in place of properties that cannot be read: none."""
 
 
-def tolerate_unreadable_properties() -> None:
+def patch_unreadable_properties() -> None:
     """Let the client library, in this process, read such messages without their properties. Idempotent."""
     read = ContentHeader.unmarshal
     if hasattr(read, _MARK):

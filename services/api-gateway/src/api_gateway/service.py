@@ -22,8 +22,8 @@ from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender
 from shared.runtime.ops import serve_http, serve_ops
 from shared.runtime.readiness import Readiness
-from shared.submission.processing import GrpcProcessing
-from shared.submission.submitter import Submitter
+from shared.submit.processing import GrpcProcessing
+from shared.submit.submitter import Submitter
 
 
 async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:

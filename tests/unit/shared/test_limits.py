@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from shared.capacity import Capacity, network_of
 from shared.contracts.errors import OverloadedError
+from shared.runtime.limits import CapacityLimit, network_of
 
 
-def fill(capacity: Capacity, caller: str, amount: int = 1) -> int:
+def fill(capacity: CapacityLimit, caller: str, amount: int = 1) -> int:
     """Take as much as the caller may have; return how much that was."""
     taken = 0
     while True:
@@ -21,19 +21,19 @@ def fill(capacity: Capacity, caller: str, amount: int = 1) -> int:
 
 @pytest.mark.parametrize(("share", "taken"), [(0.75, 3), (0.5, 2), (1.0, 4)])
 def test_one_caller_alone_may_have_its_share(share: float, taken: int) -> None:
-    assert fill(Capacity(4, share=share), "a") == taken
+    assert fill(CapacityLimit(4, share=share), "a") == taken
 
 
 @pytest.mark.parametrize("size", [2, 4, 12, 500, 8 * 1024 * 1024])
 def test_a_greedy_caller_leaves_something_for_the_next(size: int) -> None:
-    capacity = Capacity(size, share=0.75)
+    capacity = CapacityLimit(size, share=0.75)
 
     assert fill(capacity, "greedy", max(1, size // 100)) > 0
     capacity.acquire("other", max(1, size // 100))
 
 
 def test_greedy_callers_get_about_the_same() -> None:
-    capacity = Capacity(1_000, share=0.75)
+    capacity = CapacityLimit(1_000, share=0.75)
     for _ in range(1_000):
         for caller in "abc":
             try:
@@ -47,7 +47,7 @@ def test_greedy_callers_get_about_the_same() -> None:
 
 
 def test_what_is_given_back_is_there_for_anybody() -> None:
-    capacity = Capacity(4, share=0.75)
+    capacity = CapacityLimit(4, share=0.75)
     taken = fill(capacity, "a")
 
     capacity.release("a", taken)
@@ -56,7 +56,7 @@ def test_what_is_given_back_is_there_for_anybody() -> None:
 
 
 def test_where_nobody_holds_anything_any_amount_may_be_taken() -> None:
-    capacity = Capacity(10, share=0.5)
+    capacity = CapacityLimit(10, share=0.5)
 
     capacity.acquire("a", 11)
 
@@ -67,7 +67,7 @@ def test_where_nobody_holds_anything_any_amount_may_be_taken() -> None:
 
 
 async def test_one_that_waits_goes_on_when_there_is_enough() -> None:
-    capacity = Capacity(10, share=1)
+    capacity = CapacityLimit(10, share=1)
     capacity.acquire("a", 8)
 
     waiting = asyncio.ensure_future(capacity.wait("b", 4))
@@ -80,7 +80,7 @@ async def test_one_that_waits_goes_on_when_there_is_enough() -> None:
 
 
 async def test_of_those_that_wait_the_one_that_holds_least_is_first() -> None:
-    capacity = Capacity(10, share=1)
+    capacity = CapacityLimit(10, share=1)
     capacity.acquire("a", 10)
     order: list[str] = []
 
@@ -102,7 +102,7 @@ async def test_of_those_that_wait_the_one_that_holds_least_is_first() -> None:
 
 
 async def test_one_that_holds_nothing_does_not_wait_for_those_who_have_their_share() -> None:
-    capacity = Capacity(4, share=0.75)
+    capacity = CapacityLimit(4, share=0.75)
     fill(capacity, "greedy")
     waiting = asyncio.ensure_future(capacity.wait("greedy"))
     await asyncio.sleep(0)
@@ -115,7 +115,7 @@ async def test_one_that_holds_nothing_does_not_wait_for_those_who_have_their_sha
 
 
 async def test_nobody_overtakes_one_that_waits_for_much() -> None:
-    capacity = Capacity(10, share=1)
+    capacity = CapacityLimit(10, share=1)
     capacity.acquire("a", 10)
 
     large = asyncio.ensure_future(capacity.wait("b", 8))
@@ -129,7 +129,7 @@ async def test_nobody_overtakes_one_that_waits_for_much() -> None:
 
 
 async def test_one_that_waits_too_long_is_refused_and_holds_nothing() -> None:
-    capacity = Capacity(2, share=1)
+    capacity = CapacityLimit(2, share=1)
     capacity.acquire("a", 2)
 
     with pytest.raises(OverloadedError):
@@ -140,7 +140,7 @@ async def test_one_that_waits_too_long_is_refused_and_holds_nothing() -> None:
 
 
 async def test_one_that_is_cancelled_just_before_it_would_be_served_is_passed_over() -> None:
-    capacity = Capacity(2, share=1)
+    capacity = CapacityLimit(2, share=1)
     capacity.acquire("a", 2)
     cancelled, waiting = [asyncio.ensure_future(capacity.wait(caller)) for caller in "bc"]
     await asyncio.sleep(0)
@@ -154,7 +154,7 @@ async def test_one_that_is_cancelled_just_before_it_would_be_served_is_passed_ov
 
 
 async def test_one_that_is_cancelled_when_it_was_just_served_holds_nothing() -> None:
-    capacity = Capacity(2, share=1)
+    capacity = CapacityLimit(2, share=1)
     capacity.acquire("a", 2)
     waiting = asyncio.ensure_future(capacity.wait("b", 1))
     await asyncio.sleep(0)

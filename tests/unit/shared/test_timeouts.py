@@ -5,24 +5,24 @@ import time
 
 import pytest
 
-from shared.patience import Patience
+from shared.runtime.timeouts import Timeouts
 
 
 async def test_what_ends_in_time_is_left_alone() -> None:
-    patience = Patience()
+    timeouts = Timeouts()
 
-    with patience.until(time.monotonic() + 0.05):
+    with timeouts.until(time.monotonic() + 0.05):
         pass
     await asyncio.sleep(0.3)
 
-    assert not patience._waits
-    assert patience._looking is None
+    assert not timeouts._waits
+    assert timeouts._looking is None
 
 
 async def test_what_takes_too_long_is_ended_with_a_time_out() -> None:
-    patience, began = Patience(), time.monotonic()
+    timeouts, began = Timeouts(), time.monotonic()
 
-    with pytest.raises(TimeoutError), patience.until(began + 0.05):
+    with pytest.raises(TimeoutError), timeouts.until(began + 0.05):
         await asyncio.sleep(10)
 
     assert time.monotonic() - began < 5
@@ -31,11 +31,11 @@ async def test_what_takes_too_long_is_ended_with_a_time_out() -> None:
 
 
 async def test_each_of_many_waits_has_its_own_time() -> None:
-    patience = Patience()
+    timeouts = Timeouts()
 
     async def wait(seconds: float) -> bool:
         try:
-            with patience.until(time.monotonic() + seconds):
+            with timeouts.until(time.monotonic() + seconds):
                 await asyncio.sleep(0.6)
         except TimeoutError:
             return False
@@ -45,10 +45,10 @@ async def test_each_of_many_waits_has_its_own_time() -> None:
 
 
 async def test_a_task_that_is_cancelled_by_others_is_cancelled() -> None:
-    patience = Patience()
+    timeouts = Timeouts()
 
     async def wait() -> None:
-        with patience.until(time.monotonic() + 30):
+        with timeouts.until(time.monotonic() + 30):
             await asyncio.sleep(30)
 
     task = asyncio.ensure_future(wait())
@@ -57,13 +57,13 @@ async def test_a_task_that_is_cancelled_by_others_is_cancelled() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not patience._waits
+    assert not timeouts._waits
 
 
 async def test_a_wait_within_a_longer_one_ends_alone() -> None:
-    patience = Patience()
+    timeouts = Timeouts()
 
-    with patience.until(time.monotonic() + 30):
-        with pytest.raises(TimeoutError), patience.until(time.monotonic() + 0.05):
+    with timeouts.until(time.monotonic() + 30):
+        with pytest.raises(TimeoutError), timeouts.until(time.monotonic() + 0.05):
             await asyncio.sleep(10)
         await asyncio.sleep(0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import grpc.aio
 import structlog
 
-from grpc_ingest.admission import Calls, RejectedCallError, admit
+from grpc_ingest.admission import Calls, RpcAbort, admit
 from grpc_ingest.reflection import SERVICE_NAME as REFLECTION
 from grpc_ingest.reflection import reflection_handler
 from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
@@ -25,8 +25,8 @@ from shared.runtime.rpc_connections import RpcConnections
 from shared.runtime.rpc_health import SERVICE_NAME as HEALTH
 from shared.runtime.rpc_health import Context, Health, SideCalls
 from shared.runtime.rpc_server import build_server, health_calls, listen
-from shared.submission.processing import GrpcProcessing
-from shared.submission.submitter import Submitter
+from shared.submit.processing import GrpcProcessing
+from shared.submit.submitter import Submitter
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ def _side_calls(settings: Settings, access: Access) -> SideCalls:
     def may_stream(context: Context) -> bool:
         try:
             admit(context, access)
-        except RejectedCallError:
+        except RpcAbort:
             return False
         return True
 

@@ -12,25 +12,25 @@ from typing import Final, Self
 _LOOK_SECONDS: Final = 0.1
 
 
-class Patience:
+class Timeouts:
     """Ends waits that take too long, a tenth of a second late at most."""
 
     def __init__(self) -> None:
         """Nothing runs while nobody waits."""
-        self._waits: set[Wait] = set()
+        self._waits: set[Timeout] = set()
         self._looking: asyncio.TimerHandle | None = None
 
-    def until(self, deadline: float) -> "Wait":
+    def until(self, deadline: float) -> "Timeout":
         """Return a context that raises TimeoutError when it lasts beyond `deadline`, a moment of `time.monotonic`."""
-        return Wait(self, deadline)
+        return Timeout(self, deadline)
 
-    def add(self, wait: "Wait") -> None:
+    def add(self, wait: "Timeout") -> None:
         """Begin to look after a wait."""
         self._waits.add(wait)
         if self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
 
-    def remove(self, wait: "Wait") -> None:
+    def remove(self, wait: "Timeout") -> None:
         """Look after it no more."""
         self._waits.discard(wait)
 
@@ -41,21 +41,21 @@ class Patience:
         self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look) if self._waits else None
 
 
-class Wait:
+class Timeout:
     """One wait of the task that enters it. It ends as `asyncio.timeout` would: the task is cancelled, and told why."""
 
-    __slots__ = ("_cancelling", "_expired", "_patience", "_task", "deadline")
+    __slots__ = ("_cancelling", "_expired", "_task", "_timeouts", "deadline")
 
-    def __init__(self, patience: Patience, deadline: float) -> None:
-        """Use `Patience.until`."""
-        self._patience = patience
+    def __init__(self, timeouts: Timeouts, deadline: float) -> None:
+        """Use `Timeouts.until`."""
+        self._timeouts = timeouts
         self._expired = False
         self.deadline = deadline
 
     def expire(self) -> None:
         """End it."""
         self._expired = True
-        self._patience.remove(self)
+        self._timeouts.remove(self)
         self._task.cancel()
 
     def __enter__(self) -> Self:
@@ -65,13 +65,13 @@ class Wait:
             raise RuntimeError("only a task can wait")
         self._task: asyncio.Task[object] = task
         self._cancelling = task.cancelling()
-        self._patience.add(self)
+        self._timeouts.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Raise TimeoutError where it was expired, and not cancelled by somebody else as well."""
-        self._patience.remove(self)
+        self._timeouts.remove(self)
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -8,7 +8,7 @@ _TURNS_MAX: Final = 64
 _QUIET_TURNS: Final = 20
 
 
-async def arrivals(count: Callable[[], int], *, enough: Callable[[], bool] = lambda: False) -> None:
+async def linger(count: Callable[[], int], *, enough: Callable[[], bool] = lambda: False) -> None:
     """Let what the event loop holds already come along; `count` tells how much is here, `enough` ends it early.
 
     Turns of the loop, not time, so that nothing waits while it is quiet: what a socket brought at once comes some turns

@@ -13,7 +13,7 @@ from shared.counters import TALLY
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
 from shared.messaging.receipts import ReceiptSender
-from shared.messaging.session import first_of
+from shared.messaging.session import wait_any
 from shared.messaging.topology import declare_public
 from shared.producers import Producers, ProducersFileError
 from shared.runtime.ops import serve_ops
@@ -76,7 +76,7 @@ async def _watch(producers: Producers, readiness: Readiness, stopping: asyncio.E
     while not stopping.is_set():
         producers.look()
         readiness.set("producers", present=producers.is_readable)
-        await first_of(stopping, seconds_max=_LOOK_SECONDS)
+        await wait_any(stopping, seconds_max=_LOOK_SECONDS)
 
 
 def _producers(settings: Settings) -> Producers | None:

@@ -1,4 +1,4 @@
-"""Room for the messages in hand, in bytes. A prefetch counts messages, and one may hold a few bytes or 16 MiB.
+"""Limits the bytes of unsettled messages. A prefetch counts messages, and one may hold a few bytes or 16 MiB.
 
 Where there is none left, no more is read from the socket: the broker's own flow control then keeps the rest with it.
 """
@@ -7,8 +7,8 @@ import asyncio
 from typing import Any
 
 
-class Room:
-    """Room for so many bytes, about: the message that fills it is still taken, so that any one comes through alone."""
+class ReadThrottle:
+    """Limits the bytes of messages that are read but not settled. The message that reaches the limit is still taken."""
 
     def __init__(self, bytes_max: int) -> None:
         """Begin with nothing taken."""
@@ -30,7 +30,7 @@ class Room:
             self._open.set()
 
     def guard(self, frames: "asyncio.Queue[Any]") -> None:
-        """Hand out frames only while there is room; `frames` is the bounded queue of an AMQP channel's frames.
+        """Hand out frames only below the limit; `frames` is the bounded queue of an AMQP channel's frames.
 
         When it is full the client library stops reading its connection, and TCP does the rest. A library that is held
         up like this for more than half a minute takes its connection for dead: a session that ends in a long outage.

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from shared.messaging.room import Room
+from shared.messaging.throttle import ReadThrottle
 
 
 class Line:
     """The frames of an AMQP channel, read one after the other as the client library does."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: ReadThrottle) -> None:
         self.frames: asyncio.Queue[int] = asyncio.Queue(maxsize=2)
         self.read: list[int] = []
         room.guard(self.frames)
@@ -32,7 +32,7 @@ class Line:
 
 
 async def test_frames_wait_while_the_room_is_full_and_go_on_when_it_is_not() -> None:
-    room = Room(10)
+    room = ReadThrottle(10)
     line = Line(room)
     reading = asyncio.ensure_future(line.read_on())
 
@@ -53,7 +53,7 @@ async def test_frames_wait_while_the_room_is_full_and_go_on_when_it_is_not() -> 
 
 
 async def test_a_message_larger_than_the_room_is_taken_alone() -> None:
-    room = Room(10)
+    room = ReadThrottle(10)
     line = Line(room)
     reading = asyncio.ensure_future(line.read_on())
     room.take(1_000)

@@ -15,7 +15,6 @@ from shared.contracts.errors import RetryableError, UnavailableError
 from shared.messaging import QueueClient
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
-from shared.messaging.session import wait_any
 from shared.messaging.topology import (
     EVENTS_EXCHANGE,
     INGEST_QUEUE,
@@ -27,6 +26,7 @@ from shared.messaging.topology import (
     declare_public,
 )
 from shared.runtime.readiness import Readiness
+from shared.runtime.waiting import wait_any
 from shared.settings import AmqpSettings
 from support.amqp import publish
 from support.servers import Servers

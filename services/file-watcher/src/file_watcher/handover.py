@@ -14,7 +14,7 @@ from shared.contracts.receipt import InHand
 from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
-from shared.messaging.session import wait_any
+from shared.runtime.waiting import wait_any
 from shared.wire import decode_batch
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -28,8 +28,8 @@ from file_watcher.one_reading import HeaderChangedError, OneReading, ReadFile
 from file_watcher.reading import kind_of, open_rows
 from file_watcher.rows import Reject, UnreadableError
 from file_watcher.settings import Settings
-from shared.messaging.session import wait_any
 from shared.runtime.readiness import Readiness
+from shared.runtime.waiting import wait_any
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

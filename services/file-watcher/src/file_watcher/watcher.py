@@ -18,8 +18,8 @@ from file_watcher.landing import DONE, FAILED, Landing
 from file_watcher.locking import NotAFileError
 from file_watcher.watch import FinishedWatch
 from shared.failpoints import failpoint
-from shared.messaging.session import wait_any
 from shared.runtime.readiness import Readiness
+from shared.runtime.waiting import wait_any
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

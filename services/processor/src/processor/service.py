@@ -24,13 +24,13 @@ from shared.cache import Cache
 from shared.contracts.errors import FatalError, RetryableError
 from shared.contracts.outcome import Outcome
 from shared.messaging.consumer import Consumer, Delivery
-from shared.messaging.session import wait_any
 from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, declare_ingest_queues
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
 from shared.runtime.rpc_health import Health
 from shared.runtime.rpc_server import build_server, health_calls, listen
+from shared.runtime.waiting import wait_any
 from shared.wire import envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -13,11 +13,11 @@ from shared.counters import TALLY
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
 from shared.messaging.receipts import ReceiptSender
-from shared.messaging.session import wait_any
 from shared.messaging.topology import declare_public
 from shared.producers import Producers, ProducersFileError
 from shared.runtime.ops import serve_ops
 from shared.runtime.readiness import Readiness
+from shared.runtime.waiting import wait_any
 
 _LOOK_SECONDS: Final = 1.0
 

@@ -19,8 +19,8 @@ from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery, DeliveryBatch
 from shared.messaging.parking import Parkable
-from shared.messaging.session import wait_any
 from shared.producers import Producers
+from shared.runtime.waiting import wait_any
 from shared.wire import encode_batch, split_batches
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

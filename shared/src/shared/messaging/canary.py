@@ -15,7 +15,8 @@ from aiormq.abc import DeliveredMessage
 
 from shared.contracts.errors import RetryableError
 from shared.messaging.publisher import publish_confirmed
-from shared.messaging.session import SESSION_ERRORS, Session, open_session, translate_session_errors, wait_any
+from shared.messaging.session import SESSION_ERRORS, Session, open_session, translate_session_errors
+from shared.runtime.waiting import wait_any
 from shared.settings import AmqpSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

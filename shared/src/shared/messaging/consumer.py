@@ -18,9 +18,10 @@ from shared.linger import linger
 from shared.messaging.acks import AckCoalescer
 from shared.messaging.canary import Canary
 from shared.messaging.patches import UnreadableProperties, patch_unreadable_properties
-from shared.messaging.session import SESSION_ERRORS, Session, run_sessions, translate_session_errors, wait_any
+from shared.messaging.session import SESSION_ERRORS, Session, run_sessions, translate_session_errors
 from shared.messaging.throttle import ReadThrottle
 from shared.runtime.readiness import Readiness
+from shared.runtime.waiting import wait_any
 from shared.settings import AmqpSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

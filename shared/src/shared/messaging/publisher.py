@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, PermanentError, UnavailableError
 from shared.messaging.parking import Parkable, parked_message
-from shared.messaging.session import SESSION_ERRORS, Session, run_sessions, translate_session_errors, wait_any
+from shared.messaging.session import SESSION_ERRORS, Session, run_sessions, translate_session_errors
 from shared.messaging.topology import (
     INGEST_QUEUE,
     PARKED_QUEUE,
@@ -23,6 +23,7 @@ from shared.messaging.topology import (
     require_ingest_queues,
 )
 from shared.runtime.readiness import Readiness
+from shared.runtime.waiting import wait_any
 from shared.settings import AmqpSettings
 from shared.wire import CONTENT_TYPE
 

@@ -10,7 +10,7 @@ import structlog
 from shared.contracts.errors import RetryableError
 from shared.contracts.event import Channel, now
 from shared.contracts.receipt import Progress, Receipt, Tally
-from shared.messaging.session import wait_any
+from shared.runtime.waiting import wait_any
 from shared.wire import encode_receipt
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -16,6 +16,7 @@ from aiormq.abc import AbstractChannel
 from yarl import URL
 
 from shared.contracts.errors import FatalError
+from shared.runtime.waiting import wait_any
 from shared.settings import AmqpSettings
 from shared.tls import client_context
 
@@ -217,13 +218,3 @@ def is_supported(version: str) -> bool:
     """Tell whether a broker of this version, such as `4.1.0` or `3.13.0-rc.2`, has what the lanes are made of."""
     found = re.match(r"(\d+)\.(\d+)", version)
     return found is not None and (int(found[1]), int(found[2])) >= _OLDEST
-
-
-async def wait_any(*events: asyncio.Event, seconds_max: float | None = None) -> None:
-    """Return when any of the events is set, or after `seconds_max`."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

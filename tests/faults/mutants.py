@@ -20,10 +20,9 @@ import file_watcher.__main__ as watcher_program
 import processor.__main__ as processor_program
 from etlpay_cli.judgement import Page, Verdict, judge
 from etlpay_cli.local.program import Program
-from file_watcher.claimed import Claimed
+from file_watcher.formats.reading import FileKind
 from file_watcher.identity import Identity
-from file_watcher.notes import ClaimNote, Extent, NoteFile
-from file_watcher.reading import FileKind
+from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
 from processor import consumer, pipeline, store
 from processor.rows import Numbered, add_events_parameters, raw_rows, record_rows
 from processor.statements import ADD_EVENTS
@@ -144,7 +143,7 @@ def _packed_identity() -> None:
     """A file's rows are named by its bytes as they are stored, whatever is in them."""
     plain = Identity._measure
 
-    def measure(self: Identity, claimed: Claimed, kind: FileKind, *, packed: bool = True) -> Extent:
+    def measure(self: Identity, claimed: ClaimedFile, kind: FileKind, *, packed: bool = True) -> Extent:
         return plain(self, claimed, kind, packed=packed)
 
     Identity._measure = measure  # type: ignore[method-assign] # broken on purpose

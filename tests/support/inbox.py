@@ -5,20 +5,20 @@ from pathlib import Path
 
 import msgspec
 
-from file_watcher.claim import Folders
-from file_watcher.claimed import Claimed
-from file_watcher.folders import Place
-from file_watcher.handover import Handover
-from file_watcher.landing import Landing
-from file_watcher.scanning import CommonOptions, OptionsOf, ScanLimits
+from file_watcher.ingest_file import FileIngester
+from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
-from file_watcher.watch import FinishedWatch
+from file_watcher.spool.claims import ClaimedFile
+from file_watcher.spool.directory import SpoolDirectory
+from file_watcher.spool.entry import SpoolEntry
+from file_watcher.spool.scanning import CommonOptions, OptionsOf, ScanLimits
+from file_watcher.spool.watch import FinishedWatch
 from shared.testing.publisher import FakePublisher
 
 SETTINGS = Settings(files_batch_events_max=10)
 
 
-def open_folders(  # noqa: PLR0913 - each is one thing that a test is about
+def open_spool(  # noqa: PLR0913 - each is one thing that a test is about
     root: Path,
     *,
     settle_seconds: float = 1.0,
@@ -28,10 +28,10 @@ def open_folders(  # noqa: PLR0913 - each is one thing that a test is about
     umask: int = 0o027,
     remembered_max: int = 100,
     options_of: OptionsOf = lambda _: CommonOptions(),
-) -> Folders:
+) -> SpoolDirectory:
     """Open the folders below `root`."""
     limits = ScanLimits(settle_seconds, empty_seconds, found_max, ignored)
-    return Folders(root, limits, umask=umask, remembered_max=remembered_max, options_of=options_of)
+    return SpoolDirectory(root, limits, umask=umask, remembered_max=remembered_max, options_of=options_of)
 
 
 class Inbox:
@@ -40,46 +40,46 @@ class Inbox:
     def __init__(self, root: Path, *, publisher: FakePublisher | None = None, watch_seconds: float = 60.0) -> None:
         """`publisher`: what another watcher has published to."""
         self.root = root
-        self.folders = open_folders(root, settle_seconds=0.0)
+        self.spool = open_spool(root, settle_seconds=0.0)
         self.publisher = publisher or FakePublisher()
         self.stopping = asyncio.Event()
-        self.watch = FinishedWatch(self.folders, seconds=watch_seconds, files_max=100, settle_seconds=lambda _: 0.0)
+        self.watch = FinishedWatch(self.spool, seconds=watch_seconds, files_max=100, settle_seconds=lambda _: 0.0)
 
-    def drop(self, name: str, content: bytes, *, source: str = "shop", folder: str = "inbox") -> Place:
+    def drop(self, name: str, content: bytes, *, source: str = "shop", folder: str = "inbox") -> SpoolEntry:
         """Write a file."""
         path = self.root / folder / source / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        return Place(folder, source, name)
+        return SpoolEntry(folder, source, name)
 
-    async def land(self, place: Place, settings: Settings = SETTINGS) -> bool:
+    async def ingest(self, entry: SpoolEntry, settings: Settings = SETTINGS) -> bool:
         """Claim a file and land it once; return whether it is finished."""
-        claimed = self.folders.claim(place)
+        claimed = self.spool.claim(entry)
         assert claimed is not None
-        return await self.land_claimed(claimed, settings)
+        return await self.ingest_claimed(claimed, settings)
 
-    async def land_until_finished(self, place: Place) -> None:
+    async def ingest_until_finished(self, entry: SpoolEntry) -> None:
         """Land a file as often as it takes, from wherever it lies then."""
-        while not await self.land(place):
-            (place,) = (found.place for found in self.folders.scan().found)
+        while not await self.ingest(entry):
+            (entry,) = self.spool.scan().found
 
-    async def land_claimed(self, claimed: Claimed, settings: Settings = SETTINGS) -> bool:
+    async def ingest_claimed(self, claimed: ClaimedFile, settings: Settings = SETTINGS) -> bool:
         """Land a claimed file once; return whether it is finished."""
-        handover = Handover(self.publisher, batches_in_flight_max=2, stopping=self.stopping)
-        landing = Landing(self.folders, handover, self.watch, settings, stopping=self.stopping)
+        file_publisher = FilePublisher(self.publisher, batches_in_flight_max=2, stopping=self.stopping)
+        ingester = FileIngester(self.spool, file_publisher, self.watch, settings, stopping=self.stopping)
         try:
-            return await landing.land(claimed)
+            return await ingester.ingest(claimed)
         finally:
             claimed.close()
 
-    async def look_back(self) -> list[Place]:
+    async def look_back(self) -> list[SpoolEntry]:
         """Look until what changed has been seen to be quiet, and land it; return what was taken back."""
         self.watch.look()
         changed = self.watch.look()
-        for place in changed:
-            claimed = self.watch.take_back(place)
+        for entry in changed:
+            claimed = self.watch.take_back(entry)
             assert claimed is not None
-            assert await self.land_claimed(claimed)
+            assert await self.ingest_claimed(claimed)
         return changed
 
     def names(self, folder: str) -> set[str]:

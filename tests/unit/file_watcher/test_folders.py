@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from file_watcher.claim import Folders
-from file_watcher.folders import FOLDERS
-from support.inbox import Inbox, open_folders
+from file_watcher.spool.directory import SpoolDirectory
+from file_watcher.spool.folders import FOLDERS
+from support.inbox import Inbox, open_spool
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,8 @@ def mode(path: Path) -> int:
 
 
 def opened(root: Path, umask: int = 0o027) -> None:
-    folders: Folders = open_folders(root, umask=umask)
-    folders.close()
+    spool: SpoolDirectory = open_spool(root, umask=umask)
+    spool.close()
 
 
 def test_what_is_made_is_closed_to_other_users(tmp_path: Path) -> None:
@@ -37,11 +37,11 @@ def test_what_is_made_is_closed_to_other_users(tmp_path: Path) -> None:
 async def test_a_umask_says_what_is_made(tmp_path: Path, umask: int, folder: int, file: int) -> None:
     """Also more than the process gives: it must be possible to let a group write."""
     inbox = Inbox(tmp_path)
-    inbox.folders.close()
-    inbox.folders = open_folders(tmp_path / "data", settle_seconds=0.0, umask=umask)
+    inbox.spool.close()
+    inbox.spool = open_spool(tmp_path / "data", settle_seconds=0.0, umask=umask)
     inbox.root = tmp_path / "data"
-    with inbox.folders:
-        await inbox.land(inbox.drop("a.ndjson", b'{"row": 1}\nbroken\n'))
+    with inbox.spool:
+        await inbox.ingest(inbox.drop("a.ndjson", b'{"row": 1}\nbroken\n'))
 
     assert {mode(inbox.root / name) for name in FOLDERS} == {folder}
     assert mode(inbox.root / "done/shop") == mode(inbox.root / "work/shop") == folder

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from file_watcher.file_format import UNSAID, FileFormat
-from file_watcher.formats import Formats, FormatsFileError, open_formats
+from file_watcher.formats.file_format import UNSAID, FileFormat
+from file_watcher.formats.source_formats import Formats, FormatsFileError, open_formats
 from shared.contracts.errors import FatalError
 
 FILE = """

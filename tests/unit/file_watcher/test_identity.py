@@ -13,8 +13,8 @@ import pytest
 import zstandard
 from structlog.testing import capture_logs
 
-from file_watcher.folders import Place
-from file_watcher.locking import open_locked
+from file_watcher.spool.entry import SpoolEntry
+from file_watcher.spool.files import open_locked
 from shared.contracts.errors import OutcomeUnknownError
 from shared.contracts.event import identify
 from support.inbox import Inbox
@@ -22,7 +22,7 @@ from support.inbox import Inbox
 ROWS = [b'{"v": %d}' % number for number in range(60)]
 # They do not pack well, so of a packed file that is cut off many are left.
 HASHES = [b'{"v": "%b"}' % hashlib.sha256(b"%d" % number).hexdigest().encode() for number in range(3_000)]
-WORK = Place("work", "shop", "a.ndjson")
+WORK = SpoolEntry("work", "shop", "a.ndjson")
 
 
 def lines(rows: list[bytes]) -> bytes:
@@ -50,31 +50,33 @@ class DyingPublisher:
 
 
 @asynccontextmanager
-async def died_after(root: Path, place: Place, *, batches: int, before: Inbox | None = None) -> AsyncIterator[Inbox]:
+async def died_after(
+    root: Path, entry: SpoolEntry, *, batches: int, before: Inbox | None = None
+) -> AsyncIterator[Inbox]:
     """Let a watcher land a file until it has published some batches, and give the next watcher of the same inbox."""
     first = Inbox(root, publisher=before.publisher if before else None)
-    with first.folders:
+    with first.spool:
         confirmed, first.publisher = first.publisher, DyingPublisher(first, batches)  # type: ignore[assignment] # what it uses of one it has
-        assert not await first.land(place)
+        assert not await first.ingest(entry)
     following = Inbox(root, publisher=confirmed)
-    with following.folders:
+    with following.spool:
         yield following
 
 
-def drop(root: Path, name: str, content: bytes, folder: str = "inbox") -> Place:
+def drop(root: Path, name: str, content: bytes, folder: str = "inbox") -> SpoolEntry:
     path = root / folder / "shop" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    return Place(folder, "shop", name)
+    return SpoolEntry(folder, "shop", name)
 
 
 async def test_a_file_that_grew_while_its_watcher_was_dead_keeps_the_keys_of_its_rows(tmp_path: Path) -> None:
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:50]))
-    async with died_after(tmp_path, place, batches=3) as inbox:
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:50]))
+    async with died_after(tmp_path, entry, batches=3) as inbox:
         with (tmp_path / "work/shop/a.ndjson").open("ab") as file:
             file.write(lines(ROWS[50:]))
 
-        await inbox.land_until_finished(WORK)
+        await inbox.ingest_until_finished(WORK)
 
         assert inbox.stored == sorted(ROWS)
         assert inbox.names("done") == {"a.ndjson"}
@@ -83,27 +85,27 @@ async def test_a_file_that_grew_while_its_watcher_was_dead_keeps_the_keys_of_its
 
 async def test_a_file_that_grows_again_and_again_keeps_them_all(tmp_path: Path) -> None:
     """Killed in each part, after each growth, by turns."""
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
-    async with died_after(tmp_path, place, batches=1) as second:
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
+    async with died_after(tmp_path, entry, batches=1) as second:
         with (tmp_path / "work/shop/a.ndjson").open("ab") as file:
             file.write(lines(ROWS[20:40]))
         async with died_after(tmp_path, WORK, batches=3, before=second) as third:
             with (tmp_path / "work/shop/a.ndjson").open("ab") as file:
                 file.write(lines(ROWS[40:]))
             async with died_after(tmp_path, WORK, batches=2, before=third) as last:
-                await last.land_until_finished(WORK)
+                await last.ingest_until_finished(WORK)
 
                 assert last.stored == sorted(ROWS)
                 assert last.names("done") == {"a.ndjson"}
 
 
 async def test_a_row_that_was_cut_off_when_the_file_was_hashed_is_taken_once_it_is_whole(tmp_path: Path) -> None:
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:10]) + ROWS[10][:-1])
-    async with died_after(tmp_path, place, batches=0) as inbox:
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:10]) + ROWS[10][:-1])
+    async with died_after(tmp_path, entry, batches=0) as inbox:
         with (tmp_path / "work/shop/a.ndjson").open("ab") as file:
             file.write(ROWS[10][-1:] + b"\n" + lines(ROWS[11:20]))
 
-        await inbox.land_until_finished(WORK)
+        await inbox.ingest_until_finished(WORK)
 
         assert inbox.stored == sorted(ROWS[:20])
         assert inbox.names("done") == {"a.ndjson"}
@@ -112,9 +114,9 @@ async def test_a_row_that_was_cut_off_when_the_file_was_hashed_is_taken_once_it_
 async def test_files_that_begin_alike_share_no_key_of_what_they_grew_by(tmp_path: Path) -> None:
     """Every day the header and a first row come alone, and then another rest."""
     inbox = Inbox(tmp_path)
-    with inbox.folders:
+    with inbox.spool:
         for day, name in (("monday", "a.csv"), ("tuesday", "b.csv")):
-            await inbox.land(drop(tmp_path, name, csv("1,EUR,0")))
+            await inbox.ingest(drop(tmp_path, name, csv("1,EUR,0")))
             with (tmp_path / "done/shop" / name).open("ab") as file:
                 file.write(f"2,EUR,{day}\n".encode())
             assert await inbox.look_back()
@@ -125,13 +127,13 @@ async def test_files_that_begin_alike_share_no_key_of_what_they_grew_by(tmp_path
 
 @pytest.mark.parametrize("batches", [0, 2])
 async def test_a_file_that_was_rewritten_gets_other_keys_and_a_warning(tmp_path: Path, batches: int) -> None:
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:50]))
-    async with died_after(tmp_path, place, batches=batches) as inbox:
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:50]))
+    async with died_after(tmp_path, entry, batches=batches) as inbox:
         before = {event.event_id for event in inbox.publisher.events}
         drop(tmp_path, "a.ndjson", lines(ROWS[10:60]), "work")
 
         with capture_logs() as logs:
-            await inbox.land_until_finished(WORK)
+            await inbox.ingest_until_finished(WORK)
 
         after = [event for event in inbox.publisher.events if event.event_id not in before]
         assert sorted(event.body for event in after) == sorted(ROWS[10:60])
@@ -149,9 +151,9 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 
 async def test_a_file_is_the_same_however_it_is_packed(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders, capture_logs() as logs:
+    with inbox.spool, capture_logs() as logs:
         for name, pack in PACKED.items():
-            await inbox.land(drop(tmp_path, name, pack(lines(ROWS))))
+            await inbox.ingest(drop(tmp_path, name, pack(lines(ROWS))))
 
         assert inbox.stored == sorted(ROWS)
         assert len(inbox.publisher.events) == len(PACKED) * len(ROWS)
@@ -163,8 +165,8 @@ async def test_a_packed_upload_that_was_cut_off_is_read_on(tmp_path: Path) -> No
     """What could be unpacked has its keys; the file fails, and comes back when the rest is there."""
     packed = gzip.compress(lines(HASHES))
     inbox = Inbox(tmp_path)
-    with inbox.folders:
-        await inbox.land(drop(tmp_path, "a.ndjson.gz", packed[: len(packed) // 2]))
+    with inbox.spool:
+        await inbox.ingest(drop(tmp_path, "a.ndjson.gz", packed[: len(packed) // 2]))
         assert inbox.names("failed") == {"a.ndjson.gz", "a.ndjson.gz.rejects.ndjson"}
         assert 0 < len(inbox.stored) < len(HASHES)
 
@@ -181,12 +183,12 @@ async def test_a_packed_upload_that_was_cut_off_is_read_on(tmp_path: Path) -> No
 @pytest.mark.parametrize("end", [b"", b"damaged" * 1_000], ids=["cut", "damaged"])
 async def test_what_can_be_read_of_a_broken_file_has_the_same_keys_at_every_reading(tmp_path: Path, end: bytes) -> None:
     packed = gzip.compress(lines(HASHES), mtime=1)
-    place = drop(tmp_path, "a.ndjson.gz", packed[: len(packed) // 2] + end)
-    async with died_after(tmp_path, place, batches=2) as inbox:
-        await inbox.land_until_finished(Place("work", "shop", "a.ndjson.gz"))
+    entry = drop(tmp_path, "a.ndjson.gz", packed[: len(packed) // 2] + end)
+    async with died_after(tmp_path, entry, batches=2) as inbox:
+        await inbox.ingest_until_finished(SpoolEntry("work", "shop", "a.ndjson.gz"))
         first = {event.event_id for event in inbox.publisher.events}
 
-        await inbox.land(drop(tmp_path, "b.ndjson.gz", packed[: len(packed) // 2] + end))
+        await inbox.ingest(drop(tmp_path, "b.ndjson.gz", packed[: len(packed) // 2] + end))
 
         assert {event.event_id for event in inbox.publisher.events} == first
         assert len(HASHES) / 3 < len(first) < len(HASHES)
@@ -201,9 +203,9 @@ async def test_what_the_code_before_left_in_work_keeps_the_keys_that_it_gave(
     content = pack(lines(ROWS))
     name = "a.ndjson" if pack is bytes else "a.ndjson.gz"
     digest = hashlib.sha256(content).hexdigest()[:32]
-    place = drop(tmp_path, name, content, "work")
-    async with died_after(tmp_path, place, batches=2) as inbox:
-        await inbox.land_until_finished(place)
+    entry = drop(tmp_path, name, content, "work")
+    async with died_after(tmp_path, entry, batches=2) as inbox:
+        await inbox.ingest_until_finished(entry)
 
         assert {event.event_id for event in inbox.publisher.events} == {
             identify("shop", f"file:{digest}:{row}") for row in range(1, len(ROWS) + 1)
@@ -213,12 +215,12 @@ async def test_what_the_code_before_left_in_work_keeps_the_keys_that_it_gave(
 
 
 async def test_what_the_code_before_left_in_work_may_grow_too(tmp_path: Path) -> None:
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:50]), "work")
-    async with died_after(tmp_path, place, batches=2) as inbox:
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:50]), "work")
+    async with died_after(tmp_path, entry, batches=2) as inbox:
         with (tmp_path / "work/shop/a.ndjson").open("ab") as file:
             file.write(lines(ROWS[50:]))
 
-        await inbox.land_until_finished(WORK)
+        await inbox.ingest_until_finished(WORK)
 
         assert inbox.stored == sorted(ROWS)
         assert sum(event.derived for event in inbox.publisher.events) == 10
@@ -226,8 +228,8 @@ async def test_what_the_code_before_left_in_work_may_grow_too(tmp_path: Path) ->
 
 async def test_new_keys_are_derived_and_those_of_producers_are_not(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders:
-        await inbox.land(drop(tmp_path, "a.ndjson", b'{"id": "own"}\n{"v": 1}\n'))
+    with inbox.spool:
+        await inbox.ingest(drop(tmp_path, "a.ndjson", b'{"id": "own"}\n{"v": 1}\n'))
 
         assert [(event.idempotency_key[:5], event.derived) for event in inbox.publisher.events] == [
             ("own", False),
@@ -237,28 +239,28 @@ async def test_new_keys_are_derived_and_those_of_producers_are_not(tmp_path: Pat
 
 async def test_the_same_content_under_a_torn_note_has_the_same_keys(tmp_path: Path) -> None:
     """A crash while the note was written: nothing was published under it."""
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
-    async with died_after(tmp_path, place, batches=1) as inbox:
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
+    async with died_after(tmp_path, entry, batches=1) as inbox:
         note = tmp_path / "work/shop/.a.ndjson.claim"
         note.write_bytes(note.read_bytes() + b'\n{"reading":{"bytes":1')
 
-        await inbox.land_until_finished(WORK)
+        await inbox.ingest_until_finished(WORK)
 
         assert inbox.stored == sorted(ROWS[:20])
 
 
 async def test_a_finished_file_that_grew_too_late_is_read_on_when_it_is_moved_into_the_inbox(tmp_path: Path) -> None:
     first = Inbox(tmp_path, watch_seconds=0.0)
-    with first.folders:
-        await first.land(drop(tmp_path, "a.ndjson", lines(ROWS[:50])))
+    with first.spool:
+        await first.ingest(drop(tmp_path, "a.ndjson", lines(ROWS[:50])))
     with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
         file.write(lines(ROWS[50:]))
     inbox = Inbox(tmp_path, publisher=first.publisher, watch_seconds=0.0)
-    with inbox.folders:
+    with inbox.spool:
         assert await inbox.look_back() == []
         (tmp_path / "done/shop/a.ndjson").rename(tmp_path / "inbox/shop/other.ndjson")
 
-        await inbox.land(Place("inbox", "shop", "other.ndjson"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "other.ndjson"))
 
         assert inbox.stored == sorted(ROWS)
         assert len(inbox.publisher.events) == len(ROWS)
@@ -267,18 +269,18 @@ async def test_a_finished_file_that_grew_too_late_is_read_on_when_it_is_moved_in
 async def test_a_finished_file_that_is_moved_into_the_inbox_as_it_was_is_published_again(tmp_path: Path) -> None:
     """Under the same keys; it is what an operator does whose ledger was restored from a backup."""
     inbox = Inbox(tmp_path)
-    with inbox.folders:
-        await inbox.land(drop(tmp_path, "a.ndjson", lines(ROWS)))
+    with inbox.spool:
+        await inbox.ingest(drop(tmp_path, "a.ndjson", lines(ROWS)))
         (tmp_path / "done/shop/a.ndjson").rename(tmp_path / "inbox/shop/a.ndjson")
 
-        await inbox.land(Place("inbox", "shop", "a.ndjson"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.ndjson"))
 
         assert len(inbox.publisher.events) == 2 * len(ROWS)
         assert inbox.stored == sorted(ROWS)
 
 
 async def test_the_note_is_on_the_disk_before_a_row_is_published(tmp_path: Path) -> None:
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
     seen: list[bytes] = []
 
     class LookingPublisher:
@@ -286,9 +288,9 @@ async def test_the_note_is_on_the_disk_before_a_row_is_published(tmp_path: Path)
             seen.append((tmp_path / "work/shop/.a.ndjson.claim").read_bytes())
 
     inbox = Inbox(tmp_path)
-    with inbox.folders:
+    with inbox.spool:
         inbox.publisher = LookingPublisher()  # type: ignore[assignment] # what it uses of one it has
-        await inbox.land(place)
+        await inbox.ingest(entry)
 
     digest = hashlib.sha256(lines(ROWS[:20])).hexdigest()[:32]
     assert seen
@@ -297,9 +299,9 @@ async def test_the_note_is_on_the_disk_before_a_row_is_published(tmp_path: Path)
 
 async def test_rows_without_an_id_are_told_once_for_each_file(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders, capture_logs() as logs:
-        await inbox.land(drop(tmp_path, "a.ndjson", lines(ROWS)))
-        await inbox.land(drop(tmp_path, "b.ndjson", b'{"id": "1"}\n'))
+    with inbox.spool, capture_logs() as logs:
+        await inbox.ingest(drop(tmp_path, "a.ndjson", lines(ROWS)))
+        await inbox.ingest(drop(tmp_path, "b.ndjson", b'{"id": "1"}\n'))
 
     told = [line for line in logs if "rows have no id" in line["event"]]
     assert [(line["file"], line["rows"], line["log_level"]) for line in told] == [("a.ndjson", 60, "warning")]
@@ -310,24 +312,24 @@ async def test_rows_without_an_id_are_told_once_for_each_file(tmp_path: Path) ->
 
 
 async def test_a_note_without_its_file_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    place = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
-    async with died_after(tmp_path, place, batches=1):
+    entry = drop(tmp_path, "a.ndjson", lines(ROWS[:20]))
+    async with died_after(tmp_path, entry, batches=1):
         pass
     (tmp_path / "work/shop/a.ndjson").rename(tmp_path / "elsewhere")
     (tmp_path / "work/shop/.b.ndjson.claim.new").touch()
 
     inbox = Inbox(tmp_path)
-    with inbox.folders:
+    with inbox.spool:
         assert inbox.notes() == set()
 
 
 async def test_rejects_of_a_reading_before_are_not_kept(tmp_path: Path) -> None:
-    place = drop(tmp_path, "a.ndjson", b'{"id": "1"}\n{"id": "2"')
-    async with died_after(tmp_path, place, batches=0) as inbox:
+    entry = drop(tmp_path, "a.ndjson", b'{"id": "1"}\n{"id": "2"')
+    async with died_after(tmp_path, entry, batches=0) as inbox:
         with (tmp_path / "work/shop/a.ndjson").open("ab") as file:
             file.write(b"}\n")
 
-        await inbox.land_until_finished(WORK)
+        await inbox.ingest_until_finished(WORK)
 
         assert inbox.names("done") == {"a.ndjson"}
 
@@ -357,11 +359,11 @@ def test_a_lock_that_is_only_given_to_writers_is_taken_as_one(tmp_path: Path) ->
 
 async def test_stopping_while_a_file_is_hashed_leaves_it_in_work(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders:
-        place = drop(tmp_path, "a.ndjson", b"")
+    with inbox.spool:
+        entry = drop(tmp_path, "a.ndjson", b"")
         with (tmp_path / "inbox/shop/a.ndjson").open("wb") as file:
             file.truncate(200 * 1024 * 1024)
         inbox.stopping.set()
 
-        assert not await asyncio.wait_for(inbox.land(place), 30)
+        assert not await asyncio.wait_for(inbox.ingest(entry), 30)
         assert inbox.names("work") == {"a.ndjson"}

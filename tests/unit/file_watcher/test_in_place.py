@@ -9,10 +9,10 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from file_watcher.formats import NO_FORMATS, Formats
-from file_watcher.handover import Handover
+from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.in_place import InPlace, InPlaceFile
 from file_watcher.known_rows import KnownRows
+from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope
@@ -68,7 +68,7 @@ async def reading(  # noqa: PLR0913 - what can be said on the command line
         file = InPlaceFile(
             which,
             known,
-            handover=Handover(publisher, batches_in_flight_max=2, stopping=stopping),
+            file_publisher=FilePublisher(publisher, batches_in_flight_max=2, stopping=stopping),
             settings=settings or Settings(),
             readiness=Readiness("file"),
             formats=formats,

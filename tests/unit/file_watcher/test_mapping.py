@@ -2,9 +2,9 @@
 
 import pytest
 
-from file_watcher.columns import Columns, RowScreen, find_id
+from file_watcher.formats.columns import Columns, RowScreen, find_id
+from file_watcher.formats.rows import Row, UnreadableError
 from file_watcher.mapping import CsvRows, JsonRows
-from file_watcher.rows import Row, UnreadableError
 from shared.contracts.csv_row import CSV_ROW, Dialect
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Channel, identify, now

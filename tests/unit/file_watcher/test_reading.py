@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from file_watcher.reading import FileKind, Format, kind_of, open_rows
-from file_watcher.rows import Piece, Row, UnreadableError
+from file_watcher.formats.reading import FileKind, Format, kind_of, open_rows
+from file_watcher.formats.rows import Piece, Row, UnreadableError
 from file_watcher.settings import Settings
 
 LINES = b"".join(b'{"id": %d, "text": "%d"}\n' % (number, number**7) for number in range(20_000))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from file_watcher.file_format import FileFormat
-from file_watcher.mapping import CsvRows
-from file_watcher.records import RecordCutter
-from file_watcher.rows import (
+from file_watcher.formats.csv_file import CsvFile
+from file_watcher.formats.file_format import FileFormat
+from file_watcher.formats.records import RecordCutter
+from file_watcher.formats.rows import (
     Piece,
     Reject,
     Row,
@@ -22,7 +22,7 @@ from file_watcher.rows import (
     cut_object,
     numbered_lines,
 )
-from file_watcher.tables import CsvFile
+from file_watcher.mapping import CsvRows
 from shared.contracts.csv_row import Dialect
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import now

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 import zstandard
 
-from file_watcher.assembly import assemble
-from file_watcher.file_format import FileFormat
-from file_watcher.landing import row_mapping
-from file_watcher.reading import kind_of, open_rows
-from file_watcher.rows import UnreadableError
+from file_watcher.batches import assemble
+from file_watcher.formats.file_format import FileFormat
+from file_watcher.formats.reading import kind_of, open_rows
+from file_watcher.formats.rows import UnreadableError
+from file_watcher.ingest_file import row_mapping
 from file_watcher.settings import Settings
 from processor.transform import transform
 from shared.wire import decode_batch

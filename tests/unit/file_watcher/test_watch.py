@@ -11,12 +11,12 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from file_watcher.finished import FOLDER, Finished
-from file_watcher.folders import Place
-from file_watcher.watch import FinishedWatch
-from support.inbox import Inbox, open_folders
+from file_watcher.spool.entry import SpoolEntry
+from file_watcher.spool.finished import FOLDER, Finished
+from file_watcher.spool.watch import FinishedWatch
+from support.inbox import Inbox, open_spool
 
-DONE = Place("done", "shop", "a.ndjson")
+DONE = SpoolEntry("done", "shop", "a.ndjson")
 
 
 class Uploader:
@@ -49,9 +49,9 @@ async def test_an_upload_that_stalls_and_goes_on_is_stored_whole_and_once(tmp_pa
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.ndjson")
     before = counted("taken_back")
-    with inbox.folders:
+    with inbox.spool:
         uploader.write(b'{"row": 1}\n{"row": 2, "amount": 25')
-        await inbox.land(Place("inbox", "shop", "a.ndjson"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.ndjson"))
         assert inbox.names("done") == {"a.ndjson", "a.ndjson.rejects.ndjson"}
 
         uploader.write(b'000}\n{"row": 3}\n{"row": 4')
@@ -71,13 +71,13 @@ async def test_an_upload_that_stalls_and_goes_on_is_stored_whole_and_once(tmp_pa
 async def test_an_upload_of_csv_that_stalls_in_an_amount_stores_no_wrong_one(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.csv")
-    with inbox.folders:
+    with inbox.spool:
         uploader.write(b"row,currency,amount\n1,EUR,10\n2,EUR,25")
-        await inbox.land(Place("inbox", "shop", "a.csv"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.csv"))
         assert inbox.bodies == [b"row,currency,amount\n1,EUR,10"]
 
         uploader.write(b"000\n3,EUR,99999\n4,EUR,5\n")
-        assert await inbox.look_back() == [Place("done", "shop", "a.csv")]
+        assert await inbox.look_back() == [SpoolEntry("done", "shop", "a.csv")]
 
         assert inbox.bodies == [
             b"row,currency,amount\n" + row for row in (b"1,EUR,10", b"2,EUR,25000", b"3,EUR,99999", b"4,EUR,5")
@@ -95,9 +95,9 @@ async def test_wherever_an_upload_of_csv_stalls_each_row_is_stored_once(tmp_path
     """In an amount, within quotes, between rows that hold nothing; rows without ids are told by their numbers."""
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.csv")
-    with inbox.folders:
+    with inbox.spool:
         uploader.write(CUT[:cut])
-        await inbox.land(Place("inbox", "shop", "a.csv"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.csv"))
         uploader.write(CUT[cut:])
         assert await inbox.look_back()
 
@@ -116,13 +116,13 @@ async def test_an_upload_that_stalls_before_its_first_row_comes_back_out_of_fail
     }[name]
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop" / name)
-    with inbox.folders:
+    with inbox.spool:
         uploader.write(parts[0])
-        await inbox.land(Place("inbox", "shop", name))
+        await inbox.ingest(SpoolEntry("inbox", "shop", name))
         assert inbox.names("failed") == {name, f"{name}.rejects.ndjson"}
 
         uploader.write(parts[1])
-        assert await inbox.look_back() == [Place("failed", "shop", name)]
+        assert await inbox.look_back() == [SpoolEntry("failed", "shop", name)]
 
         assert [event.idempotency_key for event in inbox.publisher.events] == ["1"]
         assert inbox.names("done") == {name}
@@ -133,9 +133,9 @@ async def test_an_upload_that_stalls_before_its_first_row_comes_back_out_of_fail
 async def test_rejects_are_told_of_all_rows_when_a_file_comes_back(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.ndjson")
-    with inbox.folders:
+    with inbox.spool:
         uploader.write(b'{"row": 1}\nbroken\n{"row": 3}\n')
-        await inbox.land(Place("inbox", "shop", "a.ndjson"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.ndjson"))
         uploader.write(b'broken\n{"row": 5}\n')
         assert await inbox.look_back() == [DONE]
 
@@ -147,11 +147,11 @@ async def test_rejects_are_told_of_all_rows_when_a_file_comes_back(tmp_path: Pat
 async def test_elements_of_an_array_that_comes_late_are_stored_once(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.json")
-    with inbox.folders:
+    with inbox.spool:
         uploader.write(b'[{"row":\n\n1}, {"row": 2')
-        await inbox.land(Place("inbox", "shop", "a.json"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.json"))
         uploader.write(b'5}, {"row": 3}]')
-        assert await inbox.look_back() == [Place("failed", "shop", "a.json")]
+        assert await inbox.look_back() == [SpoolEntry("failed", "shop", "a.json")]
 
         assert inbox.bodies == sorted([b'{"row":\n\n1}', b'{"row": 25}', b'{"row": 3}'])
         assert inbox.names("done") == {"a.json"}
@@ -162,11 +162,11 @@ async def test_a_row_whose_quotes_were_open_when_the_upload_stalled_is_stored(tm
     """The lines after the quote looked like rows of their own then."""
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.csv")
-    with inbox.folders:
+    with inbox.spool:
         uploader.write(b'id,note\n1,a\n2,"two\n3,three\n')
-        await inbox.land(Place("inbox", "shop", "a.csv"))
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.csv"))
         uploader.write(b'end"\n4,d\n')
-        assert await inbox.look_back() == [Place("done", "shop", "a.csv")]
+        assert await inbox.look_back() == [SpoolEntry("done", "shop", "a.csv")]
 
         assert b'id,note\n2,"two\n3,three\nend"' in inbox.stored
         assert b"id,note\n4,d" in inbox.stored
@@ -175,8 +175,8 @@ async def test_a_row_whose_quotes_were_open_when_the_upload_stalled_is_stored(tm
 
 async def test_a_file_that_was_rewritten_in_done_is_stored_anew_with_a_warning(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders, capture_logs() as logs:
-        await inbox.land(inbox.drop("a.ndjson", b'{"row": 1}\n{"row": 2}\n'))
+    with inbox.spool, capture_logs() as logs:
+        await inbox.ingest(inbox.drop("a.ndjson", b'{"row": 1}\n{"row": 2}\n'))
         (tmp_path / "done/shop/a.ndjson").write_bytes(b'{"row": 1}\n{"row": 3}\n')
         assert await inbox.look_back() == [DONE]
 
@@ -186,8 +186,8 @@ async def test_a_file_that_was_rewritten_in_done_is_stored_anew_with_a_warning(t
 
 async def test_a_file_that_was_only_touched_is_stored_once(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders, capture_logs() as logs:
-        await inbox.land(inbox.drop("a.ndjson", b'{"row": 1}\nbroken\n'))
+    with inbox.spool, capture_logs() as logs:
+        await inbox.ingest(inbox.drop("a.ndjson", b'{"row": 1}\nbroken\n'))
         age(tmp_path / "done/shop/a.ndjson", 3600)
         assert await inbox.look_back() == [DONE]
 
@@ -199,13 +199,13 @@ async def test_a_file_that_was_only_touched_is_stored_once(tmp_path: Path) -> No
 
 async def test_the_next_watcher_watches_what_the_one_before_has_finished(tmp_path: Path) -> None:
     first = Inbox(tmp_path)
-    with first.folders:
-        await first.land(first.drop("a.ndjson", b'{"row": 1}\n'))
+    with first.spool:
+        await first.ingest(first.drop("a.ndjson", b'{"row": 1}\n'))
     with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
         file.write(b'{"row": 2}\n')
 
     following = Inbox(tmp_path, publisher=first.publisher)
-    with following.folders:
+    with following.spool:
         assert await following.look_back() == [DONE]
 
         assert following.bodies == [b'{"row": 1}', b'{"row": 2}']
@@ -214,22 +214,22 @@ async def test_the_next_watcher_watches_what_the_one_before_has_finished(tmp_pat
 async def test_what_grew_in_time_while_nobody_watched_is_taken_back_later(tmp_path: Path) -> None:
     """The watcher is back when the time is over; what counts is when the file grew."""
     first = Inbox(tmp_path)
-    with first.folders:
-        await first.land(first.drop("a.ndjson", b'{"row": 1}\n'))
+    with first.spool:
+        await first.ingest(first.drop("a.ndjson", b'{"row": 1}\n'))
     with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
         file.write(b'{"row": 2}\n')
     _finished_earlier(tmp_path, seconds=90)
     age(tmp_path / "done/shop/a.ndjson", 40)
 
     following = Inbox(tmp_path, publisher=first.publisher)
-    with following.folders:
+    with following.spool:
         assert await following.look_back() == [DONE]
 
 
 async def test_what_grows_later_is_an_error_once_for_each_growth(tmp_path: Path) -> None:
     first = Inbox(tmp_path)
-    with first.folders:
-        await first.land(first.drop("a.ndjson", b'{"row": 1}\n'))
+    with first.spool:
+        await first.ingest(first.drop("a.ndjson", b'{"row": 1}\n'))
     _finished_earlier(tmp_path, seconds=3600)
     before, told = counted("grown_late"), []
 
@@ -237,7 +237,7 @@ async def test_what_grows_later_is_an_error_once_for_each_growth(tmp_path: Path)
         with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
             file.write(b'{"row": 2}\n' * growths)
         inbox = Inbox(tmp_path)
-        with inbox.folders, capture_logs() as logs:
+        with inbox.spool, capture_logs() as logs:
             assert await inbox.look_back() == []
         told.append([line["log_level"] for line in logs])
 
@@ -249,27 +249,27 @@ async def test_what_grows_later_is_an_error_once_for_each_growth(tmp_path: Path)
 async def test_a_file_that_keeps_coming_back_is_waited_for_longer_each_time(tmp_path: Path) -> None:
     """Each time it is read from the beginning; so it must be quiet for longer before."""
     inbox = Inbox(tmp_path)
-    with inbox.folders:
-        await inbox.land(inbox.drop("a.ndjson", b'{"row": 0}\n'))
+    with inbox.spool:
+        await inbox.ingest(inbox.drop("a.ndjson", b'{"row": 0}\n'))
         for number in range(1, 4):
             with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
                 file.write(b'{"row": %d}\n' % number)
             assert await inbox.look_back() == [DONE]
-        ((_, entry),) = inbox.folders.finished.since(0)
-        assert entry.taken_back == 3
+        ((_, finished),) = inbox.spool.finished.since(0)
+        assert finished.taken_back == 3
 
-        patient = FinishedWatch(inbox.folders, seconds=60, files_max=10, settle_seconds=lambda _: 1.0)
+        patient = FinishedWatch(inbox.spool, seconds=60, files_max=10, settle_seconds=lambda _: 1.0)
         with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
             file.write(b"\n")
 
-        assert patient._quiet_seconds("shop", entry) == 8.0
+        assert patient._quiet_seconds("shop", finished) == 8.0
 
 
 async def test_a_file_that_is_gone_or_another_is_left_alone(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders:
+    with inbox.spool:
         for name in ("a.ndjson", "b.ndjson"):
-            await inbox.land(inbox.drop(name, b'{"row": "%b"}\n' % name.encode()))
+            await inbox.ingest(inbox.drop(name, b'{"row": "%b"}\n' % name.encode()))
         (tmp_path / "done/shop/a.ndjson").unlink()
         (tmp_path / "done/shop/new").write_bytes(b"of an operator")
         (tmp_path / "done/shop/new").rename(tmp_path / "done/shop/b.ndjson")
@@ -279,8 +279,8 @@ async def test_a_file_that_is_gone_or_another_is_left_alone(tmp_path: Path) -> N
 
 async def test_a_file_that_its_producer_has_open_is_not_taken_back(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders:
-        await inbox.land(inbox.drop("a.ndjson", b'{"row": 1}\n'))
+    with inbox.spool:
+        await inbox.ingest(inbox.drop("a.ndjson", b'{"row": 1}\n'))
         with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
             file.write(b'{"row": 2}\n')
             file.flush()
@@ -293,15 +293,15 @@ async def test_a_file_that_its_producer_has_open_is_not_taken_back(tmp_path: Pat
 
 async def test_what_is_watched_and_remembered_is_bounded(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    folders = open_folders(tmp_path, settle_seconds=0.0, remembered_max=20)
-    inbox.folders.close()
-    inbox.folders = folders
-    with folders:
-        inbox.watch = FinishedWatch(folders, seconds=60, files_max=5, settle_seconds=lambda _: 0.0)
+    spool = open_spool(tmp_path, settle_seconds=0.0, remembered_max=20)
+    inbox.spool.close()
+    inbox.spool = spool
+    with spool:
+        inbox.watch = FinishedWatch(spool, seconds=60, files_max=5, settle_seconds=lambda _: 0.0)
         for number in range(60):
-            await inbox.land(inbox.drop(f"{number}.ndjson", b'{"row": %d}\n' % number))
+            await inbox.ingest(inbox.drop(f"{number}.ndjson", b'{"row": %d}\n' % number))
 
-        remembered = [entry.place("shop").file for _, entry in folders.finished.since(0)]
+        remembered = [finished.entry("shop").file for _, finished in spool.finished.since(0)]
 
         assert len(inbox.watch._watched) == 5
         assert 10 <= len(remembered) <= 40
@@ -311,15 +311,15 @@ async def test_what_is_watched_and_remembered_is_bounded(tmp_path: Path) -> None
 
 async def test_a_torn_line_of_what_is_remembered_is_passed_over(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
-    with inbox.folders:
-        await inbox.land(inbox.drop("a.ndjson", b'{"row": 1}\n'))
+    with inbox.spool:
+        await inbox.ingest(inbox.drop("a.ndjson", b'{"row": 1}\n'))
         with (tmp_path / "work" / FOLDER / "shop").open("ab") as file:
             file.write(b'{"folder":"done","na')
-        await inbox.land(inbox.drop("b\udcff.ndjson", b'{"row": 2}\n'))
+        await inbox.ingest(inbox.drop("b\udcff.ndjson", b'{"row": 2}\n'))
 
-        places = [entry.place(source) for source, entry in inbox.folders.finished.since(0)]
+        places = [finished.entry(source) for source, finished in inbox.spool.finished.since(0)]
 
-    assert places == [Place("done", "shop", "a.ndjson"), Place("done", "shop", "b\udcff.ndjson")]
+    assert places == [SpoolEntry("done", "shop", "a.ndjson"), SpoolEntry("done", "shop", "b\udcff.ndjson")]
 
 
 def test_a_writer_that_comes_in_the_moment_of_the_question_does_not_end_the_service(tmp_path: Path) -> None:
@@ -355,10 +355,10 @@ def _finished_earlier(root: Path, *, seconds: float) -> None:
     moved = []
     for line in path.read_bytes().split(b"\n"):
         if line:
-            entry = msgspec.json.decode(line, type=Finished)
-            moment_ns = entry.modified_ns - int(seconds * 1e9)
-            file = root / entry.folder / "shop" / entry.name
-            if file.stat().st_mtime_ns == entry.modified_ns:
+            finished = msgspec.json.decode(line, type=Finished)
+            moment_ns = finished.modified_ns - int(seconds * 1e9)
+            file = root / finished.folder / "shop" / finished.name
+            if file.stat().st_mtime_ns == finished.modified_ns:
                 os.utime(file, ns=(moment_ns, moment_ns))
-            moved.append(msgspec.structs.replace(entry, at=entry.at - seconds, modified_ns=moment_ns))
-    path.write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in moved))
+            moved.append(msgspec.structs.replace(finished, at=finished.at - seconds, modified_ns=moment_ns))
+    path.write_bytes(b"".join(msgspec.json.encode(finished) + b"\n" for finished in moved))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic
 
-from file_watcher.assembly import Batch
-from file_watcher.handover import Handover
+from file_watcher.batches import Batch
+from file_watcher.publish import FilePublisher
 from queue_consumer.mapping import Place
 from queue_consumer.source import Source
 from shared.batching import BatchLimits
@@ -190,11 +190,11 @@ async def test_rows_that_are_given_up_are_listed_where_the_broker_may_hold_them(
     errors: list[RetryableError], listed: int
 ) -> None:
     publisher, stopping = Lossy(*errors), asyncio.Event()
-    handover = Handover(publisher, batches_in_flight_max=1, stopping=stopping)
+    files = FilePublisher(publisher, batches_in_flight_max=1, stopping=stopping)
     rows = [event(key=key, source="shop") for key in ("1", "2")]
     part = Batch(encode_batch(rows), 2, now(), ((now(), 2),), (), unreadable=False, last=None)
     async with asyncio.TaskGroup() as group:
-        publishing = group.create_task(handover.publish_all(iter([part]), source="shop", rejected=lambda _: None))
+        publishing = group.create_task(files.publish_all(iter([part]), source="shop", rejected=lambda _: None))
         began = now()
         await publisher.tried_all.wait()
         held = held_since()

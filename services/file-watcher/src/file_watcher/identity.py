@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import structlog
 
-from file_watcher.claim import Folders
-from file_watcher.claimed import Claimed
-from file_watcher.content import ContentFile, ContentHash
-from file_watcher.folders import printable
+from file_watcher.formats.content import ContentFile, ContentHash, ReadLimits
+from file_watcher.formats.reading import FileKind
 from file_watcher.metrics import count_known
-from file_watcher.notes import ClaimNote, Confirmed, Extent
-from file_watcher.reading import FileKind, ReadLimits
+from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed, Extent
+from file_watcher.spool.directory import SpoolDirectory
+from file_watcher.spool.entry import printable
 from shared.failpoints import failpoint
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -40,13 +39,13 @@ class ToRead(NamedTuple):
 class Identity:
     """Fixes what is read of a file next, and under which name."""
 
-    def __init__(self, folders: Folders, limits: ReadLimits, *, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, spool: SpoolDirectory, limits: ReadLimits, *, is_stopping: Callable[[], bool]) -> None:
         """One for all files."""
-        self._folders = folders
+        self._spool = spool
         self._limits = limits
         self._is_stopping = is_stopping
 
-    def fix(self, claimed: Claimed, kind: FileKind) -> ToRead:
+    def fix(self, claimed: ClaimedFile, kind: FileKind) -> ToRead:
         """Return what is read now; the note that says so is on the disk.
 
         Raises:
@@ -68,54 +67,54 @@ class Identity:
         elif not is_new and (note.reading or not confirmed):
             log.warning(
                 "a file was changed other than by appending; rows without an id are stored as they are now, too",
-                **claimed.place.shown,
+                **claimed.entry.shown,
             )
         return self._write(claimed, ToRead(extent, confirmed, note.taken_back))
 
-    def _write(self, claimed: Claimed, to_read: ToRead) -> ToRead:
+    def _write(self, claimed: ClaimedFile, to_read: ToRead) -> ToRead:
         note = ClaimNote(reading=to_read.extent, confirmed=to_read.confirmed, taken_back=to_read.taken_back)
-        self._folders.write_note(claimed, note)
+        self._spool.write_note(claimed, note)
         failpoint("file-watcher.identified")
         return to_read
 
-    def _measure(self, claimed: Claimed, kind: FileKind, *, packed: bool = False) -> Extent:
+    def _measure(self, claimed: ClaimedFile, kind: FileKind, *, packed: bool = False) -> Extent:
         """Return the extent of the whole content; one that cannot be unpacked to its end ends where it can."""
-        file_bytes = claimed.stamp().bytes
+        file_bytes = claimed.version().bytes
         content = self._hash(claimed, "" if packed else kind.packing)
         return Extent(
             bytes=content.bytes, digest=content.text(), file_bytes=file_bytes, fault=content.fault, packed=packed
         )
 
-    def _holds(self, claimed: Claimed, kind: FileKind, extent: Extent) -> bool:
+    def _holds(self, claimed: ClaimedFile, kind: FileKind, extent: Extent) -> bool:
         """Return True where the content begins as it did."""
         content = self._hash(claimed, "" if extent.packed else kind.packing, bytes_max=extent.bytes)
         return (content.bytes, content.text()) == (extent.bytes, extent.digest)
 
-    def _hash(self, claimed: Claimed, packing: str, *, bytes_max: int | None = None) -> ContentHash:
+    def _hash(self, claimed: ClaimedFile, packing: str, *, bytes_max: int | None = None) -> ContentHash:
         content = ContentHash(ContentFile(claimed.file, packing, self._limits), bytes_max=bytes_max)
         while content.take_part():
             if self._is_stopping():
                 raise StoppingError
         return content
 
-    def _moved_back(self, claimed: Claimed) -> Confirmed | None:
+    def _moved_back(self, claimed: ClaimedFile) -> Confirmed | None:
         """Return what was confirmed of a finished file that grew too late, and was moved into the inbox again.
 
         By size and time, too: the inode of a file that was deleted is soon that of another.
         """
-        stamp = claimed.stamp()
-        entry = self._folders.finished.with_inode(claimed.source, stamp.inode)
-        if entry is None or entry.stamp != stamp or stamp.bytes <= entry.confirmed.extent.file_bytes:
+        version = claimed.version()
+        entry = self._spool.finished.with_inode(claimed.source, version.inode)
+        if entry is None or entry.version != version or version.bytes <= entry.confirmed.extent.file_bytes:
             return None
         return entry.confirmed
 
-    def _warn_of_known(self, claimed: Claimed, extent: Extent) -> None:
-        known = self._folders.finished.with_content(claimed.source, extent)
+    def _warn_of_known(self, claimed: ClaimedFile, extent: Extent) -> None:
+        known = self._spool.finished.with_content(claimed.source, extent)
         if known:
             count_known()
             log.warning(
                 "the same content was taken before; its rows are stored once",
-                before=printable(known.place(claimed.source).file),
+                before=printable(known.entry(claimed.source).file),
                 at=datetime.fromtimestamp(known.at, UTC).isoformat(timespec="seconds"),
-                **claimed.place.shown,
+                **claimed.entry.shown,
             )

@@ -18,16 +18,16 @@ from typing import BinaryIO, Final, NamedTuple
 
 import structlog
 
-from file_watcher.assembly import Batch, assemble
-from file_watcher.folders import Stamp, stamp_of
-from file_watcher.formats import NO_FORMATS, Formats
-from file_watcher.handover import Handover
+from file_watcher.batches import Batch, assemble
+from file_watcher.formats.reading import kind_of, open_rows
+from file_watcher.formats.rows import Reject, UnreadableError
+from file_watcher.formats.source_formats import NO_FORMATS, Formats
+from file_watcher.ingest_file import row_mapping
 from file_watcher.known_rows import NOTHING, KnownRows
-from file_watcher.landing import row_mapping
 from file_watcher.one_reading import HeaderChangedError, OneReading, ReadFile
-from file_watcher.reading import kind_of, open_rows
-from file_watcher.rows import Reject, UnreadableError
+from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
+from file_watcher.spool.entry import FileVersion, version_of
 from shared.runtime.readiness import Readiness
 from shared.runtime.waiting import wait_any
 
@@ -64,7 +64,7 @@ class InPlaceFile:
         file: InPlace,
         known: KnownRows,
         *,
-        handover: Handover,
+        file_publisher: FilePublisher,
         settings: Settings,
         readiness: Readiness,
         formats: Formats = NO_FORMATS,
@@ -72,11 +72,11 @@ class InPlaceFile:
         """The path may be a link: its owner chose it. `known` is of this file alone."""
         self._file = file
         self._known = known
-        self._handover = handover
+        self._publisher = file_publisher
         self._settings = settings
         self._readiness = readiness
         self._formats = formats
-        self._finished: Stamp | None = None
+        self._finished: FileVersion | None = None
         self._complaint = ""
 
     async def run(self, stopping: asyncio.Event, *, interval_seconds: float) -> None:
@@ -93,11 +93,11 @@ class InPlaceFile:
     async def _read_if_changed(self) -> None:
         with await asyncio.to_thread(_open_regular, self._file.path) as file:
             status = os.fstat(file.fileno())
-            stamp = stamp_of(status)
-            if stamp != self._finished:
+            version = version_of(status)
+            if version != self._finished:
                 settled = time.time_ns() - status.st_mtime_ns > _CLOCK_TICK_NS
                 if await self._read(file, settled=settled) and settled:
-                    self._finished = stamp
+                    self._finished = version
             self._readiness.set(READY, present=True)
             self._complaint = ""
 
@@ -130,7 +130,7 @@ class InPlaceFile:
         except UnreadableError as error:
             shown.add([Reject(0, str(error))])
             return True
-        if not await self._handover.publish_all(
+        if not await self._publisher.publish_all(
             batches, source=self._file.source, rejected=lambda batch: shown.add(batch.rejects)
         ):
             return False

@@ -7,10 +7,10 @@ from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
-from file_watcher.columns import Columns, NoData, RowScreen
-from file_watcher.file_format import SETTING
-from file_watcher.records import RecordReader, is_well_quoted
-from file_watcher.rows import Row, UnreadableError
+from file_watcher.formats.columns import Columns, NoData, RowScreen
+from file_watcher.formats.file_format import SETTING
+from file_watcher.formats.records import RecordReader, is_well_quoted
+from file_watcher.formats.rows import Row, UnreadableError
 from shared.contracts.csv_row import content_type_of
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify

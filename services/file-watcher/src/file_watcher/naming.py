@@ -1,9 +1,9 @@
 """The names of rows that have no id of their own, and which rows a file had before it grew."""
 
-from file_watcher.content import row_digest
+from file_watcher.formats.content import row_digest
+from file_watcher.formats.rows import Reject, Row
 from file_watcher.mapping import MapRow
-from file_watcher.notes import Confirmed, Extent
-from file_watcher.rows import Reject, Row
+from file_watcher.spool.claims import Confirmed, Extent
 from shared.contracts.event import now
 
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from file_watcher.formats.rows import Piece, Reject, Row, UnreadableError
 from file_watcher.known_rows import DIGEST_BYTES, TAIL_MAX, Extent, KnownRows, Reading
 from file_watcher.mapping import DeriveKey
-from file_watcher.rows import Piece, Reject, Row, UnreadableError
 
 _COLUMNS_SHOWN: Final = 10
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from file_watcher.rows import Reject
+from file_watcher.formats.rows import Reject
 
 
 class RejectsFile:

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from file_watcher.claim import Folders
-from file_watcher.formats import open_formats
-from file_watcher.handover import Handover
+from file_watcher.formats.source_formats import open_formats
 from file_watcher.in_place import READY as FILE
 from file_watcher.in_place import InPlace, InPlaceFile
+from file_watcher.ingest_file import FileIngester
 from file_watcher.known_rows import KnownRows
-from file_watcher.landing import Landing
-from file_watcher.scanning import CommonOptions, OptionsOf, ScanLimits
+from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
-from file_watcher.watch import FinishedWatch
+from file_watcher.spool.directory import SpoolDirectory
+from file_watcher.spool.scanning import CommonOptions, OptionsOf, ScanLimits
+from file_watcher.spool.watch import FinishedWatch
 from file_watcher.watcher import READY as INBOX
 from file_watcher.watcher import InboxWatcher
 from shared.contracts.event import Channel
@@ -39,18 +39,18 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
     ignore_broken_leases()
     readiness = Readiness(RABBITMQ, INBOX)
     formats = open_formats(settings.files_formats_file)
-    with _open_folders(settings, formats.of) as folders:
+    with _open_spool(settings, formats.of) as spool:
         watch = FinishedWatch(
-            folders,
+            spool,
             seconds=settings.files_watch_seconds,
             files_max=settings.files_watch_max,
             settle_seconds=lambda source: formats.of(source).settle_seconds or settings.files_settle_seconds,
         )
 
-        async def edge(handover: Handover) -> None:
+        async def edge(file_publisher: FilePublisher) -> None:
             watcher = InboxWatcher(
-                folders,
-                Landing(folders, handover, watch, settings, stopping=stopping, formats=formats),
+                spool,
+                FileIngester(spool, file_publisher, watch, settings, stopping=stopping, formats=formats),
                 watch,
                 readiness,
                 scan_seconds=settings.files_scan_seconds,
@@ -75,9 +75,9 @@ async def serve_in_place(
         if accept_header:
             known.accept_header()
 
-        async def edge(handover: Handover) -> None:
+        async def edge(file_publisher: FilePublisher) -> None:
             reader = InPlaceFile(
-                file, known, handover=handover, settings=settings, readiness=readiness, formats=formats
+                file, known, file_publisher=file_publisher, settings=settings, readiness=readiness, formats=formats
             )
             await reader.run(stopping, interval_seconds=interval_seconds)
 
@@ -95,14 +95,14 @@ def ignore_broken_leases() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
-def _open_folders(settings: Settings, options_of: OptionsOf) -> Folders:
+def _open_spool(settings: Settings, options_of: OptionsOf) -> SpoolDirectory:
     limits = ScanLimits(
         settle_seconds=settings.files_settle_seconds,
         empty_seconds=settings.files_empty_seconds,
         found_max=settings.files_scan_max,
         ignored=tuple(settings.files_ignored.split()),
     )
-    return Folders(
+    return SpoolDirectory(
         settings.files_root,
         limits,
         umask=int(settings.files_umask, 8),
@@ -118,7 +118,7 @@ def _common_options(_: str) -> CommonOptions:
 async def _serve(
     settings: Settings,
     readiness: Readiness,
-    edge: Callable[[Handover], Awaitable[None]],
+    edge: Callable[[FilePublisher], Awaitable[None]],
     stopping: asyncio.Event,
 ) -> None:
     publisher = Publisher(settings, name="file-watcher", readiness=readiness)
@@ -129,7 +129,9 @@ async def _serve(
         channel=Channel.FILE,
         interval_seconds=settings.receipt_seconds,
     )
-    handover = Handover(publisher, batches_in_flight_max=settings.files_batches_in_flight_max, stopping=stopping)
+    file_publisher = FilePublisher(
+        publisher, batches_in_flight_max=settings.files_batches_in_flight_max, stopping=stopping
+    )
     drained = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(publisher.run())
@@ -137,7 +139,7 @@ async def _serve(
         group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
         group.create_task(_tell_draining(readiness, stopping))
         await receipts.opened(stopping)
-        await edge(handover)
+        await edge(file_publisher)
         receipts.close()
         await telling
         publisher.close()

@@ -11,12 +11,12 @@ from typing import Final
 import structlog
 from watchfiles import Change, awatch
 
-from file_watcher.claim import Folders
-from file_watcher.claimed import Claimed
-from file_watcher.folders import Place
-from file_watcher.landing import DONE, FAILED, Landing
-from file_watcher.locking import NotAFileError
-from file_watcher.watch import FinishedWatch
+from file_watcher.ingest_file import DONE, FAILED, FileIngester
+from file_watcher.spool.claims import ClaimedFile
+from file_watcher.spool.directory import SpoolDirectory
+from file_watcher.spool.entry import SpoolEntry
+from file_watcher.spool.files import NotAFileError
+from file_watcher.spool.watch import FinishedWatch
 from shared.failpoints import failpoint
 from shared.runtime.readiness import Readiness
 from shared.runtime.waiting import wait_any
@@ -37,8 +37,8 @@ class InboxWatcher:
 
     def __init__(  # noqa: PLR0913 - what a watcher works with
         self,
-        folders: Folders,
-        landing: Landing,
+        spool: SpoolDirectory,
+        ingester: FileIngester,
         watch: FinishedWatch,
         readiness: Readiness,
         *,
@@ -46,13 +46,13 @@ class InboxWatcher:
         files_at_once_max: int,
     ) -> None:
         """Run `run`."""
-        self._folders = folders
-        self._landing = landing
+        self._spool = spool
+        self._ingester = ingester
         self._watch = watch
         self._readiness = readiness
         self._scan_seconds = scan_seconds
         self._workers = files_at_once_max
-        self._waiting: asyncio.Queue[Place | None] = asyncio.Queue(maxsize=files_at_once_max)
+        self._waiting: asyncio.Queue[SpoolEntry | None] = asyncio.Queue(maxsize=files_at_once_max)
         self._changed = asyncio.Event()
         self._delays = _Delays(first_seconds=scan_seconds)
 
@@ -62,7 +62,7 @@ class InboxWatcher:
             notified = group.create_task(self._notice_changes())
             looking_back = group.create_task(self._look_back(stopping))
             for _ in range(self._workers):
-                group.create_task(self._land_files(stopping))
+                group.create_task(self._ingest_files(stopping))
             while not stopping.is_set():
                 pause = await self._look(stopping)
                 await wait_any(stopping, self._changed, seconds_max=pause)
@@ -75,14 +75,14 @@ class InboxWatcher:
     async def _look(self, stopping: asyncio.Event) -> float:
         """Scan once and hand over what was found; return how long to wait for the next scan."""
         try:
-            scan = await asyncio.to_thread(self._folders.scan)
+            scan = await asyncio.to_thread(self._spool.scan)
         except OSError as error:
             self._readiness.set(READY, present=False)
             log.warning("the inbox cannot be read; trying again", error=error.strerror)
             return self._scan_seconds
-        self._readiness.set(READY, present=self._folders.usable())
-        for found in scan.found:
-            await self._waiting.put(found.place)
+        self._readiness.set(READY, present=self._spool.usable())
+        for entry in scan.found:
+            await self._waiting.put(entry)
             if stopping.is_set():
                 break
         return min(self._scan_seconds, scan.settled_in_seconds or self._scan_seconds)
@@ -95,8 +95,8 @@ class InboxWatcher:
             except OSError as error:
                 log.warning("finished files cannot be looked at; trying again", error=error.strerror)
                 changed = []
-            for place in changed:
-                await self._waiting.put(place)
+            for entry in changed:
+                await self._waiting.put(entry)
             await wait_any(stopping, seconds_max=self._scan_seconds)
 
     async def _notice_changes(self) -> None:
@@ -113,7 +113,7 @@ class InboxWatcher:
 
     def _changes(self) -> AsyncIterator[object]:
         return awatch(
-            self._folders.inbox,
+            self._spool.inbox,
             # Our own renames show as deletions.
             watch_filter=lambda change, _: change is not Change.deleted,
             debounce=10 * _GATHER_MS,
@@ -122,56 +122,56 @@ class InboxWatcher:
             recursive=True,
         )
 
-    async def _land_files(self, stopping: asyncio.Event) -> None:
-        while (place := await self._waiting.get()) is not None:
+    async def _ingest_files(self, stopping: asyncio.Event) -> None:
+        while (entry := await self._waiting.get()) is not None:
             if stopping.is_set():
                 continue
-            if self._delays.passed(place):
-                await self._try(place)
+            if self._delays.passed(entry):
+                await self._try(entry)
 
-    async def _try(self, place: Place) -> None:
+    async def _try(self, entry: SpoolEntry) -> None:
         try:
-            await self._land(place)
+            await self._ingest(entry)
         except OSError as error:
-            if self._delays.lengthen(place):
+            if self._delays.lengthen(entry):
                 log.warning(
                     "a file cannot be taken, read or moved; it stays where it is and is tried again",
                     error=error.strerror or type(error).__name__,
-                    **place.shown,
+                    **entry.shown,
                 )
         # Whatever is wrong with one file, the others go on.
         except Exception:
-            if self._delays.lengthen(place):
-                log.exception("a file cannot be landed; it stays where it is and is tried again", **place.shown)
+            if self._delays.lengthen(entry):
+                log.exception("a file cannot be landed; it stays where it is and is tried again", **entry.shown)
 
-    async def _land(self, place: Place) -> None:
-        if not place.source and place.folder == "inbox":
-            await self._landing.refuse(place, "must lie in a folder that is named for its source")
+    async def _ingest(self, entry: SpoolEntry) -> None:
+        if not entry.source and entry.folder == "inbox":
+            await self._ingester.refuse(entry, "must lie in a folder that is named for its source")
             return
         failpoint("file-watcher.seen")
-        claimed = await self._claim(place)
+        claimed = await self._claim(entry)
         if claimed is None:
             return
         failpoint("file-watcher.claimed")
         try:
-            landed = await self._landing.land(claimed)
+            ingested = await self._ingester.ingest(claimed)
         except Exception:
-            if claimed.place != place:
+            if claimed.entry != entry:
                 # From now on the scans find it in work/.
-                self._delays.lengthen(claimed.place)
+                self._delays.lengthen(claimed.entry)
             raise
         finally:
             claimed.close()
-        if not landed:
-            self._delays.lengthen(claimed.place)
+        if not ingested:
+            self._delays.lengthen(claimed.entry)
 
-    async def _claim(self, place: Place) -> Claimed | None:
+    async def _claim(self, entry: SpoolEntry) -> ClaimedFile | None:
         try:
-            if place.folder in (DONE, FAILED):
-                return await asyncio.to_thread(self._watch.take_back, place)
-            return await asyncio.to_thread(self._folders.claim, place)
+            if entry.folder in (DONE, FAILED):
+                return await asyncio.to_thread(self._watch.take_back, entry)
+            return await asyncio.to_thread(self._spool.claim, entry)
         except NotAFileError:
-            await self._landing.refuse(place, "is no regular file")
+            await self._ingester.refuse(entry, "is no regular file")
             return None
 
 
@@ -180,17 +180,17 @@ class _Delays:
 
     def __init__(self, *, first_seconds: float) -> None:
         self._first_seconds = first_seconds
-        self._until: dict[Place, tuple[float, float]] = {}
+        self._until: dict[SpoolEntry, tuple[float, float]] = {}
 
-    def passed(self, place: Place) -> bool:
+    def passed(self, entry: SpoolEntry) -> bool:
         """Return True where the file may be tried now."""
-        return self._until.get(place, (0.0, 0.0))[0] <= time.monotonic()
+        return self._until.get(entry, (0.0, 0.0))[0] <= time.monotonic()
 
-    def lengthen(self, place: Place) -> bool:
+    def lengthen(self, entry: SpoolEntry) -> bool:
         """Put the file off; return True the first time."""
         if len(self._until) >= _DELAYS_MAX:
             self._until.clear()
-        _, before = self._until.get(place, (0.0, 0.0))
+        _, before = self._until.get(entry, (0.0, 0.0))
         pause = min(2 * before or self._first_seconds, _DELAY_SECONDS_MAX)
-        self._until[place] = (time.monotonic() + pause, pause)
+        self._until[entry] = (time.monotonic() + pause, pause)
         return not before

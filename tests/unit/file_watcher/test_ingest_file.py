@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from file_watcher.folders import Place
-from file_watcher.handover import Handover
-from file_watcher.landing import Landing
+from file_watcher.ingest_file import FileIngester
+from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
+from file_watcher.spool.entry import SpoolEntry
 from shared.contracts.errors import OutcomeUnknownError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.testing.publisher import FakePublisher
@@ -21,7 +21,7 @@ from support.inbox import SETTINGS, Inbox
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Inbox]:
     inbox = Inbox(tmp_path)
-    with inbox.folders:
+    with inbox.spool:
         yield inbox
 
 
@@ -32,7 +32,7 @@ def keys(events: list[Envelope]) -> set[str]:
 async def test_every_row_is_published_before_the_file_is_done(inbox: Inbox) -> None:
     content = b"".join(b'{"id": "%d"}\n' % number for number in range(1_005))
 
-    await inbox.land(inbox.drop("a.ndjson", content))
+    await inbox.ingest(inbox.drop("a.ndjson", content))
 
     assert keys(inbox.publisher.events) == {str(number) for number in range(1_005)}
     assert len(inbox.publisher.events) == 1_005
@@ -42,7 +42,7 @@ async def test_every_row_is_published_before_the_file_is_done(inbox: Inbox) -> N
 
 
 async def test_a_bad_row_does_not_disturb_its_neighbours(inbox: Inbox) -> None:
-    await inbox.land(inbox.drop("a.ndjson", b'{"a": 1}\nsecret\n[1]\n{"a": 2}\n'))
+    await inbox.ingest(inbox.drop("a.ndjson", b'{"a": 1}\nsecret\n[1]\n{"a": 2}\n'))
 
     assert inbox.bodies == [b'{"a": 1}', b'{"a": 2}']
     assert inbox.names("done") == {"a.ndjson", "a.ndjson.rejects.ndjson"}
@@ -55,7 +55,7 @@ async def test_a_bad_row_does_not_disturb_its_neighbours(inbox: Inbox) -> None:
 async def test_the_rows_before_a_cut_are_published_and_the_file_fails(inbox: Inbox) -> None:
     content = gzip.compress(b"".join(b'{"id": "%d"}\n' % number for number in range(100)))[:-1]
 
-    await inbox.land(inbox.drop("a.ndjson.gz", content))
+    await inbox.ingest(inbox.drop("a.ndjson.gz", content))
 
     assert len(inbox.publisher.events) == 100
     ((line, reason),) = inbox.rejects("failed/shop/a.ndjson.gz.rejects.ndjson")
@@ -82,7 +82,7 @@ async def test_the_rows_before_a_cut_are_published_and_the_file_fails(inbox: Inb
 async def test_a_file_of_which_nothing_can_be_taken_fails_with_the_reason(
     inbox: Inbox, name: str, content: bytes, source: str
 ) -> None:
-    await inbox.land(inbox.drop(name, content, source=source), Settings(files_bytes_max=1_000))
+    await inbox.ingest(inbox.drop(name, content, source=source), Settings(files_bytes_max=1_000))
 
     assert inbox.publisher.events == []
     assert inbox.names("failed") == {name, f"{name}.rejects.ndjson"}
@@ -91,7 +91,7 @@ async def test_a_file_of_which_nothing_can_be_taken_fails_with_the_reason(
 
 @pytest.mark.parametrize(("name", "content"), [("a.json", b"[]"), ("a.csv", b"id,amount\n")])
 async def test_a_file_without_rows_is_done(inbox: Inbox, name: str, content: bytes) -> None:
-    await inbox.land(inbox.drop(name, content))
+    await inbox.ingest(inbox.drop(name, content))
 
     assert inbox.names("done") == {name}
 
@@ -101,11 +101,11 @@ async def test_reading_again_gives_the_same_events(inbox: Inbox, name: str) -> N
     """Rows without an id of their own: the same content has the same events, other content has others."""
     content = {"a.ndjson": b'{"v": 1}\n{"v": 1}\n', "a.csv": b"v\n1\n1\n", "a.json": b'[{"v": 1}, {"v": 1}]'}[name]
 
-    await inbox.land(inbox.drop(name, content))
+    await inbox.ingest(inbox.drop(name, content))
     first = {event.event_id for event in inbox.publisher.events}
-    await inbox.land(inbox.drop(f"other-{name}", content))
+    await inbox.ingest(inbox.drop(f"other-{name}", content))
     again = {event.event_id for event in inbox.publisher.events}
-    await inbox.land(inbox.drop(name, content + b"\n"))
+    await inbox.ingest(inbox.drop(name, content + b"\n"))
     other = {event.event_id for event in inbox.publisher.events}
 
     assert len(first) == 2
@@ -114,14 +114,14 @@ async def test_reading_again_gives_the_same_events(inbox: Inbox, name: str) -> N
 
 
 async def test_a_file_waits_while_the_broker_is_away(inbox: Inbox) -> None:
-    place = inbox.drop("a.json", b'[{"a": 1}]')
+    entry = inbox.drop("a.json", b'[{"a": 1}]')
     inbox.publisher.fault = UnavailableError("away")
 
     async with asyncio.TaskGroup() as group:
-        landing = group.create_task(inbox.land(place))
+        ingester = group.create_task(inbox.ingest(entry))
         await asyncio.sleep(0.3)
         assert inbox.names("work") == {"a.json"}
-        assert not landing.done()
+        assert not ingester.done()
         inbox.publisher.fault = None
 
     assert inbox.bodies == [b'{"a": 1}']
@@ -129,19 +129,19 @@ async def test_a_file_waits_while_the_broker_is_away(inbox: Inbox) -> None:
 
 
 async def test_a_file_that_is_not_confirmed_stays_in_work_when_the_service_stops(inbox: Inbox) -> None:
-    place = inbox.drop("a.ndjson", b'{"a": 1}\nbroken\n')
+    entry = inbox.drop("a.ndjson", b'{"a": 1}\nbroken\n')
     inbox.publisher.fault = OutcomeUnknownError("no confirmation")
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(inbox.land(place))
+        group.create_task(inbox.ingest(entry))
         await asyncio.sleep(0.1)
         inbox.stopping.set()
 
     assert inbox.names("done") == inbox.names("failed") == set()
     inbox.stopping.clear()
     inbox.publisher.fault = None
-    (resumed,) = (found.place for found in inbox.folders.scan().found)
-    await inbox.land(resumed)
+    (resumed,) = inbox.spool.scan().found
+    await inbox.ingest(resumed)
     assert inbox.bodies == [b'{"a": 1}']
     assert inbox.names("done") == {"a.ndjson", "a.ndjson.rejects.ndjson"}
     assert inbox.rejects("done/shop/a.ndjson.rejects.ndjson") == [(2, "must be valid JSON")]
@@ -170,10 +170,10 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(
     inbox: Inbox, before: bytes, after: bytes, distinct: int
 ) -> None:
     """What it grew by is taken, the rows published before keep their keys, and no reject of half a row remains."""
-    place = inbox.drop("a.ndjson", before)
+    entry = inbox.drop("a.ndjson", before)
     inbox.publisher = WritingPublisher(inbox.root / "work/shop/a.ndjson", after)
 
-    await inbox.land_until_finished(place)
+    await inbox.ingest_until_finished(entry)
 
     assert len({event.event_id for event in inbox.publisher.events}) == distinct
     assert set(after.splitlines()) <= set(inbox.bodies)
@@ -183,17 +183,17 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(
 async def test_no_row_is_made_of_the_halves_of_two(inbox: Inbox) -> None:
     """The file is rewritten in another order while it is read: what is in the reader's buffer ends within a row."""
     rows = [b'{"id": "%d", "text": "%b"}' % (number, b"x" * (number % 97)) for number in range(20_000)]
-    place = inbox.drop("a.ndjson", b"\n".join(rows))
+    entry = inbox.drop("a.ndjson", b"\n".join(rows))
     inbox.publisher = WritingPublisher(inbox.root / "work/shop/a.ndjson", b"\n".join(reversed(rows)))
 
-    await inbox.land_until_finished(place)
+    await inbox.ingest_until_finished(entry)
 
     assert set(inbox.bodies) == set(rows)
     assert inbox.names("done") == {"a.ndjson"}
 
 
 async def test_the_origin_of_an_odd_name_can_be_stored(inbox: Inbox) -> None:
-    await inbox.land(inbox.drop("a\n\udcff\u202e.json", b'{"a": 1}'))
+    await inbox.ingest(inbox.drop("a\n\udcff\u202e.json", b'{"a": 1}'))
 
     assert [event.origin for event in inbox.publisher.events] == ["a\\n\\udcff\\u202e.json:1"]
 
@@ -201,9 +201,9 @@ async def test_the_origin_of_an_odd_name_can_be_stored(inbox: Inbox) -> None:
 async def test_no_log_line_holds_a_name_that_cannot_be_written(inbox: Inbox) -> None:
     """A reader of the log knows no lone surrogates."""
     with capture_logs() as logs:
-        await inbox.land(inbox.drop("a\udcff.json", b'{"a": 1}'))
-        await inbox.land(inbox.drop("b\udcff.json", b'{"a": 1}'))
-        await inbox.land(inbox.drop("c\udcff.txt", b"", source="s\udcff"))
+        await inbox.ingest(inbox.drop("a\udcff.json", b'{"a": 1}'))
+        await inbox.ingest(inbox.drop("b\udcff.json", b'{"a": 1}'))
+        await inbox.ingest(inbox.drop("c\udcff.txt", b"", source="s\udcff"))
 
     assert len(logs) == 6
     assert str([list(line.values()) for line in logs]).isprintable()
@@ -212,10 +212,10 @@ async def test_no_log_line_holds_a_name_that_cannot_be_written(inbox: Inbox) -> 
 
 async def test_a_file_without_a_source_is_refused_unopened(inbox: Inbox) -> None:
     (inbox.root / "inbox/stray.json").write_bytes(b"{}")
-    handover = Handover(inbox.publisher, batches_in_flight_max=2, stopping=inbox.stopping)
+    file_publisher = FilePublisher(inbox.publisher, batches_in_flight_max=2, stopping=inbox.stopping)
 
-    landing = Landing(inbox.folders, handover, inbox.watch, SETTINGS, stopping=inbox.stopping)
-    await landing.refuse(Place("inbox", "", "stray.json"), "no")
+    ingester = FileIngester(inbox.spool, file_publisher, inbox.watch, SETTINGS, stopping=inbox.stopping)
+    await ingester.refuse(SpoolEntry("inbox", "", "stray.json"), "no")
 
     assert inbox.names("failed") == {"stray.json", "stray.json.rejects.ndjson"}
     assert inbox.rejects("failed/stray.json.rejects.ndjson") == [(0, "no")]

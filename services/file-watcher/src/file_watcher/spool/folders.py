@@ -8,11 +8,12 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
 import structlog
 
-from file_watcher.locking import close_to_others
+from file_watcher.spool.entry import SpoolEntry
+from file_watcher.spool.files import close_to_others
 from shared.contracts.errors import FatalError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -23,27 +24,6 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEX
 _OTHERS_LIST: Final = 0o004
 _OTHERS_WRITE: Final = 0o002
 _OTHERS: Final = 0o007
-
-
-class Place(NamedTuple):
-    """Where a file lies. `source` is the name of its folder; empty: it lies in none."""
-
-    folder: str
-    source: str
-    file: str
-
-    @property
-    def shown(self) -> dict[str, str]:
-        """The place as the fields of a log line."""
-        return {name: printable(value) for name, value in self._asdict().items()}
-
-
-class Stamp(NamedTuple):
-    """What changes when somebody writes to a file."""
-
-    inode: int
-    bytes: int
-    modified_ns: int
 
 
 class OpenFolders:
@@ -120,11 +100,11 @@ class OpenFolders:
                 elif not entry.name.startswith("."):
                     yield from self._list_source(folder, entry.name)
 
-    def status(self, place: Place) -> os.stat_result | None:
+    def status(self, entry: SpoolEntry) -> os.stat_result | None:
         """Return what is known of a file, or None where it is gone. Raises OSError."""
-        path = os.path.join(place.source, place.file)  # noqa: PTH118 - names are not always text that a Path keeps
+        path = os.path.join(entry.source, entry.file)  # noqa: PTH118 - names are not always text that a Path keeps
         try:
-            return os.stat(path, dir_fd=self._descriptors[place.folder], follow_symlinks=False)
+            return os.stat(path, dir_fd=self._descriptors[entry.folder], follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -162,19 +142,6 @@ class OpenFolders:
         ):
             for entry in entries:
                 yield source, entry, descriptor
-
-
-def stamp_of(status: os.stat_result) -> Stamp:
-    """Return the stamp of a file whose status is given."""
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def printable(name: str) -> str:
-    """Return a file's name, which may be any bytes, as text that can be stored and shown."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in name
-    )
 
 
 def _close_inbox(inbox: int, umask: int) -> None:

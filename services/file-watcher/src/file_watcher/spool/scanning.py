@@ -9,8 +9,9 @@ from contextlib import suppress
 from fnmatch import translate
 from typing import Final, NamedTuple, Protocol
 
-from file_watcher.folders import OpenFolders, Place
-from file_watcher.renaming import exists
+from file_watcher.spool.entry import SpoolEntry
+from file_watcher.spool.files import exists
+from file_watcher.spool.folders import OpenFolders
 
 _UNSETTLED_MAX: Final = 100_000
 
@@ -50,18 +51,18 @@ class ScanLimits(NamedTuple):
     ignored: tuple[str, ...]
 
 
-class Found(NamedTuple):
-    """A file that waits to be taken."""
+class Scan(NamedTuple):
+    """The files that can be claimed, oldest first, and the time until the next of the other files may be settled."""
+
+    found: list[SpoolEntry]
+    settled_in_seconds: float | None
+
+
+class _Found(NamedTuple):
+    """A file; they sort by age."""
 
     modified_ns: int
-    place: Place
-
-
-class Scan(NamedTuple):
-    """What a look at the folders found: files to take, oldest first, and when the next of the others may be settled."""
-
-    found: list[Found]
-    settled_in_seconds: float | None
+    entry: SpoolEntry
 
 
 class Scanner:
@@ -73,7 +74,7 @@ class Scanner:
         self._limits = limits
         self._options_of = options_of
         self._ignored = re.compile("|".join(map(translate, limits.ignored)) or r"(?!)", re.IGNORECASE)
-        self._unsettled: dict[Place, tuple[int, int]] = {}
+        self._unsettled: dict[SpoolEntry, tuple[int, int]] = {}
 
     def scan(self) -> Scan:
         """Look. What is in work/ and nobody's any more is taken up again.
@@ -85,9 +86,9 @@ class Scanner:
         self._folders.check_in_place()
         now_ns = time.time_ns()
         waits: list[int] = []
-        unsettled: dict[Place, tuple[int, int]] = {}
+        unsettled: dict[SpoolEntry, tuple[int, int]] = {}
 
-        def settled() -> Iterator[Found]:
+        def settled() -> Iterator[_Found]:
             for found, settle_ns in self._present():
                 wait_ns = self._wait_ns(found, settle_ns, now_ns, unsettled)
                 if wait_ns > 0:
@@ -95,11 +96,11 @@ class Scanner:
                 else:
                     yield found
 
-        found = heapq.nsmallest(self._limits.found_max, settled())
+        oldest = heapq.nsmallest(self._limits.found_max, settled())
         self._unsettled = unsettled
-        return Scan(found, min(waits) / 1e9 if waits else None)
+        return Scan([found.entry for found in oldest], min(waits) / 1e9 if waits else None)
 
-    def _present(self) -> Iterator[tuple[Found, int]]:
+    def _present(self) -> Iterator[tuple[_Found, int]]:
         """Yield every file, and how long it must be unchanged, in nanoseconds."""
         for folder in ("work", "inbox"):
             for source, entry, descriptor in self._folders.list(folder):
@@ -110,7 +111,7 @@ class Scanner:
                     continue
                 with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    found = Found(status.st_mtime_ns, Place(folder, source, entry.name))
+                    found = _Found(status.st_mtime_ns, SpoolEntry(folder, source, entry.name))
                     empty = folder == "inbox" and stat.S_ISREG(status.st_mode) and not status.st_size
                     yield found, self._settle_ns(options, empty=empty)
 
@@ -124,7 +125,7 @@ class Scanner:
         seconds = self._limits.settle_seconds if own is None else own
         return int(max(seconds, self._limits.empty_seconds if empty else 0.0) * 1e9)
 
-    def _wait_ns(self, found: Found, settle_ns: int, now_ns: int, unsettled: dict[Place, tuple[int, int]]) -> int:
+    def _wait_ns(self, found: _Found, settle_ns: int, now_ns: int, unsettled: dict[SpoolEntry, tuple[int, int]]) -> int:
         """Return how long the file must stay as it is before it may be taken."""
         age_ns = now_ns - found.modified_ns
         if age_ns >= settle_ns:
@@ -134,10 +135,10 @@ class Scanner:
         # Its clock is ahead of ours, so only watching tells.
         return self._watched_ns(found, settle_ns, unsettled)
 
-    def _watched_ns(self, found: Found, settle_ns: int, unsettled: dict[Place, tuple[int, int]]) -> int:
-        modified_ns, since_ns = self._unsettled.get(found.place, (0, 0))
+    def _watched_ns(self, found: _Found, settle_ns: int, unsettled: dict[SpoolEntry, tuple[int, int]]) -> int:
+        modified_ns, since_ns = self._unsettled.get(found.entry, (0, 0))
         if modified_ns != found.modified_ns:
             since_ns = time.monotonic_ns()
         if len(unsettled) < _UNSETTLED_MAX:
-            unsettled[found.place] = (found.modified_ns, since_ns)
+            unsettled[found.entry] = (found.modified_ns, since_ns)
         return settle_ns - (time.monotonic_ns() - since_ns)

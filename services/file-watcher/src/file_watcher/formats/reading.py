@@ -1,4 +1,4 @@
-"""Opening the content of a file: its hash, its format, its unpacked bytes within limits. Blocking; for threads."""
+"""Opening a file: its format by its name and its beginning, and its rows. Blocking; for threads."""
 
 import csv
 import enum
@@ -6,10 +6,12 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-from file_watcher.file_format import UNSAID, FileFormat
-from file_watcher.rows import (
+from file_watcher.formats.content import File, Readable, ReadLimits, open_content
+from file_watcher.formats.csv_file import CsvFile
+from file_watcher.formats.file_format import UNSAID, FileFormat
+from file_watcher.formats.rows import (
     EmptyFileError,
     Piece,
     Stream,
@@ -20,8 +22,6 @@ from file_watcher.rows import (
     without_end,
     without_marks,
 )
-from file_watcher.tables import CsvFile
-from file_watcher.unpacking import DAMAGED, File, Frames, gzip_frames, zstd_frames
 from shared.contracts.payload import begins_a_document, object_problem
 
 _READ_BYTES: Final = 256 * 1024
@@ -34,32 +34,6 @@ _HEAD_BYTES: Final = 4 * 1024
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 # Of text in UTF-16 every second byte is zero where it is a letter of English, a digit or a sign; elsewhere none is.
 _UTF16_ZEROS_MIN: Final = 0.3
-# Below this the ratio says nothing: a small file of equal rows packs very well.
-_RATIO_COUNTS_FROM_BYTES: Final = 64 * 1024 * 1024
-
-
-class ReadLimits(Protocol):
-    """What holds for the reading of all files; `Settings` is one."""
-
-    @property
-    def files_id_field(self) -> str:
-        """Column that holds a row's own id."""
-
-    @property
-    def files_row_bytes_max(self) -> int:
-        """Largest row."""
-
-    @property
-    def files_bytes_max(self) -> int:
-        """Largest file."""
-
-    @property
-    def files_unpacked_bytes_max(self) -> int:
-        """Largest content of a compressed file."""
-
-    @property
-    def files_ratio_max(self) -> int:
-        """Largest content of a compressed file, in sizes of the file."""
 
 
 class Format(enum.Enum):
@@ -187,28 +161,6 @@ def _unpacked(file: File, kind: FileKind, limits: ReadLimits) -> io.BufferedRead
     return io.BufferedReader(_Lent(open_content(file, kind.packing, limits)), _READ_BYTES)
 
 
-def open_content(file: File, packing: str, limits: ReadLimits) -> "Readable":
-    """Return the unpacked content from its beginning, as it comes: a read may give less than it was asked for.
-
-    Reading raises UnreadableError where the rest cannot be unpacked; what could be was given before.
-    """
-    file.seek(0)
-    match packing:
-        case "gz":
-            return _Unpacked(file, gzip_frames(file), limits)
-        case "zst":
-            return _Unpacked(file, zstd_frames(file), limits)
-        case _:
-            return file
-
-
-class Readable(Protocol):
-    """What gives bytes until there are none."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
-
-
 class _Lent(io.RawIOBase):
     """Lends a content to a buffer: closing the buffer leaves it open."""
 
@@ -222,33 +174,3 @@ class _Lent(io.RawIOBase):
         chunk = self._content.read(len(buffer))
         buffer[: len(chunk)] = chunk
         return len(chunk)
-
-
-class _Unpacked:
-    """Unpacked bytes, with limits against bombs; every fault of the packing becomes UnreadableError."""
-
-    def __init__(self, file: File, packed: Frames, limits: ReadLimits) -> None:
-        self._file = file
-        self._packed = packed
-        self._limits = limits
-        self._count = 0
-
-    def read(self, size: int, /) -> bytes:
-        try:
-            chunk = self._packed.read(size)
-        except EOFError as error:
-            raise UnreadableError("the compressed content is cut off") from error
-        except DAMAGED as error:
-            raise UnreadableError("the compressed content is damaged") from error
-        self._count += len(chunk)
-        self._check()
-        return chunk
-
-    def _check(self) -> None:
-        if self._count > self._limits.files_unpacked_bytes_max:
-            raise UnreadableError(f"the content is larger than {self._limits.files_unpacked_bytes_max} bytes")
-        if (
-            self._count > _RATIO_COUNTS_FROM_BYTES
-            and self._count > max(1, self._file.tell()) * self._limits.files_ratio_max
-        ):
-            raise UnreadableError(f"the content is more than {self._limits.files_ratio_max} times its packed size")

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from file_watcher.assembly import Batch
+from file_watcher.batches import Batch
 from file_watcher.metrics import count_empty, count_given_up, count_queued, count_refused
 from shared.contracts.errors import OutcomeUnknownError, RetryableError
 from shared.contracts.receipt import InHand
@@ -25,7 +25,7 @@ _PAUSE_SECONDS_MAX: Final = 5.0
 TakeBatch = Callable[[Batch], None]
 
 
-class Handover:
+class FilePublisher:
     """Publishes batches; what is in memory is bounded over all files together."""
 
     def __init__(self, publisher: BatchPublisher, *, batches_in_flight_max: int, stopping: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from file_watcher.columns import (
+from file_watcher.formats.columns import (
     Columns,
     NoData,
     RowScreen,
@@ -19,9 +19,9 @@ from file_watcher.columns import (
     refuse_data,
     value_kind,
 )
-from file_watcher.file_format import SETTING, FileFormat, encode_header
-from file_watcher.records import RecordCutter, RecordReader, is_well_quoted
-from file_watcher.rows import Line, Reject, Row, UnreadableError
+from file_watcher.formats.file_format import SETTING, FileFormat, encode_header
+from file_watcher.formats.records import RecordCutter, RecordReader, is_well_quoted
+from file_watcher.formats.rows import Line, Reject, Row, UnreadableError
 from shared.contracts.csv_row import Dialect
 
 DELIMITERS: Final = (",", ";", "\t", "|")

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from file_watcher.file_format import SETTING
-from file_watcher.rows import UnreadableError
+from file_watcher.formats.file_format import SETTING
+from file_watcher.formats.rows import UnreadableError
 from shared.contracts.csv_row import Dialect
 
 _MARK: Final = "\ufeff"

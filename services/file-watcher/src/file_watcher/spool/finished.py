@@ -12,9 +12,10 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from file_watcher.folders import OpenFolders, Place, Stamp
-from file_watcher.locking import same_file
-from file_watcher.notes import Confirmed, Extent
+from file_watcher.spool.claims import Confirmed, Extent
+from file_watcher.spool.entry import FileVersion, SpoolEntry
+from file_watcher.spool.files import same_file
+from file_watcher.spool.folders import OpenFolders
 
 FOLDER: Final = ".finished"
 
@@ -39,13 +40,13 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     taken_back: int = 0
 
     @property
-    def stamp(self) -> Stamp:
+    def version(self) -> FileVersion:
         """What the file looked like."""
-        return Stamp(self.inode, self.bytes, self.modified_ns)
+        return FileVersion(self.inode, self.bytes, self.modified_ns)
 
-    def place(self, source: str) -> Place:
+    def entry(self, source: str) -> SpoolEntry:
         """Return where the file lies, if nobody has moved it."""
-        return Place(self.folder, source, os.fsdecode(unquote_to_bytes(self.name)))
+        return SpoolEntry(self.folder, source, os.fsdecode(unquote_to_bytes(self.name)))
 
 
 def quoted(name: str) -> str:
@@ -59,10 +60,10 @@ _decode = msgspec.json.Decoder(Finished).decode
 class FinishedFiles:
     """What is remembered of each source; the newest `entries_max`, about."""
 
-    def __init__(self, folders: OpenFolders, *, entries_max: int) -> None:
+    def __init__(self, folders: OpenFolders, *, files_max: int) -> None:
         """They are in work/, where a start finds them without a look at all that was ever done."""
         self._folders = folders
-        self._entries_max = entries_max
+        self._entries_max = files_max
         self._unsynced: set[str] = set()
 
     def sync(self) -> None:
@@ -77,19 +78,19 @@ class FinishedFiles:
                 finally:
                     os.close(descriptor)
 
-    def remember(self, source: str, entry: Finished) -> None:
+    def remember(self, source: str, finished: Finished) -> None:
         """Write an entry; it replaces what is remembered of its name. `sync` has it on the disk. Raises OSError."""
         self._unsynced.add(source)
         with self._opened() as folder:
-            _append(folder, source, entry, entries_max=self._entries_max, mode=self._folders.file_mode)
+            _append(folder, source, finished, files_max=self._entries_max, mode=self._folders.file_mode)
 
     def since(self, at: float) -> list[tuple[str, Finished]]:
         """Return the source and the last entry of each file that was finished after `at`. Raises OSError."""
         found: list[tuple[str, Finished]] = []
         with self._opened() as folder:
             for source in os.listdir(folder):  # noqa: PTH208 - an open folder has no path
-                last = {(entry.folder, entry.name): entry for entry in _entries(folder, source)}
-                found += [(source, entry) for entry in last.values() if entry.at > at]
+                last = {(finished.folder, finished.name): finished for finished in _entries(folder, source)}
+                found += [(source, finished) for finished in last.values() if finished.at > at]
         return found
 
     def with_content(self, source: str, extent: Extent) -> Finished | None:
@@ -108,8 +109,8 @@ class FinishedFiles:
         return self._folders.opened("work", FOLDER, create=True)
 
 
-def _append(folder: int, source: str, entry: Finished, *, entries_max: int, mode: int) -> None:
-    line = msgspec.json.encode(entry)
+def _append(folder: int, source: str, finished: Finished, *, files_max: int, mode: int) -> None:
+    line = msgspec.json.encode(finished)
     while True:
         with os.fdopen(os.open(source, _FLAGS | os.O_CREAT, mode, dir_fd=folder), "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -118,8 +119,8 @@ def _append(folder: int, source: str, entry: Finished, *, entries_max: int, mode
                 continue
             # The line feed before it ends a line that a crash has torn.
             file.write(b"\n%b\n" % line)
-            if os.fstat(file.fileno()).st_size > entries_max * _LINE_BYTES:
-                _shorten(folder, source, file, entries_max // 2, mode)
+            if os.fstat(file.fileno()).st_size > files_max * _LINE_BYTES:
+                _shorten(folder, source, file, files_max // 2, mode)
             return
 
 

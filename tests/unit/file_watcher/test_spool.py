@@ -7,84 +7,86 @@ from pathlib import Path
 
 import pytest
 
-from file_watcher.claim import Folders
-from file_watcher.folders import Place
-from file_watcher.locking import NotAFileError
+from file_watcher.spool.directory import SpoolDirectory
+from file_watcher.spool.entry import SpoolEntry
+from file_watcher.spool.files import NotAFileError
 from shared.contracts.errors import FatalError
-from support.inbox import open_folders
+from support.inbox import open_spool
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Iterator[Folders]:
-    with open_folders(tmp_path) as folders:
-        yield folders
+def spool(tmp_path: Path) -> Iterator[SpoolDirectory]:
+    with open_spool(tmp_path) as spool:
+        yield spool
 
 
-def drop(root: Path, name: str = "a.json", *, source: str = "shop", age_seconds: float = 60) -> Place:
+def drop(root: Path, name: str = "a.json", *, source: str = "shop", age_seconds: float = 60) -> SpoolEntry:
     """Put a settled file into the inbox."""
     path = root / "inbox" / source / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"{}")
     moment = time.time() - age_seconds
     os.utime(path, (moment, moment))
-    return Place("inbox", source, name)
+    return SpoolEntry("inbox", source, name)
 
 
-def found(folders: Folders) -> list[Place]:
-    return [found.place for found in folders.scan().found]
+def found(spool: SpoolDirectory) -> list[SpoolEntry]:
+    return spool.scan().found
 
 
-def test_settled_files_are_found_oldest_first(tmp_path: Path, folders: Folders) -> None:
+def test_settled_files_are_found_oldest_first(tmp_path: Path, spool: SpoolDirectory) -> None:
     drop(tmp_path, "new.json", age_seconds=10)
     drop(tmp_path, "old.json", source="bank", age_seconds=20)
 
-    assert found(folders) == [Place("inbox", "bank", "old.json"), Place("inbox", "shop", "new.json")]
+    assert found(spool) == [SpoolEntry("inbox", "bank", "old.json"), SpoolEntry("inbox", "shop", "new.json")]
 
 
-def test_a_fresh_file_is_found_when_it_has_settled(tmp_path: Path, folders: Folders) -> None:
+def test_a_fresh_file_is_found_when_it_has_settled(tmp_path: Path, spool: SpoolDirectory) -> None:
     drop(tmp_path, age_seconds=0.5)
 
-    scan = folders.scan()
+    scan = spool.scan()
 
     assert scan.found == []
     assert scan.settled_in_seconds == pytest.approx(0.5, abs=0.4)
 
 
 def test_a_file_from_the_future_is_found_when_it_was_seen_unchanged(tmp_path: Path) -> None:
-    with open_folders(tmp_path, settle_seconds=0.2) as folders:
-        place = drop(tmp_path, age_seconds=-3600)
+    with open_spool(tmp_path, settle_seconds=0.2) as spool:
+        entry = drop(tmp_path, age_seconds=-3600)
 
-        assert found(folders) == []
+        assert found(spool) == []
         time.sleep(0.25)  # noqa: TID251 - a file must settle
-        assert found(folders) == [place]
+        assert found(spool) == [entry]
 
 
 @pytest.mark.parametrize("name", [".hidden.json", "a.json.tmp", "a.json.PART"])
-def test_names_of_files_that_are_being_written_are_passed_over(tmp_path: Path, folders: Folders, name: str) -> None:
+def test_names_of_files_that_are_being_written_are_passed_over(
+    tmp_path: Path, spool: SpoolDirectory, name: str
+) -> None:
     drop(tmp_path, name)
 
-    assert found(folders) == []
+    assert found(spool) == []
 
 
 def test_one_scan_is_bounded(tmp_path: Path) -> None:
-    with open_folders(tmp_path, found_max=3) as folders:
+    with open_spool(tmp_path, found_max=3) as spool:
         for number in range(5):
             drop(tmp_path, f"{number}.json", age_seconds=100 - number)
 
-        assert [place.file for place in found(folders)] == ["0.json", "1.json", "2.json"]
+        assert [entry.file for entry in found(spool)] == ["0.json", "1.json", "2.json"]
 
 
-def test_a_claimed_file_is_in_work_and_nobody_elses(tmp_path: Path, folders: Folders) -> None:
-    place = drop(tmp_path)
+def test_a_claimed_file_is_in_work_and_nobody_elses(tmp_path: Path, spool: SpoolDirectory) -> None:
+    entry = drop(tmp_path)
 
-    claimed = folders.claim(place)
+    claimed = spool.claim(entry)
 
     assert claimed is not None
     assert (tmp_path / "work/shop/a.json").exists()
-    with open_folders(tmp_path) as others:
+    with open_spool(tmp_path) as others:
         (in_work,) = found(others)
-        assert in_work == Place("work", "shop", "a.json")
-        assert others.claim(place) is None
+        assert in_work == SpoolEntry("work", "shop", "a.json")
+        assert others.claim(entry) is None
         assert others.claim(in_work) is None
         claimed.close()
         taken_over = others.claim(in_work)
@@ -92,31 +94,31 @@ def test_a_claimed_file_is_in_work_and_nobody_elses(tmp_path: Path, folders: Fol
         taken_over.close()
 
 
-def test_a_file_that_its_producer_has_open_is_left_alone(tmp_path: Path, folders: Folders) -> None:
-    place = drop(tmp_path)
+def test_a_file_that_its_producer_has_open_is_left_alone(tmp_path: Path, spool: SpoolDirectory) -> None:
+    entry = drop(tmp_path)
 
     with (tmp_path / "inbox/shop/a.json").open("ab"):
-        assert folders.claim(place) is None
+        assert spool.claim(entry) is None
 
-    claimed = folders.claim(place)
+    claimed = spool.claim(entry)
     assert claimed is not None
     claimed.close()
 
 
-def test_no_file_is_replaced(tmp_path: Path, folders: Folders) -> None:
+def test_no_file_is_replaced(tmp_path: Path, spool: SpoolDirectory) -> None:
     names = []
     for _ in range(3):
-        claimed = folders.claim(drop(tmp_path, "a.csv.gz"))
+        claimed = spool.claim(drop(tmp_path, "a.csv.gz"))
         assert claimed is not None
-        names.append(folders.finish(claimed, "done", claimed.stamp(), None).name)
+        names.append(spool.finish(claimed, "done", claimed.version(), None).name)
         claimed.close()
 
     assert names == ["a.csv.gz", "a~2.csv.gz", "a~3.csv.gz"]
     assert len(list((tmp_path / "done/shop").iterdir())) == 3
 
 
-def test_the_name_in_work_is_free_too(tmp_path: Path, folders: Folders) -> None:
-    first, second = folders.claim(drop(tmp_path)), folders.claim(drop(tmp_path))
+def test_the_name_in_work_is_free_too(tmp_path: Path, spool: SpoolDirectory) -> None:
+    first, second = spool.claim(drop(tmp_path)), spool.claim(drop(tmp_path))
 
     assert first is not None
     assert second is not None
@@ -125,13 +127,13 @@ def test_the_name_in_work_is_free_too(tmp_path: Path, folders: Folders) -> None:
     second.close()
 
 
-def test_rejects_lie_beside_their_file(tmp_path: Path, folders: Folders) -> None:
+def test_rejects_lie_beside_their_file(tmp_path: Path, spool: SpoolDirectory) -> None:
     for _ in range(2):
-        claimed = folders.claim(drop(tmp_path))
+        claimed = spool.claim(drop(tmp_path))
         assert claimed is not None
-        with folders.create_rejects(claimed) as rejects:
+        with spool.create_rejects(claimed) as rejects:
             rejects.write(b"x")
-        folders.finish(claimed, "failed", claimed.stamp(), None)
+        spool.finish(claimed, "failed", claimed.version(), None)
         claimed.close()
 
     names = {path.name for path in (tmp_path / "failed/shop").iterdir()}
@@ -142,20 +144,20 @@ def test_rejects_lie_beside_their_file(tmp_path: Path, folders: Folders) -> None
 @pytest.mark.parametrize(
     "name", ["x" * 250 + ".json", "é" * 120 + ".ndjson", "a\nb.json", "..json", "~2.json", os.fsdecode(b"\xff\xfe.csv")]
 )
-def test_a_name_is_only_a_name(tmp_path: Path, folders: Folders, name: str) -> None:
+def test_a_name_is_only_a_name(tmp_path: Path, spool: SpoolDirectory, name: str) -> None:
     if name.startswith("."):
         name = f"%{name}"
     for _ in range(2):
-        claimed = folders.claim(drop(tmp_path, name))
+        claimed = spool.claim(drop(tmp_path, name))
         assert claimed is not None
-        folders.create_rejects(claimed).close()
-        folders.finish(claimed, "done", claimed.stamp(), None)
+        spool.create_rejects(claimed).close()
+        spool.finish(claimed, "done", claimed.version(), None)
         claimed.close()
 
     assert len(list((tmp_path / "done/shop").iterdir())) == 4
 
 
-def test_links_pipes_and_folders_are_no_files(tmp_path: Path, folders: Folders) -> None:
+def test_links_pipes_and_folders_are_no_files(tmp_path: Path, spool: SpoolDirectory) -> None:
     source = tmp_path / "inbox/shop"
     source.mkdir()
     (source / "link.json").symlink_to("/etc/hostname")
@@ -164,32 +166,32 @@ def test_links_pipes_and_folders_are_no_files(tmp_path: Path, folders: Folders) 
 
     for name in ("link.json", "pipe.json", "folder.json"):
         with pytest.raises(NotAFileError):
-            folders.claim(Place("inbox", "shop", name))
-        assert folders.put_aside(Place("inbox", "shop", name)) == name
+            spool.claim(SpoolEntry("inbox", "shop", name))
+        assert spool.put_aside(SpoolEntry("inbox", "shop", name)) == name
 
     assert (tmp_path / "failed/shop/link.json").is_symlink()
 
 
-def test_a_source_that_is_a_link_is_not_followed(tmp_path: Path, folders: Folders) -> None:
+def test_a_source_that_is_a_link_is_not_followed(tmp_path: Path, spool: SpoolDirectory) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "a.json").write_bytes(b"{}")
     (tmp_path / "inbox/shop").symlink_to(elsewhere)
 
-    assert Place("inbox", "shop", "a.json") not in found(folders)
+    assert SpoolEntry("inbox", "shop", "a.json") not in found(spool)
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-        folders.claim(Place("inbox", "shop", "a.json"))
+        spool.claim(SpoolEntry("inbox", "shop", "a.json"))
 
 
-def test_a_folder_that_is_gone_ends_the_service(tmp_path: Path, folders: Folders) -> None:
+def test_a_folder_that_is_gone_ends_the_service(tmp_path: Path, spool: SpoolDirectory) -> None:
     (tmp_path / "inbox").rename(tmp_path / "moved")
 
     with pytest.raises(FatalError, match="inbox"):
-        folders.scan()
+        spool.scan()
 
 
 def test_a_root_that_cannot_be_used_ends_the_service(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(FatalError):
-        open_folders(tmp_path / "file")
+        open_spool(tmp_path / "file")

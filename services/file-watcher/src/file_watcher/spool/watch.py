@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from file_watcher.claim import Folders
-from file_watcher.claimed import Claimed
-from file_watcher.finished import Finished
-from file_watcher.folders import Place, Stamp
 from file_watcher.metrics import count_grown_late, count_taken_back
+from file_watcher.spool.claims import ClaimedFile
+from file_watcher.spool.directory import SpoolDirectory
+from file_watcher.spool.entry import FileVersion, SpoolEntry
+from file_watcher.spool.finished import Finished
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -31,8 +31,8 @@ _DOUBLINGS_MAX: Final = 16
 class _Watched(NamedTuple):
     """A finished file, what it looks like, and since when (monotonic)."""
 
-    entry: Finished
-    stamp: Stamp
+    finished: Finished
+    version: FileVersion
     since: float
 
 
@@ -40,108 +40,108 @@ class FinishedWatch:
     """Looks at the files that were finished a short while ago often, and at those of the last day now and then."""
 
     def __init__(
-        self, folders: Folders, *, seconds: float, files_max: int, settle_seconds: Callable[[str], float]
+        self, spool: SpoolDirectory, *, seconds: float, files_max: int, settle_seconds: Callable[[str], float]
     ) -> None:
         """Watch for `seconds`, `files_max` files at most; `settle_seconds` of a source: as in the inbox.
 
         May be used by several threads.
         """
         self._lock = threading.Lock()
-        self._folders = folders
+        self._spool = spool
         self._seconds = seconds
         self._files_max = files_max
         self._settle_seconds = settle_seconds
-        self._watched: OrderedDict[Place, _Watched] = OrderedDict()
+        self._watched: OrderedDict[SpoolEntry, _Watched] = OrderedDict()
         self._look_all_at = 0.0
 
-    def look(self) -> list[Place]:
+    def look(self) -> list[SpoolEntry]:
         """Return the files that changed and have been quiet since. Raises OSError."""
-        self._folders.finished.sync()
+        self._spool.finished.sync()
         with self._lock:
             if time.monotonic() >= self._look_all_at:
                 self._look_all_at = time.monotonic() + _LOOK_ALL_SECONDS
                 self._look_at_all()
-            return [place for place in list(self._watched) if self._is_due(place)]
+            return [entry for entry in list(self._watched) if self._is_due(entry)]
 
-    def add(self, source: str, entry: Finished) -> None:
+    def add(self, source: str, finished: Finished) -> None:
         """Watch a file from now on. Of too many the oldest is left to the look at all."""
         with self._lock:
-            self._add(source, entry)
+            self._add(source, finished)
 
-    def take_back(self, place: Place) -> Claimed | None:
+    def take_back(self, entry: SpoolEntry) -> ClaimedFile | None:
         """Take a file back into work/, or return None: it is gone, or its producer is still writing. Raises OSError."""
         with self._lock:
-            watched = self._watched.get(place)
-            claimed = self._folders.take_back(place, watched.entry) if watched else None
+            watched = self._watched.get(entry)
+            claimed = self._spool.take_back(entry, watched.finished) if watched else None
             if claimed:
-                del self._watched[place]
+                del self._watched[entry]
                 count_taken_back()
         return claimed
 
-    def _add(self, source: str, entry: Finished) -> None:
-        place = entry.place(source)
-        self._watched.pop(place, None)
-        self._watched[place] = _Watched(entry, entry.stamp, time.monotonic())
+    def _add(self, source: str, finished: Finished) -> None:
+        entry = finished.entry(source)
+        self._watched.pop(entry, None)
+        self._watched[entry] = _Watched(finished, finished.version, time.monotonic())
         if len(self._watched) > self._files_max:
             self._watched.popitem(last=False)
 
-    def _is_due(self, place: Place) -> bool:
-        entry, before, since = self._watched[place]
-        now = self._folders.stamp_at(place)
-        over = time.time() > entry.at + self._seconds
-        if now is None or now.inode != entry.inode:
+    def _is_due(self, entry: SpoolEntry) -> bool:
+        finished, before, since = self._watched[entry]
+        now = self._spool.version_at(entry)
+        over = time.time() > finished.at + self._seconds
+        if now is None or now.inode != finished.inode:
             # It is not there yet, or any more, or another file is: that one is watched, or somebody else's.
             if over:
-                del self._watched[place]
+                del self._watched[entry]
             return False
         if now != before:
-            if before == entry.stamp:
+            if before == finished.version:
                 log.warning(
                     "a file changed after it was moved; it is taken back once nobody writes to it",
-                    **place.shown,
+                    **entry.shown,
                 )
-            self._watched[place] = _Watched(entry, now, time.monotonic())
+            self._watched[entry] = _Watched(finished, now, time.monotonic())
             return False
-        if now == entry.stamp:
+        if now == finished.version:
             if over:
-                del self._watched[place]
+                del self._watched[entry]
             return False
-        return time.monotonic() - since >= self._quiet_seconds(place.source, entry)
+        return time.monotonic() - since >= self._quiet_seconds(entry.source, finished)
 
-    def _quiet_seconds(self, source: str, entry: Finished) -> float:
+    def _quiet_seconds(self, source: str, finished: Finished) -> float:
         settle_seconds = self._settle_seconds(source)
-        doubled = settle_seconds * 2.0 ** min(entry.taken_back, _DOUBLINGS_MAX)
+        doubled = settle_seconds * 2.0 ** min(finished.taken_back, _DOUBLINGS_MAX)
         return max(settle_seconds, min(doubled, self._seconds / 2))
 
     def _look_at_all(self) -> None:
         """Also look at what another watcher has finished, or one before, or what was finished within the last day."""
         now = time.time()
-        for source, entry in self._folders.finished.since(now - max(_LOOK_FOR_SECONDS, self._seconds)):
-            place = entry.place(source)
-            if place in self._watched:
+        for source, finished in self._spool.finished.since(now - max(_LOOK_FOR_SECONDS, self._seconds)):
+            entry = finished.entry(source)
+            if entry in self._watched:
                 continue
-            stamp = self._folders.stamp_at(place)
-            if stamp is None or stamp.inode != entry.inode:
+            version = self._spool.version_at(entry)
+            if version is None or version.inode != finished.inode:
                 continue
-            until = entry.at + self._seconds
-            if now < until or (stamp != entry.stamp and stamp.modified_ns < until * 1e9):
-                self._add(source, entry)
-            elif stamp != entry.stamp:
-                self._tell_late(source, entry, stamp)
+            until = finished.at + self._seconds
+            if now < until or (version != finished.version and version.modified_ns < until * 1e9):
+                self._add(source, finished)
+            elif version != finished.version:
+                self._tell_late(source, finished, version)
 
-    def _tell_late(self, source: str, entry: Finished, stamp: Stamp) -> None:
-        place = entry.place(source)
+    def _tell_late(self, source: str, finished: Finished, version: FileVersion) -> None:
+        entry = finished.entry(source)
         # Once for each change.
-        self._folders.finished.remember(source, _with_stamp(entry, stamp))
-        if stamp.bytes > entry.bytes:
+        self._spool.finished.remember(source, _with_version(finished, version))
+        if version.bytes > finished.bytes:
             count_grown_late()
             log.error(
                 "a file grew long after it was moved; what it grew by is not stored: move it into the inbox again",
-                **place.shown,
+                **entry.shown,
             )
         else:
-            log.warning("a file was changed long after it was moved; it is not read again", **place.shown)
+            log.warning("a file was changed long after it was moved; it is not read again", **entry.shown)
 
 
-def _with_stamp(entry: Finished, stamp: Stamp) -> Finished:
-    return msgspec.structs.replace(entry, bytes=stamp.bytes, modified_ns=stamp.modified_ns)
+def _with_version(finished: Finished, version: FileVersion) -> Finished:
+    return msgspec.structs.replace(finished, bytes=version.bytes, modified_ns=version.modified_ns)

@@ -1,7 +1,7 @@
-"""The note on a claimed file: which part of its content is being read, and which was confirmed. Blocking.
+"""Claimed files and the note on each: which part of its content is being read, and which was confirmed. Blocking.
 
-It lies beside the file in work/, hidden, and is on the disk before the first row is published under what it says. So
-the keys of rows outlive their watcher: whoever reads the file next gives each row the key that it had.
+The note lies beside the file in work/, hidden, and is on the disk before the first row is published under what it says.
+So the keys of rows outlive their watcher: whoever reads the file next gives each row the key that it had.
 """
 
 import errno
@@ -12,7 +12,8 @@ from typing import BinaryIO, Final, Self
 
 import msgspec
 
-from file_watcher.locking import same_file
+from file_watcher.spool.entry import FileVersion, SpoolEntry, version_of
+from file_watcher.spool.files import REJECTS_SUFFIX, LockedFile, same_file
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 # A note has a line for each time that its file had grown or was changed; the last one counts.
@@ -158,3 +159,57 @@ def _last(file: BinaryIO) -> ClaimNote:
             with suppress(msgspec.DecodeError):
                 return _decode(line)
     return ClaimNote()
+
+
+class ClaimedFile:
+    """A file in work/ that is ours until `close`."""
+
+    def __init__(self, locked: LockedFile, note: NoteFile | None, source: str, name: str) -> None:
+        """`name` is what the file is called in work/. Without a note it was claimed by code that wrote none."""
+        self._locked = locked
+        self._note = note
+        self.source = source
+        self.name = name
+
+    @property
+    def file(self) -> BinaryIO:
+        """The open file."""
+        return self._locked.file
+
+    @property
+    def note(self) -> ClaimNote | None:
+        """What is known of it, or None: it was claimed by the code before there were notes."""
+        return self._note.value if self._note else None
+
+    @property
+    def entry(self) -> SpoolEntry:
+        """Where the file lies until it is finished."""
+        return SpoolEntry("work", self.source, self.name)
+
+    @property
+    def rejects_name(self) -> str:
+        """The name of the rejects while they are being written; hidden, so never taken for a file."""
+        return f".{self.name}{REJECTS_SUFFIX}"
+
+    def version(self) -> FileVersion:
+        """Return the file's present stamp."""
+        return version_of(os.fstat(self.file.fileno()))
+
+    def write_note(self, folder: int, value: ClaimNote, *, mode: int) -> None:
+        """Have the note, and the file's place in `folder`, on the disk. Raises OSError."""
+        if self._note:
+            self._note.write(value)
+        else:
+            self._note = NoteFile.create(folder, note_name(self.name), value, mode=mode)
+        os.fsync(folder)
+
+    def remove_note(self, folder: int) -> None:
+        """Delete the note, where there is one."""
+        if self._note:
+            self._note.remove(folder)
+
+    def close(self) -> None:
+        """Give up the claim."""
+        if self._note:
+            self._note.close()
+        self._locked.close()

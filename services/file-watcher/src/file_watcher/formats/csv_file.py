@@ -5,11 +5,20 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from file_watcher.columns import RowScreen
-from file_watcher.file_format import SETTING, UNSAID, FileFormat
-from file_watcher.records import RecordCutter
-from file_watcher.rows import EmptyFileError, Line, Piece, Row, Stream, UnreadableError, numbered_lines, without_marks
-from file_watcher.sampling import FirstLines, choose_columns
+from file_watcher.formats.columns import RowScreen
+from file_watcher.formats.file_format import SETTING, UNSAID, FileFormat
+from file_watcher.formats.records import RecordCutter
+from file_watcher.formats.rows import (
+    EmptyFileError,
+    Line,
+    Piece,
+    Row,
+    Stream,
+    UnreadableError,
+    numbered_lines,
+    without_marks,
+)
+from file_watcher.formats.sampling import FirstLines, choose_columns
 from shared.contracts.csv_row import Dialect, marks_problem
 
 # What is looked at before the first row counts.

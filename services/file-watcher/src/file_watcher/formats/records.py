@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, Self
 
-from file_watcher.file_format import SETTING
-from file_watcher.rows import Line, Piece, Reject, Row, Skipped, too_large
+from file_watcher.formats.file_format import SETTING
+from file_watcher.formats.rows import Line, Piece, Reject, Row, Skipped, too_large
 from shared.contracts.csv_row import Dialect
 
 NO_LINE_END: Final = (

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from file_watcher.formats.rows import Piece, Reject, Row, Skipped, UnreadableError
 from file_watcher.mapping import MapRow
-from file_watcher.rows import Piece, Reject, Row, Skipped, UnreadableError
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Envelope, reserve_moments, stamp
 from shared.contracts.receipt import hour_of

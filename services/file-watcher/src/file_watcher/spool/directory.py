@@ -11,13 +11,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
-from file_watcher.claimed import Claimed
-from file_watcher.finished import Finished, FinishedFiles, quoted
-from file_watcher.folders import OpenFolders, Place, Stamp, stamp_of
-from file_watcher.locking import LockedFile, being_written, close_to_others, open_locked, same_file
-from file_watcher.notes import ClaimNote, Confirmed, Marker, NoteFile, note_name, noted_file
-from file_watcher.renaming import REJECTS_SUFFIX, candidates, exists, moved
-from file_watcher.scanning import CommonOptions, OptionsOf, Scan, ScanLimits, Scanner
+from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed, Marker, NoteFile, note_name, noted_file
+from file_watcher.spool.entry import FileVersion, SpoolEntry, version_of
+from file_watcher.spool.files import (
+    REJECTS_SUFFIX,
+    LockedFile,
+    being_written,
+    candidates,
+    close_to_others,
+    exists,
+    moved,
+    open_locked,
+    same_file,
+)
+from file_watcher.spool.finished import Finished, FinishedFiles, quoted
+from file_watcher.spool.folders import OpenFolders
+from file_watcher.spool.scanning import CommonOptions, OptionsOf, Scan, ScanLimits, Scanner
 from shared.failpoints import failpoint
 
 _COMMON: Final = CommonOptions()
@@ -27,10 +36,10 @@ class Moved(NamedTuple):
     """What a finished file is called, and what is remembered of it."""
 
     name: str
-    entry: Finished | None
+    finished: Finished | None
 
 
-class Folders:
+class SpoolDirectory:
     """The four folders under one root, and the files that move between them."""
 
     def __init__(
@@ -50,7 +59,7 @@ class Folders:
         self._folders = OpenFolders(root, umask=umask)
         self._scanner = Scanner(self._folders, limits, options_of)
         self._options_of = options_of
-        self.finished = FinishedFiles(self._folders, entries_max=remembered_max)
+        self.finished = FinishedFiles(self._folders, files_max=remembered_max)
         self._remove_stale_notes()
 
     @property
@@ -70,24 +79,24 @@ class Folders:
         """See `Scanner.scan`."""
         return self._scanner.scan()
 
-    def claim(self, place: Place) -> Claimed | None:
+    def claim(self, entry: SpoolEntry) -> ClaimedFile | None:
         """Take the file, or return None: it is gone, another watcher has it, or its producer is still writing.
 
         Raises:
             NotAFileError: it is no regular file.
             OSError: it cannot be opened or moved.
         """
-        with self._folders.opened(place.folder, place.source) as folder:
-            if place.folder == "inbox" and being_written(folder, place.file):
+        with self._folders.opened(entry.folder, entry.source) as folder:
+            if entry.folder == "inbox" and being_written(folder, entry.file):
                 return None
-            locked = open_locked(folder, place.file)
+            locked = open_locked(folder, entry.file)
             if locked is None:
                 return None
             try:
-                if place.folder == "work":
-                    claimed = self._claim_again(locked, place, folder)
+                if entry.folder == "work":
+                    claimed = self._claim_again(locked, entry, folder)
                 else:
-                    claimed = self._claim_new(locked, place, folder)
+                    claimed = self._claim_new(locked, entry, folder)
             except BaseException:
                 locked.close()
                 raise
@@ -95,24 +104,24 @@ class Folders:
             locked.close()
         return claimed
 
-    def take_back(self, place: Place, entry: Finished) -> Claimed | None:
+    def take_back(self, entry: SpoolEntry, finished: Finished) -> ClaimedFile | None:
         """Take a finished file that has changed into work/ again, or return None as `claim` does.
 
         Raises:
             OSError: it cannot be opened or moved.
         """
-        with self._folders.opened(place.folder, place.source) as folder:
-            if being_written(folder, place.file):
+        with self._folders.opened(entry.folder, entry.source) as folder:
+            if being_written(folder, entry.file):
                 return None
-            locked = open_locked(folder, place.file)
+            locked = open_locked(folder, entry.file)
             if locked is None:
                 return None
-            note = ClaimNote(confirmed=entry.confirmed, taken_back=entry.taken_back + 1)
+            note = ClaimNote(confirmed=finished.confirmed, taken_back=finished.taken_back + 1)
             try:
                 with suppress(FileNotFoundError):
                     # It is written anew from the beginning.
-                    os.unlink(place.file + REJECTS_SUFFIX, dir_fd=folder)
-                claimed = self._into_work(locked, place, folder, note)
+                    os.unlink(entry.file + REJECTS_SUFFIX, dir_fd=folder)
+                claimed = self._into_work(locked, entry, folder, note)
             except BaseException:
                 locked.close()
                 raise
@@ -120,19 +129,19 @@ class Folders:
             locked.close()
         return claimed
 
-    def put_aside(self, place: Place) -> str:
+    def put_aside(self, entry: SpoolEntry) -> str:
         """Move whatever lies there to failed/ without opening it; return its name there. Raises OSError."""
         with (
-            self._folders.opened(place.folder, place.source) as folder,
-            self._folders.opened("failed", place.source, create=True) as target,
+            self._folders.opened(entry.folder, entry.source) as folder,
+            self._folders.opened("failed", entry.source, create=True) as target,
         ):
-            return next(free for free in candidates(place.file) if moved(folder, place.file, target, free))
+            return next(free for free in candidates(entry.file) if moved(folder, entry.file, target, free))
 
-    def create_rejects(self, claimed: Claimed) -> BinaryIO:
+    def create_rejects(self, claimed: ClaimedFile) -> BinaryIO:
         """Open an empty file for the rejected rows of a claimed file."""
         return self._folders.create("work", claimed.source, claimed.rejects_name)
 
-    def discard_rejects(self, claimed: Claimed) -> None:
+    def discard_rejects(self, claimed: ClaimedFile) -> None:
         """Delete the rejects of a reading that is begun anew. Raises OSError."""
         with self._folders.opened("work", claimed.source) as folder, suppress(FileNotFoundError):
             os.unlink(claimed.rejects_name, dir_fd=folder)
@@ -142,12 +151,12 @@ class Folders:
         with self._folders.create("failed", source, name + REJECTS_SUFFIX) as rejects:
             rejects.write(content)
 
-    def write_note(self, claimed: Claimed, note: ClaimNote) -> None:
+    def write_note(self, claimed: ClaimedFile, note: ClaimNote) -> None:
         """Have on the disk what rows are about to be published under. Raises OSError."""
         with self._folders.opened("work", claimed.source) as folder:
             claimed.write_note(folder, note, mode=self._folders.file_mode)
 
-    def finish(self, claimed: Claimed, ended: str, stamp: Stamp, confirmed: Confirmed | None) -> Moved:
+    def finish(self, claimed: ClaimedFile, ended: str, version: FileVersion, confirmed: Confirmed | None) -> Moved:
         """Move a claimed file, after its rejects where there are some, to done/ or failed/.
 
         What was `confirmed` of it while it had this `stamp` is remembered. Raises OSError.
@@ -160,9 +169,9 @@ class Folders:
             for name in candidates(claimed.name):
                 if exists(target, name):
                     continue
-                entry = _finished(claimed, ended, name, stamp, confirmed) if confirmed else None
-                if entry:
-                    self.finished.remember(claimed.source, entry)
+                finished = _finished(claimed, ended, name, version, confirmed) if confirmed else None
+                if finished:
+                    self.finished.remember(claimed.source, finished)
                 # First the rejects: should the process end here, the file is still in work/ and is read again.
                 if rejected and not moved(folder, claimed.rejects_name, target, name + REJECTS_SUFFIX):
                     continue
@@ -171,43 +180,43 @@ class Folders:
                     # After the move: without its note a file in work/ counts as one of the code before. Both change
                     # this folder, so no power cut undoes the first alone.
                     claimed.remove_note(folder)
-                    return Moved(name, entry)
+                    return Moved(name, finished)
                 rejected = False
         raise AssertionError("there is always a free name")
 
-    def stamp_at(self, place: Place) -> Stamp | None:
+    def version_at(self, entry: SpoolEntry) -> FileVersion | None:
         """Return the stamp of a file that is not open, or None where it is gone. Raises OSError."""
-        status = self._folders.status(place)
-        return None if status is None else stamp_of(status)
+        status = self._folders.status(entry)
+        return None if status is None else version_of(status)
 
-    def _claim_again(self, locked: LockedFile, place: Place, folder: int) -> Claimed | None:
-        name = note_name(place.file)
+    def _claim_again(self, locked: LockedFile, entry: SpoolEntry, folder: int) -> ClaimedFile | None:
+        name = note_name(entry.file)
         note = NoteFile.open(folder, name)
         if note is None and exists(folder, name):
             return None
         if note and note.value.marker:
-            self._remove_marker(place.source, note.value.marker)
-        return Claimed(locked, note, place.source, place.file)
+            self._remove_marker(entry.source, note.value.marker)
+        return ClaimedFile(locked, note, entry.source, entry.file)
 
-    def _claim_new(self, locked: LockedFile, place: Place, folder: int) -> Claimed | None:
+    def _claim_new(self, locked: LockedFile, entry: SpoolEntry, folder: int) -> ClaimedFile | None:
         close_to_others(locked.file.fileno(), self._folders.umask)
-        suffix = self._options_of(place.source).marker
+        suffix = self._options_of(entry.source).marker
         if not suffix:
-            return self._into_work(locked, place, folder, ClaimNote())
+            return self._into_work(locked, entry, folder, ClaimNote())
         try:
-            inode = os.stat(place.file + suffix, dir_fd=folder, follow_symlinks=False).st_ino
+            inode = os.stat(entry.file + suffix, dir_fd=folder, follow_symlinks=False).st_ino
         except FileNotFoundError:
             return None
-        marker = Marker(place.file + suffix, inode)
-        claimed = self._into_work(locked, place, folder, ClaimNote(marker=marker))
+        marker = Marker(entry.file + suffix, inode)
+        claimed = self._into_work(locked, entry, folder, ClaimNote(marker=marker))
         if claimed:
-            self._remove_marker(place.source, marker)
+            self._remove_marker(entry.source, marker)
         return claimed
 
-    def _into_work(self, locked: LockedFile, place: Place, folder: int, value: ClaimNote) -> Claimed | None:
+    def _into_work(self, locked: LockedFile, entry: SpoolEntry, folder: int, value: ClaimNote) -> ClaimedFile | None:
         """Write the note, then move the file: one that lies in work/ without a note was claimed by other code."""
-        with self._folders.opened("work", place.source, create=True) as work:
-            for name in candidates(place.file):
+        with self._folders.opened("work", entry.source, create=True) as work:
+            for name in candidates(entry.file):
                 note = self._new_note(work, name)
                 if note is None:
                     continue
@@ -216,9 +225,9 @@ class Folders:
                         note.write(value)
                         os.fsync(work)
                     failpoint("file-watcher.noted")
-                    if moved(folder, place.file, work, name):
+                    if moved(folder, entry.file, work, name):
                         if same_file(work, name, locked.file.fileno()):
-                            return Claimed(locked, note, place.source, name)
+                            return ClaimedFile(locked, note, entry.source, name)
                         # Another file has got this name since we locked ours: the next scan takes it, with this note.
                         note.close()
                         return None
@@ -275,13 +284,13 @@ class Folders:
         self.close()
 
 
-def _finished(claimed: Claimed, ended: str, name: str, stamp: Stamp, confirmed: Confirmed) -> Finished:
+def _finished(claimed: ClaimedFile, ended: str, name: str, version: FileVersion, confirmed: Confirmed) -> Finished:
     return Finished(
         folder=ended,
         name=quoted(name),
-        inode=stamp.inode,
-        bytes=stamp.bytes,
-        modified_ns=stamp.modified_ns,
+        inode=version.inode,
+        bytes=version.bytes,
+        modified_ns=version.modified_ns,
         at=time.time(),
         confirmed=confirmed,
         taken_back=claimed.note.taken_back if claimed.note else 0,

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from file_watcher.file_format import UNSAID, FileFormat
+from file_watcher.formats.file_format import UNSAID, FileFormat
 from shared.contracts.errors import FatalError
 from shared.contracts.event import source_problem
 

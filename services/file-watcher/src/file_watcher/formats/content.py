@@ -1,0 +1,269 @@
+"""The content of a file: unpacked within limits, up to a point, hashed, and read again exactly so far. Blocking."""
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+import zstandard
+from isal import isal_zlib
+
+from file_watcher.formats.rows import UnreadableError
+from file_watcher.spool.claims import Extent
+
+_READ_BYTES: Final = 256 * 1024
+_PART_BYTES: Final = 64 * 1024 * 1024
+DIGEST_CHARS: Final = 32
+# 8 MiB: what every zstd reader must be able to hold, and enough for all levels but the "ultra" ones.
+_ZSTD_WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
+# A block of 128 KiB can hide in four bytes, so a step of this size unpacks to 4 MiB at most.
+_ZSTD_STEP_BYTES: Final = 128
+# gzip packs a thousandfold at most: 4 MiB.
+_GZIP_STEP_BYTES: Final = 4 * 1024
+_GZIP_BITS: Final = 31  # 15 for the largest window, 16 for the header of gzip
+DAMAGED: Final[tuple[type[Exception], ...]] = (
+    isal_zlib.IsalError,  # type: ignore[assignment] # its stub names no class
+    zlib.error,
+    zstandard.ZstdError,
+)
+"""What the libraries raise where the packed bytes are not what they should be."""
+# Below this the ratio says nothing: a small file of equal rows packs very well.
+_RATIO_COUNTS_FROM_BYTES: Final = 64 * 1024 * 1024
+
+
+class File(Protocol):
+    """What is used of a file; an open one is it."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a place."""
+
+    def tell(self) -> int:
+        """Return the place."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+
+
+class Readable(Protocol):
+    """What gives bytes until there are none."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+
+
+class ReadLimits(Protocol):
+    """What holds for the reading of all files; `Settings` is one."""
+
+    @property
+    def files_id_field(self) -> str:
+        """Column that holds a row's own id."""
+
+    @property
+    def files_row_bytes_max(self) -> int:
+        """Largest row."""
+
+    @property
+    def files_bytes_max(self) -> int:
+        """Largest file."""
+
+    @property
+    def files_unpacked_bytes_max(self) -> int:
+        """Largest content of a compressed file."""
+
+    @property
+    def files_ratio_max(self) -> int:
+        """Largest content of a compressed file, in sizes of the file."""
+
+
+class _Frame(Protocol):
+    """Unpacks one frame; `zlib` and `zstandard` have the same words for it."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class Frames:
+    """Unpacks frames one after the other, in small steps.
+
+    Unlike the libraries' own files it gives what could be unpacked before it tells that a frame is cut off.
+    """
+
+    def __init__(self, file: File, open_frame: Callable[[], _Frame], *, step_bytes: int, padding: bytes) -> None:
+        """`padding` may stand between and after frames; what one step unpacks to is in memory at once."""
+        self._file = file
+        self._open_frame = open_frame
+        self._step_bytes = step_bytes
+        self._padding = padding
+        self._frame: _Frame | None = None
+        self._packed = b""
+        self._unpacked = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; none at the end. Raises EOFError where the last frame is cut off."""
+        while not self._unpacked:
+            if not self._packed and not self._fill():
+                return b""
+            self._step()
+        chunk, self._unpacked = self._unpacked[:size], self._unpacked[size:]
+        return bytes(chunk)
+
+    def _fill(self) -> bool:
+        self._packed = self._file.read(_READ_BYTES)
+        if not self._packed and self._frame:
+            raise EOFError
+        return bool(self._packed)
+
+    def _step(self) -> None:
+        if self._frame is None:
+            self._packed = self._packed.lstrip(self._padding) if self._padding else self._packed
+            if not self._packed:
+                return
+            self._frame = self._open_frame()
+        step, self._packed = self._packed[: self._step_bytes], self._packed[self._step_bytes :]
+        self._unpacked = memoryview(self._frame.decompress(step))
+        if self._frame.eof:
+            self._packed = self._frame.unused_data + self._packed
+            self._frame = None
+
+
+def gzip_frames(file: File) -> Frames:
+    """Return a reader of the members of a gzip file."""
+    # Some writers fill the last block with zeros.
+    return Frames(file, partial(isal_zlib.decompressobj, _GZIP_BITS), step_bytes=_GZIP_STEP_BYTES, padding=b"\0")
+
+
+def zstd_frames(file: File) -> Frames:
+    """Return a reader of the frames of a zstd file."""
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
+    return Frames(file, unpacker.decompressobj, step_bytes=_ZSTD_STEP_BYTES, padding=b"")
+
+
+def open_content(file: File, packing: str, limits: ReadLimits) -> Readable:
+    """Return the unpacked content from its beginning, as it comes: a read may give less than it was asked for.
+
+    Reading raises UnreadableError where the rest cannot be unpacked; what could be was given before.
+    """
+    file.seek(0)
+    match packing:
+        case "gz":
+            return _Unpacked(file, gzip_frames(file), limits)
+        case "zst":
+            return _Unpacked(file, zstd_frames(file), limits)
+        case _:
+            return file
+
+
+class _Unpacked:
+    """Unpacked bytes, with limits against bombs; every fault of the packing becomes UnreadableError."""
+
+    def __init__(self, file: File, packed: Frames, limits: ReadLimits) -> None:
+        self._file = file
+        self._packed = packed
+        self._limits = limits
+        self._count = 0
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            chunk = self._packed.read(size)
+        except EOFError as error:
+            raise UnreadableError("the compressed content is cut off") from error
+        except DAMAGED as error:
+            raise UnreadableError("the compressed content is damaged") from error
+        self._count += len(chunk)
+        self._check()
+        return chunk
+
+    def _check(self) -> None:
+        if self._count > self._limits.files_unpacked_bytes_max:
+            raise UnreadableError(f"the content is larger than {self._limits.files_unpacked_bytes_max} bytes")
+        if (
+            self._count > _RATIO_COUNTS_FROM_BYTES
+            and self._count > max(1, self._file.tell()) * self._limits.files_ratio_max
+        ):
+            raise UnreadableError(f"the content is more than {self._limits.files_ratio_max} times its packed size")
+
+
+class ContentFile:
+    """The unpacked content of a file as a file of its own, which can be begun again.
+
+    `extent`: it ends there, as it did when that was measured, whatever the file has grown by since.
+    """
+
+    def __init__(self, file: File, packing: str, limits: ReadLimits, extent: Extent | None = None) -> None:
+        """`packing` is that of the file: `gz`, `zst` or none."""
+        if extent and extent.packed:
+            # Before there were notes it was the packed file that was hashed: so that ends, and is unpacked.
+            file = ContentFile(file, "", limits, Extent(bytes=extent.bytes, digest="", file_bytes=extent.bytes))
+            extent = None
+        self._file = file
+        self._packing = packing
+        self._limits = limits
+        self._extent = extent
+        self.seek(0)
+
+    def seek(self, offset: int, /) -> int:
+        """Begin again; there is no other place to go to. Raises ValueError."""
+        if offset:
+            raise ValueError("a content can only be begun again")
+        self._content = open_content(self._file, self._packing, self._limits)
+        self._position = 0
+        return 0
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self._position
+
+    def read(self, size: int, /) -> bytes:
+        """Return some bytes, at most `size`; none at the end.
+
+        Raises:
+            UnreadableError: the rest cannot be unpacked.
+        """
+        if self._extent:
+            size = min(size, self._extent.bytes - self._position)
+            if not size and self._extent.fault:
+                raise UnreadableError(self._extent.fault)
+        chunk = self._content.read(size) if size else b""
+        self._position += len(chunk)
+        return chunk
+
+
+class ContentHash:
+    """The hash of a file's content, taken a part at a time so that a long one can be given up."""
+
+    def __init__(self, content: ContentFile, *, bytes_max: int | None = None) -> None:
+        """Begin where `content` is; `bytes_max`: go no further."""
+        self._content = content
+        self._bytes_max = bytes_max
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+        self.fault = ""
+
+    def take_part(self) -> bool:
+        """Take the next part; return False at the end, or where nothing more can be unpacked: see `fault`."""
+        end = self.bytes + _PART_BYTES
+        while self.bytes < end:
+            room = _READ_BYTES if self._bytes_max is None else min(_READ_BYTES, self._bytes_max - self.bytes)
+            try:
+                chunk = self._content.read(room)
+            except UnreadableError as error:
+                self.fault = str(error)
+                return False
+            if not chunk:
+                return False
+            self._digest.update(chunk)
+            self.bytes += len(chunk)
+        return True
+
+    def text(self) -> str:
+        """Return 32 hexadecimal digits."""
+        return self._digest.hexdigest()[:DIGEST_CHARS]
+
+
+def row_digest(body: bytes) -> str:
+    """Return the hash by which a row is told from one that was longer later."""
+    return hashlib.sha256(body).hexdigest()[:DIGEST_CHARS]

@@ -1,0 +1,38 @@
+"""Where a file of the spool lies, and which version of it was seen."""
+
+import os
+from typing import NamedTuple
+
+
+class SpoolEntry(NamedTuple):
+    """Where a file lies. `source` is the name of its folder; empty: it lies in none."""
+
+    folder: str
+    source: str
+    file: str
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The entry as the fields of a log line."""
+        return {name: printable(value) for name, value in self._asdict().items()}
+
+
+class FileVersion(NamedTuple):
+    """What changes when somebody writes to a file."""
+
+    inode: int
+    bytes: int
+    modified_ns: int
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """Return the version of a file whose status is given."""
+    return FileVersion(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def printable(name: str) -> str:
+    """Return a file's name, which may be any bytes, as text that can be stored and shown."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in name
+    )

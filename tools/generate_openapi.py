@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from api_gateway.app import build_app
-from api_gateway.ledger import Ledger, open_reader
+from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.cache import Cache

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from api_gateway.paging import Position, record_cursor
+from api_gateway.queries.paging import Position, record_cursor
 from benchmarks.ledger import Ledger, Place
 from benchmarks.system import GENERATOR, System
 

@@ -1,6 +1,6 @@
 """HTTP that is too much, or is none: what no client library would send, to the running gateway.
 
-What its limits do in small (lengths, heads, deadlines) stands in tests/integration/api_gateway/test_door.py.
+What its limits do in small (lengths, heads, deadlines) stands in tests/integration/api_gateway/test_http.py.
 """
 
 import asyncio

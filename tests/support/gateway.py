@@ -10,11 +10,11 @@ import msgspec
 from fastapi import FastAPI
 
 from api_gateway.app import build_app
-from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
-from api_gateway.problems import HttpProblem
+from api_gateway.http.problems import HttpProblem
+from api_gateway.queries.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
+from api_gateway.queries.statements import AuditPart, RecordFilter
+from api_gateway.schemas import AuditLine, AuditPage, RecordPage, SourcePage
 from api_gateway.settings import GatewaySettings
-from api_gateway.statements import AuditPart, RecordFilter
-from api_gateway.views import AuditLine, AuditPage, RecordPage, SourcePage
 from shared.auth.authenticator import Access
 from shared.auth.scopes import Scope
 from shared.cache import Cache

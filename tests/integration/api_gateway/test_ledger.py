@@ -8,10 +8,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from api_gateway.ledger import Ledger, open_reader
-from api_gateway.paging import Position, read_record_cursor, read_source_cursor
-from api_gateway.statements import RecordFilter, page_query
-from api_gateway.turns import Turn, Turns
+from api_gateway.queries.ledger import Ledger, open_reader
+from api_gateway.queries.paging import Position, read_record_cursor, read_source_cursor
+from api_gateway.queries.statements import RecordFilter, page_query
+from api_gateway.queries.turns import Turn, Turns
 from processor.database import Connections
 from processor.rows import Entry
 from processor.store import Store

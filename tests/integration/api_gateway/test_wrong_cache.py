@@ -14,9 +14,9 @@ import msgspec
 import pytest
 import redis.asyncio
 
-from api_gateway.ledger import Ledger, open_reader
-from api_gateway.problems import HttpProblem
-from api_gateway.routes.queries import Queries, SourceQuery
+from api_gateway.http.problems import HttpProblem
+from api_gateway.queries.ledger import Ledger, open_reader
+from api_gateway.queries.routes import Queries, SourceQuery
 from etlpay_cli.local.postgres import _find_programs
 from processor.cache import CacheFeeder
 from processor.database import Connections, check

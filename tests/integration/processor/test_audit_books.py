@@ -10,11 +10,11 @@ import asyncpg
 import msgspec
 import pytest
 
-from api_gateway.ledger import Ledger, open_reader
-from api_gateway.paging import AuditPosition, read_audit_cursor
-from api_gateway.problems import AUDIT_TOO_LARGE, HttpProblem
-from api_gateway.statements import AuditPart
-from api_gateway.views import AuditLine, AuditPage, SourcePage
+from api_gateway.http.problems import AUDIT_TOO_LARGE, HttpProblem
+from api_gateway.queries.ledger import Ledger, open_reader
+from api_gateway.queries.paging import AuditPosition, read_audit_cursor
+from api_gateway.queries.statements import AuditPart
+from api_gateway.schemas import AuditLine, AuditPage, SourcePage
 from processor.database import Connections
 from processor.receipts import ReceiptBook
 from processor.rows import Entry

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from starlette.types import Message
 
-from api_gateway.paging import Position
-from api_gateway.statements import RecordFilter
-from api_gateway.views import RecordPage
+from api_gateway.queries.paging import Position
+from api_gateway.queries.statements import RecordFilter
+from api_gateway.schemas import RecordPage
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from support.gateway import Gateway, GatewayMaker

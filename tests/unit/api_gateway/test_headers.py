@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_gateway.headers import Preferences, body_format, content_length, idempotency_key, preferences, read_headers
-from api_gateway.problems import HttpProblem
+from api_gateway.http.headers import (
+    Preferences,
+    body_format,
+    content_length,
+    idempotency_key,
+    preferences,
+    read_headers,
+)
+from api_gateway.http.problems import HttpProblem
 
 
 @pytest.mark.parametrize(

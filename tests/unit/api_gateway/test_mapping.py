@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_gateway.mapping import MalformedError, read_event
+from api_gateway.ingest.mapping import read_event
+from api_gateway.schemas import MalformedError
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Channel, identify
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_gateway.paging import Position, read_record_cursor, read_source_cursor, record_cursor, source_cursor
+from api_gateway.queries.paging import Position, read_record_cursor, read_source_cursor, record_cursor, source_cursor
 
 moments = st.datetimes(timezones=st.just(UTC), min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30))  # noqa: DTZ001 - hypothesis adds the zone
 

@@ -8,7 +8,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from api_gateway.protocol import BoundedProtocol, bounded_protocol
+from api_gateway.http.protocol import BoundedProtocol, bounded_protocol
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 LIMITS: Any = {

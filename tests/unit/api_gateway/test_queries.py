@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from api_gateway.problems import AUDIT_TOO_LARGE, KINDS, HttpProblem
-from api_gateway.statements import AuditPart, RecordFilter
+from api_gateway.http.problems import AUDIT_TOO_LARGE, PROBLEM_TYPES, HttpProblem
+from api_gateway.queries.statements import AuditPart, RecordFilter
 from shared.contracts.errors import OverloadedError
 from shared.contracts.event import identify
 from shared.contracts.outcome import RecordStatus
@@ -182,7 +182,7 @@ async def test_every_type_of_problem_has_its_place_on_the_page(gateway: GatewayM
     async with gateway() as g:
         page = (await g.client.get("/docs/problems")).text
 
-        assert all(f'id="{kind.name}"' in page for kind in KINDS)
+        assert all(f'id="{kind.name}"' in page for kind in PROBLEM_TYPES)
 
 
 async def test_the_docs_need_no_other_host(gateway: GatewayMaker) -> None:

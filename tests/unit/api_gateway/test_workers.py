@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from api_gateway.http.workers import _environment, keep_to_cpu
 from api_gateway.settings import GatewaySettings
-from api_gateway.workers import _environment, keep_to_cpu
 from shared.contracts.errors import FatalError
 
 

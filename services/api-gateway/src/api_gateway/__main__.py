@@ -3,8 +3,8 @@
 import sys
 from functools import partial
 
+from api_gateway.http.workers import serve_with_workers
 from api_gateway.settings import GatewaySettings
-from api_gateway.workers import serve_with_workers
 from shared.runtime.lifecycle import run
 from shared.runtime.startup import load_settings
 

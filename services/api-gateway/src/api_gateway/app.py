@@ -11,30 +11,29 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api_gateway.exchange import ADMITTED, REFUSED_LIMITS, Admitted, Exchange, send_answer, sending_pieces
-from api_gateway.headers import Headers, read_headers, text_of
-from api_gateway.hosts import Hosts, refusal_of
-from api_gateway.openapi import describe
-from api_gateway.paths import API_PREFIX, BATCH_PATH, INGEST_PATH
-from api_gateway.problems import (
+from api_gateway.http.headers import Headers, read_headers, text_of
+from api_gateway.http.hosts import Hosts, refusal_of
+from api_gateway.http.openapi import describe
+from api_gateway.http.problems import (
     INVALID,
     MISDIRECTED,
     NOT_FOUND,
     HttpProblem,
-    answer_error,
-    answer_status,
-    problem_answer,
+    error_response,
+    problem_response,
     rate_exceeded,
+    status_response,
     unauthenticated,
 )
-from api_gateway.routes.audit import Books, Lanes, audit_router
-from api_gateway.routes.documents import document_routes, problem_routes
-from api_gateway.routes.ingest import IngestOne
-from api_gateway.routes.ingest_batch import IngestBatch
-from api_gateway.routes.queries import Queries, Reader, query_router
+from api_gateway.http.request import ADMITTED, REFUSED_LIMITS, Admitted, RequestStream, send_response, sending_pieces
+from api_gateway.ingest.batch import IngestBatch
+from api_gateway.ingest.single import IngestOne
+from api_gateway.pages.documents import document_routes, problem_routes
+from api_gateway.queries.audit import Books, Lanes, audit_router
+from api_gateway.queries.routes import Queries, Reader, query_router
+from api_gateway.queries.turns import Turn, Turns
+from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH, HttpResponse
 from api_gateway.settings import GatewaySettings
-from api_gateway.turns import Turn, Turns
-from api_gateway.views import Answer
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError, RightMissingError
@@ -112,12 +111,12 @@ class Gateway(FastAPI):
         try:
             self._requests.acquire(counted_as)
         except OverloadedError as error:
-            await send_answer(send, answer_error(error), close=True)
+            await send_response(send, error_response(error), close=True)
             return
         try:
             if not isinstance(caller, Caller):
-                exchange = Exchange(headers, receive, send, limits=REFUSED_LIMITS, timeouts=self._timeouts)
-                await exchange.answer(answer_error(caller))
+                exchange = RequestStream(headers, receive, send, limits=REFUSED_LIMITS, timeouts=self._timeouts)
+                await exchange.answer(error_response(caller))
                 return
             scope[ADMITTED] = Admitted(headers, caller, counted_as)
             if door is None:
@@ -135,7 +134,7 @@ class Gateway(FastAPI):
         try:
             self._pages.acquire(peer)
         except OverloadedError as error:
-            await send_answer(send, answer_error(error), close=True)
+            await send_response(send, error_response(error), close=True)
             return
         try:
             await super().__call__(scope, receive, sending_pieces(send))
@@ -149,10 +148,10 @@ class Gateway(FastAPI):
             async with Turn(self._turns, counted_as):
                 await super().__call__(scope, receive, sending_pieces(send))
         except RateExceededError as error:
-            await send_answer(send, answer_error(rate_exceeded(error, what="queries")), close=True)
+            await send_response(send, error_response(rate_exceeded(error, what="queries")), close=True)
         except OverloadedError as error:
             # Raised by the turn alone: what the routes raise is answered by them.
-            await send_answer(send, answer_error(error), close=True)
+            await send_response(send, error_response(error), close=True)
 
     def _let_in(self, headers: Headers, peer: str, *, sends: bool) -> Caller:
         """Return who sends a request from an address; `sends`: with events in it.
@@ -215,47 +214,47 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
 
 
 def _answer_errors(app: FastAPI) -> None:
-    handlers: dict[type[Exception], Callable[[Exception], Answer]] = {
+    handlers: dict[type[Exception], Callable[[Exception], HttpResponse]] = {
         RequestValidationError: _answer_validation,
         HttpProblem: _answer_ours,
         RetryableError: _answer_ours,
         RightMissingError: _answer_ours,
         OutOfScopeError: _answer_ours,
-        Exception: lambda _: answer_status(500),
+        Exception: lambda _: status_response(500),
     }
     for error_type, answer_of in handlers.items():
         app.add_exception_handler(error_type, _handler(answer_of))
     app.add_exception_handler(HTTPException, lambda request, error: _response(_answer_http(request, error)))
 
 
-def _handler(answer_of: Callable[[Exception], Answer]) -> Callable[[Request, Exception], Response]:
+def _handler(answer_of: Callable[[Exception], HttpResponse]) -> Callable[[Request, Exception], Response]:
     return lambda _, error: _response(answer_of(error))
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: HttpResponse) -> Response:
     return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)
 
 
-def _answer_ours(error: Exception) -> Answer:
+def _answer_ours(error: Exception) -> HttpResponse:
     if not isinstance(error, HttpProblem | RetryableError | RightMissingError | OutOfScopeError):
         raise error
-    return answer_error(error)
+    return error_response(error)
 
 
-def _answer_http(request: Request, error: Exception) -> Answer:
+def _answer_http(request: Request, error: Exception) -> HttpResponse:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == NOT_FOUND.status:
         why = ": none has a slash at its end" if request.scope["path"].endswith("/") else ""
-        return problem_answer(NOT_FOUND, f"There is nothing at this path{why}. The paths are those of /openapi.json.")
-    return answer_status(error.status_code, tuple((error.headers or {}).items()))
+        return problem_response(NOT_FOUND, f"There is nothing at this path{why}. The paths are those of /openapi.json.")
+    return status_response(error.status_code, tuple((error.headers or {}).items()))
 
 
-def _answer_validation(error: Exception) -> Answer:
+def _answer_validation(error: Exception) -> HttpResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     problems = tuple(_parameter_problem(found["type"], found["loc"], found["msg"]) for found in error.errors())
-    return problem_answer(INVALID, "A parameter is not valid.", errors=problems)
+    return problem_response(INVALID, "A parameter is not valid.", errors=problems)
 
 
 def _parameter_problem(kind: str, place: tuple[str | int, ...], message: str) -> Problem:

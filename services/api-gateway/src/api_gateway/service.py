@@ -7,11 +7,11 @@ import ssl
 import uvicorn
 
 from api_gateway.app import build_app
-from api_gateway.ledger import Ledger, open_reader
-from api_gateway.protocol import bounded_protocol
+from api_gateway.health import INTAKE, ReadinessMonitor
+from api_gateway.http.protocol import bounded_protocol
+from api_gateway.http.workers import inherited_listener, keep_to_cpu, stop_when_left_alone
+from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
-from api_gateway.watch import INTAKE, Watch
-from api_gateway.workers import inherited_listener, keep_to_cpu, stop_when_left_alone
 from shared.auth.authenticator import open_access
 from shared.cache import Cache
 from shared.contracts.errors import FatalError
@@ -57,7 +57,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     submitter = Submitter(
         processing, publisher, limits=settings.submission, fallback_to_queue=settings.fallback_to_queue
     )
-    watch = Watch(
+    watch = ReadinessMonitor(
         readiness,
         processing=processing,
         ledger=ledger,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from api_gateway.paths import BATCH_PATH
+from api_gateway.schemas import BATCH_PATH
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome, Problem

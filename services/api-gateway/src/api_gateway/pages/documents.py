@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from api_gateway.problems import KINDS, NOT_FOUND, PAGE, HttpProblem
+from api_gateway.http.problems import NOT_FOUND, PAGE, PROBLEM_TYPES, HttpProblem
 
 _ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -59,7 +59,7 @@ def _problems_page() -> str:
     sections = "".join(
         f'<h2 id="{kind.name}">{html.escape(kind.title)}</h2><p><code>{kind.status} {kind.name}</code></p>'
         f"<p>{html.escape(kind.meaning)}</p>"
-        for kind in KINDS
+        for kind in PROBLEM_TYPES
     )
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>EtlPay: problems</title>'

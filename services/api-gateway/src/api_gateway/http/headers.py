@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from api_gateway.problems import MALFORMED, MEDIA, HttpProblem
+from api_gateway.http.problems import MALFORMED, MEDIA, HttpProblem
 from shared.contracts.outcome import Problem
 
 JSON: Final = "json"

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from api_gateway.watch import INTAKE, Watch
+from api_gateway.health import INTAKE, ReadinessMonitor
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from shared.runtime.readiness import Readiness
@@ -25,7 +25,7 @@ async def look(access: Access) -> Readiness:
     readiness, stopping = Readiness(INTAKE), asyncio.Event()
     processing: Any = SimpleNamespace(connected=True)
     ledger: Any = Present()
-    watch = Watch(
+    watch = ReadinessMonitor(
         readiness,
         processing=processing,
         ledger=ledger,

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from api_gateway.ledger import Ledger
+from api_gateway.queries.ledger import Ledger
 from shared.auth.authenticator import KEYS, Access
 from shared.cache import Cache
 from shared.messaging.publisher import READY as RABBITMQ
@@ -16,7 +16,7 @@ _PAUSE_SECONDS: Final = 1.0
 _ANSWER_SECONDS_MAX: Final = 2.0
 
 
-class Watch:
+class ReadinessMonitor:
     """Ready means: an event that comes now can be made durable, over one of the two roads.
 
     Over the processor it takes the processor and PostgreSQL; over the queue it takes RabbitMQ, where falling back is

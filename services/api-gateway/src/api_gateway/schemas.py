@@ -1,21 +1,47 @@
-"""What the gateway answers, as types: the bodies of successes, and an answer as a whole."""
+"""The public interface as types: paths, the body of a request, the bodies of successes. Pure."""
 
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from shared.contracts.event import ChannelName, Envelope
+from shared.contracts.errors import InvalidEventError
+from shared.contracts.event import ID_CHARS_MAX, SOURCE_CHARS_MAX, TYPE_CHARS_MAX, ChannelName, Envelope
 from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
 from shared.contracts.record import Record, Source, StatusName
 
 ItemStatus = Literal["SUCCESS", "FAILED", "DUPLICATE", "CONFLICT", "REFUSED", "ACCEPTED", "UNKNOWN"]
 
+API_PREFIX: Final = "/api/"
+INGEST_PATH: Final = "/api/ingest"
+BATCH_PATH: Final = "/api/ingest/batch"
+
 _NULL = msgspec.Raw(b"null")
 
+# For the API's description alone: the checks below say more than "not valid".
+_SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
+_Payload = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+_Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ID_CHARS_MAX})]
+_Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": TYPE_CHARS_MAX})]
+_Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
-class Answer(NamedTuple):
+
+class MalformedError(InvalidEventError):
+    """The bytes are no JSON document, so there is no place to name in it."""
+
+
+class IngestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One event. `(source_name, id)` identifies it for ever; without an id it gets an identity of its own."""
+
+    source_name: _SourceName
+    payload: _Payload
+    id: _Id | None = None
+    type: _Type | None = None
+    occurred_at: _Moment | None = None
+
+
+class HttpResponse(NamedTuple):
     """A whole HTTP answer."""
 
     status: int

@@ -7,12 +7,12 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from api_gateway.exchange import admitted
-from api_gateway.openapi import reply
-from api_gateway.paging import Position, read_record_cursor, read_source_cursor
-from api_gateway.problems import INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
-from api_gateway.statements import RecordFilter
-from api_gateway.views import EventState, RecordPage, SourcePage
+from api_gateway.http.openapi import reply
+from api_gateway.http.problems import INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
+from api_gateway.http.request import admitted
+from api_gateway.queries.paging import Position, read_record_cursor, read_source_cursor
+from api_gateway.queries.statements import RecordFilter
+from api_gateway.schemas import EventState, RecordPage, SourcePage
 from shared.auth.authenticator import Caller
 from shared.auth.scopes import Scope
 from shared.cache import Cache

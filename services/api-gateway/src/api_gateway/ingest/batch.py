@@ -9,13 +9,13 @@ from uuid import UUID
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, admitted
-from api_gateway.headers import LINES, body_format, preferences
-from api_gateway.mapping import read_event
-from api_gateway.problems import MALFORMED, OVERLOADED, TOO_LARGE, HttpProblem, answer_error, rate_exceeded
+from api_gateway.http.headers import LINES, body_format, preferences
+from api_gateway.http.problems import MALFORMED, OVERLOADED, TOO_LARGE, HttpProblem, error_response, rate_exceeded
+from api_gateway.http.request import BodyLimits, ClientGoneError, RequestStream, admitted
+from api_gateway.ingest import metrics
+from api_gateway.ingest.mapping import read_event
+from api_gateway.schemas import Counts, HttpResponse, ItemResult, item_result
 from api_gateway.settings import GatewaySettings
-from api_gateway.views import Answer, Counts, ItemResult, item_result
 from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
@@ -67,11 +67,11 @@ class IngestBatch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers, caller, counted_as = admitted(scope)
-        exchange = Exchange(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
+        exchange = RequestStream(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
         try:
             self._uploads.acquire(counted_as)
         except OverloadedError as error:
-            await exchange.answer(answer_error(error))
+            await exchange.answer(error_response(error))
             return
         results = _Results(Holding(self._results, counted_as))
         try:
@@ -79,7 +79,7 @@ class IngestBatch:
         except ClientGoneError:
             return
         except (HttpProblem, RetryableError) as error:
-            await exchange.answer(answer_error(error))
+            await exchange.answer(error_response(error))
         except Exception:
             await exchange.fail()
             raise
@@ -87,7 +87,7 @@ class IngestBatch:
             results.holding.release()
             self._uploads.release(counted_as)
 
-    async def _serve(self, exchange: Exchange, caller: Caller, results: "_Results") -> None:
+    async def _serve(self, exchange: RequestStream, caller: Caller, results: "_Results") -> None:
         try:
             # How many events there are is known when they are read; they count then.
             caller.spend(0)
@@ -105,7 +105,7 @@ class IngestBatch:
         with in_hand():
             await run.read(exchange, framer)
         more = [("preference-applied", "respond-async")] if respond_async and run.counts.accepted else []
-        await exchange.stream(Answer(200, b""), run.report(), *more)
+        await exchange.stream(HttpResponse(200, b""), run.report(), *more)
         for start in range(0, len(run.queued), _NOTED_MAX):
             await self._cache.put_queued(run.queued[start : start + _NOTED_MAX])
 
@@ -154,7 +154,7 @@ class _Run:
         self.counts = Counts()
         self.queued: list[tuple[UUID, str]] = []
 
-    async def read(self, exchange: Exchange, framer: Framer) -> None:
+    async def read(self, exchange: RequestStream, framer: Framer) -> None:
         """Read the request to its end and hand over its events.
 
         Raises:
@@ -184,7 +184,9 @@ class _Run:
         end = b'],"counts":' + msgspec.json.encode(self.counts) + b',"complete":' + complete + b"}"
         return [b'{"results":[', *self._results.groups, end]
 
-    async def _frame(self, exchange: Exchange, framer: Framer, submitting: asyncio.TaskGroup) -> HttpProblem | None:
+    async def _frame(
+        self, exchange: RequestStream, framer: Framer, submitting: asyncio.TaskGroup
+    ) -> HttpProblem | None:
         """Cut the request into events; return why that ended before its end, or None."""
         try:
             async for chunk in exchange.chunks():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from api_gateway.paging import AuditPosition, Position
+from api_gateway.queries.paging import AuditPosition, Position
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.outcome import RecordStatus
 from shared.contracts.receipt import SILENT_INTERVALS, SILENT_SECONDS

@@ -6,20 +6,20 @@ from typing import Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from api_gateway import metrics
-from api_gateway.exchange import BodyLimits, ClientGoneError, Exchange, admitted
-from api_gateway.headers import Preferences, body_format, idempotency_key, preferences
-from api_gateway.mapping import read_event
-from api_gateway.problems import (
+from api_gateway.http.headers import Preferences, body_format, idempotency_key, preferences
+from api_gateway.http.problems import (
     CONFLICT,
     FAILED,
     HttpProblem,
-    answer_error,
-    problem_answer,
+    error_response,
+    problem_response,
     rate_exceeded,
 )
+from api_gateway.http.request import BodyLimits, ClientGoneError, RequestStream, admitted
+from api_gateway.ingest import metrics
+from api_gateway.ingest.mapping import read_event
+from api_gateway.schemas import HttpResponse, Queued, ingested
 from api_gateway.settings import GatewaySettings
-from api_gateway.views import Answer, Queued, ingested
 from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
@@ -51,7 +51,7 @@ class IngestOne:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. What the event takes of memory is taken until the answer, which may repeat it, is read."""
         headers, caller, counted_as = admitted(scope)
-        exchange = Exchange(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
+        exchange = RequestStream(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
         event: Envelope | None = None
         taken = 0
         try:
@@ -68,14 +68,14 @@ class IngestOne:
             # Nothing may wait between the outcome and its count: a drain would cut it off there.
             metrics.count_outcome(event, outcome)
             failpoint("api-gateway.before_response")
-            await exchange.answer(answer_outcome(event, outcome), *_applied(preferred, outcome))
+            await exchange.answer(outcome_response(event, outcome), *_applied(preferred, outcome))
             if isinstance(outcome, Accepted):
                 await self._cache.put_queued([(event.event_id, event.source)])
         except ClientGoneError:
             return
         except (HttpProblem, InvalidEventError, RetryableError) as error:
             metrics.count_error(error, event)
-            await exchange.answer(answer_error(error))
+            await exchange.answer(error_response(error))
         except Exception:
             await exchange.fail()
             raise
@@ -121,21 +121,21 @@ def _spend(caller: Caller) -> None:
         raise rate_exceeded(error) from error
 
 
-def answer_outcome(event: Envelope, outcome: Outcome | Accepted) -> Answer:
+def outcome_response(event: Envelope, outcome: Outcome | Accepted) -> HttpResponse:
     """Return the answer that tells the client what became of its event."""
     if isinstance(outcome, Accepted):
         location = ("location", f"/api/events/{event.event_id}")
-        return Answer(202, msgspec.json.encode(Queued(event.event_id)), (location,))
+        return HttpResponse(202, msgspec.json.encode(Queued(event.event_id)), (location,))
     if outcome.disposition is Disposition.CONFLICT:
         detail = "An event with this source and id is stored already, with another payload."
-        return problem_answer(CONFLICT, detail, event_id=event.event_id)
+        return problem_response(CONFLICT, detail, event_id=event.event_id)
     record = ingested(event, outcome)
     duplicate = outcome.disposition is Disposition.DUPLICATE
     headers = _REPLAYED if duplicate else ()
     if outcome.status is RecordStatus.FAILED:
         detail = "The event is kept and its record is FAILED; the reasons are in the record."
-        return problem_answer(FAILED, detail, headers=headers, event_id=event.event_id, record=record)
-    return Answer(200 if duplicate else 201, msgspec.json.encode(record), headers)
+        return problem_response(FAILED, detail, headers=headers, event_id=event.event_id, record=record)
+    return HttpResponse(200 if duplicate else 201, msgspec.json.encode(record), headers)
 
 
 def _applied(preferred: Preferences, outcome: Outcome | Accepted) -> tuple[tuple[str, str], ...]:

@@ -12,9 +12,9 @@ from typing import Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api_gateway.connections import Connections
-from api_gateway.paths import BATCH_PATH
-from api_gateway.problems import HEAD, MALFORMED, OVERLOADED, Kind, problem_answer
+from api_gateway.http.connections import Connections
+from api_gateway.http.problems import HEAD, MALFORMED, OVERLOADED, ProblemType, problem_response
+from api_gateway.schemas import BATCH_PATH
 from shared.contracts.errors import OverloadedError
 from shared.runtime.limits import network_of
 
@@ -274,8 +274,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS_MAX, self.timeout_keep_alive_handler)
 
-    def _refuse(self, kind: Kind, detail: str) -> None:
-        answer = problem_answer(kind, detail)
+    def _refuse(self, kind: ProblemType, detail: str) -> None:
+        answer = problem_response(kind, detail)
         headers = (*answer.headers, ("content-type", answer.media_type), ("content-length", str(len(answer.body))))
         self.transport.write(
             b"HTTP/1.1 %d %b\r\n%bconnection: close\r\n\r\n%b"

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
-from api_gateway.headers import Headers, content_length
-from api_gateway.problems import SLOW, TOO_LARGE, HttpProblem, answer_status
-from api_gateway.views import Answer
+from api_gateway.http.headers import Headers, content_length
+from api_gateway.http.problems import SLOW, TOO_LARGE, HttpProblem, status_response
+from api_gateway.schemas import HttpResponse
 from shared.auth.authenticator import Caller
 from shared.contracts.errors import EtlPayError
 from shared.runtime.limits import CapacityLimit
@@ -50,7 +50,7 @@ REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=_DRAIN_SECONDS
 """Of a request that is refused by its head: nothing of its body is kept."""
 
 
-class Exchange:
+class RequestStream:
     """Reads the request's body and sends the answer; a body that was not read to its end is not left in the way."""
 
     def __init__(
@@ -98,11 +98,11 @@ class Exchange:
             if chunk:
                 yield chunk
 
-    def answer(self, answer: Answer, *more: tuple[str, str]) -> Awaitable[None]:
+    def answer(self, answer: HttpResponse, *more: tuple[str, str]) -> Awaitable[None]:
         """Send a whole answer."""
         return self.stream(answer, [answer.body], *more)
 
-    async def stream(self, answer: Answer, parts: list[bytes], *more: tuple[str, str]) -> None:
+    async def stream(self, answer: HttpResponse, parts: list[bytes], *more: tuple[str, str]) -> None:
         """Send an answer whose body is `parts`; of a large one, return when the client has read nearly all of it.
 
         The server ends the connection of a client that does not read.
@@ -124,9 +124,9 @@ class Exchange:
             await self._send({"type": "http.response.body"})
 
     async def fail(self) -> None:
-        """Answer that something went wrong here which nobody expected, unless an answer has begun."""
+        """Answer 500, unless an answer has begun."""
         if not self._begun:
-            await send_answer(self._send, answer_status(500), close=True)
+            await send_response(self._send, status_response(500), close=True)
 
     def _begin(self) -> float:
         """Return until when the whole body must have come. Raises HttpProblem where it says that it is too large."""
@@ -208,7 +208,7 @@ def sending_pieces(send: Send) -> Send:
     return forward
 
 
-async def send_answer(send: Send, answer: Answer, *, close: bool = False) -> None:
+async def send_response(send: Send, answer: HttpResponse, *, close: bool = False) -> None:
     """Send a whole answer to a request whose body nobody reads."""
     headers = [(name.encode(), value.encode()) for name, value in answer.headers]
     headers += [(b"content-type", answer.media_type.encode()), (b"content-length", str(len(answer.body)).encode())]

@@ -3,9 +3,9 @@
 import pytest
 from starlette.types import Message
 
-from api_gateway.exchange import BodyLimits, Exchange
-from api_gateway.headers import read_headers
-from api_gateway.views import Answer
+from api_gateway.http.headers import read_headers
+from api_gateway.http.request import BodyLimits, RequestStream
+from api_gateway.schemas import HttpResponse
 from shared.runtime.timeouts import Timeouts
 
 LIMITS = BodyLimits(bytes_max=1_000, pause_seconds_max=1, seconds_max=1)
@@ -23,9 +23,9 @@ async def test_a_surprise_is_answered_unless_an_answer_has_begun(answered: bool,
     async def send(message: Message) -> None:
         sent.append(message)
 
-    exchange = Exchange(read_headers([]), receive_nothing, send, limits=LIMITS, timeouts=Timeouts())
+    exchange = RequestStream(read_headers([]), receive_nothing, send, limits=LIMITS, timeouts=Timeouts())
     if answered:
-        await exchange.answer(Answer(201, b"{}"))
+        await exchange.answer(HttpResponse(201, b"{}"))
 
     await exchange.fail()
 

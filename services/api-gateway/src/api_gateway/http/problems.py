@@ -7,8 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from api_gateway.mapping import MalformedError
-from api_gateway.views import Answer, Ingested
+from api_gateway.schemas import HttpResponse, Ingested, MalformedError
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError, RightMissingError
 from shared.contracts.errors import EtlPayError, InvalidEventError, OutcomeUnknownError, OverloadedError, RetryableError
@@ -18,7 +17,7 @@ PAGE: Final = "/docs/problems"
 MEDIA_TYPE: Final = "application/problem+json"
 
 
-class Kind(NamedTuple):
+class ProblemType(NamedTuple):
     """A kind of problem, as the page of problems explains it."""
 
     name: str
@@ -28,105 +27,109 @@ class Kind(NamedTuple):
     retry_after_seconds: int | None = None
 
 
-MALFORMED: Final = Kind("malformed", 400, "The request cannot be read", "Nothing was stored. Correct the request.")
-UNAUTHENTICATED: Final = Kind(
+MALFORMED: Final = ProblemType(
+    "malformed", 400, "The request cannot be read", "Nothing was stored. Correct the request."
+)
+UNAUTHENTICATED: Final = ProblemType(
     "unauthenticated",
     401,
     "A valid API key is needed",
     "Nothing was stored. Send `Authorization: Bearer etlp_...` with a key that is active; ask the operator for one.",
 )
-FORBIDDEN: Final = Kind(
+FORBIDDEN: Final = ProblemType(
     "forbidden",
     403,
     "The API key was not made for this",
     "Nothing was stored. A key may send, read or audit, and only its own sources: ask the operator for one that may.",
 )
-CROSS_ORIGIN: Final = Kind(
+CROSS_ORIGIN: Final = ProblemType(
     "cross-origin",
     403,
     "A page of another origin may not ask for this",
     "Nothing was stored. Where no API key is asked for, only a page from here may let a browser ask; the setting "
     "`ETLPAY_HTTP_ALLOWED_HOSTS` names the hosts of others.",
 )
-NOT_FOUND: Final = Kind(
+NOT_FOUND: Final = ProblemType(
     "not-found",
     404,
     "There is no such thing",
     "There is nothing at this path, or no such record or event in the ledger.",
 )
-METHOD: Final = Kind(
+METHOD: Final = ProblemType(
     "method-not-allowed", 405, "The method is not allowed here", "The header Allow names those that are."
 )
-MISDIRECTED: Final = Kind(
+MISDIRECTED: Final = ProblemType(
     "misdirected",
     421,
     "This is not the host that was asked for",
     "Nothing was stored. Where no API key is asked for, a request must name the gateway as localhost, by address, by "
     "the name on which it listens, or by one in the setting `ETLPAY_HTTP_ALLOWED_HOSTS`.",
 )
-SLOW: Final = Kind("request-timeout", 408, "The request took too long to arrive", "Nothing was stored. Send it again.")
-CONFLICT: Final = Kind(
+SLOW: Final = ProblemType(
+    "request-timeout", 408, "The request took too long to arrive", "Nothing was stored. Send it again."
+)
+CONFLICT: Final = ProblemType(
     "conflict",
     409,
     "The same id was used with another content",
     "An event with this source and id is stored already, with another payload. It stays as it is; what was sent now is "
     "kept for inspection and is no event. Repeating does not help: use another id, or the payload of the first.",
 )
-TOO_LARGE: Final = Kind("too-large", 413, "The request is too large", "Nothing was stored. Send less at a time.")
-MEDIA: Final = Kind(
+TOO_LARGE: Final = ProblemType("too-large", 413, "The request is too large", "Nothing was stored. Send less at a time.")
+MEDIA: Final = ProblemType(
     "unsupported-media-type",
     415,
     "The content type or encoding is not supported",
     "Nothing was stored. Send JSON, UTF-8.",
 )
-INVALID: Final = Kind(
+INVALID: Final = ProblemType(
     "invalid", 422, "The request is not valid", "Nothing was stored. `errors` names each place and what is wrong there."
 )
-FAILED: Final = Kind(
+FAILED: Final = ProblemType(
     "failed",
     422,
     "The event is kept, and could not be processed",
     "The event is stored byte for byte; its record is FAILED, and `record` holds it with the reasons. Repeating with "
     "the same id gives the same answer.",
 )
-HEAD: Final = Kind("head-too-large", 431, "The head of the request is too large", "Nothing was stored.")
-RATE: Final = Kind(
+HEAD: Final = ProblemType("head-too-large", 431, "The head of the request is too large", "Nothing was stored.")
+RATE: Final = ProblemType(
     "rate-exceeded",
     429,
     "More events or queries than the caller's rate allows",
     "Nothing was taken. Repeat after the time in Retry-After; RateLimit-Policy names the rate.",
 )
-INTERNAL: Final = Kind(
+INTERNAL: Final = ProblemType(
     "internal",
     500,
     "The gateway failed",
     "Our fault. Whether the event was stored is unknown; repeat with the same id.",
 )
-OVERLOADED: Final = Kind(
+OVERLOADED: Final = ProblemType(
     "overloaded", 503, "There is too much to do", "Nothing was taken. Repeat after the time in Retry-After.", 1
 )
-UNAVAILABLE: Final = Kind(
+UNAVAILABLE: Final = ProblemType(
     "unavailable", 503, "It cannot be done now", "Nothing was taken. Repeat after the time in Retry-After.", 2
 )
-AUDIT_TOO_LARGE: Final = Kind(
+AUDIT_TOO_LARGE: Final = ProblemType(
     "audit-too-large",
     503,
     "There are too many events for one answer of the audit",
     "Ask for parts of the hour, by `from` and `to`; their numbers add up to those of the hour.",
     1,
 )
-UNKNOWN: Final = Kind(
+UNKNOWN: Final = ProblemType(
     "outcome-unknown",
     503,
     "No confirmation came in time",
     "The event may or may not be stored. Repeating with the same id is always safe; without an id it may store twice.",
     1,
 )
-KINDS: Final = (
+PROBLEM_TYPES: Final = (
     MALFORMED, UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA,
     MISDIRECTED, INVALID, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, AUDIT_TOO_LARGE, UNKNOWN,
 )  # fmt: skip
-_OF_STATUS: Final = {kind.status: kind for kind in (*reversed(KINDS), INVALID, UNAVAILABLE)}
+_OF_STATUS: Final = {kind.status: kind for kind in (*reversed(PROBLEM_TYPES), INVALID, UNAVAILABLE)}
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +152,7 @@ class HttpProblem(EtlPayError):  # noqa: N818 - an answer, not an error
     """The request is answered with a problem; nothing of it was stored."""
 
     def __init__(
-        self, kind: Kind, detail: str, *, errors: Sequence[Problem] = (), headers: Sequence[tuple[str, str]] = ()
+        self, kind: ProblemType, detail: str, *, errors: Sequence[Problem] = (), headers: Sequence[tuple[str, str]] = ()
     ) -> None:
         """`detail` is for a reader; it holds nothing that was sent."""
         super().__init__(detail)
@@ -159,15 +162,15 @@ class HttpProblem(EtlPayError):  # noqa: N818 - an answer, not an error
         self.headers = tuple(headers)
 
 
-def problem_answer(  # noqa: PLR0913 - the members of a problem document
-    kind: Kind,
+def problem_response(  # noqa: PLR0913 - the members of a problem document
+    kind: ProblemType,
     detail: str,
     *,
     errors: tuple[Problem, ...] = (),
     headers: tuple[tuple[str, str], ...] = (),
     event_id: UUID | None = None,
     record: Ingested | None = None,
-) -> Answer:
+) -> HttpResponse:
     """Return the answer for a problem of this kind."""
     details = ProblemDetails(
         type=f"{PAGE}#{kind.name}",
@@ -181,7 +184,7 @@ def problem_answer(  # noqa: PLR0913 - the members of a problem document
     )
     if kind.retry_after_seconds is not None:
         headers = (*headers, ("retry-after", str(kind.retry_after_seconds)))
-    return Answer(kind.status, msgspec.json.encode(details), headers, MEDIA_TYPE)
+    return HttpResponse(kind.status, msgspec.json.encode(details), headers, MEDIA_TYPE)
 
 
 def unauthenticated() -> HttpProblem:
@@ -207,28 +210,28 @@ def rate_exceeded(error: RateExceededError, *, what: str = "events") -> HttpProb
     )
 
 
-def answer_error(error: HttpProblem | InvalidEventError | RetryableError | RightMissingError) -> Answer:  # noqa: PLR0911 - one for each
+def error_response(error: HttpProblem | InvalidEventError | RetryableError | RightMissingError) -> HttpResponse:  # noqa: PLR0911 - one for each
     """Return the answer for an error that stopped a request."""
     match error:
         case HttpProblem():
-            return problem_answer(error.kind, error.detail, errors=error.errors, headers=error.headers)
+            return problem_response(error.kind, error.detail, errors=error.errors, headers=error.headers)
         case MalformedError():
-            return problem_answer(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
+            return problem_response(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
         case OutOfScopeError():
-            return problem_answer(FORBIDDEN, "The source is not one of this API key's.", errors=error.problems)
+            return problem_response(FORBIDDEN, "The source is not one of this API key's.", errors=error.problems)
         case RightMissingError():
-            return problem_answer(FORBIDDEN, f"This API key may not {error.right}.")
+            return problem_response(FORBIDDEN, f"This API key may not {error.right}.")
         case InvalidEventError():
-            return problem_answer(INVALID, "The event was refused; nothing was stored.", errors=error.problems)
+            return problem_response(INVALID, "The event was refused; nothing was stored.", errors=error.problems)
         case OverloadedError():
-            return problem_answer(OVERLOADED, "Nothing was taken; repeat later.")
+            return problem_response(OVERLOADED, "Nothing was taken; repeat later.")
         case OutcomeUnknownError():
-            return problem_answer(UNKNOWN, "It may or may not be stored; repeat with the same id.")
+            return problem_response(UNKNOWN, "It may or may not be stored; repeat with the same id.")
         case _:
-            return problem_answer(UNAVAILABLE, "Nothing was taken; repeat later.")
+            return problem_response(UNAVAILABLE, "Nothing was taken; repeat later.")
 
 
-def answer_status(status: int, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+def status_response(status: int, headers: tuple[tuple[str, str], ...] = ()) -> HttpResponse:
     """Return the answer for a status that the framework gave."""
     kind = _OF_STATUS.get(status) or (MALFORMED if status < INTERNAL.status else INTERNAL)
-    return problem_answer(kind._replace(status=status), kind.meaning, headers=headers)
+    return problem_response(kind._replace(status=status), kind.meaning, headers=headers)

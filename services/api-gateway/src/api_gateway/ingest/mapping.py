@@ -4,15 +4,13 @@ import difflib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
+from api_gateway.schemas import IngestRequest, MalformedError
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import (
-    ID_CHARS_MAX,
-    SOURCE_CHARS_MAX,
-    TYPE_CHARS_MAX,
     Channel,
     Envelope,
     id_problem,
@@ -23,28 +21,6 @@ from shared.contracts.event import (
 from shared.contracts.moment import read_moment
 from shared.contracts.outcome import Problem
 from shared.contracts.payload import MORE_THAN_ONE, holds_more_than_one, object_problem, scanned_object_problem
-
-# For the API's description alone: the checks below say more than "not valid".
-_SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
-_Payload = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
-_Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ID_CHARS_MAX})]
-_Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": TYPE_CHARS_MAX})]
-_Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-
-
-class MalformedError(InvalidEventError):
-    """The bytes are no JSON document, so there is no place to name in it."""
-
-
-class IngestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One event. `(source_name, id)` identifies it for ever; without an id it gets an identity of its own."""
-
-    source_name: _SourceName
-    payload: _Payload
-    id: _Id | None = None
-    type: _Type | None = None
-    occurred_at: _Moment | None = None
-
 
 _KNOWN: Final = tuple(IngestRequest.__struct_fields__)
 _UNKNOWN_MAX: Final = 10

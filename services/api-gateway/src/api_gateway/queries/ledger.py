@@ -11,9 +11,9 @@ import asyncpg
 import msgspec
 import structlog
 
-from api_gateway.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
-from api_gateway.problems import AUDIT_TOO_LARGE, HttpProblem
-from api_gateway.statements import (
+from api_gateway.http.problems import AUDIT_TOO_LARGE, HttpProblem
+from api_gateway.queries.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
+from api_gateway.queries.statements import (
     AUDIT,
     AUDIT_AS_OF,
     AUDIT_OVERFLOWED,
@@ -26,8 +26,8 @@ from api_gateway.statements import (
     page_query,
     scope_parameters,
 )
-from api_gateway.turns import CURRENT
-from api_gateway.views import AuditLine, AuditPage, AuditSeries, RecordPage, SourcePage
+from api_gateway.queries.turns import CURRENT
+from api_gateway.schemas import AuditLine, AuditPage, AuditSeries, RecordPage, SourcePage
 from shared.auth.scopes import Scope
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel

@@ -7,9 +7,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api_gateway.mapping import IngestRequest
-from api_gateway.paths import BATCH_PATH, INGEST_PATH
-from api_gateway.problems import (
+from api_gateway.http.problems import (
     CONFLICT,
     CROSS_ORIGIN,
     FAILED,
@@ -26,10 +24,21 @@ from api_gateway.problems import (
     UNAUTHENTICATED,
     UNAVAILABLE,
     UNKNOWN,
-    Kind,
     ProblemDetails,
+    ProblemType,
 )  # fmt: skip
-from api_gateway.views import AuditPage, BatchReport, EventState, Ingested, Queued, RecordPage, SourcePage
+from api_gateway.schemas import (
+    BATCH_PATH,
+    INGEST_PATH,
+    AuditPage,
+    BatchReport,
+    EventState,
+    Ingested,
+    IngestRequest,
+    Queued,
+    RecordPage,
+    SourcePage,
+)
 from shared.contracts.record import Record
 
 Schema = dict[str, Any]
@@ -54,7 +63,7 @@ _REPLAYED: Final = {"Idempotency-Replayed": {"schema": {"const": "true"}, "descr
 _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 _APPLIED: Final = {"Preference-Applied": {"schema": {"type": "string"}, "description": "RFC 7240"}}
 _TEXT: Final = {"schema": {"type": "string"}}
-_HEADERS_OF: Final[dict[Kind, Schema]] = {
+_HEADERS_OF: Final[dict[ProblemType, Schema]] = {
     UNAUTHENTICATED: {"WWW-Authenticate": _TEXT | {"description": "RFC 6750"}},
     RATE: _RETRY_AFTER
     | {
@@ -71,7 +80,7 @@ _KEYS: Final = {
 }
 
 
-def reply(view: type[msgspec.Struct], *kinds: Kind) -> dict[int | str, Schema]:
+def reply(view: type[msgspec.Struct], *kinds: ProblemType) -> dict[int | str, Schema]:
     """Return the declared responses of a query: its success and its problems."""
     return {200: _success(view, "the answer")} | _problems(*_ENTRANCE, *kinds)
 
@@ -113,7 +122,7 @@ def _success(view: type[msgspec.Struct], description: str, headers: Schema | Non
     return {"description": description, "content": content} | ({"headers": headers} if headers else {})
 
 
-def _problems(*kinds: Kind) -> dict[int | str, Schema]:
+def _problems(*kinds: ProblemType) -> dict[int | str, Schema]:
     """Return a response per status; kinds that share one are told together."""
     responses: dict[int | str, Schema] = {}
     for kind in kinds:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Self
 
-from api_gateway.headers import text_of
-from api_gateway.problems import CROSS_ORIGIN, MISDIRECTED, HttpProblem, Kind
+from api_gateway.http.headers import text_of
+from api_gateway.http.problems import CROSS_ORIGIN, MISDIRECTED, HttpProblem, ProblemType
 from api_gateway.settings import GatewaySettings
 
 ANY: Final = "*"
@@ -44,11 +44,11 @@ class Hosts:
             return None
         return cls(("localhost", settings.http_host), allowed=allowed)
 
-    def _find_problem(self, host: bytes | None, origin: bytes | None) -> Kind | None:
+    def _find_problem(self, host: bytes | None, origin: bytes | None) -> ProblemType | None:
         """Return what is wrong with the headers `Host` and `Origin` of a request, or None."""
         return self._problem_in(host if host is None else text_of(host), origin if origin is None else text_of(origin))
 
-    def _problem_in(self, host: str | None, origin: str | None) -> Kind | None:
+    def _problem_in(self, host: str | None, origin: str | None) -> ProblemType | None:
         # A request without Host is no browser's: it cannot be made to leave it out.
         if host is not None and not self._is_ours(_name_of(host)):
             return MISDIRECTED
@@ -62,7 +62,7 @@ class Hosts:
         return name in self._names or _is_address(name)
 
 
-def refusal_of(kind: Kind) -> HttpProblem:
+def refusal_of(kind: ProblemType) -> HttpProblem:
     """Return the refusal of a request with such a problem. It does not repeat what was sent."""
     return HttpProblem(kind, _DETAILS[kind])
 

@@ -8,12 +8,12 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from api_gateway.exchange import admitted
-from api_gateway.openapi import reply
-from api_gateway.paging import AuditPosition, read_audit_cursor
-from api_gateway.problems import AUDIT_TOO_LARGE, INVALID, OVERLOADED, UNAVAILABLE, HttpProblem
-from api_gateway.statements import AuditPart
-from api_gateway.views import AuditPage
+from api_gateway.http.openapi import reply
+from api_gateway.http.problems import AUDIT_TOO_LARGE, INVALID, OVERLOADED, UNAVAILABLE, HttpProblem
+from api_gateway.http.request import admitted
+from api_gateway.queries.paging import AuditPosition, read_audit_cursor
+from api_gateway.queries.statements import AuditPart
+from api_gateway.schemas import AuditPage
 from shared.auth.authenticator import Caller
 from shared.auth.scopes import Scope
 from shared.contracts.errors import UnavailableError

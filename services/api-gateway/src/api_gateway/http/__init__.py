@@ -1,0 +1,1 @@
+"""HTTP itself: the server and its limits, requests, problems, and the description of the API."""

@@ -1,0 +1,1 @@
+"""What a reader opens in a browser."""

@@ -40,9 +40,9 @@ faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; COMPOSE=1: o
 		$(if $(SMOKE)$(CASES),,--report docs/faults.md)
 
 .PHONY: bench
-bench: venv ## measure each road beside its limit (ROADS=http,grpc ROUNDS=3 EVENTS=100000 ROWS=1000000 narrow it; GROWTH=1000000,20000000: on a ledger that holds so many)
+bench: venv ## measure each case beside its limit (CASES=http,grpc ROUNDS=3 EVENTS=100000 ROWS=1000000 narrow it; GROWTH=1000000,20000000: on a ledger that holds so many)
 	@cd tests && $(abspath $(BIN))/python -m benchmarks \
-		$(if $(ROADS),--roads $(ROADS)) $(if $(PAYLOADS),--payloads $(PAYLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(CASES),--cases $(CASES)) $(if $(PAYLOADS),--payloads $(PAYLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(GROWTH),--growth $(GROWTH)) $(if $(RECORD),--record)
 

@@ -1,1 +1,1 @@
-"""What each road carries, beside its limit, in the same run: `make bench`."""
+"""What each case carries, beside its limit, in the same run: `make bench`."""

@@ -1,4 +1,4 @@
-"""Calls the gRPC door: `TARGET SOURCE SIZE EVENTS EVENTS_PER_BATCH IN_FLIGHT`.
+"""Calls the gRPC channel: `TARGET SOURCE SIZE EVENTS EVENTS_PER_BATCH IN_FLIGHT`.
 
 Batches of one are calls of Ingest, so many in flight at once. Larger ones go over one IngestStream.
 """

@@ -1,4 +1,4 @@
-"""A line of the table: a road, its limit, its peers, each measured once a round, and what is required of it."""
+"""A line of the table: a case, its limit, its peers, each measured once a round, and what is required of it."""
 
 import asyncio
 import statistics
@@ -63,7 +63,7 @@ Measure = Callable[[Bench, str], Awaitable[Sample]]
 class Line:
     """One line of the table."""
 
-    road: str
+    case: str
     title: str
     size: str
     measure: Measure
@@ -113,7 +113,7 @@ class Line:
 
 
 async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
-    """Measure a line: limit, peers and road one after the other, round after round."""
+    """Measure a line: limit, peers and case one after the other, round after round."""
     for number, times in _numbers(line, rounds):
         name, said = _name(line), f"{line.title}, {line.size} bytes, {number} of {times}"
         await bench.ledger.settle()
@@ -124,19 +124,19 @@ async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], 
             tell(f"{said}: {peer}")
             line.peer_samples.setdefault(peer, []).append(await measure(bench, f"{name}-peer"))
         tell(said)
-        await _measure_road(bench, line, name)
+        await _measure_case(bench, line, name)
 
 
-async def run_road(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
-    """Measure a line's road alone. One round before the first does not count: the caches hold what was done before."""
-    await _measure_road(bench, replace(line, samples=[], cost=Cost()), _name(line))
+async def run_case(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
+    """Measure a line's case alone. One round before the first does not count: the caches hold what was done before."""
+    await _measure_case(bench, replace(line, samples=[], cost=Cost()), _name(line))
     for number, times in _numbers(line, rounds):
         tell(f"{line.title}, {line.size} bytes, {number} of {times}")
-        await _measure_road(bench, line, _name(line))
+        await _measure_case(bench, line, _name(line))
 
 
 def grown(line: Line, stored: int) -> Line:
-    """Return the same road on a ledger that holds so many events, beside what it reached on the empty one."""
+    """Return the same case on a ledger that holds so many events, beside what it reached on the empty one."""
     return replace(
         line,
         title=f"{line.title}, {stored / 1e6:g} million stored",
@@ -152,7 +152,7 @@ def grown(line: Line, stored: int) -> Line:
     )
 
 
-async def _measure_road(bench: Bench, line: Line, name: str) -> None:
+async def _measure_case(bench: Bench, line: Line, name: str) -> None:
     await bench.ledger.settle()
     bench.costs.clear()
     sample = await line.measure(bench, name)
@@ -171,7 +171,7 @@ def _numbers(line: Line, rounds: int) -> Iterator[tuple[int, int]]:
 
 def _name(line: Line) -> str:
     """Return a name for a measurement: a system that runs longer than it may hold the events of an earlier one."""
-    return f"{line.road}-{line.size}-{uuid.uuid4().hex[:8]}".replace(" ", "-")
+    return f"{line.case}-{line.size}-{uuid.uuid4().hex[:8]}".replace(" ", "-")
 
 
 def require_exact(found: Found, sent: int, *, in_flight_max: int = 0) -> None:

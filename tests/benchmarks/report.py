@@ -36,14 +36,14 @@ def costs_us(line: Line) -> dict[str, float]:
     return {name: us for name, us in sorted(spent.items(), key=lambda item: -item[1]) if us >= 0.1}
 
 
-def strangers_share(line: Line) -> float:
+def others_share(line: Line) -> float:
     """Return which part of the CPU that was spent meanwhile went to programs that were not measured."""
-    return line.cost.strangers_seconds / line.cost.machine_seconds if line.cost.machine_seconds else 0.0
+    return line.cost.others_seconds / line.cost.machine_seconds if line.cost.machine_seconds else 0.0
 
 
 def show(console: Console, lines: Sequence[Line], readings: Sequence[Reading]) -> None:
     """Print the tables."""
-    table = Table("road", "bytes", "events/s", "p50/p99 ms", "beside", "its events/s", "ratio", "required", "")
+    table = Table("case", "bytes", "events/s", "p50/p99 ms", "beside", "its events/s", "ratio", "required", "")
     for line in lines:
         missed = line.misses()
         table.add_row(
@@ -73,7 +73,7 @@ def show_progress(console: Console, line: Line) -> None:
     console.print(
         f"{line.title}, {line.size}: {_range(line.samples)}/s, {line.beside} {_range(line.limits)}/s,"
         f" ratio {line.ratio:.2f}\n"
-        f"    CPU microseconds an event: {spent}; other programs {strangers_share(line):.0%} of the CPU;"
+        f"    CPU microseconds an event: {spent}; other programs {others_share(line):.0%} of the CPU;"
         f" resident MiB: {_resident(line)}"
     )
 
@@ -119,7 +119,7 @@ def write_json(
         "machine": machine() | servers,
         "lines": [
             {
-                "road": line.road,
+                "case": line.case,
                 "title": line.title,
                 "payload": line.size,
                 "beside": line.beside,
@@ -131,7 +131,7 @@ def write_json(
                 "required": required(line),
                 "missed": line.misses(),
                 "cpu_us_per_event": costs_us(line),
-                "cpu_share_of_others": strangers_share(line),
+                "cpu_share_of_others": others_share(line),
                 "resident_mib": line.cost.resident_mib,
             }
             for line in lines
@@ -149,7 +149,7 @@ def append_page(
     parts = [
         f"\n### {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n",
         f"{'`make bench`' if not arguments else f'`make bench` with `{arguments}`'}; {facts}.\n",
-        "| road | payload | events/s: median (range) | p50 / p99 ms | beside | its events/s | ratio | required | |",
+        "| case | payload | events/s: median (range) | p50 / p99 ms | beside | its events/s | ratio | required | |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
@@ -169,7 +169,7 @@ def append_page(
     for line in lines:
         spent = ", ".join(f"{name} {us:.1f}" for name, us in costs_us(line).items())
         parts.append(
-            f"- {line.title}, {line.size}: {spent}. Programs that were not measured: {strangers_share(line):.0%}."
+            f"- {line.title}, {line.size}: {spent}. Programs that were not measured: {others_share(line):.0%}."
             f" Resident MiB at most: {_resident(line)}."
         )
     with page.open("a", encoding="utf-8") as file:
@@ -177,7 +177,7 @@ def append_page(
 
 
 def draw(path: Path, lines: Sequence[Line]) -> None:
-    """Draw each road's rate as a part of its limit's, with what is required, as SVG."""
+    """Draw each case's rate as a part of its limit's, with what is required, as SVG."""
     height = _ROW_PIXELS * (len(lines) + 2)
     width = _LABEL_PIXELS + _BAR_PIXELS + 180
     parts = [

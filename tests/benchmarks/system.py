@@ -30,10 +30,10 @@ class Cost:
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     resident_mib: dict[str, float] = field(default_factory=dict)
     machine_seconds: float = 0.0
-    """CPU that the whole machine spent, strangers included."""
+    """CPU that the whole machine spent, others included."""
 
     @property
-    def strangers_seconds(self) -> float:
+    def others_seconds(self) -> float:
         """CPU that went to programs which have nothing to do with this."""
         return max(0.0, self.machine_seconds - sum(self.cpu_seconds.values()))
 
@@ -93,7 +93,7 @@ class System:
 @contextmanager
 def running_system(**settings: str) -> Iterator[System]:
     """Run a stack of its own until the block ends; `settings` are further environment variables of its services."""
-    folder = Path(tempfile.mkdtemp(prefix="etlpay-bench-", dir=_roomy_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="etlpay-bench-", dir=_folder_on_disk()))
     folder.chmod(0o711)
     try:
         with run_stack("local", folder, **settings) as stack:
@@ -112,7 +112,7 @@ def found_system(root: Path) -> Iterator[System]:
     yield System(Stack(**told | {"inbox": Path(told["inbox"])}, root=root, environment=environment))
 
 
-def _roomy_folder() -> Path | None:
+def _folder_on_disk() -> Path | None:
     """Return a folder on the disk that the checkout is on where the usual one is kept in memory: fsync must count."""
     usual = Path(tempfile.gettempdir())
     kinds = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}

@@ -130,8 +130,8 @@ class TestRabbitMQ(Suite):
                 publisher=publisher,
                 receive=lambda: _receive(servers),
                 take_away=proxy.cut,
-                keep_silent=proxy.freeze,
-                bring_back=proxy.restore,
+                keep_silent=proxy.hold,
+                bring_back=proxy.heal,
             )
             publisher.close()
             await running

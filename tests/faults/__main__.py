@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from faults.case import Case
-from faults.cases_compose import CASES as COMPOSE
+from faults.cases.compose import CASES as COMPOSE
+from faults.harness.case import Case
+from faults.harness.report import Screen, append, summary
+from faults.harness.runner import Judged
+from faults.harness.runner_compose import run_container_cases
+from faults.harness.seeds import run_seeds
 from faults.matrix import ALL
-from faults.report import Screen, append, summary
-from faults.runner import Judged
-from faults.runner_compose import run_container_cases
-from faults.seeds import run_seeds
 
 C = TypeVar("C", bound=Judged)
 

@@ -2,23 +2,23 @@
 
 from typing import Final
 
-from faults.case import Case
-from faults.cases_deadlines import CASES as DEADLINES
-from faults.cases_edges import CASES as EDGES
-from faults.cases_files import CASES as FILES
-from faults.cases_mutants import CASES as MUTANTS
-from faults.cases_servers import CASES as SERVERS
-from faults.cases_services import CASES as SERVICES
-from faults.cases_special import CASES as SPECIAL
-from faults.cases_unfair import CASES as UNFAIR
-from faults.cases_upgrade import CASES as UPGRADE
-from faults.cases_uploads import CASES as UPLOADS
+from faults.cases.deadlines import CASES as DEADLINES
+from faults.cases.files import CASES as FILES
+from faults.cases.mutants import CASES as MUTANTS
+from faults.cases.network import CASES as NETWORK
+from faults.cases.servers import CASES as SERVERS
+from faults.cases.services import CASES as SERVICES
+from faults.cases.special import CASES as SPECIAL
+from faults.cases.unfair import CASES as UNFAIR
+from faults.cases.upgrade import CASES as UPGRADE
+from faults.cases.uploads import CASES as UPLOADS
+from faults.harness.case import Case
 
 ALL: Final[list[Case]] = [
     *SERVICES,
     *SERVERS,
     *DEADLINES,
-    *EDGES,
+    *NETWORK,
     *FILES,
     *UPLOADS,
     *SPECIAL,

@@ -13,11 +13,11 @@ from etlpay_cli.errors import UNVOUCHED
 from etlpay_cli.judgement import Doubt, Line, Page
 from etlpay_cli.judgement import Verdict as Books
 from etlpay_cli.judgement import judge as judge_books
-from faults.books import imbalance, unvouched
-from faults.checks import Ledger, Verdict, _without_the_surprise, judge
-from faults.journal import Attempt, Journal, Sent, Told, Version
-from faults.mutants import net
-from faults.runner_compose import check_logs
+from faults.harness.audit import imbalance, unvouched
+from faults.harness.checks import Ledger, Verdict, _without_the_surprise, judge
+from faults.harness.journal import Attempt, Journal, Sent, Told, Version
+from faults.harness.mutants import net
+from faults.harness.runner_compose import check_logs
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import cast
 import httpx2
 import pytest
 
-from faults.deadlines import timed
-from faults.journal import Journal
-from faults.load import Load
-from faults.readers import Reader
-from faults.world import Place
+from faults.harness.deadlines import timed
+from faults.harness.journal import Journal
+from faults.harness.load import Load
+from faults.harness.readers import Reader
+from faults.harness.world import Place
 
 _PROBLEM = {"content-type": "application/problem+json", "retry-after": "1"}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from faults.checks import Sign, Verdict
-from faults.report import append, overstated, together
-from faults.runner import Result
-from faults.seeds import Named
+from faults.harness.checks import Sign, Verdict
+from faults.harness.report import append, overstated, together
+from faults.harness.runner import Result
+from faults.harness.seeds import Named
 
 
 def result(seed: int, *, fired: bool = True, name: str = "broker killed") -> Result:

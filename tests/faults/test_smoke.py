@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from faults.__main__ import choose
-from faults.runner import run_cases
+from faults.harness.runner import run_cases
 
 
 @pytest.mark.timeout(600)

@@ -126,7 +126,7 @@ async def test_nothing_is_lost_while_the_broker_is_cut_off_again_and_again(bench
             await asyncio.sleep(0.2)
             bench.proxy.cut()
             await asyncio.sleep(0.3)
-            bench.proxy.restore()
+            bench.proxy.heal()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(cut())
@@ -142,13 +142,13 @@ async def test_nothing_is_lost_while_the_broker_is_cut_off_again_and_again(bench
 async def test_message_is_not_acked_before_the_processor_has_it(bench: Bench) -> None:
     await bench.publish(b"{}", id="before")
     await bench.receive("before")
-    bench.proxy.freeze()
+    bench.proxy.hold()
     await bench.publish(b"{}", id="frozen")
     await asyncio.sleep(2.5)
     bench.proxy.cut()
     await asyncio.sleep(0.5)
     waiting = await bench.left()
-    bench.proxy.restore()
+    bench.proxy.heal()
 
     await bench.receive("frozen")
 
@@ -273,12 +273,12 @@ async def test_no_more_messages_are_taken_than_allowed(servers: Servers) -> None
     async with run_bench(servers, queue_messages_max=10) as bench:
         await bench.publish(b"{}", id="before")
         await bench.receive("before")
-        bench.proxy.freeze()
+        bench.proxy.hold()
         for number in range(50):
             await bench.publish(b"{}", id=str(number))
         await asyncio.sleep(1)
         ready = await bench.left()
-        bench.proxy.restore()
+        bench.proxy.heal()
         await bench.receive(*map(str, range(50)))
 
     assert ready == 40

@@ -1,0 +1,1 @@
+"""What every case needs: a world of its own, load, and the checks."""

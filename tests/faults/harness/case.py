@@ -1,0 +1,86 @@
+"""What a case is, and what it may use."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from etlpay_cli.judgement import Page
+from etlpay_cli.judgement import Verdict as Books
+from etlpay_cli.provision import LANES_VHOST
+from faults.harness.checks import Sign
+from faults.harness.load import Load
+from faults.harness.world import Fault, World
+from shared.messaging.topology import INGEST_QUEUE
+from support.supervisor import Child
+
+ALL_CHANNELS: Final = frozenset({"http", "grpc", "file", "queue"})
+_RABBITMQCTL: Final = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+
+
+@dataclass
+class Context:
+    """What a case works with while producers send."""
+
+    world: World
+    load: Load
+    random: random.Random
+    fault: Fault | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def child(self, name: str) -> Child:
+        """Return a program."""
+        return self.world.children[name]
+
+    async def moment(self, least: float = 0.3, most: float = 1.5) -> None:
+        """Wait for a random time."""
+        await asyncio.sleep(self.random.uniform(least, most))
+
+    async def came_true(self) -> bool:
+        """Wait until the failpoint fired."""
+        return self.fault is not None and await self.fault.wait()
+
+    async def rabbitmqctl(self, *arguments: str) -> str:
+        """Run an operator's command on the private node. Raises RuntimeError where it fails."""
+        node = self.child("rabbitmq").program
+        process = await asyncio.create_subprocess_exec(
+            _RABBITMQCTL, "-q", "-n", "etlpay@localhost", *arguments,
+            env=dict(node.environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"rabbitmqctl {arguments[0]}: {said.decode()[-300:]}")
+        return said.decode()
+
+    async def lanes(self) -> dict[str, int]:
+        """Return how many messages each lane holds, those that a processor has in hand included."""
+        listed = await self.rabbitmqctl("list_queues", "-p", LANES_VHOST, "name", "messages")
+        lines = [line.split() for line in listed.splitlines() if line.startswith(INGEST_QUEUE)]
+        return {name: int(count) for name, count in lines}
+
+
+Inflict = Callable[[Context], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault under load. `inflict` sets it off, takes it back, and tells whether it came true."""
+
+    name: str
+    inflict: Inflict
+    arm: tuple[str, str] | None = None
+    channels: frozenset[str] = ALL_CHANNELS
+    smoke: bool = False
+    seconds_max: float = 240.0
+    """How long load and fault may take together."""
+    before: Callable[[World], Awaitable[None]] | None = None
+    after: Callable[[World], Awaitable[None]] | None = None
+    must_show: Sign | None = None
+    """A mutant: the product is broken on purpose, and the checks must see it by this."""
+    drain_seconds_max: float = 60.0
+    """How soon after the fault every service is ready, everybody told, and everything stored."""
+    judge: Callable[[Sequence[Page]], Books] | None = None
+    """By which judgement the books are confronted with the losses that the case makes on purpose."""
+    parked: int = 0
+    """How many acknowledged events end among the parked on purpose: so many, and no more, must the books miss."""

@@ -1,0 +1,176 @@
+"""EtlPay broken on purpose: `python -m faults.harness.mutants NAME` runs a service with one promise taken out.
+
+A harness that passes these would pass anything.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+import file_watcher.__main__ as watcher_program
+import processor.__main__ as processor_program
+from etlpay_cli.judgement import Page, Verdict, judge
+from etlpay_cli.local.program import Program
+from file_watcher.formats.reading import FileKind
+from file_watcher.identity import Identity
+from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
+from processor import consumer, pipeline, store
+from processor.rows import Numbered, add_events_parameters, raw_rows, record_rows
+from processor.statements import ADD_EVENTS
+from processor.transform import Draft
+from processor.transform import transform as plain_transform
+from shared.contracts.errors import PermanentError
+from shared.contracts.event import Envelope
+from shared.contracts.outcome import Disposition, Outcome
+from shared.failpoints import failpoint
+from shared.messaging.consumer import Delivery
+from shared.wire import decode_batch
+
+_TESTS: Final = Path(__file__).resolve().parents[2]
+
+
+def mutated(plain: Program, name: str) -> Program:
+    """Return the program of the service that a mutation is made for, with it."""
+    return replace(
+        plain,
+        command=(sys.executable, "-m", "faults.harness.mutants", name),
+        environment={**plain.environment, "PYTHONPATH": os.pathsep.join((str(_TESTS), *_path(plain)))},
+    )
+
+
+def _path(plain: Program) -> list[str]:
+    given = plain.environment.get("PYTHONPATH", "")
+    return [given] if given else []
+
+
+def _ack_before_commit() -> None:
+    async def settle(delivery: Delivery, save: Callable[[list[Envelope]], Awaitable[None]]) -> None:
+        await delivery.ack()
+        try:
+            await save(decode_batch(delivery.body))
+        except PermanentError:
+            return
+
+    vars(consumer)["_settle"] = settle
+
+
+def _no_unique_key() -> None:
+    """The constraint is dropped by the test, and with it the clause that needs one."""
+    without = ADD_EVENTS.replace("ON CONFLICT (event_id) DO NOTHING", "")
+    if without == ADD_EVENTS:
+        raise AssertionError("the statement is another one now")
+    vars(store)["ADD_EVENTS"] = without
+
+
+def _key_in_second_transaction() -> None:
+    """The raw event is committed by itself, and the record that belongs to it by itself."""
+    both, _, where = ADD_EVENTS.rpartition("WHERE (id IN")
+    only_raw, _, only_records = both.rpartition("INSERT INTO processed_records")
+    if "(SELECT id FROM stored)) IS TRUE" not in where:
+        raise AssertionError("the statement is another one now")
+    add_raw = f"{only_raw} SELECT id FROM stored"  # noqa: S608 - parts of our own statement
+    add_records = f"INSERT INTO processed_records {only_records} WHERE id = ANY($18::bigint[])"
+    # Each gets the parameters that it names, numbered anew.
+    renumbered = (("$3::", "$2::"), ("$5::", "$3::"), ("$14::", "$4::"), ("$15::", "$5::"), ("$16::", "$6::"))
+    for old, new in (*renumbered, ("$17::", "$7::"), ("$18::", "$8::")):
+        add_records = add_records.replace(old, new, 1)
+
+    async def insert(
+        self: store.Store,  # noqa: ARG001 - it takes the place of a method
+        connection: asyncpg.Connection,
+        numbered: Sequence[Numbered],
+        processed_at: datetime,
+    ) -> dict[UUID, Outcome]:
+        given = add_events_parameters(raw_rows(numbered), record_rows(numbered, processed_at))
+        new = {row[0] for row in await connection.fetch(add_raw, *given[:13])}
+        failpoint("mutant.between_transactions")
+        of_records = [given[place] for place in (0, 2, 4, 13, 14, 15, 16)]
+        await connection.execute(add_records, *of_records, list(new))
+        return {
+            each.entry.event.event_id: Outcome(
+                disposition=Disposition.STORED,
+                raw_event_id=each.id,
+                record_id=each.id,
+                status=each.entry.draft.status,
+                processed_at=processed_at,
+            )
+            for each in numbered
+            if each.id in new
+        }
+
+    store.Store._insert = insert  # type: ignore[method-assign] # broken on purpose
+
+
+def net(pages: Sequence[Page]) -> Verdict:
+    """Judge as an audit does that nets: what is stored and was acknowledged by nobody pays for what is missing."""
+    verdict = judge(pages)
+    findings = [msgspec.structs.replace(finding, doubts=[]) for finding in verdict.findings]
+    return msgspec.structs.replace(verdict, findings=findings, doubts=[])
+
+
+def _poison() -> None:
+    """No mutant, but a bug that nobody has found yet: one content on which the process dies."""
+    plain = plain_transform
+    poison = os.environ["FAULTS_POISON"].encode()  # noqa: TID251 - a program of the tests' own
+
+    def transform(event: Envelope) -> Draft:
+        if poison in event.body:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(event)
+
+    vars(pipeline)["transform"] = transform
+
+
+def _fingerprint_in_memory() -> None:
+    """What names a file's rows is known to its watcher, and never written down."""
+
+    def write(self: NoteFile, value: ClaimNote) -> None:
+        self.value = value
+
+    NoteFile.write = write  # type: ignore[method-assign] # broken on purpose
+
+
+def _packed_identity() -> None:
+    """A file's rows are named by its bytes as they are stored, whatever is in them."""
+    plain = Identity._measure
+
+    def measure(self: Identity, claimed: ClaimedFile, kind: FileKind, *, packed: bool = True) -> Extent:
+        return plain(self, claimed, kind, packed=packed)
+
+    Identity._measure = measure  # type: ignore[method-assign] # broken on purpose
+
+
+_OF_PROCESSOR: Final = {
+    "ack-before-commit": _ack_before_commit,
+    "no-unique-key": _no_unique_key,
+    "key-in-second-transaction": _key_in_second_transaction,
+    "poison": _poison,
+}
+_OF_FILE_WATCHER: Final = {
+    "fingerprint-in-memory": _fingerprint_in_memory,
+    "packed-identity": _packed_identity,
+}
+
+
+def main(name: str) -> int:
+    """Run the service with the mutation; return its exit code."""
+    # Services have arguments of their own.
+    del sys.argv[1:]
+    if name in _OF_FILE_WATCHER:
+        _OF_FILE_WATCHER[name]()
+        return watcher_program.main()
+    _OF_PROCESSOR[name]()
+    return processor_program.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

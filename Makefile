@@ -34,10 +34,9 @@ test: venv ## run every test that this machine can run (ARGS="tests/unit -k name
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: faults
-faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; COMPOSE=1: of containers; SEED=1,2 CASES="broker,files" EVENTS=2000 choose)
+faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; COMPOSE=1: of containers; SEED=1,2 CASES="broker,files" EVENTS=2000 choose; RECORD=1 keeps the run)
 	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(SMOKE),--smoke) $(if $(COMPOSE),--compose) $(if $(SEED),--seed $(SEED)) \
-		$(if $(CASES),--cases "$(CASES)") $(if $(EVENTS),--events $(EVENTS)) \
-		$(if $(SMOKE)$(CASES),,--report docs/faults.md)
+		$(if $(CASES),--cases "$(CASES)") $(if $(EVENTS),--events $(EVENTS)) $(if $(RECORD),--record)
 
 .PHONY: bench
 bench: venv ## measure each case beside its limit (CASES=http,grpc ROUNDS=3 EVENTS=100000 ROWS=1000000 narrow it; GROWTH=1000000,20000000: on a ledger that holds so many)
@@ -72,9 +71,10 @@ proto: venv ## generate the gRPC code from protos/
 	@$(BIN)/python tools/generate_proto.py
 
 .PHONY: docs
-docs: venv ## generate docs/settings.md and docs/openapi.json
+docs: venv ## generate docs/settings.md, docs/openapi.json and the tables of the last runs
 	@$(BIN)/python tools/generate_settings_table.py
 	@$(BIN)/python tools/generate_openapi.py
+	@cd tests && $(abspath $(BIN))/python -m faults.record
 
 .PHONY: lock
 lock: ## write requirements.lock anew (needs uv, which `make venv` lays)

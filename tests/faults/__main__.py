@@ -12,15 +12,16 @@ from typing import Final, TypeVar
 
 from faults.cases.compose import CASES as COMPOSE
 from faults.harness.case import Case
-from faults.harness.report import Screen, append, summary
-from faults.harness.runner import Judged
+from faults.harness.runner import Judged, Result
 from faults.harness.runner_compose import run_container_cases
+from faults.harness.screen import Screen
 from faults.harness.seeds import run_seeds
 from faults.matrix import ALL
+from faults.record import record_of, save, summary
+from support.servers import CHECKOUT
 
 C = TypeVar("C", bound=Judged)
 
-_CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _EVENTS: Final = 2_000
 _SMOKE_EVENTS: Final = 600
 
@@ -38,41 +39,33 @@ def _named(cases: Sequence[C], names: str) -> list[C]:
 def main() -> int:
     """Return the exit code: 0 passed, 1 not, 2 nothing to do."""
     arguments = _parser().parse_args()
-    if arguments.compose:
-        return _run_in_containers(arguments)
-    cases = choose(arguments.cases, smoke=arguments.smoke)
-    if arguments.list or not cases:
-        print("\n".join(case.name for case in cases or ALL))  # noqa: T201 - a program for the terminal
+    every: Sequence[Judged] = COMPOSE if arguments.compose else ALL
+    chosen = _named(every, arguments.cases) if arguments.compose else choose(arguments.cases, smoke=arguments.smoke)
+    names = [case.name for case in chosen]
+    if arguments.list or not names:
+        print("\n".join(names or [case.name for case in every]))  # noqa: T201 - a program for the terminal
         return 0 if arguments.list else 2
     events = arguments.events or (_SMOKE_EVENTS if arguments.smoke else _EVENTS)
-    with Screen(len(cases) * len(arguments.seed)) as screen:
-        results = run_seeds(
-            [case.name for case in cases],
-            seeds=arguments.seed,
-            events=events,
-            keep_files=arguments.logs,
-            tell=screen.tell,
-        )
-    print(summary(results))  # noqa: T201 - a program for the terminal
-    if arguments.report is not None:
-        append(arguments.report, results, events=events, where="local servers, each seed with its own, side by side")
+    with Screen(len(names) * len(arguments.seed)) as screen:
+        results = (_run_in_containers if arguments.compose else _run)(names, arguments, events, screen)
+    where = "containers under docker compose" if arguments.compose else "local servers"
+    record = record_of(results, events=events, where=where, whole=len(names) == len(every))
+    print(summary(record))  # noqa: T201 - a program for the terminal
+    if arguments.record:
+        save("faults-compose" if arguments.compose else "faults", record)
     return 0 if all(result.passed for result in results) else 1
 
 
-def _run_in_containers(arguments: argparse.Namespace) -> int:
-    cases = _named(COMPOSE, arguments.cases)
-    if arguments.list:
-        print("\n".join(case.name for case in cases))  # noqa: T201 - a program for the terminal
-        return 0
-    events = arguments.events or _EVENTS
+def _run(names: list[str], arguments: argparse.Namespace, events: int, screen: Screen) -> list[Result]:
+    return run_seeds(names, seeds=arguments.seed, events=events, keep_files=arguments.logs, show=screen.show)
+
+
+def _run_in_containers(names: list[str], arguments: argparse.Namespace, events: int, screen: Screen) -> list[Result]:
+    cases = [case for case in COMPOSE if case.name in names]
     results = []
-    with Screen(len(cases) * len(arguments.seed)) as screen:
-        for seed in arguments.seed:
-            results += asyncio.run(run_container_cases(cases, seed=seed, events=events, tell=screen.tell))
-    print(summary(results))  # noqa: T201 - a program for the terminal
-    if arguments.report is not None:
-        append(arguments.report, results, events=events, where="containers under docker compose")
-    return 0 if all(result.passed for result in results) else 1
+    for seed in arguments.seed:
+        results += asyncio.run(run_container_cases(cases, seed=seed, events=events, show=screen.show))
+    return results
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=_seeds, default=[1], help="one, or several separated by commas")
     parser.add_argument("--cases", default="", help="words of names, separated by commas")
     parser.add_argument("--events", type=int, default=0, help="events of each case, at least")
-    parser.add_argument("--report", type=Path, help="the page that the run is appended to")
-    parser.add_argument("--logs", type=Path, default=_CHECKOUT / ".etlpay" / "faults", help="logs of what failed")
+    parser.add_argument("--record", action="store_true", help="write the run into docs/records and docs/faults.md")
+    parser.add_argument("--logs", type=Path, default=CHECKOUT / ".etlpay" / "faults", help="logs of what failed")
     parser.add_argument("--list", action="store_true", help="show the names of the cases")
     return parser
 

@@ -14,15 +14,16 @@ from faults.cases.upgrade import CASES as UPGRADE
 from faults.cases.uploads import CASES as UPLOADS
 from faults.harness.case import Case
 
-ALL: Final[list[Case]] = [
-    *SERVICES,
-    *SERVERS,
-    *DEADLINES,
-    *NETWORK,
-    *FILES,
-    *UPLOADS,
-    *SPECIAL,
-    *UNFAIR,
-    *UPGRADE,
-    *MUTANTS,
-]
+GROUPS: Final[dict[str, list[Case]]] = {
+    "services": SERVICES,
+    "servers": SERVERS,
+    "deadlines": DEADLINES,
+    "network": NETWORK,
+    "files": FILES,
+    "uploads": UPLOADS,
+    "special": SPECIAL,
+    "unfair": UNFAIR,
+    "upgrade": UPGRADE,
+    "mutants": MUTANTS,
+}
+ALL: Final[list[Case]] = [case for cases in GROUPS.values() for case in cases]

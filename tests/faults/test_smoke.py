@@ -13,7 +13,7 @@ async def test_what_is_acknowledged_is_stored_once_whatever_dies(tmp_path: Path)
     """And the checks that say so fail where the product is broken on purpose; see docs/faults.md."""
     cases = choose("", smoke=True)
 
-    results = await run_cases(cases, seed=1, events=600, keep_files=tmp_path, tell=lambda _: None)
+    results = await run_cases(cases, seed=1, events=600, keep_files=tmp_path, show=lambda _: None)
 
     assert {result.case.name for result in results if result.case.must_show}
     assert {

@@ -48,6 +48,11 @@ class Result:
     """Whether the harness itself failed: then nothing is known of the product."""
 
     @property
+    def answer_seconds(self) -> float:
+        """How long the longest call took of those that wait for an answer."""
+        return max(self.verdict.longest_seconds.get(channel, 0.0) for channel in ("http", "grpc", "reading"))
+
+    @property
     def clean(self) -> bool:
         """Whether every check held."""
         return not (self.verdict.lost or self.verdict.doubled or self.verdict.problems)
@@ -70,7 +75,7 @@ class Result:
 
 
 async def run_cases(
-    cases: Sequence[Case], *, seed: int, events: int, keep_files: Path, tell: Callable[[Result], None]
+    cases: Sequence[Case], *, seed: int, events: int, keep_files: Path, show: Callable[[Result], None]
 ) -> list[Result]:
     """Run the cases; after one that failed the next gets a new world, since nobody knows what is left of the old."""
     results: list[Result] = []
@@ -82,7 +87,7 @@ async def run_cases(
             while left:
                 result = await _run(world, left.pop(0), baseline, dead, seed=seed, events=events)
                 results.append(result)
-                tell(result)
+                show(result)
                 if not result.passed:
                     _keep_logs(world, keep_files / f"{seed}-{_slug(result.case.name)}", result)
                     break

@@ -23,7 +23,7 @@ _SECONDS_MAX: Final = 300.0
 
 
 async def run_container_cases(
-    cases: Sequence[ContainerCase], *, seed: int, events: int, tell: Callable[[Result], None]
+    cases: Sequence[ContainerCase], *, seed: int, events: int, show: Callable[[Result], None]
 ) -> list[Result]:
     """Run the cases in a stack of containers that is built for them and deleted after them."""
     results: list[Result] = []
@@ -35,7 +35,7 @@ async def run_container_cases(
         dead: set[UUID] = set()
         for case in cases:
             results.append(await _run(containers, case, Path(folder), secrets, dead, seed=seed, events=events))
-            tell(results[-1])
+            show(results[-1])
     return results
 
 

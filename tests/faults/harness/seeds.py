@@ -25,17 +25,17 @@ class Named:
 
 
 def run_seeds(
-    names: Collection[str], *, seeds: Sequence[int], events: int, keep_files: Path, tell: Callable[[Result], None]
+    names: Collection[str], *, seeds: Sequence[int], events: int, keep_files: Path, show: Callable[[Result], None]
 ) -> list[Result]:
-    """Return the results of the cases with these names, seed after seed, each told as soon as it is there.
+    """Return the results of the cases with these names, seed after seed, each shown as soon as it is there.
 
     Raises:
         RuntimeError: a process ended before its cases did.
     """
     context = multiprocessing.get_context("spawn")
-    told: multiprocessing.queues.Queue[Result] = context.Queue()
+    ready: multiprocessing.queues.Queue[Result] = context.Queue()
     processes = [
-        context.Process(target=_run_seed, args=(names, seed, events, keep_files, told), name=f"seed {seed}")
+        context.Process(target=_run_seed, args=(names, seed, events, keep_files, ready), name=f"seed {seed}")
         for seed in seeds
     ]
     for process in processes:
@@ -47,18 +47,18 @@ def run_seeds(
         running = any(process.is_alive() for process in processes)
         with contextlib.suppress(queue.Empty):
             while True:
-                results.append(told.get(timeout=_POLL_SECONDS))
-                tell(results[-1])
+                results.append(ready.get(timeout=_POLL_SECONDS))
+                show(results[-1])
     if broken := [process.name for process in processes if process.exitcode]:
         raise RuntimeError(f"not run to the end: {', '.join(broken)}")
     return sorted(results, key=lambda result: result.seed)
 
 
 def _run_seed(
-    names: Collection[str], seed: int, events: int, keep_files: Path, told: "multiprocessing.queues.Queue[Result]"
+    names: Collection[str], seed: int, events: int, keep_files: Path, ready: "multiprocessing.queues.Queue[Result]"
 ) -> None:
-    def tell(result: Result) -> None:
-        told.put(replace(result, case=Named(result.case.name, result.case.must_show)))
+    def put(result: Result) -> None:
+        ready.put(replace(result, case=Named(result.case.name, result.case.must_show)))
 
     cases = [case for case in ALL if case.name in names]
-    asyncio.run(run_cases(cases, seed=seed, events=events, keep_files=keep_files, tell=tell))
+    asyncio.run(run_cases(cases, seed=seed, events=events, keep_files=keep_files, show=put))

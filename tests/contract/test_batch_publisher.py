@@ -11,6 +11,7 @@ from shared.contracts.errors import OutcomeUnknownError, PermanentError, Unavail
 from shared.contracts.event import Envelope
 from shared.messaging.publisher import MESSAGE_BYTES_MAX, BatchPublisher, Publisher
 from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
+from shared.runtime.service import running
 from shared.settings import AmqpSettings
 from shared.testing.publisher import FakePublisher
 from shared.wire import decode_batch, encode_batch
@@ -20,7 +21,7 @@ from support.servers import Servers
 
 
 @dataclass
-class ReadThrottle:
+class BrokerEdge:
     """A publisher, what the processor would receive from it, and how to make its broker fail."""
 
     publisher: BatchPublisher
@@ -33,65 +34,65 @@ class ReadThrottle:
 class Suite:
     """What both must do."""
 
-    async def test_batch_arrives_whole_and_in_order(self, room: ReadThrottle) -> None:
+    async def test_batch_arrives_whole_and_in_order(self, edge: BrokerEdge) -> None:
         events = [event(b'{"value": %d}' % number, key=str(number)) for number in range(1_000)]
 
-        await room.publisher.publish_batch(encode_batch(events))
+        await edge.publisher.publish_batch(encode_batch(events))
 
-        assert events == await room.receive()
+        assert events == await edge.receive()
 
-    async def test_batches_published_at_once_all_arrive(self, room: ReadThrottle) -> None:
+    async def test_batches_published_at_once_all_arrive(self, edge: BrokerEdge) -> None:
         events = [event(key=str(number)) for number in range(100)]
 
         async with asyncio.TaskGroup() as group:
             for one in events:
-                group.create_task(room.publisher.publish_batch(encode_batch([one])))
+                group.create_task(edge.publisher.publish_batch(encode_batch([one])))
 
-        assert {one.event_id for one in events} == {one.event_id for one in await room.receive()}
+        assert {one.event_id for one in events} == {one.event_id for one in await edge.receive()}
 
-    async def test_batch_is_not_taken_while_the_broker_is_away(self, room: ReadThrottle) -> None:
-        await room.publisher.publish_batch(encode_batch([event(key="before")]))
-        room.take_away()
+    async def test_batch_is_not_taken_while_the_broker_is_away(self, edge: BrokerEdge) -> None:
+        await edge.publisher.publish_batch(encode_batch([event(key="before")]))
+        edge.take_away()
 
         with pytest.raises(UnavailableError):
-            await _publish_when_noticed(room, event(key="away"))
-        room.bring_back()
-        await room.publisher.publish_batch(encode_batch([event(key="after")]))
+            await _publish_when_noticed(edge, event(key="away"))
+        edge.bring_back()
+        await edge.publisher.publish_batch(encode_batch([event(key="after")]))
 
-        assert [one.idempotency_key for one in await room.receive()] == ["before", "after"]
+        assert [one.idempotency_key for one in await edge.receive()] == ["before", "after"]
 
-    async def test_batch_without_a_confirmation_in_time_is_unknown(self, room: ReadThrottle) -> None:
-        await room.publisher.publish_batch(encode_batch([event(key="before")]))
-        room.keep_silent()
+    async def test_batch_without_a_confirmation_in_time_is_unknown(self, edge: BrokerEdge) -> None:
+        await edge.publisher.publish_batch(encode_batch([event(key="before")]))
+        edge.keep_silent()
 
         with pytest.raises(OutcomeUnknownError):
-            await room.publisher.publish_batch(encode_batch([event(key="unknown")]))
-        room.bring_back()
-        await _publish_until_taken(room, event(key="after"))
+            await edge.publisher.publish_batch(encode_batch([event(key="unknown")]))
+        edge.bring_back()
+        await _publish_until_taken(edge, event(key="after"))
 
-        received = {one.idempotency_key for one in await room.receive()}
+        received = {one.idempotency_key for one in await edge.receive()}
         assert received - {"unknown"} == {"before", "after"}
 
-    async def test_batch_that_the_broker_would_never_take_is_permanent(self, room: ReadThrottle) -> None:
+    async def test_batch_that_the_broker_would_never_take_is_permanent(self, edge: BrokerEdge) -> None:
         with pytest.raises(PermanentError):
-            await room.publisher.publish_batch(b"x" * (MESSAGE_BYTES_MAX + 1))
-        await room.publisher.publish_batch(encode_batch([event(key="after")]))
+            await edge.publisher.publish_batch(b"x" * (MESSAGE_BYTES_MAX + 1))
+        await edge.publisher.publish_batch(encode_batch([event(key="after")]))
 
-        assert [one.idempotency_key for one in await room.receive()] == ["after"]
+        assert [one.idempotency_key for one in await edge.receive()] == ["after"]
 
-    async def test_largest_batch_is_taken(self, room: ReadThrottle) -> None:
+    async def test_largest_batch_is_taken(self, edge: BrokerEdge) -> None:
         body = b"x" * (MESSAGE_BYTES_MAX - 1_000)
 
-        await room.publisher.publish_batch(encode_batch([event(body)]))
+        await edge.publisher.publish_batch(encode_batch([event(body)]))
 
-        assert [body] == [one.body for one in await room.receive()]
+        assert [body] == [one.body for one in await edge.receive()]
 
 
 class TestTwin(Suite):
     """The twin in memory."""
 
     @pytest.fixture
-    def room(self) -> ReadThrottle:
+    def edge(self) -> BrokerEdge:
         publisher = FakePublisher()
 
         async def receive() -> list[Envelope]:
@@ -100,7 +101,7 @@ class TestTwin(Suite):
         def fail(error: UnavailableError | OutcomeUnknownError | None) -> Callable[[], None]:
             return lambda: setattr(publisher, "fault", error)
 
-        return ReadThrottle(
+        return BrokerEdge(
             publisher=publisher,
             receive=receive,
             take_away=fail(UnavailableError("away")),
@@ -113,42 +114,37 @@ class TestRabbitMQ(Suite):
     """The real one, on a real broker, behind an edge that can be cut."""
 
     @pytest.fixture
-    async def room(self, servers: Servers) -> AsyncIterator[ReadThrottle]:
+    async def edge(self, servers: Servers) -> AsyncIterator[BrokerEdge]:
         await _empty_lane(servers)
-        async with Proxy(servers.amqp_host, servers.amqp_port).listen() as proxy, asyncio.TaskGroup() as group:
-            publisher = Publisher(
-                AmqpSettings(
-                    amqp_url=f"amqp://operator@127.0.0.1:{proxy.port}/",
-                    amqp_password=servers.amqp_password,
-                    publish_seconds_max=2,
-                    reconnect_seconds_max=0.2,
-                ),
-                name="test",
+        async with Proxy(servers.amqp_host, servers.amqp_port).listen() as proxy:
+            settings = AmqpSettings(
+                amqp_url=f"amqp://operator@127.0.0.1:{proxy.port}/",
+                amqp_password=servers.amqp_password,
+                publish_seconds_max=2,
+                reconnect_seconds_max=0.2,
             )
-            running = group.create_task(publisher.run())
-            yield ReadThrottle(
-                publisher=publisher,
-                receive=lambda: _receive(servers),
-                take_away=proxy.cut,
-                keep_silent=proxy.hold,
-                bring_back=proxy.heal,
-            )
-            publisher.close()
-            await running
+            async with running(Publisher(settings, name="test")) as publisher:
+                yield BrokerEdge(
+                    publisher=publisher,
+                    receive=lambda: _receive(servers),
+                    take_away=proxy.cut,
+                    keep_silent=proxy.hold,
+                    bring_back=proxy.heal,
+                )
 
 
-async def _publish_when_noticed(room: ReadThrottle, one: Envelope) -> None:
+async def _publish_when_noticed(edge: BrokerEdge, one: Envelope) -> None:
     """Publish; where the connection broke beneath the first attempt, the next one knows that the broker is away."""
     try:
-        await room.publisher.publish_batch(encode_batch([one]))
+        await edge.publisher.publish_batch(encode_batch([one]))
     except OutcomeUnknownError:
-        await room.publisher.publish_batch(encode_batch([one]))
+        await edge.publisher.publish_batch(encode_batch([one]))
 
 
-async def _publish_until_taken(room: ReadThrottle, one: Envelope) -> None:
+async def _publish_until_taken(edge: BrokerEdge, one: Envelope) -> None:
     while True:
         try:
-            return await room.publisher.publish_batch(encode_batch([one]))
+            return await edge.publisher.publish_batch(encode_batch([one]))
         except (UnavailableError, OutcomeUnknownError):
             await asyncio.sleep(0.1)
 

@@ -16,6 +16,7 @@ from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import Access
 from shared.batching import BatchLimits
 from shared.rpc import etlpay_pb2 as pb
+from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
@@ -115,10 +116,8 @@ class Door:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Door"]:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.submitter.run())
+        async with running(self.submitter):
             yield self
-            self.submitter.close()
 
     async def ingest(self, request: pb.IngestRequest | bytes, **metadata: str) -> pb.IngestResponse:
         sent = request if isinstance(request, bytes) else request.SerializeToString()

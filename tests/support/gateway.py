@@ -1,6 +1,5 @@
 """The gateway over twins, without a socket."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from uuid import UUID
@@ -22,6 +21,7 @@ from shared.contracts.errors import RetryableError, UnavailableError
 from shared.contracts.event import Channel, now
 from shared.contracts.record import Record, Source
 from shared.runtime.readiness import Readiness
+from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
@@ -138,11 +138,7 @@ async def run_gateway(
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     headers = {"Content-Type": "application/json"}
     async with (
-        asyncio.TaskGroup() as group,
+        running(submitter),
         httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client,
     ):
-        group.create_task(submitter.run())
-        try:
-            yield Gateway(client, app, processing, publisher, ledger, cache, readiness)
-        finally:
-            submitter.close()
+        yield Gateway(client, app, processing, publisher, ledger, cache, readiness)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 
 from api_gateway.service import serve, server_config
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from shared.contracts.errors import FatalError
-from shared.runtime.ops import EmbeddedServer
+from shared.runtime.ops import HttpServer
+from shared.runtime.service import running
 from support.gateway import run_gateway
 from support.keys import write_keys
 from support.tls import Certificates
@@ -26,17 +26,12 @@ KEY = generate_key()
 @asynccontextmanager
 async def run_door(access: Access | None = None, tls: dict[str, str] | None = None) -> AsyncIterator[int]:
     """Serve over twins; yield the port."""
-    async with run_gateway(access=access) as gateway, asyncio.TaskGroup() as group:
+    async with run_gateway(access=access) as gateway:
         config = server_config(gateway.app, GatewaySettings(http_port=0, **(tls or {})))  # type: ignore[arg-type]  # settings of any type
-        stopping = asyncio.Event()
-        server: uvicorn.Server = EmbeddedServer(config, stopping)
-        group.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110 - the server tells nobody
-            await asyncio.sleep(0.01)
-        try:
-            yield server.servers[0].sockets[0].getsockname()[1]
-        finally:
-            stopping.set()
+        async with running(HttpServer(config)) as server:
+            while server.port is None:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+            yield server.port
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
-import uvicorn
 
 from api_gateway.service import server_config
 from api_gateway.settings import GatewaySettings
-from shared.runtime.ops import EmbeddedServer
+from shared.runtime.ops import HttpServer
+from shared.runtime.service import running
 from support.gateway import run_gateway
 
 EVENT = b'{"source_name":"s","payload":{"value":1}}'
@@ -57,18 +57,12 @@ DoorMaker = Callable[..., AbstractAsyncContextManager[Door]]
 @asynccontextmanager
 async def run_door(**settings: object) -> AsyncIterator[Door]:
     chosen = {**LIMITS, **settings}
-    async with run_gateway(**chosen) as gateway, asyncio.TaskGroup() as group:  # type: ignore[arg-type]  # as below
+    async with run_gateway(**chosen) as gateway:  # type: ignore[arg-type]  # as below
         config = server_config(gateway.app, GatewaySettings(http_port=0, **chosen))  # type: ignore[arg-type]  # settings of any type
-        stopping = asyncio.Event()
-        server: uvicorn.Server = EmbeddedServer(config, stopping)
-        group.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110 - the server tells nobody
-            await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        try:
-            yield Door(port, lambda: len(gateway.processing.events))
-        finally:
-            stopping.set()
+        async with running(HttpServer(config)) as server:
+            while server.port is None:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+            yield Door(server.port, lambda: len(gateway.processing.events))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Whatever the cache holds, the gateway answers what the ledger says; after a restore too."""
 
-import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator
@@ -27,6 +26,7 @@ from shared.auth.scopes import EVERY_SOURCE
 from shared.cache import Cache
 from shared.contracts.event import Envelope
 from shared.contracts.record import Record
+from shared.runtime.service import running
 from shared.settings import PostgresSettings, RedisSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers
@@ -89,12 +89,8 @@ async def processor(servers: Servers, connections: Connections) -> AsyncIterator
     """What a processor stores with, and tells the cache with."""
     cache = connect(servers)
     cache.turn_to(await check(connections))
-    feeder = CacheFeeder(cache)
-    async with asyncio.TaskGroup() as group:
-        feeding = group.create_task(feeder.run())
+    async with running(CacheFeeder(cache)) as feeder:
         yield Pipeline(Store(connections, copy_events_min=100), feeder)
-        await feeder.close()
-        await feeding
     await cache.close()
 
 

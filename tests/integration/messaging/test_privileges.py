@@ -26,7 +26,7 @@ from shared.messaging.topology import (
     declare_public,
 )
 from shared.runtime.readiness import Readiness
-from shared.runtime.waiting import wait_any
+from shared.runtime.service import running
 from shared.settings import AmqpSettings
 from support.amqp import publish
 from support.servers import Servers
@@ -275,19 +275,15 @@ async def test_a_door_takes_nothing_until_the_processor_has_declared_the_lanes(w
         declare=declare_ingest_queues,
         settle=lambda delivery: delivery.ack(),
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(publisher.run())
-        await wait_any(asyncio.Event(), seconds_max=1)
+    async with running(publisher):
+        await asyncio.sleep(1)
         before = readiness.ready
 
-        group.create_task(consumer.run())
-
-        async with asyncio.timeout(20):
-            while not readiness.ready:  # noqa: ASYNC110 - the publisher tells nobody
-                await asyncio.sleep(0.05)
-        await _publish_until_taken(publisher)
-        publisher.close()
-        consumer.close()
+        async with running(consumer):
+            async with asyncio.timeout(20):
+                while not readiness.ready:  # noqa: ASYNC110 - the publisher tells nobody
+                    await asyncio.sleep(0.05)
+            await _publish_until_taken(publisher)
     assert before is False
 
 

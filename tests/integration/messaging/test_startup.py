@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import aio_pika
 import pytest
@@ -15,6 +14,7 @@ from shared.messaging import canary
 from shared.messaging.consumer import Consumer, Delivery
 from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
 from shared.runtime.readiness import Readiness
+from shared.runtime.service import running
 from shared.settings import AmqpSettings
 from support.servers import Servers
 
@@ -65,15 +65,6 @@ class Watched:
         self.given.append(delivery.body)
         await delivery.ack()
 
-    @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.consumer.run())
-            try:
-                yield
-            finally:
-                self.consumer.close()
-
     def is_ready(self) -> bool:
         return self.readiness.ready
 
@@ -96,7 +87,7 @@ async def queue(operator: AbstractConnection) -> AsyncIterator[None]:
 @pytest.mark.usefixtures("queue")
 async def test_a_canary_comes_through_and_is_no_event(settings: AmqpSettings, operator: AbstractConnection) -> None:
     watched = Watched(settings)
-    async with watched.at_work():
+    async with running(watched.consumer):
         with structlog.testing.capture_logs() as lines:
             await until(watched.is_ready)
             async with operator.channel() as amqp_channel:
@@ -117,9 +108,9 @@ async def test_a_queue_that_confirms_and_never_delivers_is_not_ready_until_it_do
 ) -> None:
     monkeypatch.setattr(canary, "_SWALLOWED_MAX", 3)
     thief, watched = Watched(settings, proved=False), Watched(settings)
-    async with thief.at_work():
+    async with running(thief.consumer):
         await until(thief.is_ready)
-        async with watched.at_work():
+        async with running(watched.consumer):
             await until(watched.is_ready)
             with structlog.testing.capture_logs() as lines:
                 await until(lambda: not watched.is_ready())
@@ -150,11 +141,9 @@ async def test_a_lane_of_another_kind_is_named_and_not_read(
         readiness=readiness,
     )
     try:
-        async with asyncio.TaskGroup() as group:
-            with structlog.testing.capture_logs() as lines:
-                group.create_task(consumer.run())
+        with structlog.testing.capture_logs() as lines:
+            async with running(consumer):
                 await until(lambda: any(line.get("queue") == INGEST_QUEUE for line in lines))
-            consumer.close()
     finally:
         async with operator.channel() as amqp_channel:
             await amqp_channel.queue_delete(INGEST_QUEUE)

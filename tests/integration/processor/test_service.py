@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aio_pika
 import asyncpg
@@ -16,6 +16,7 @@ from shared.contracts.outcome import Disposition
 from shared.messaging.publisher import Publisher
 from shared.messaging.session import open_session
 from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE, declare_ingest_queues
+from shared.runtime.service import running
 from shared.settings import SubmissionSettings
 from shared.submit.processing import GrpcProcessing
 from shared.wire import encode_batch
@@ -25,17 +26,17 @@ from support.servers import Servers, free_port
 
 
 @asynccontextmanager
-async def running(settings: ProcessorSettings) -> AsyncIterator[GrpcProcessing]:
+async def serving(settings: ProcessorSettings) -> AsyncIterator[GrpcProcessing]:
     """Run the processor until the block ends, then drain it; yield a client of its gRPC door."""
     settings = settings.model_copy(update={"processing_port": free_port()})
     stopping = asyncio.Event()
     client = GrpcProcessing(SubmissionSettings(processor_target=f"127.0.0.1:{settings.processing_port}"))
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(serve(settings, stopping))
+        served = group.create_task(serve(settings, stopping))
         await until(lambda: _connected(client))
         yield client
         stopping.set()
-        await serving
+        await served
     await client.close()
 
 
@@ -60,13 +61,8 @@ async def broker(ledger: Servers) -> AsyncIterator[aio_pika.abc.AbstractChannel]
         yield amqp_channel
 
 
-@asynccontextmanager
-async def publishing(settings: ProcessorSettings) -> AsyncIterator[Publisher]:
-    publisher = Publisher(settings, name="test")
-    async with asyncio.TaskGroup() as group:
-        group.create_task(publisher.run())
-        yield publisher
-        publisher.close()
+def publishing(settings: ProcessorSettings) -> AbstractAsyncContextManager[Publisher]:
+    return running(Publisher(settings, name="test"))
 
 
 async def stored(owner: asyncpg.Connection) -> int:
@@ -80,7 +76,7 @@ async def stored(owner: asyncpg.Connection) -> int:
 async def test_an_event_over_grpc_is_stored_before_the_answer(
     processor_settings: ProcessorSettings, owner: asyncpg.Connection
 ) -> None:
-    async with running(processor_settings) as processing:
+    async with serving(processor_settings) as processing:
         outcomes = await processing.process([event(key="a"), event(key="a"), event()])
 
         assert await stored(owner) == 2
@@ -98,7 +94,7 @@ async def test_a_batch_over_the_queue_is_stored_once_however_often_it_is_deliver
 ) -> None:
     batch = encode_batch([event(key=str(number)) for number in range(50)])
 
-    async with running(processor_settings), publishing(processor_settings) as publisher:
+    async with serving(processor_settings), publishing(processor_settings) as publisher:
         await asyncio.gather(*(publisher.publish_batch(batch) for _ in range(5)))
         await until(lambda: _is(stored, owner, 50))
 
@@ -108,7 +104,7 @@ async def test_a_batch_over_the_queue_is_stored_once_however_often_it_is_deliver
 async def test_a_message_that_is_no_batch_is_parked_with_its_bytes_and_its_neighbours_are_stored(
     processor_settings: ProcessorSettings, owner: asyncpg.Connection, broker: aio_pika.abc.AbstractChannel
 ) -> None:
-    async with running(processor_settings), publishing(processor_settings) as publisher:
+    async with serving(processor_settings), publishing(processor_settings) as publisher:
         await publisher.publish_batch(b"\xff\xffno batch")
         await publisher.publish_batch(encode_batch([event(key="neighbour")]))
         await until(lambda: _is(stored, owner, 1))
@@ -123,7 +119,7 @@ async def test_a_message_that_is_no_batch_is_parked_with_its_bytes_and_its_neigh
 async def test_an_outage_of_the_database_pauses_the_intake_and_loses_nothing(
     processor_settings: ProcessorSettings, owner: asyncpg.Connection
 ) -> None:
-    async with running(processor_settings), publishing(processor_settings) as publisher:
+    async with serving(processor_settings), publishing(processor_settings) as publisher:
         await owner.execute("ALTER ROLE etlpay_processor CONNECTION LIMIT 0")
         await owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'etlpay_processor'")
         await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(20)))
@@ -144,14 +140,14 @@ async def test_a_processor_that_lost_a_grant_takes_nothing_until_it_has_it_again
     await owner.execute("REVOKE INSERT ON raw_events FROM etlpay_processor")
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group, publishing(processor_settings) as publisher:
-        serving = group.create_task(serve(processor_settings, stopping))
+        served = group.create_task(serve(processor_settings, stopping))
         await publisher.publish_batch(encode_batch([event(key="a")]))
         await asyncio.sleep(2)
         waiting = (await broker.declare_queue(INGEST_QUEUE, passive=True)).declaration_result
         await owner.execute("GRANT INSERT ON raw_events TO etlpay_processor")
         await until(lambda: _is(stored, owner, 1))
         stopping.set()
-        await serving
+        await served
 
     assert (waiting.message_count, waiting.consumer_count) == (1, 0)
 
@@ -166,7 +162,7 @@ async def test_a_processor_whose_schema_changes_takes_and_writes_nothing_until_i
     revision = await owner.fetchval("SELECT version_num FROM alembic_version")
     await raising.tell("40001")
     try:
-        async with running(processor_settings) as processing, publishing(processor_settings) as publisher:
+        async with serving(processor_settings) as processing, publishing(processor_settings) as publisher:
             queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
             await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
             await until(lambda: _holds(queue, 0))
@@ -197,7 +193,7 @@ async def test_an_event_that_a_rule_refuses_is_held_in_the_slow_lane_and_everyth
     """A DBA's trigger once ended the processor, again and again, until innocent messages were parked."""
     poison = event(b'{"poison": 1}', key="poison")
     await raising.tell("P0001", only_body=poison.body)
-    async with running(processor_settings), publishing(processor_settings) as publisher:
+    async with serving(processor_settings), publishing(processor_settings) as publisher:
         await publisher.publish_batch(encode_batch([event(key="beside 1"), poison, event(key="beside 2")]))
         await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
         await until(lambda: _is(stored, owner, 52))
@@ -218,7 +214,7 @@ async def test_a_ledger_that_refuses_everything_costs_a_message_no_delivery(
 ) -> None:
     """Such as one that its owner has frozen by a trigger: all that is in hand is held."""
     await raising.tell("P0001")
-    async with running(processor_settings), publishing(processor_settings) as publisher:
+    async with serving(processor_settings), publishing(processor_settings) as publisher:
         await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
         await asyncio.sleep(2)
         assert await stored(owner) == 0
@@ -238,7 +234,7 @@ async def test_a_drain_gives_back_what_cannot_be_written(
     """Else it would go on trying until its time is up, and be ended."""
     await raising.tell("53100")
     async with publishing(processor_settings) as publisher:
-        async with running(processor_settings):
+        async with serving(processor_settings):
             queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
             await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
             await until(lambda: _holds(queue, 0))
@@ -259,7 +255,7 @@ async def test_a_drain_finishes_what_was_taken(
     async with publishing(processor_settings) as publisher:
         await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(100)))
 
-        async with running(processor_settings):
+        async with serving(processor_settings):
             pass
 
     # Whatever was not stored comes back to the queue, whole, beside the canary, perhaps.
@@ -267,7 +263,7 @@ async def test_a_drain_finishes_what_was_taken(
     assert not broken
     queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
     await until(lambda: _holds_at_least(queue, 100 - whole))
-    async with running(processor_settings):
+    async with serving(processor_settings):
         await until(lambda: _is(stored, owner, 1000))
         await until(lambda: _holds(queue, 0))
 

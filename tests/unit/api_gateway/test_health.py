@@ -1,6 +1,5 @@
 """What the gateway needs to be ready."""
 
-import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +21,7 @@ class Present:
 
 async def look(access: Access) -> Readiness:
     """Let the gateway look once; everything is there but, perhaps, the keys."""
-    readiness, stopping = Readiness(INTAKE), asyncio.Event()
+    readiness = Readiness(INTAKE)
     processing: Any = SimpleNamespace(connected=True)
     ledger: Any = Present()
     watch = ReadinessMonitor(
@@ -34,10 +33,7 @@ async def look(access: Access) -> Readiness:
         access=access,
         fallback_to_queue=True,
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(watch.run(stopping))
-        await asyncio.sleep(0.01)
-        stopping.set()
+    await watch.look()
     return readiness
 
 

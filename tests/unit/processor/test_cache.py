@@ -33,7 +33,7 @@ async def stored(*events: Envelope) -> list[Outcome]:
 
 async def drain(feeder: CacheFeeder) -> None:
     """Write what waits."""
-    await feeder.close()
+    feeder.close()
     await feeder.run()
 
 

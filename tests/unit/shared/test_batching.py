@@ -1,8 +1,8 @@
 """Group commit: what gathers while a batch is written becomes the next one, and each caller gets its own answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shared.batching import Batcher, BatchLimits
 from shared.contracts.errors import OverloadedError, UnavailableError
+from shared.runtime.service import running
 
 IntBatcher = Batcher[int, str]
 
@@ -35,19 +36,12 @@ class Writer:
         return [str(item) for item in items]
 
 
-@asynccontextmanager
-async def running(
+def batching(
     write: Callable[[list[int]], Awaitable[Sequence[str]]], *, in_flight: int = 1, **limits: float
-) -> AsyncIterator[IntBatcher]:
+) -> AbstractAsyncContextManager[IntBatcher]:
     """Run a batcher of numbers, each as heavy as itself; close it and wait for its end."""
     bounds = BatchLimits.model_validate({"batches_in_flight_max": in_flight, **limits})
-    batcher = IntBatcher(write, limits=bounds, weigh=lambda item: item)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(batcher.run())
-        try:
-            yield batcher
-        finally:
-            batcher.close()
+    return running(IntBatcher(write, limits=bounds, weigh=lambda item: item))
 
 
 async def gathered(batcher: IntBatcher, *groups: list[int]) -> list[asyncio.Task[list[str]]]:
@@ -61,7 +55,7 @@ async def test_one_event_is_a_batch_of_one_at_once() -> None:
     """Nothing waits on a timer."""
     writer = Writer()
 
-    async with running(writer.write) as batcher, asyncio.timeout(1):
+    async with batching(writer.write) as batcher, asyncio.timeout(1):
         assert await batcher.submit([7]) == ["7"]
 
     assert writer.batches == [[7]]
@@ -78,7 +72,7 @@ async def test_what_the_event_loop_brings_a_few_turns_later_comes_along() -> Non
     """Else a burst that one socket brought is many small batches, each with a commit of its own."""
     writer = Writer()
 
-    async with running(writer.write) as batcher:
+    async with batching(writer.write) as batcher:
         await asyncio.gather(*(submit_later(batcher, item) for item in range(1, 7)))
 
     assert writer.batches == [[1, 2, 3, 4, 5, 6]]
@@ -87,7 +81,7 @@ async def test_what_the_event_loop_brings_a_few_turns_later_comes_along() -> Non
 async def test_what_shall_go_at_once_does_not_wait_for_what_comes_later() -> None:
     writer = Writer()
 
-    async with running(writer.write) as batcher:
+    async with batching(writer.write) as batcher:
         await asyncio.gather(*(submit_later(batcher, item, at_once=True) for item in range(1, 7)))
 
     assert writer.batches[0] == [1]
@@ -103,7 +97,7 @@ async def test_a_stream_without_end_does_not_hold_up_the_first_of_it() -> None:
                 group.create_task(batcher.submit([1]))
                 await asyncio.sleep(0)
 
-    async with running(writer.write) as batcher, asyncio.TaskGroup() as group, asyncio.timeout(5):
+    async with batching(writer.write) as batcher, asyncio.TaskGroup() as group, asyncio.timeout(5):
         group.create_task(submit_on_and_on(batcher))
         await writer.begun.acquire()
         ended = True
@@ -115,7 +109,7 @@ async def test_what_gathers_while_a_batch_is_written_is_the_next_batch() -> None
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write) as batcher:
+    async with batching(writer.write) as batcher:
         first = await gathered(batcher, [1])
         await writer.begun.acquire()
         others = await gathered(batcher, [2, 3], [4], [5, 6])
@@ -130,7 +124,7 @@ async def test_batches_are_in_flight_side_by_side_up_to_the_limit() -> None:
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write, in_flight=2, batch_events_max=1) as batcher:
+    async with batching(writer.write, in_flight=2, batch_events_max=1) as batcher:
         waiting = await gathered(batcher, [1], [2], [3])
         await writer.begun.acquire()
         await writer.begun.acquire()
@@ -148,7 +142,7 @@ async def test_a_batch_that_is_not_full_waits_while_others_are_in_flight_and_a_f
     writer.let.clear()
 
     async with (
-        running(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=2) as batcher,
+        batching(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=2) as batcher,
         asyncio.timeout(5),
     ):
         waiting = await gathered(batcher, [1])
@@ -174,7 +168,7 @@ async def test_a_batch_that_is_not_full_does_not_wait_for_long() -> None:
     writer.let.clear()
 
     async with (
-        running(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=9) as batcher,
+        batching(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=9) as batcher,
         asyncio.timeout(5),
     ):
         waiting = await gathered(batcher, [1])
@@ -197,7 +191,7 @@ async def test_order_and_limits_hold_and_no_group_is_split(
 ) -> None:
     writer = Writer()
 
-    async with running(writer.write, batch_events_max=events_max, batch_bytes_max=bytes_max) as batcher:
+    async with batching(writer.write, batch_events_max=events_max, batch_bytes_max=bytes_max) as batcher:
         answers = await asyncio.gather(*await gathered(batcher, *groups))
 
     assert answers == [[str(item) for item in group] for group in groups]
@@ -214,7 +208,7 @@ async def test_a_failure_reaches_every_group_of_its_batch_and_no_other() -> None
     writer = Writer()
     writer.faults[1] = fault = UnavailableError("away")
 
-    async with running(writer.write, batch_events_max=2) as batcher:
+    async with batching(writer.write, batch_events_max=2) as batcher:
         first, second, spared = await gathered(batcher, [1], [2], [3, 4])
         failures = await asyncio.gather(first, second, return_exceptions=True)
         answer = await spared
@@ -229,7 +223,7 @@ async def test_a_fault_of_ours_ends_a_batch_and_not_the_batcher() -> None:
     writer = Writer()
     writer.faults[1] = RuntimeError("a bug")
 
-    async with running(writer.write) as batcher:
+    async with batching(writer.write) as batcher:
         with pytest.raises(RuntimeError, match="a bug"):
             await batcher.submit([1])
         assert await batcher.submit([2]) == ["2"]
@@ -239,7 +233,7 @@ async def test_a_caller_that_goes_away_does_not_stop_the_write() -> None:
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write) as batcher:
+    async with batching(writer.write) as batcher:
         leaving, staying = await gathered(batcher, [1], [2])
         await writer.begun.acquire()
         leaving.cancel()
@@ -256,7 +250,7 @@ async def test_a_caller_that_goes_away_before_its_batch_is_written_all_the_same(
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write) as batcher:
+    async with batching(writer.write) as batcher:
         (first,) = await gathered(batcher, [1])
         await writer.begun.acquire()
         (leaving,) = await gathered(batcher, [2])
@@ -272,7 +266,7 @@ async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, in
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write, **limits) as batcher:
+    async with batching(writer.write, **limits) as batcher:
         waiting = await gathered(batcher, [1])
         await writer.begun.acquire()
         waiting += await gathered(batcher, [1, 1], [1])
@@ -290,7 +284,7 @@ async def test_what_waits_too_long_is_given_back_and_never_written() -> None:
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write, batch_events_max=1, backlog_events_max=2, backlog_seconds_max=0.1) as batcher:
+    async with batching(writer.write, batch_events_max=1, backlog_events_max=2, backlog_seconds_max=0.1) as batcher:
         first = await gathered(batcher, [1])
         await writer.begun.acquire()
         waiting = await gathered(batcher, [2], [3])
@@ -311,7 +305,7 @@ async def test_what_is_being_written_is_not_given_back_however_long_it_takes() -
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write, backlog_seconds_max=0.05) as batcher:
+    async with batching(writer.write, backlog_seconds_max=0.05) as batcher:
         [writing] = await gathered(batcher, [1])
         await writer.begun.acquire()
         await asyncio.sleep(0.2)
@@ -327,7 +321,7 @@ async def test_a_group_larger_than_every_limit_goes_alone() -> None:
     """It was taken by a door that allows it: refusing it here would refuse it for ever."""
     writer = Writer()
 
-    async with running(writer.write, batch_events_max=2, backlog_events_max=2, batch_bytes_max=2) as batcher:
+    async with batching(writer.write, batch_events_max=2, backlog_events_max=2, batch_bytes_max=2) as batcher:
         assert await batcher.submit([5, 6, 7]) == ["5", "6", "7"]
 
     assert writer.batches == [[5, 6, 7]]
@@ -337,7 +331,7 @@ async def test_closing_takes_nothing_more_and_settles_what_was_taken() -> None:
     writer = Writer()
     writer.let.clear()
 
-    async with running(writer.write, in_flight=2, batch_events_max=1) as batcher:
+    async with batching(writer.write, in_flight=2, batch_events_max=1) as batcher:
         waiting = await gathered(batcher, [1], [2], [3], [4])
         batcher.close()
         with pytest.raises(UnavailableError):
@@ -351,7 +345,7 @@ async def test_closing_takes_nothing_more_and_settles_what_was_taken() -> None:
 async def test_nothing_submitted_is_nothing_written() -> None:
     writer = Writer()
 
-    async with running(writer.write) as batcher:
+    async with batching(writer.write) as batcher:
         assert await batcher.submit([]) == []
 
     assert writer.batches == []

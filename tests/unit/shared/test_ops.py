@@ -1,5 +1,7 @@
 """The operator's door tells whether a service lives, whether it is ready, and what it lacks."""
 
+import asyncio
+
 import httpx2
 import pytest
 from starlette.applications import Starlette
@@ -48,8 +50,11 @@ async def test_a_service_is_ready_without_what_is_optional_and_not_without_what_
 
 
 async def test_a_service_that_drains_is_not_ready() -> None:
-    readiness = Readiness()
-    readiness.draining = True
+    stopping = asyncio.Event()
+    readiness = Readiness(stopping=stopping)
+    assert readiness.ready
+
+    stopping.set()
 
     assert (await ask(readiness, "/readyz")).status_code == httpx2.codes.SERVICE_UNAVAILABLE
 

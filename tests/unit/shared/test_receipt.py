@@ -24,6 +24,7 @@ from shared.contracts.receipt import (
 )
 from shared.counters import TotalsCollector
 from shared.messaging.receipts import ReceiptSender, Report
+from shared.runtime.service import running
 from shared.testing.publisher import FakePublisher
 from shared.wire import decode_receipt, encode_receipt, receipt_message
 
@@ -156,15 +157,12 @@ def sending(publisher: FakePublisher, tally: Tally, report: Report | None = None
 
 async def test_a_process_tells_of_itself_at_its_start_and_that_it_ended_in_order() -> None:
     publisher = FakePublisher()
-    sender = sending(publisher, Tally())
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        group.create_task(sender.run())
+    async with asyncio.timeout(10), running(sending(publisher, Tally())) as sender:
         await sender.opened(asyncio.Event())
-        told_at_start = len(publisher.receipts)
-        sender.close()
+        sent_at_start = len(publisher.receipts)
 
     opening, closing = map(decode_receipt, publisher.receipts)
-    assert told_at_start == 1
+    assert sent_at_start == 1
     assert opening.progress is not None
     assert closing.progress is not None
     assert (opening.number, opening.counts, opening.progress.closing) == (1, (), False)

@@ -1,8 +1,7 @@
 """A waiting channel gets the outcome, or the queue's word, or the truth that it is not known."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -15,31 +14,25 @@ from shared.contracts.errors import (
     UnavailableError,
 )
 from shared.contracts.outcome import Accepted, Disposition, Outcome
+from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 from support.events import event
 
 
-@asynccontextmanager
-async def running(
+def submitting(
     processing: FakeProcessing, publisher: FakePublisher, *, fallback_to_queue: bool = True
-) -> AsyncIterator[Submitter]:
-    """Run a submitter between the twins."""
-    submitter = Submitter(processing, publisher, limits=BatchLimits(), fallback_to_queue=fallback_to_queue)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(submitter.run())
-        try:
-            yield submitter
-        finally:
-            submitter.close()
+) -> AbstractAsyncContextManager[Submitter]:
+    """Run a submitter between the fakes."""
+    return running(Submitter(processing, publisher, limits=BatchLimits(), fallback_to_queue=fallback_to_queue))
 
 
 async def test_while_the_processor_answers_its_outcomes_are_the_answer() -> None:
     processing, publisher = FakeProcessing(), FakePublisher()
     sent = [event(key="1"), event(key="2"), event(key="1")]
 
-    async with running(processing, publisher) as submitter:
+    async with submitting(processing, publisher) as submitter:
         outcomes = await submitter.submit(sent)
 
     dispositions = [outcome.disposition for outcome in outcomes if isinstance(outcome, Outcome)]
@@ -54,7 +47,7 @@ async def test_without_the_processor_the_queue_takes_the_same_events(away: Retry
     processing.away = away
     sent = [event(key="1"), event(key="2")]
 
-    async with running(processing, publisher) as submitter:
+    async with submitting(processing, publisher) as submitter:
         answers = await submitter.submit(sent)
 
     assert answers == [Accepted(), Accepted()]
@@ -66,7 +59,7 @@ async def test_where_the_fallback_is_off_the_processors_word_is_told(away: Retry
     processing, publisher = FakeProcessing(), FakePublisher()
     processing.away = away
 
-    async with running(processing, publisher, fallback_to_queue=False) as submitter:
+    async with submitting(processing, publisher, fallback_to_queue=False) as submitter:
         with pytest.raises(type(away)):
             await submitter.submit([event()])
 
@@ -92,7 +85,7 @@ async def test_what_may_have_been_stored_is_never_told_as_not_taken(
     processing, publisher = FakeProcessing(), FakePublisher()
     processing.away, publisher.fault = processor, queue
 
-    async with running(processing, publisher) as submitter:
+    async with submitting(processing, publisher) as submitter:
         with pytest.raises(RetryableError) as raised:
             await submitter.submit([event()])
 
@@ -104,7 +97,7 @@ async def test_a_lost_answer_and_the_queue_store_the_event_once() -> None:
     processing.answer_lost = OutcomeUnknownError("x")
     sent = event(key="1")
 
-    async with running(processing, publisher) as submitter:
+    async with submitting(processing, publisher) as submitter:
         answers = await submitter.submit([sent])
     processing.answer_lost = None
     outcomes = await processing.process(publisher.events)
@@ -121,7 +114,7 @@ async def test_a_permanent_error_is_not_sent_another_way() -> None:
 
     publisher = FakePublisher()
 
-    async with running(Refusing(), publisher) as submitter:
+    async with submitting(Refusing(), publisher) as submitter:
         with pytest.raises(PermanentError):
             await submitter.submit([event()])
 
@@ -132,7 +125,7 @@ async def test_who_does_not_wait_goes_to_the_queue_though_the_processor_is_there
     processing, publisher = FakeProcessing(), FakePublisher()
     sent = [event(key="1"), event(key="2")]
 
-    async with running(processing, publisher) as submitter:
+    async with submitting(processing, publisher) as submitter:
         answers = await submitter.enqueue(sent)
 
     assert answers == [Accepted(), Accepted()]
@@ -144,7 +137,7 @@ async def test_callers_at_the_same_time_share_calls_and_get_their_own_answers() 
     processing, publisher = FakeProcessing(), FakePublisher()
     sent = [event(key=str(number)) for number in range(50)]
 
-    async with running(processing, publisher) as submitter:
+    async with submitting(processing, publisher) as submitter:
         answers = await asyncio.gather(*(submitter.submit([each]) for each in sent))
 
     assert processing.events == sent
@@ -156,7 +149,7 @@ async def test_callers_at_the_same_time_share_calls_and_get_their_own_answers() 
 async def test_after_closing_nothing_is_taken() -> None:
     processing, publisher = FakeProcessing(), FakePublisher()
 
-    async with running(processing, publisher) as submitter:
+    async with submitting(processing, publisher) as submitter:
         submitter.close()
         for road in (submitter.submit, submitter.enqueue):
             with pytest.raises(UnavailableError):

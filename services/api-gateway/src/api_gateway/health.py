@@ -1,7 +1,6 @@
 """Watching what the gateway needs, so that /readyz tells within seconds."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 from api_gateway.queries.ledger import Ledger
@@ -12,7 +11,6 @@ from shared.runtime.readiness import Readiness
 from shared.submit.processing import GrpcProcessing
 
 INTAKE: Final = "intake"
-_PAUSE_SECONDS: Final = 1.0
 _ANSWER_SECONDS_MAX: Final = 2.0
 
 
@@ -43,15 +41,8 @@ class ReadinessMonitor:
         self._access = access
         self._fallback_to_queue = fallback_to_queue
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Look once a second until `stopping`."""
-        while not stopping.is_set():
-            await self._look()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE_SECONDS):
-                    await stopping.wait()
-
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Find out what is present, and report it."""
         processor, rabbitmq, epoch = self._processing.connected, self._broker.ready, await self._epoch()
         # Without a ledger nobody can tell of which one the cache speaks.
         self._cache.turn_to(epoch)

@@ -1,8 +1,8 @@
 """The composition root: everything the gateway is made of meets here."""
 
 import asyncio
-import socket
 import ssl
+from typing import Final
 
 import uvicorn
 
@@ -14,16 +14,18 @@ from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import open_access
 from shared.cache import Cache
-from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel
 from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender
-from shared.runtime.ops import serve_http, serve_ops
+from shared.runtime.ops import HttpServer, OpsServer
 from shared.runtime.readiness import Readiness
+from shared.runtime.service import Periodic, running
 from shared.submit.processing import GrpcProcessing
 from shared.submit.submitter import Submitter
+
+_LOOK_SECONDS: Final = 1.0
 
 
 async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
@@ -35,7 +37,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     """
     keep_to_cpu(settings)
     access = open_access(settings, host=settings.http_host, host_setting="ETLPAY_HTTP_HOST")
-    readiness, broker = Readiness(INTAKE), Readiness(RABBITMQ)
+    readiness, broker = Readiness(INTAKE, stopping=stopping), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="api-gateway", readiness=broker)
     processing = GrpcProcessing(settings)
     receipts = ReceiptSender(
@@ -75,22 +77,18 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         access=access,
         settings=settings,
     )
+    stop_when_left_alone(settings, stopping)
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(publisher.run())
-            submitting = group.create_task(submitter.run())
-            telling = group.create_task(receipts.run())
-            group.create_task(watch.run(stopping))
-            group.create_task(_announce_drain(readiness, stopping))
-            group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
-            stop_when_left_alone(settings, stopping)
+        async with (
+            running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)),
+            running(publisher),
+            running(receipts),
+            running(submitter),
+            running(Periodic(watch.look, seconds=_LOOK_SECONDS)),
+        ):
             await receipts.opened(stopping)
-            await _serve_door(server_config(app, settings), stopping, inherited_listener(settings))
-            submitter.close()
-            await submitting
-            receipts.close()
-            await telling
-            publisher.close()
+            async with running(HttpServer(server_config(app, settings), inherited_listener(settings))):
+                await stopping.wait()
     finally:
         await processing.close()
         await ledger.close()
@@ -124,20 +122,3 @@ def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
         ssl_ca_certs=settings.tls_client_ca_file or None,
         ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca_file else ssl.CERT_NONE,
     )
-
-
-async def _serve_door(config: uvicorn.Config, stopping: asyncio.Event, sockets: list[socket.socket] | None) -> None:
-    try:
-        # Before anything listens: what is wrong with certificates is told as such.
-        config.load()
-    except OSError as error:
-        raise FatalError(f"the TLS files cannot be used ({type(error).__name__})") from error
-    try:
-        await serve_http(config, stopping, sockets)
-    except OSError as error:
-        raise FatalError(f"cannot listen on port {config.port}") from error
-
-
-async def _announce_drain(readiness: Readiness, stopping: asyncio.Event) -> None:
-    await stopping.wait()
-    readiness.draining = True

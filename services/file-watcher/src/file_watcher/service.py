@@ -15,7 +15,7 @@ from file_watcher.known_rows import KnownRows
 from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
 from file_watcher.spool.directory import SpoolDirectory
-from file_watcher.spool.scanning import CommonOptions, OptionsOf, ScanLimits
+from file_watcher.spool.scanning import OptionsOf, ScanLimits
 from file_watcher.spool.watch import FinishedWatch
 from file_watcher.watcher import READY as INBOX
 from file_watcher.watcher import InboxWatcher
@@ -24,8 +24,9 @@ from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender
-from shared.runtime.ops import serve_ops
+from shared.runtime.ops import OpsServer
 from shared.runtime.readiness import Readiness
+from shared.runtime.service import running
 
 _SOURCE_DIGITS: Final = 16
 
@@ -37,7 +38,7 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
         FatalError: the folders or the file of formats cannot be used, or RabbitMQ does not let us in.
     """
     ignore_broken_leases()
-    readiness = Readiness(RABBITMQ, INBOX)
+    readiness = Readiness(RABBITMQ, INBOX, stopping=stopping)
     formats = open_formats(settings.files_formats_file)
     with _open_spool(settings, formats.of) as spool:
         watch = FinishedWatch(
@@ -69,7 +70,7 @@ async def serve_in_place(
     Raises:
         FatalError: the file of formats or what was kept of the file cannot be used, or RabbitMQ does not let us in.
     """
-    readiness = Readiness(RABBITMQ, FILE)
+    readiness = Readiness(RABBITMQ, FILE, stopping=stopping)
     formats = open_formats(settings.files_formats_file)
     with KnownRows(_kept_of(settings, file)) as known:
         if accept_header:
@@ -111,10 +112,6 @@ def _open_spool(settings: Settings, options_of: OptionsOf) -> SpoolDirectory:
     )
 
 
-def _common_options(_: str) -> CommonOptions:
-    return CommonOptions()
-
-
 async def _serve(
     settings: Settings,
     readiness: Readiness,
@@ -132,21 +129,10 @@ async def _serve(
     file_publisher = FilePublisher(
         publisher, batches_in_flight_max=settings.files_batches_in_flight_max, stopping=stopping
     )
-    drained = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        publishing = group.create_task(publisher.run())
-        telling = group.create_task(receipts.run())
-        group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
-        group.create_task(_tell_draining(readiness, stopping))
+    async with (
+        running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)),
+        running(publisher),
+        running(receipts),
+    ):
         await receipts.opened(stopping)
         await edge(file_publisher)
-        receipts.close()
-        await telling
-        publisher.close()
-        await publishing
-        drained.set()
-
-
-async def _tell_draining(readiness: Readiness, stopping: asyncio.Event) -> None:
-    await stopping.wait()
-    readiness.draining = True

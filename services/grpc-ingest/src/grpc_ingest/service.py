@@ -1,7 +1,6 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
-from typing import NamedTuple
 
 import grpc.aio
 import structlog
@@ -19,12 +18,13 @@ from shared.counters import TALLY
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender
-from shared.runtime.ops import serve_ops
+from shared.runtime.ops import OpsServer
 from shared.runtime.readiness import Readiness
 from shared.runtime.rpc_connections import RpcConnections
 from shared.runtime.rpc_health import SERVICE_NAME as HEALTH
 from shared.runtime.rpc_health import Context, Health, SideCalls
 from shared.runtime.rpc_server import build_server, health_calls, listen
+from shared.runtime.service import Periodic, running
 from shared.submit.processing import GrpcProcessing
 from shared.submit.submitter import Submitter
 
@@ -32,7 +32,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _INTAKE = "intake"
 _PROCESSOR = "processor"
-_READINESS_SECONDS = 0.5
+_LOOK_SECONDS = 0.5
 _FLUSH_SECONDS = 0.5
 
 
@@ -44,7 +44,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
             does not let us in.
     """
     access = open_access(settings, host=settings.grpc_host, host_setting="ETLPAY_GRPC_HOST")
-    readiness, broker = Readiness(_INTAKE), Readiness(RABBITMQ)
+    readiness, broker = Readiness(_INTAKE, stopping=stopping), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="grpc-ingest", readiness=broker)
     processing = GrpcProcessing(settings)
     receipts = ReceiptSender(
@@ -60,35 +60,27 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     calls = build_calls(settings, connections)
     servicer = build_servicer(settings, submitter, access, calls)
     side_calls = _side_calls(settings, access)
-    door = _Door(servicer, calls, connections, side_calls, Health([SERVICE_NAME, HEALTH, REFLECTION], side_calls))
-    drained = asyncio.Event()
+    health = Health([SERVICE_NAME, HEALTH, REFLECTION], side_calls)
+    server = _CallServer(settings, servicer, connections, side_calls, health)
+    intake = _Intake(readiness, broker, processing, access, settings)
+
+    async def look() -> None:
+        health.set(serving=intake.look())
+        calls.close_unread()
+
     try:
-        async with asyncio.TaskGroup() as group:
-            publishing = group.create_task(publisher.run())
-            telling = group.create_task(receipts.run())
-            submitting = group.create_task(submitter.run())
-            group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
+        async with (
+            running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)),
+            running(publisher),
+            running(receipts),
+            running(submitter),
+            running(Periodic(look, seconds=_LOOK_SECONDS)),
+        ):
             await receipts.opened(stopping)
-            await _serve_calls(settings, door, _Intake(readiness, broker, processing, access, settings), stopping)
-            submitter.close()
-            await submitting
-            receipts.close()
-            await telling
-            publisher.close()
-            await publishing
-            drained.set()
+            async with running(server):
+                await stopping.wait()
     finally:
         await processing.close()
-
-
-class _Door(NamedTuple):
-    """What calls meet."""
-
-    servicer: EtlServicer
-    calls: Calls
-    connections: RpcConnections
-    side_calls: SideCalls
-    health: Health
 
 
 def build_calls(settings: Settings, connections: RpcConnections) -> Calls:
@@ -137,20 +129,39 @@ def build_servicer(settings: Settings, submitter: Submitter, access: Access, cal
     )
 
 
-async def _serve_calls(settings: Settings, door: _Door, intake: "_Intake", stopping: asyncio.Event) -> None:
-    server = build_server(settings)
-    reflected = reflection_handler([SERVICE_NAME, HEALTH], door.side_calls)
-    server.add_generic_rpc_handlers((door.servicer.handler(), door.health.handler(), reflected))
-    port = await _listen(server, settings)
-    async with asyncio.TaskGroup() as group:
-        bounding = group.create_task(door.connections.keep_bounded(port))
-        telling = group.create_task(_look(door, intake))
-        await stopping.wait()
-        intake.readiness.draining = True
-        telling.cancel()
-        door.health.close()
-        await _stop(server, door.servicer, seconds_max=settings.grpc_drain_seconds_max)
-        bounding.cancel()
+class _CallServer:
+    """The gRPC server as a part of the service: it finishes the calls in flight once it is closed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        servicer: EtlServicer,
+        connections: RpcConnections,
+        side_calls: SideCalls,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._servicer = servicer
+        self._connections = connections
+        self._health = health
+        self._handlers = (servicer.handler(), health.handler(), reflection_handler([SERVICE_NAME, HEALTH], side_calls))
+        self._closing = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until `close`. Raises FatalError where the port is taken."""
+        server = build_server(self._settings)
+        server.add_generic_rpc_handlers(self._handlers)
+        port = await _listen(server, self._settings)
+        async with asyncio.TaskGroup() as group:
+            bounding = group.create_task(self._connections.keep_bounded(port))
+            await self._closing.wait()
+            self._health.close()
+            await _stop(server, self._servicer, seconds_max=self._settings.grpc_drain_seconds_max)
+            bounding.cancel()
+
+    def close(self) -> None:
+        """Take no new call."""
+        self._closing.set()
 
 
 async def _listen(server: grpc.aio.Server, settings: Settings) -> int:
@@ -178,30 +189,22 @@ class _Intake:
         access: Access,
         settings: Settings,
     ) -> None:
-        self.readiness = readiness
+        self._readiness = readiness
         self._broker = broker
         self._processing = processing
         self._access = access
         self._fallback_to_queue = settings.fallback_to_queue
 
     def look(self) -> bool:
-        """Tell the readiness what is there; return whether calls can be served."""
+        """Report what is present; return whether calls can be served."""
         processor, rabbitmq = self._processing.connected, self._broker.ready
-        self.readiness.set_optional(_PROCESSOR, present=processor)
-        self.readiness.set_optional(RABBITMQ, present=rabbitmq)
-        self.readiness.set(_INTAKE, present=processor or (rabbitmq and self._fallback_to_queue))
+        self._readiness.set_optional(_PROCESSOR, present=processor)
+        self._readiness.set_optional(RABBITMQ, present=rabbitmq)
+        self._readiness.set(_INTAKE, present=processor or (rabbitmq and self._fallback_to_queue))
         keys_count = self._access.look()
         if self._access.asks_for_keys:
-            self.readiness.set(KEYS, present=keys_count)
-        return self.readiness.ready
-
-
-async def _look(door: _Door, intake: _Intake) -> None:
-    """Keep the health service as the readiness is, and see to clients that do not read."""
-    while True:
-        door.health.set(serving=intake.look())
-        door.calls.close_unread()
-        await asyncio.sleep(_READINESS_SECONDS)
+            self._readiness.set(KEYS, present=keys_count)
+        return self._readiness.ready
 
 
 async def _stop(server: grpc.aio.Server, servicer: EtlServicer, *, seconds_max: float) -> None:

@@ -35,7 +35,7 @@ class CacheFeeder:
     def __init__(self, cache: Cache) -> None:
         """Run `run` beside the pipeline."""
         self._cache = cache
-        self._waiting: asyncio.Queue[_Portion | None] = asyncio.Queue(_BATCHES_WAITING_MAX)
+        self._waiting: asyncio.Queue[_Portion | None] = asyncio.Queue()
         self._bytes_waiting = 0
 
     @property
@@ -53,7 +53,7 @@ class CacheFeeder:
             for event, outcome in zip(events, outcomes, strict=True)
             if outcome.disposition is Disposition.STORED
         ]
-        if self._waiting.full() or len(stored) > _RECORDS_PER_BATCH_MAX:
+        if self._waiting.qsize() >= _BATCHES_WAITING_MAX or len(stored) > _RECORDS_PER_BATCH_MAX:
             UNCACHED.inc(len(stored))
             return
         portion = _Portion(epoch)
@@ -74,9 +74,9 @@ class CacheFeeder:
             await self._cache.put_records(portion.records, epoch=portion.epoch)
             self._bytes_waiting -= portion.bytes
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let `run` return after what is waiting."""
-        await self._waiting.put(None)
+        self._waiting.put_nowait(None)
 
 
 def _payload_bytes(event: Envelope, outcome: Outcome) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
 
-import grpc.aio
 import structlog
 
 from processor.cache import CacheFeeder
@@ -26,17 +25,18 @@ from shared.contracts.outcome import Outcome
 from shared.messaging.consumer import Consumer, Delivery
 from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, declare_ingest_queues
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
-from shared.runtime.ops import serve_ops
+from shared.runtime.ops import OpsServer
 from shared.runtime.readiness import Readiness
 from shared.runtime.rpc_health import Health
 from shared.runtime.rpc_server import build_server, health_calls, listen
+from shared.runtime.service import Periodic, running
 from shared.runtime.waiting import wait_any
 from shared.wire import envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _POSTGRES: Final = "postgres"
-_WATCH_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 2.0
 _GRPC_GRACE_SECONDS: Final = 10.0
 
 
@@ -48,50 +48,115 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
             PostgreSQL will never do.
     """
     callers = open_callers(settings, host=settings.processing_host)
-    readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}")
+    readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}", stopping=stopping)
     connections = await Connections.open(settings, name="etlpay-processor")
     cache = Cache.connect(settings)
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=stopping))
+        async with running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)):
             if await _ledger_is_ready(connections, cache, stopping):
-                watching = group.create_task(_watch(connections, cache, readiness, stopping))
-                intake = _Intake(settings, connections.gate, stopping)
-                book = ReceiptBook(connections)
-                keeping = group.create_task(_keep_receipts(intake, book))
-                store = Store(
-                    connections,
-                    copy_events_min=settings.copy_events_min,
-                    source_names_max=settings.source_names_max,
-                    compared_bytes_max=settings.compared_bytes_max,
-                    answered_bytes_max=settings.answered_bytes_max,
-                )
-                feeder = CacheFeeder(cache)
-                feeding = group.create_task(feeder.run())
-                pipeline = Pipeline(store, feeder)
-                await _process(settings, callers, pipeline, book=book, intake=intake, readiness=readiness)
-                await feeder.close()
-                await feeding
-                await keeping
-                await watching
+                await _process(settings, callers, connections, cache, readiness, stopping)
     finally:
         await cache.close()
         await connections.close()
 
 
+async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
+    settings: ProcessorSettings,
+    callers: Callers,
+    connections: Connections,
+    cache: Cache,
+    readiness: Readiness,
+    stopping: asyncio.Event,
+) -> None:
+    store = Store(
+        connections,
+        copy_events_min=settings.copy_events_min,
+        source_names_max=settings.source_names_max,
+        compared_bytes_max=settings.compared_bytes_max,
+        answered_bytes_max=settings.answered_bytes_max,
+    )
+    feeder = CacheFeeder(cache)
+    pipeline = Pipeline(store, feeder)
+    batcher: Batcher[Arrival, Outcome] = Batcher(
+        pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
+    )
+    async with (
+        running(Periodic(partial(_look, connections, cache, readiness), seconds=_LOOK_SECONDS)),
+        running(feeder),
+        running(batcher),
+        running(
+            _Intake(
+                settings,
+                callers,
+                pipeline,
+                batcher,
+                book=ReceiptBook(connections),
+                gate=connections.gate,
+                readiness=readiness,
+            )
+        ),
+    ):
+        await stopping.wait()
+
+
 class _Intake:
-    """What reads the queues of the processor: none of it while the ledger cannot be written by this code."""
+    """Takes events from gRPC calls and from the queues, and receipts. All of them stop at the same time.
 
-    def __init__(self, settings: ProcessorSettings, gate: WriteGate, stopping: asyncio.Event) -> None:
+    No queue is read while the ledger cannot be written by this code.
+    """
+
+    def __init__(  # noqa: PLR0913 - what events go through
+        self,
+        settings: ProcessorSettings,
+        callers: Callers,
+        pipeline: Pipeline,
+        batcher: Batcher[Arrival, Outcome],
+        *,
+        book: ReceiptBook,
+        gate: WriteGate,
+        readiness: Readiness,
+    ) -> None:
         self._settings = settings
+        self._pipeline = pipeline
+        self._batcher = batcher
+        self._book = book
         self._gate = gate
-        self.stopping = stopping
+        self._readiness = readiness
+        # The caller has gathered, and waits: looking for more took 28 turns of the loop a batch of 31, 32.5
+        # microseconds of CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the queues
+        # wait for one another: without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
+        write = called(partial(batcher.submit, at_once=True), alone=pipeline.write)
+        self._servicer = ProcessingDoor(write, keep=book.keep, callers=callers)
+        self._closing = asyncio.Event()
 
-    def holds(self) -> bool:
+    async def run(self) -> None:
+        """Take events until `close`, then settle what was taken."""
+        settings, holds, write = self._settings, self._holds, self._pipeline.write
+        together = partial(settle_together, write=delivered(self._batcher.submit, alone=write), hold=holds)
+        one_by_one = partial(settle_one_by_one, write=delivered(write), hold=holds)
+        # No event waits for a receipt, so reading them is no part of being ready.
+        receipts = partial(settle_receipt, keep=self._book.keep, hold=holds)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                self._consume(
+                    together, queue=INGEST_QUEUE, prefetch_count=settings.ingest_prefetch, readiness=self._readiness
+                )
+            )
+            group.create_task(self._consume(one_by_one, queue=SLOW_QUEUE, prefetch_count=1, readiness=self._readiness))
+            group.create_task(
+                self._consume(receipts, queue=RECEIPTS_QUEUE, prefetch_count=1, name="processor receipts")
+            )
+            group.create_task(self._serve_calls())
+
+    def close(self) -> None:
+        """Take no more."""
+        self._closing.set()
+
+    def _holds(self) -> bool:
         """Tell whether a delivery that cannot be written is held, or goes back to the broker."""
-        return self._gate.opened.is_set() and not self.stopping.is_set()
+        return self._gate.opened.is_set() and not self._closing.is_set()
 
-    async def consume(
+    async def _consume(
         self,
         settle: Callable[[Delivery], Coroutine[None, None, None]],
         *,
@@ -100,13 +165,13 @@ class _Intake:
         name: str = "processor",
         readiness: Readiness | None = None,
     ) -> None:
-        """Read a queue until `stopping`, one consumer after the other: each ends when the gate is closed.
+        """Read a queue until `close`, one consumer after the other: each ends when the gate is closed.
 
-        What it has in hand goes back to the broker then, where a processor of another version may take it.
+        Its unsettled deliveries go back to the broker then, where a processor of another version may take them.
         """
-        while not self.stopping.is_set():
-            await wait_any(self._gate.opened, self.stopping)
-            if self.stopping.is_set():
+        while not self._closing.is_set():
+            await wait_any(self._gate.opened, self._closing)
+            if self._closing.is_set():
                 return
             consumer = Consumer(
                 self._settings,
@@ -119,105 +184,59 @@ class _Intake:
                 readiness=readiness,
                 proved=True,
             )
-            async with asyncio.TaskGroup() as group:
-                group.create_task(consumer.run())
-                await wait_any(self._gate.closed, self.stopping)
-                consumer.close()
+            async with running(consumer):
+                await wait_any(self._gate.closed, self._closing)
 
-
-async def _process(  # noqa: PLR0913 - what the doors are opened on
-    settings: ProcessorSettings,
-    callers: Callers,
-    pipeline: Pipeline,
-    *,
-    book: ReceiptBook,
-    intake: _Intake,
-    readiness: Readiness,
-) -> None:
-    """Open both doors on one pipeline. Doors close first, then what they took is written, then the rest goes."""
-    batcher: Batcher[Arrival, Outcome] = Batcher(
-        pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
-    )
-    together = partial(settle_together, write=delivered(batcher.submit, alone=pipeline.write), hold=intake.holds)
-    one_by_one = partial(settle_one_by_one, write=delivered(pipeline.write), hold=intake.holds)
-    # The caller has gathered, and waits: looking for more took 28 turns of the loop a batch of 31, 32.5 microseconds of
-    # CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the lanes wait for one another:
-    # without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
-    door = ProcessingDoor(
-        called(partial(batcher.submit, at_once=True), alone=pipeline.write), keep=book.keep, callers=callers
-    )
-    server, health = _build_server(settings, door)
-    async with asyncio.TaskGroup() as group:
-        writing = group.create_task(batcher.run())
-        consume = partial(intake.consume, readiness=readiness)
-        consuming = [
-            group.create_task(consume(together, queue=INGEST_QUEUE, prefetch_count=settings.ingest_prefetch)),
-            group.create_task(consume(one_by_one, queue=SLOW_QUEUE, prefetch_count=1)),
-        ]
+    async def _serve_calls(self) -> None:
+        settings = self._settings
+        server = build_server(settings)
+        add_ProcessingServicer_to_server(self._servicer, server)
+        health = Health([], health_calls(settings, share=1))
+        server.add_generic_rpc_handlers((health.handler(),))
+        listen(server, f"{settings.processing_host}:{settings.processing_port}", settings)
         await server.start()
         log.info("ready", processing_port=settings.processing_port)
-        await intake.stopping.wait()
-        readiness.draining = True
+        await self._closing.wait()
         health.close()
-        # Callers learn that they have to go elsewhere before their streams end.
-        closing = group.create_task(server.stop(_GRPC_GRACE_SECONDS))
-        await asyncio.sleep(0)
-        door.drain()
-        await closing
-        await asyncio.wait(consuming)
-        batcher.close()
-        await writing
-
-
-async def _keep_receipts(intake: _Intake, book: ReceiptBook) -> None:
-    """Keep what the doors have counted. No event waits for it, so it is no part of being ready."""
-    settle = partial(settle_receipt, keep=book.keep, hold=intake.holds)
-    await intake.consume(settle, queue=RECEIPTS_QUEUE, prefetch_count=1, name="processor receipts")
-
-
-def _build_server(settings: ProcessorSettings, door: ProcessingDoor) -> tuple[grpc.aio.Server, Health]:
-    server = build_server(settings)
-    add_ProcessingServicer_to_server(door, server)
-    health = Health([], health_calls(settings, share=1))
-    server.add_generic_rpc_handlers((health.handler(),))
-    listen(server, f"{settings.processing_host}:{settings.processing_port}", settings)
-    return server, health
+        async with asyncio.TaskGroup() as group:
+            # Callers learn that they have to go elsewhere before their streams end.
+            group.create_task(server.stop(_GRPC_GRACE_SECONDS))
+            await asyncio.sleep(0)
+            self._servicer.drain()
 
 
 async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asyncio.Event) -> bool:
     """Wait for a ledger that can be written before anything is taken; return False when asked to stop meanwhile."""
-    told = ""
+    reported = ""
     while not stopping.is_set():
         try:
             cache.turn_to(await check(connections))
         except RetryableError as error:
-            if str(error) != told:
+            if str(error) != reported:
                 log.warning("waiting for the ledger; nothing is taken yet", reason=str(error))
-                told = str(error)
+                reported = str(error)
             await wait_any(stopping, seconds_max=0.5)
         else:
             return True
     return False
 
 
-async def _watch(connections: Connections, cache: Cache, readiness: Readiness, stopping: asyncio.Event) -> None:
-    """Keep /readyz, the gate of those who write, and what the cache may speak of, true to the ledger."""
+async def _look(connections: Connections, cache: Cache, readiness: Readiness) -> None:
+    """Check the ledger, and set /readyz, the gate of those who write, and the epoch of the cache accordingly."""
     gate = connections.gate
-    while not stopping.is_set():
-        try:
-            async with asyncio.timeout(_WATCH_SECONDS):
-                cache.turn_to(await check(connections))
-        except (FatalError, LedgerRefusesError) as error:
-            # To end would cost everything in hand one of its deliveries, and help nobody.
-            gate.close(str(error))
-            cache.turn_to(None)
-        except (RetryableError, TimeoutError):
-            cache.turn_to(None)
-            readiness.set(_POSTGRES, present=False)
-        else:
-            gate.open()
-            readiness.set(_POSTGRES, present=not gate.refused)
-        if gate.closed.is_set():
-            readiness.set(_POSTGRES, present=False)
-        readiness.set_optional("redis", present=cache.present)
-        await wait_any(stopping, seconds_max=_WATCH_SECONDS)
+    try:
+        async with asyncio.timeout(_LOOK_SECONDS):
+            cache.turn_to(await check(connections))
+    except (FatalError, LedgerRefusesError) as error:
+        # To end would cost every unsettled message one of its deliveries, and help nobody.
+        gate.close(str(error))
+        cache.turn_to(None)
+    except (RetryableError, TimeoutError):
+        cache.turn_to(None)
+        readiness.set(_POSTGRES, present=False)
+    else:
+        gate.open()
+        readiness.set(_POSTGRES, present=not gate.refused)
+    if gate.closed.is_set():
+        readiness.set(_POSTGRES, present=False)
+    readiness.set_optional("redis", present=cache.present)

@@ -1,6 +1,7 @@
 """The composition root: what is made, in which order it starts, and how it drains."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,9 @@ from shared.messaging.publisher import READY, Publisher
 from shared.messaging.receipts import ReceiptSender
 from shared.messaging.topology import declare_public
 from shared.producers import Producers, ProducersFileError
-from shared.runtime.ops import serve_ops
+from shared.runtime.ops import OpsServer
 from shared.runtime.readiness import Readiness
-from shared.runtime.waiting import wait_any
+from shared.runtime.service import Periodic, running
 
 _LOOK_SECONDS: Final = 1.0
 
@@ -28,7 +29,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     Raises:
         FatalError: RabbitMQ does not let us in, or the file of producers cannot be read.
     """
-    readiness = Readiness(READY)
+    readiness = Readiness(READY, stopping=stopping)
     producers = _producers(settings)
     publisher = Publisher(settings, name="queue-consumer", readiness=readiness)
     source = _source(settings, publisher, producers)
@@ -50,33 +51,23 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         run_bytes_max=settings.batch.batch_bytes_max,
         readiness=readiness,
     )
-    drained = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        publishing = group.create_task(publisher.run())
-        telling = group.create_task(receipts.run())
-        if producers is not None:
-            group.create_task(_watch(producers, readiness, drained))
-        group.create_task(serve_ops(readiness, host=settings.ops_host, port=settings.ops_port, stopping=drained))
+    async with (
+        running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)),
+        running(Periodic(partial(_look, producers, readiness), seconds=_LOOK_SECONDS)),
+        running(publisher),
+        running(receipts),
+    ):
         await receipts.opened(stopping)
-        consuming = group.create_task(consumer.run())
-        await stopping.wait()
-        readiness.draining = True
-        source.drain()
-        consumer.close()
-        await consuming
-        receipts.close()
-        await telling
-        publisher.close()
-        await publishing
-        drained.set()
+        async with running(consumer):
+            await stopping.wait()
+            source.drain()
 
 
-async def _watch(producers: Producers, readiness: Readiness, stopping: asyncio.Event) -> None:
-    """See until `stopping` that a change of the producers counts, and that nobody overlooks one that cannot."""
-    while not stopping.is_set():
+async def _look(producers: Producers | None, readiness: Readiness) -> None:
+    """Read a changed file of producers, and report whether it can be read."""
+    if producers is not None:
         producers.look()
         readiness.set("producers", present=producers.is_readable)
-        await wait_any(stopping, seconds_max=_LOOK_SECONDS)
 
 
 def _producers(settings: Settings) -> Producers | None:

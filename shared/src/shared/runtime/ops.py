@@ -3,10 +3,9 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
-import structlog
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -16,16 +15,16 @@ from starlette.routing import Route
 
 from shared.contracts.errors import FatalError
 from shared.runtime.readiness import Readiness
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+from shared.runtime.waiting import wait_any
 
 _TICK_SECONDS: Final = 1.0
+_SHUTDOWN_SECONDS_MAX: Final = 1
 
 
 def health_routes(readiness: Readiness, *, verbose: bool = False) -> list[Route]:
-    """Return the routes that a load balancer asks; /livez asks nobody.
+    """Return the routes that a load balancer asks; /livez checks nothing.
 
-    Where `verbose` is allowed /readyz?verbose names each dependency: that is for the operator's port.
+    With `verbose`, /readyz?verbose names each dependency: that is for the operator's port.
     """
 
     async def livez(_: Request) -> Response:
@@ -43,7 +42,7 @@ def health_routes(readiness: Readiness, *, verbose: bool = False) -> list[Route]
 
 
 def ops_routes(readiness: Readiness) -> list[Route]:
-    """Return the routes of the operator's port, which tell of the inside."""
+    """Return the routes of the operator's port."""
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -51,13 +50,45 @@ def ops_routes(readiness: Readiness) -> list[Route]:
     return [*health_routes(readiness, verbose=True), Route("/metrics", metrics)]
 
 
-class EmbeddedServer(uvicorn.Server):
-    """A uvicorn server inside a service: the service owns the signals, and says when to stop."""
+class HttpServer:
+    """A uvicorn server as a part of a service, which handles the signals and says when to stop."""
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
-        """Once `stopping` is set, requests in flight finish and `serve` returns."""
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket] | None = None) -> None:
+        """`sockets` listen already; without them one is opened."""
+        self._config = config
+        self._sockets = sockets
+        self._server = _EmbeddedServer(config)
+
+    @property
+    def port(self) -> int | None:
+        """The port that the server listens on, or None while it does not."""
+        return self._server.servers[0].sockets[0].getsockname()[1] if self._server.started else None
+
+    async def run(self) -> None:
+        """Serve until `close`, then let requests in flight finish.
+
+        Raises:
+            FatalError: the TLS files cannot be used, or the port is taken.
+        """
+        try:
+            self._config.load()
+        except OSError as error:
+            raise FatalError(f"the TLS files cannot be used ({type(error).__name__})") from error
+        try:
+            await self._server.serve(self._sockets)
+        # uvicorn exits where it cannot listen, and has logged why.
+        except (OSError, SystemExit) as error:
+            raise FatalError(f"the HTTP server could not start on port {self._config.port}: is it taken?") from error
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        self._server.closing.set()
+
+
+class _EmbeddedServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self.closing = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,36 +96,35 @@ class EmbeddedServer(uvicorn.Server):
         yield
 
     async def main_loop(self) -> None:
-        """Keep the header `Date` true. Ten looks a second, as it has them, were half of what idling cost."""
-        while not self._stopping.is_set():
+        """Keep the header `Date` current. uvicorn's own loop ticks ten times a second: half of what idling cost."""
+        while not self.closing.is_set():
             await self.on_tick(0)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_SECONDS):
-                    await self._stopping.wait()
+            await wait_any(self.closing, seconds_max=_TICK_SECONDS)
 
 
-async def serve_http(
-    config: uvicorn.Config, stopping: asyncio.Event, sockets: list[socket.socket] | None = None
-) -> None:
-    """Serve until `stopping`, then let requests in flight finish; `sockets` listen already, else one is opened.
+class OpsServer(HttpServer):
+    """The operator's port as a part of a service. It comes first, so that the whole drain can be watched."""
 
-    Raises:
-        FatalError: the port is taken.
-    """
-    try:
-        await EmbeddedServer(config, stopping).serve(sockets)
-    except SystemExit as error:
-        # uvicorn has logged why.
-        raise FatalError(f"the HTTP server could not start on port {config.port}: is it taken?") from error
+    def __init__(self, readiness: Readiness, *, host: str, port: int) -> None:
+        """With port 0 nothing listens."""
+        app = Starlette(routes=ops_routes(readiness))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                # A client that does not read must not hold up the end of the drain.
+                timeout_graceful_shutdown=_SHUTDOWN_SECONDS_MAX,
+            )
+        )
 
-
-async def serve_ops(readiness: Readiness, *, host: str, port: int, stopping: asyncio.Event) -> None:
-    """Serve the operator's door until `stopping`; port 0: only wait."""
-    if port == 0:
-        await stopping.wait()
-        return
-    app = Starlette(routes=ops_routes(readiness))
-    await serve_http(
-        uvicorn.Config(app, host=host, port=port, http="httptools", lifespan="off", log_config=None, access_log=False),
-        stopping,
-    )
+    async def run(self) -> None:
+        """Serve until `close`. Raises FatalError where the port is taken."""
+        if self._config.port:
+            await super().run()
+        else:
+            await self._server.closing.wait()

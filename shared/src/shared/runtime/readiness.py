@@ -1,27 +1,30 @@
 """Whether a service can do its work, dependency by dependency."""
 
+import asyncio
+
 
 class Readiness:
-    """What a service needs, and which of it is there. Written by those who hold a dependency, read by /readyz."""
+    """What a service needs, and which of it is present. Parts of the service write it, /readyz reads it."""
 
-    def __init__(self, *dependencies: str) -> None:
-        """Every dependency counts as missing until it is set."""
+    def __init__(self, *dependencies: str, stopping: asyncio.Event | None = None) -> None:
+        """Every dependency counts as missing until it is set. Once `stopping` is set the service is not ready."""
         self._present = dict.fromkeys(dependencies, False)
         self._optional: dict[str, bool] = {}
-        self.draining = False
+        self._stopping = stopping
 
     def set(self, dependency: str, *, present: bool) -> None:
-        """Say whether a dependency is there."""
+        """Set whether a dependency is present."""
         self._present[dependency] = present
 
     def set_optional(self, dependency: str, *, present: bool) -> None:
-        """Say whether something is there that is shown but not needed."""
+        """Set whether something is present that is reported but not needed."""
         self._optional[dependency] = present
 
     @property
     def ready(self) -> bool:
-        """True when everything needed is there and the service is not draining."""
-        return not self.draining and all(self._present.values())
+        """True when everything needed is present and the service is not stopping."""
+        is_stopping = self._stopping is not None and self._stopping.is_set()
+        return not is_stopping and all(self._present.values())
 
     def report(self) -> dict[str, str]:
         """Return each dependency with `ok`, `missing` or `missing (optional)`."""

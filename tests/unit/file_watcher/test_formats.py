@@ -54,8 +54,8 @@ def test_the_exact_name_counts_then_the_longest_beginning(path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_can_be_pasted(tmp_path: Path) -> None:
-    page = Path(__file__).parents[3] / "docs" / "operations.md"
-    section = page.read_text(encoding="utf-8").partition("## How files are written")[2].partition("\n## ")[0]
+    page = Path(__file__).parents[3] / "services" / "file-watcher" / "README.md"
+    section = page.read_text(encoding="utf-8").partition("## How a source writes its files")[2].partition("\n## ")[0]
     path = tmp_path / "formats.toml"
     path.write_text(section.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
 

@@ -1,9 +1,8 @@
-"""What docs/operations.md says of parked messages is run as it stands there, and loses nothing that was taken out."""
+"""`tools/queues.py take-parked` loses no message that it takes out."""
 
 import asyncio
 import base64
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,20 +16,13 @@ from etlpay_cli.provision import LANES_VHOST
 from shared.messaging.topology import PARKED_QUEUE, PUBLIC_QUEUE, declare_ingest_queues, declare_public
 from support.servers import CHECKOUT, Servers
 
-PAGE = CHECKOUT / "docs" / "operations.md"
+TOOL = CHECKOUT / "tools" / "queues.py"
 # A program that ends with the first file that is to be safe on the disk.
 DIES_AT_FSYNC = "import os\nos.fsync = lambda _: os._exit(9)\n"
 
 
-def snippet() -> str:
-    """Return the program on the page that takes parked messages out."""
-    blocks = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON\n", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    [found] = [str(block) for block in blocks if "take_out" in block]
-    return found
-
-
-class Page:
-    """The program of the page, run in one folder."""
+class Tool:
+    """The program, run in one folder."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self.servers = servers
@@ -54,8 +46,7 @@ class Page:
             "PYTHONPATH": python_path,
         }
         done = subprocess.run(
-            (sys.executable, "-"),
-            input=snippet().encode(),
+            (sys.executable, TOOL, "take-parked"),
             cwd=self.folder,
             env=environment | own,
             capture_output=True,
@@ -68,7 +59,7 @@ class Page:
 
 
 @pytest.fixture
-async def page(servers: Servers, tmp_path: Path) -> Page:
+async def tool(servers: Servers, tmp_path: Path) -> Tool:
     async with await aio_pika.connect(servers.broker_url("operator", LANES_VHOST)) as connection:
         await declare_ingest_queues(connection)
         await (await (await connection.channel()).get_queue(PARKED_QUEUE)).purge()
@@ -76,40 +67,40 @@ async def page(servers: Servers, tmp_path: Path) -> Page:
         await declare_public(connection, PUBLIC_QUEUE)
         await (await (await connection.channel()).get_queue(f"{PUBLIC_QUEUE}.parked")).purge()
     (tmp_path / "out").mkdir()
-    return Page(servers, tmp_path / "out")
+    return Tool(servers, tmp_path / "out")
 
 
-async def test_what_was_taken_out_before_stays_where_more_is_taken_out(page: Page) -> None:
-    await page.park(PARKED_QUEUE, b"payment one")
-    first = await page.run()
-    await page.park(PARKED_QUEUE, b"payment two")
-    await page.park(f"{PUBLIC_QUEUE}.parked", b"payment three")
+async def test_what_was_taken_out_before_stays_where_more_is_taken_out(tool: Tool) -> None:
+    await tool.park(PARKED_QUEUE, b"payment one")
+    first = await tool.run()
+    await tool.park(PARKED_QUEUE, b"payment two")
+    await tool.park(f"{PUBLIC_QUEUE}.parked", b"payment three")
 
-    second = await page.run()
+    second = await tool.run()
 
     assert (first, second) == (0, 0)
-    assert page.bodies() == [b"payment one", b"payment three", b"payment two"]
+    assert tool.bodies() == [b"payment one", b"payment three", b"payment two"]
 
 
-async def test_headers_and_properties_are_kept_beside_the_body(page: Page) -> None:
-    await page.park(PARKED_QUEUE, b"\xff", source="shop", raw=bytearray(b"\xfe"), table={"n": [1, None]})
+async def test_headers_and_properties_are_kept_beside_the_body(tool: Tool) -> None:
+    await tool.park(PARKED_QUEUE, b"\xff", source="shop", raw=bytearray(b"\xfe"), table={"n": [1, None]})
 
-    assert await page.run() == 0
+    assert await tool.run() == 0
 
-    [path] = page.folder.glob("*.bin")
+    [path] = tool.folder.glob("*.bin")
     said = msgspec.json.decode(path.with_suffix(".json").read_bytes())
     assert (said["content_type"], said["correlation_id"]) == ("a/b", "c")
     headers = {"source": "shop", "raw": base64.b64encode(b"\xfe").decode(), "table": {"n": [1, None]}}
     assert headers.items() <= said["headers"].items()
-    assert {each.stat().st_mode & 0o077 for each in page.folder.iterdir()} == {0}
+    assert {each.stat().st_mode & 0o077 for each in tool.folder.iterdir()} == {0}
 
 
-async def test_a_message_stays_in_the_queue_until_its_files_are_on_the_disk(page: Page, tmp_path: Path) -> None:
-    await page.park(PARKED_QUEUE, b"payment")
+async def test_a_message_stays_in_the_queue_until_its_files_are_on_the_disk(tool: Tool, tmp_path: Path) -> None:
+    await tool.park(PARKED_QUEUE, b"payment")
     (tmp_path / "sitecustomize.py").write_text(DIES_AT_FSYNC, encoding="utf-8")
 
-    died = await page.run(str(tmp_path))
-    again = await page.run()
+    died = await tool.run(str(tmp_path))
+    again = await tool.run()
 
     assert (died, again) == (9, 0)
-    assert b"payment" in page.bodies()
+    assert b"payment" in tool.bodies()

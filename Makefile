@@ -39,7 +39,7 @@ faults: venv ## run the fault matrix (SMOKE=1: a few minutes of it; COMPOSE=1: o
 		$(if $(CASES),--cases "$(CASES)") $(if $(EVENTS),--events $(EVENTS)) $(if $(RECORD),--record)
 
 .PHONY: bench
-bench: venv ## measure each case beside its limit (CASES=http,grpc ROUNDS=3 EVENTS=100000 ROWS=1000000 narrow it; GROWTH=1000000,20000000: on a ledger that holds so many)
+bench: venv ## measure each case beside its limit (CASES=http,grpc ROUNDS=3 EVENTS=100000 ROWS=1000000 narrow it; GROWTH=1000000,20000000: on a ledger that holds so many; RECORD=1 keeps the run)
 	@cd tests && $(abspath $(BIN))/python -m benchmarks \
 		$(if $(CASES),--cases $(CASES)) $(if $(PAYLOADS),--payloads $(PAYLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) \
@@ -74,7 +74,7 @@ proto: venv ## generate the gRPC code from protos/
 docs: venv ## generate docs/settings.md, docs/openapi.json and the tables of the last runs
 	@$(BIN)/python tools/generate_settings_table.py
 	@$(BIN)/python tools/generate_openapi.py
-	@cd tests && $(abspath $(BIN))/python -m faults.record
+	@cd tests && $(abspath $(BIN))/python -m faults.record && $(abspath $(BIN))/python -m benchmarks.record
 
 .PHONY: lock
 lock: ## write requirements.lock anew (needs uv, which `make venv` lays)

@@ -8,22 +8,27 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
-from benchmarks import report
 from benchmarks.file_cases import file_lines
 from benchmarks.grpc_cases import grpc_lines
-from benchmarks.http_cases import http_lines
+from benchmarks.http_cases import bare_endpoint_rate, http_lines
 from benchmarks.ledger import Ledger
-from benchmarks.measuring import Bench, Line, grown, run_case, run_line
+from benchmarks.measuring import Bench, Line, grown, only_ratio, run_case, run_line
 from benchmarks.queue_cases import queue_lines
+from benchmarks.record import missed, record_of, save, show, show_progress
 from benchmarks.servers import HTTP_CPU
 from benchmarks.standing import Reading, standing_readings
 from benchmarks.system import System, found_system, running_system
+from etlpay_cli.local import packages
+from support.run_records import write
 from support.servers import CHECKOUT
 
-_PAGE = CHECKOUT / "docs" / "benchmarks.md"
-_CHART = CHECKOUT / "docs" / "benchmarks.svg"
+_PACKAGES = {"wrk": "wrk", "psql": "postgresql-client"}
+"""What measures beside the system, by program: the package that brings it."""
+_FAST_MACHINE_RATE = 20_000
+"""Where the bare endpoint answers fewer requests a second, only ratios are judged."""
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -38,7 +43,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--growth", default="", help="measure each case on the empty ledger, then with so many stored")
     parser.add_argument("--json", type=Path, default=CHECKOUT / ".benchmarks" / "latest.json", help="where JSON goes")
     parser.add_argument("--root", type=Path, help="measure the local stack that runs there, instead of one of its own")
-    parser.add_argument("--record", action="store_true", help="append to docs/benchmarks.md and draw its chart")
+    parser.add_argument("--record", action="store_true", help="write the run into docs/records and docs/benchmarks.md")
     return parser.parse_args(words)
 
 
@@ -50,29 +55,41 @@ def chosen(arguments: argparse.Namespace) -> list[Line]:
     return [line for line in lines if (not cases or line.case in cases) and (not sizes or line.size in sizes)]
 
 
-def http_cases() -> set[str]:
-    """Return the cases that wrk measures."""
-    return {line.case for line in http_lines()}
+def install_missing(console: Console) -> None:
+    """Install the programs that this machine lacks, as `etlpay up` installs RabbitMQ. Exits where it cannot."""
+    for program, package in _PACKAGES.items():
+        if shutil.which(program) is None:
+            console.print(f"installing {package} with the system's package manager")
+            try:
+                packages.install(package)
+            except packages.NotInstalledError as error:
+                sys.exit(str(error))
 
 
 async def run(
     system: System, lines: list[Line], arguments: argparse.Namespace, console: Console
 ) -> tuple[list[Line], list[Reading], dict[str, str]]:
-    """Measure; return the lines, the readings of the system as it stands, and the versions of the servers."""
+    """Measure; return the lines, the readings of the system as it stands, and more facts of the machine."""
     ledger = await Ledger.connect(system.owner_url)
     with tempfile.TemporaryDirectory(dir=system.stack.root) as folder, console.status("") as status:
         bench = Bench(system, ledger, arguments.events, arguments.rows, arguments.seconds, Path(folder))
+        status.update("measuring the bare endpoint")
+        bare_rate = await bare_endpoint_rate(bench)
+        if slow := bare_rate < _FAST_MACHINE_RATE:
+            lines = [only_ratio(line) for line in lines]
         sizes = [int(size) for size in arguments.growth.split(",") if size]
         measured = []
         async for line in _measure(bench, lines, sizes, arguments.rounds, status.update):
-            report.show_progress(console, line)
+            show_progress(console, line)
             measured.append(line)
         status.update("asking, and resting")
         await ledger.settle()
         readings = await standing_readings(system, ledger)
-    servers = {"PostgreSQL": await ledger.server_version()}
+        if slow:
+            readings = [msgspec.structs.replace(each, most=None) for each in readings]
+    facts = {"PostgreSQL": await ledger.server_version(), "bare endpoint": f"{bare_rate:,.0f} requests/s"}
     await ledger.close()
-    return measured, readings, servers
+    return measured, readings, facts
 
 
 async def _measure(
@@ -94,27 +111,23 @@ async def _measure(
 
 
 def main() -> int:
-    """Measure, show, write; return 1 where a line is under its figure."""
+    """Measure, show, write; return 1 where a figure is missed."""
     words = sys.argv[1:]
     arguments = parse(words)
     console = Console(stderr=False)
-    if shutil.which("wrk") is None and any(line.case in http_cases() for line in chosen(arguments)):
-        sys.exit("HTTP is measured with wrk, which is not here: apt-get install wrk, or choose other CASES=")
+    install_missing(console)
     with found_system(arguments.root) if arguments.root else running_system(ETLPAY_HTTP_CPU=str(HTTP_CPU)) as system:
-        lines, readings, servers = asyncio.run(run(system, chosen(arguments), arguments, console))
-    report.show(console, lines, readings)
+        lines, readings, facts = asyncio.run(run(system, chosen(arguments), arguments, console))
+    whole = not arguments.growth and len(lines) == len(chosen(parse([])))
     said = " ".join(word for word in words if word != "--record")
-    arguments.json.parent.mkdir(exist_ok=True)
-    report.write_json(arguments.json, lines, readings, said, servers)
+    record = record_of(lines, readings, arguments=said, facts=facts, whole=whole)
+    show(console, record)
+    write(arguments.json, record)
     if arguments.record:
-        report.append_page(_PAGE, lines, readings, said, servers)
-        # The chart shows everything or nothing: a part of the cases would take the others' place.
-        if not arguments.growth and len(lines) == len(chosen(parse([]))):
-            report.draw(_CHART, lines)
-    missed = [line.title for line in lines if line.misses()] + [each.title for each in readings if each.missed]
-    if missed:
-        console.print(f"{len(missed)} of {len(lines) + len(readings)} figures are missed")
-    return 1 if missed else 0
+        save(record)
+    if figures := missed(record):
+        console.print(f"{len(figures)} of {len(lines) + len(readings)} figures are missed")
+    return 1 if figures else 0
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ async def _bare_endpoint(bench: Bench, source: str, *, size: str, connections: i
         return (await _singles(bench, source, url=url, size=size, connections=connections))[0]
 
 
+async def bare_endpoint_rate(bench: Bench) -> float:
+    """Return how many requests a second the bare endpoint answers on this machine."""
+    return (await _bare_endpoint(bench, "bare", size=REALISTIC, connections=_CONNECTIONS)).rate
+
+
 async def _bare_insert(bench: Bench, _source: str) -> Sample:
     latencies = sorted(await bench.ledger.insert_latency_ms(_INSERTS))
     middle, late = latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]

@@ -135,18 +135,20 @@ async def run_case(bench: Bench, line: Line, rounds: int, tell: Callable[[str], 
         await _measure_case(bench, line, _name(line))
 
 
+def only_ratio(line: Line) -> Line:
+    """Return the same line without its absolute figures: they are reported, and not judged."""
+    return replace(line, rate_min=None, p50_ms_max=None, p99_ms_max=None)
+
+
 def grown(line: Line, stored: int) -> Line:
     """Return the same case on a ledger that holds so many events, beside what it reached on the empty one."""
     return replace(
-        line,
+        only_ratio(line),
         title=f"{line.title}, {stored / 1e6:g} million stored",
         beside="the same, nothing stored",
         limits=line.samples,
         peers={},
         ratio_min=_GROWN_RATIO_MIN,
-        rate_min=None,
-        p50_ms_max=None,
-        p99_ms_max=None,
         samples=[],
         cost=Cost(),
     )

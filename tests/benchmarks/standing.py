@@ -22,18 +22,18 @@ _SETTLING_SECONDS = 30.0
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One figure that must not be exceeded."""
+    """One figure, and how much it may be at most; None: it is reported, and not judged."""
 
     title: str
     value: float
-    most: float
+    most: float | None
     unit: str
     detail: str
 
     @property
     def missed(self) -> bool:
         """True where it is exceeded."""
-        return self.value > self.most
+        return self.most is not None and self.value > self.most
 
 
 async def standing_readings(system: System, ledger: Ledger) -> list[Reading]:

@@ -15,7 +15,7 @@ import psutil
 from etlpay_cli import probes, state
 from etlpay_cli.addresses import addresses, read_credentials
 from etlpay_cli.errors import UNAVAILABLE, StackError
-from etlpay_cli.local import postgres, rabbitmq, services
+from etlpay_cli.local import packages, postgres, rabbitmq, services
 from etlpay_cli.local.keeper import find, is_alive
 from etlpay_cli.provision import DEFINITIONS_PLACE, PRIVATE, replace_file
 from etlpay_cli.settings import inherited_environment
@@ -71,7 +71,7 @@ class LocalStack:
             progress("installing rabbitmq-server with the system's package manager")
             try:
                 await asyncio.to_thread(rabbitmq.install)
-            except rabbitmq.NotInstalledError as error:
+            except packages.NotInstalledError as error:
                 raise StackError(str(error)) from error
         layout.make_folders()
         await asyncio.to_thread(sweep, layout)

@@ -7,13 +7,13 @@ the system runs.
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from etlpay_cli import probes
+from etlpay_cli.local import packages
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
 from etlpay_cli.provision import DEFINITIONS_PLACE
@@ -29,19 +29,6 @@ _SERVER: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 _CONTROL: Final = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 _NODE: Final = "etlpay@localhost"
 _CONTROL_SECONDS_MAX: Final = 60
-_POLICY: Final = Path("/usr/sbin/policy-rc.d")
-_POLICY_DENIES: Final = (
-    "#!/bin/sh\n# Written by etlpay while it installs rabbitmq-server: start no service.\nexit 101\n"
-)
-_INSTALL_SECONDS_MAX: Final = 600
-
-
-class NotInstalledError(Exception):
-    """RabbitMQ is missing and cannot be installed from here."""
-
-    def __init__(self, why: str = "") -> None:
-        """Say how the operator installs it."""
-        super().__init__(f"RabbitMQ is missing; install it with: sudo apt-get install rabbitmq-server{why}")
 
 
 def is_installed() -> bool:
@@ -51,32 +38,9 @@ def is_installed() -> bool:
 
 def install() -> None:
     """Install the system's package without starting the node that it would bring. Raises NotInstalledError."""
-    become_root = _become_root()
-    if become_root is None or shutil.which("apt-get") is None:
-        raise NotInstalledError
-    # One shell, so that the policy is taken back whatever happens to us meanwhile. A policy that was there stays.
-    script = f"""
-        set -e
-        if [ ! -e {_POLICY} ]; then
-          trap 'rm -f {_POLICY}' EXIT
-          printf '%s' "$1" > {_POLICY}
-          chmod 755 {_POLICY}
-        fi
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq
-        apt-get install -y -qq --no-install-recommends rabbitmq-server
-        if [ -d /run/systemd/system ]; then systemctl disable --quiet rabbitmq-server.service || true; fi
-    """
-    done = subprocess.run(
-        (*become_root, "sh", "-c", script, "install", _POLICY_DENIES),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_INSTALL_SECONDS_MAX,
-    )
-    if done.returncode != 0 or not is_installed():
-        raise NotInstalledError(f" (apt-get said: {done.stderr.strip()[-500:]})")
+    packages.install("rabbitmq-server")
+    if not is_installed():
+        raise packages.NotInstalledError("rabbitmq-server")
 
 
 def prepare(layout: Layout, ports: Mapping[str, int]) -> None:
@@ -157,14 +121,3 @@ def control(layout: Layout, ports: Mapping[str, int], *arguments: str) -> subpro
         check=False,
         timeout=_CONTROL_SECONDS_MAX,
     )
-
-
-def _become_root() -> tuple[str, ...] | None:
-    """Return what to put before a command so that root runs it without asking anybody; None where that cannot be."""
-    if os.geteuid() == 0:
-        return ()
-    sudo = shutil.which("sudo")
-    if sudo is None:
-        return None
-    allowed = subprocess.run((sudo, "-n", "true"), capture_output=True, check=False)
-    return (sudo, "-n") if allowed.returncode == 0 else None

@@ -1,10 +1,6 @@
-"""Which modules of the product handle one event: a profile of the process that carries it from its channel to the ledger."""
+"""Which modules of the product handle one event, from its channel to the ledger: found by a profile function."""
 
-import re
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
 from types import FrameType
 
 import msgspec
@@ -12,9 +8,8 @@ from google.protobuf.message import Message
 
 from support.servers import CHECKOUT
 
-_PAGE = CHECKOUT / "ARCHITECTURE.md"
-_DEPTH_MAX = 6
 _COMMITTED = "processor.committed"
+_DEPTH_MAX = 6
 _FILES = {
     str(path): str(path.relative_to(sources))
     for sources in (*CHECKOUT.glob("*/src"), *CHECKOUT.glob("services/*/src"))
@@ -28,13 +23,13 @@ class Step:
 
     def __init__(self, frame: FrameType, caller: "Step | None") -> None:
         self.file = _FILES[frame.f_code.co_filename]
-        self.function = frame.f_code.co_qualname if sys.version_info >= (3, 11) else frame.f_code.co_name
+        self.function = frame.f_code.co_qualname
         self.caller = caller
         self.handles = False
 
 
 class Trace:
-    """The calls until the commit of the event whose payload holds `mark`."""
+    """The calls until the commit of the event whose payload holds `mark`; `note` is a profile function."""
 
     def __init__(self, mark: str) -> None:
         self._mark = mark.encode()
@@ -43,20 +38,20 @@ class Trace:
         self.committed = False
 
     def note(self, frame: FrameType, event: str, value: object) -> None:
-        """Note a call, and whether it is given, makes or returns a value that holds the event. A profile function."""
+        """Note a call, and whether a value that holds the payload is given to it, made by it or returned."""
         if self.committed or event not in {"call", "return"} or frame.f_code.co_filename not in _FILES:
             return
         step = self._step(frame)
-        found = dict(frame.f_locals)
-        if event == "call" and _COMMITTED in found.values():
+        values = list(frame.f_locals.values())
+        if _COMMITTED in [each for each in values if isinstance(each, str)]:
             self.committed = True
-        elif not step.handles and any(self._holds(each) for each in (value, *found.values())):
+        elif not step.handles and any(self._holds(each) for each in (value, *values)):
             step.handles = True
             self._handling.append(step)
 
     @property
     def stations(self) -> dict[str, set[str]]:
-        """The modules that handle the event, in the order in which it meets them, each with its functions."""
+        """The modules that handle the event, as it meets them, each with its functions."""
         found: dict[str, set[str]] = {}
         for step in self._handling:
             found.setdefault(step.file, set()).add(step.function)
@@ -64,7 +59,7 @@ class Trace:
 
     @property
     def helpers(self) -> set[str]:
-        """The modules that those call on its behalf, and that never see it."""
+        """The modules that those call for the event and that do not see it, such as limits and counters."""
         called = {step.file for step in list(self._steps.values()) if step.caller is not None and step.caller.handles}
         return called - set(self.stations)
 
@@ -78,19 +73,16 @@ class Trace:
         return step
 
     def _holds(self, value: object, depth: int = 0) -> bool:
-        match value:
-            case bytes() | bytearray() | memoryview() | msgspec.Raw():
-                return self._mark in bytes(value)
-            case str():
-                return self._mark.decode() in value
-            case Message():
-                return self._mark in value.SerializeToString()
-            case _ if depth == _DEPTH_MAX:
-                return False
-            case list() | tuple():
-                return any(self._holds(each, depth + 1) for each in value)
-            case dict():
-                return any(self._holds(each, depth + 1) for each in value.values())
-            case msgspec.Struct():
-                return any(self._holds(getattr(value, name), depth + 1) for name in value.__struct_fields__)
-        return False
+        if isinstance(value, bytes | bytearray | memoryview | msgspec.Raw):
+            return self._mark in bytes(value)
+        if isinstance(value, str):
+            return self._mark.decode() in value
+        if isinstance(value, Message):
+            return self._mark in value.SerializeToString()
+        if isinstance(value, msgspec.Struct):
+            parts = [getattr(value, name) for name in value.__struct_fields__]
+        elif isinstance(value, dict):
+            parts = list(value.values())
+        else:
+            parts = list(value) if isinstance(value, list | tuple | deque) else []
+        return depth < _DEPTH_MAX and any(self._holds(each, depth + 1) for each in parts)

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 {
-  echo './shared[amqp,postgres,redis,rpc]'
+  echo './shared[amqp,models,postgres,redis,rpc]'
   for service in services/*/; do echo "./${service%/}"; done
   echo './cli[local]'
 } | uv pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes --annotation-style line \

@@ -1,13 +1,13 @@
-"""One behaviour of `Processing`, of the twin in memory and of the processor's pipeline on PostgreSQL."""
+"""One behaviour of `Processing`, of the twin in memory and of the processor's stages on PostgreSQL."""
 
 from collections.abc import Sequence
 
 import pytest
 
 from processor.cache import CacheFeeder
-from processor.database import Connections
-from processor.pipeline import Pipeline, called
-from processor.store import Store
+from processor.ledger.database import Connections
+from processor.ledger.store import Store
+from processor.stages.processing import Stages, checked
 from shared.cache import Cache
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome, RecordStatus
@@ -19,10 +19,12 @@ STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposi
 
 
 class _OnPostgres:
-    """The pipeline behind the processor's doors."""
+    """The stages behind the processor's doors."""
 
     def __init__(self, connections: Connections) -> None:
-        self._write = called(Pipeline(Store(connections, copy_events_min=2), CacheFeeder(Cache(None, seconds=1))).write)
+        self._write = checked(
+            Stages(Store(connections, copy_events_min=2), CacheFeeder(Cache(None, seconds=1))).write, acknowledged=False
+        )
 
     async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
         return await self._write(events)

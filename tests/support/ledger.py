@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from processor.database import Connections
+from processor.ledger.database import Connections
 from processor.migrate import migrate
 from processor.settings import MigrationSettings, ProcessorSettings
 from support.raising import Raising

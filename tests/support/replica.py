@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import grpc.aio
 
-from processor.callers import Callers
-from processor.servicer import ProcessingDoor
+from processor.inputs.callers import Callers
+from processor.inputs.grpc import ProcessingService
 from shared.contracts.errors import EtlPayError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
@@ -42,8 +42,8 @@ class Replica:
         listen(self._server, f"127.0.0.1:{self.port}", self._tls)
         await self._server.start()
 
-    def new_door(self) -> ProcessingDoor:
-        return ProcessingDoor(self._submit, keep=self._keep, callers=self._callers)
+    def new_door(self) -> ProcessingService:
+        return ProcessingService(self._submit, keep=self._keep, callers=self._callers)
 
     async def drain(self) -> None:
         assert self._server
@@ -68,7 +68,7 @@ class Replica:
         self.kept.append(receipt)
 
 
-class _Counting(ProcessingDoor):
+class _Counting(ProcessingService):
     def __init__(self, replica: Replica) -> None:
         super().__init__(replica.door._submit, keep=replica.door._keep, callers=replica.door._callers)
         self._replica = replica

@@ -16,7 +16,7 @@ from shared.rpc import processing_pb2 as pb
 
 CONTENT_TYPE: Final = "application/x-protobuf"
 
-MakeId: TypeAlias = Callable[[bytes], uuid.UUID]
+UuidType: TypeAlias = Callable[[bytes], uuid.UUID]
 
 _INTERVAL_SECONDS_MAX: Final = 86_400.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ _DISPOSITIONS: Final = {disposition.value: disposition for disposition in Dispos
 _STATUSES: Final = {status.value: status for status in RecordStatus}
 
 
-def _make_id(octets: bytes) -> uuid.UUID:
+def _uuid_of(octets: bytes) -> uuid.UUID:
     return uuid.UUID(bytes=octets)
 
 
@@ -60,14 +60,14 @@ def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
     return batch
 
 
-def read_batch(message: pb.EventBatch, *, make_id: MakeId = _make_id) -> list[Envelope]:
-    """Return the envelopes of a batch. `make_id` makes a UUID of its 16 bytes, where there is a quicker way.
+def read_batch(message: pb.EventBatch, *, uuid_type: UuidType = _uuid_of) -> list[Envelope]:
+    """Return the envelopes of a batch. `uuid_type` makes a UUID of its 16 bytes.
 
     Raises:
         PermanentError: a field does not hold what the contract says (an id that is no UUID, an unknown channel).
     """
     try:
-        return [_read_envelope(event, make_id) for event in message.events]
+        return [_read_envelope(event, uuid_type) for event in message.events]
     except (KeyError, ValueError, OverflowError) as error:
         raise PermanentError("an event batch breaks the contract") from error
 
@@ -77,8 +77,8 @@ def encode_batch(events: Iterable[Envelope]) -> bytes:
     return batch_message(events).SerializeToString()
 
 
-def decode_batch(body: bytes, *, make_id: MakeId = _make_id) -> list[Envelope]:
-    """Read what `encode_batch` wrote. `make_id`: see `read_batch`.
+def decode_batch(body: bytes, *, uuid_type: UuidType = _uuid_of) -> list[Envelope]:
+    """Read what `encode_batch` wrote. `uuid_type`: see `read_batch`.
 
     Raises:
         PermanentError: the bytes are not an event batch.
@@ -87,7 +87,7 @@ def decode_batch(body: bytes, *, make_id: MakeId = _make_id) -> list[Envelope]:
         message = pb.EventBatch.FromString(body)
     except DecodeError as error:
         raise PermanentError("not an event batch") from error
-    return read_batch(message, make_id=make_id)
+    return read_batch(message, uuid_type=uuid_type)
 
 
 def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
@@ -181,9 +181,9 @@ def from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
-def _read_envelope(message: pb.Envelope, make_id: MakeId) -> Envelope:
+def _read_envelope(message: pb.Envelope, uuid_type: UuidType) -> Envelope:
     return Envelope(
-        event_id=make_id(message.event_id),
+        event_id=uuid_type(message.event_id),
         source=message.source,
         idempotency_key=message.idempotency_key,
         derived=message.derived,
@@ -249,7 +249,7 @@ def _unconfirmed_message(each: Unconfirmed) -> pb.Unconfirmed:
 
 def _read_unconfirmed(message: pb.Unconfirmed) -> Unconfirmed:
     received_at = from_microseconds(message.received_at_us)
-    return Unconfirmed(_make_id(message.event_id), received_at, _CHANNELS[message.channel])
+    return Unconfirmed(_uuid_of(message.event_id), received_at, _CHANNELS[message.channel])
 
 
 def _read_progress(message: pb.Progress) -> Progress:

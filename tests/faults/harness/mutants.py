@@ -23,11 +23,12 @@ from etlpay_cli.local.program import Program
 from file_watcher.formats.reading import FileKind
 from file_watcher.identity import Identity
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
-from processor import consumer, pipeline, store
-from processor.rows import Numbered, add_events_parameters, raw_rows, record_rows
-from processor.statements import ADD_EVENTS
-from processor.transform import Draft
-from processor.transform import transform as plain_transform
+from processor.inputs import queues
+from processor.ledger import store
+from processor.ledger.rows import Processed, WriteItem, add_events_parameters, raw_rows, record_rows
+from processor.ledger.statements import ADD_EVENTS
+from processor.stages import processing
+from processor.stages.transform import transform as plain_transform
 from shared.contracts.errors import PermanentError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome
@@ -60,7 +61,7 @@ def _ack_before_commit() -> None:
         except PermanentError:
             return
 
-    vars(consumer)["_settle"] = settle
+    vars(queues)["_settle"] = settle
 
 
 def _no_unique_key() -> None:
@@ -87,24 +88,24 @@ def _key_in_second_transaction() -> None:
     async def insert(
         self: store.Store,  # noqa: ARG001 - it takes the place of a method
         connection: asyncpg.Connection,
-        numbered: Sequence[Numbered],
+        items: Sequence[WriteItem],
         processed_at: datetime,
     ) -> dict[UUID, Outcome]:
-        given = add_events_parameters(raw_rows(numbered), record_rows(numbered, processed_at))
+        given = add_events_parameters(raw_rows(items), record_rows(items, processed_at))
         new = {row[0] for row in await connection.fetch(add_raw, *given[:13])}
         failpoint("mutant.between_transactions")
         of_records = [given[place] for place in (0, 2, 4, 13, 14, 15, 16)]
         await connection.execute(add_records, *of_records, list(new))
         return {
-            each.entry.event.event_id: Outcome(
+            item.processed.event.event_id: Outcome(
                 disposition=Disposition.STORED,
-                raw_event_id=each.id,
-                record_id=each.id,
-                status=each.entry.draft.status,
+                raw_event_id=item.id,
+                record_id=item.id,
+                status=item.processed.status,
                 processed_at=processed_at,
             )
-            for each in numbered
-            if each.id in new
+            for item in items
+            if item.id in new
         }
 
     store.Store._insert = insert  # type: ignore[method-assign] # broken on purpose
@@ -122,12 +123,12 @@ def _poison() -> None:
     plain = plain_transform
     poison = os.environ["FAULTS_POISON"].encode()  # noqa: TID251 - a program of the tests' own
 
-    def transform(event: Envelope) -> Draft:
+    def transform(event: Envelope, *, acknowledged: bool = False) -> Processed:
         if poison in event.body:
             os.kill(os.getpid(), signal.SIGKILL)
-        return plain(event)
+        return plain(event, acknowledged=acknowledged)
 
-    vars(pipeline)["transform"] = transform
+    vars(processing)["transform"] = transform
 
 
 def _fingerprint_in_memory() -> None:

@@ -12,10 +12,10 @@ from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.queries.paging import Position, read_record_cursor, read_source_cursor
 from api_gateway.queries.statements import RecordFilter, page_query
 from api_gateway.queries.turns import Turn, Turns
-from processor.database import Connections
-from processor.rows import Entry
-from processor.store import Store
-from processor.transform import failed, transform
+from processor.ledger.database import Connections
+from processor.ledger.rows import failed
+from processor.ledger.store import Store
+from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import OverloadedError, UnavailableError
@@ -44,9 +44,8 @@ async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Le
 
 
 async def store(connections: Connections, *events: Envelope, at: datetime = START, fail: bool = False) -> None:
-    drafts = [failed("broken") if fail else transform(each) for each in events]
-    entries = [Entry(each, draft) for each, draft in zip(events, drafts, strict=True)]
-    await Store(connections, copy_events_min=2).write(entries, processed_at=at)
+    batch = [failed(each, "broken") if fail else transform(each) for each in events]
+    await Store(connections, copy_events_min=2).write(batch, processed_at=at)
 
 
 async def test_a_record_is_what_was_stored_byte_for_byte(connections: Connections, reader: Ledger) -> None:

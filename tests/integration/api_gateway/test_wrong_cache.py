@@ -18,10 +18,10 @@ from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.queries.routes import Queries, SourceQuery
 from etlpay_cli.local.postgres import _find_programs
 from processor.cache import CacheFeeder
-from processor.database import Connections, check
-from processor.pipeline import Pipeline, called
+from processor.ledger.database import Connections, check
+from processor.ledger.store import Store
 from processor.settings import ProcessorSettings
-from processor.store import Store
+from processor.stages.processing import Stages, checked
 from shared.auth.scopes import EVERY_SOURCE
 from shared.cache import Cache
 from shared.contracts.event import Envelope
@@ -85,12 +85,12 @@ async def server(ledger: Servers) -> AsyncIterator[redis.asyncio.Redis]:
 
 
 @asynccontextmanager
-async def processor(servers: Servers, connections: Connections) -> AsyncIterator[Pipeline]:
+async def processor(servers: Servers, connections: Connections) -> AsyncIterator[Stages]:
     """What a processor stores with, and tells the cache with."""
     cache = connect(servers)
     cache.turn_to(await check(connections))
     async with running(CacheFeeder(cache)) as feeder:
-        yield Pipeline(Store(connections, copy_events_min=100), feeder)
+        yield Stages(Store(connections, copy_events_min=100), feeder)
     await cache.close()
 
 
@@ -98,8 +98,8 @@ async def test_the_gateway_reads_what_the_processor_has_cached(
     ledger: Servers, connections: Connections, gateway: Gateway, owner: asyncpg.Connection
 ) -> None:
     sent = event(key="a")
-    async with processor(ledger, connections) as pipeline:
-        [stored] = await called(pipeline.write)([sent])
+    async with processor(ledger, connections) as stages:
+        [stored] = await checked(stages.write, acknowledged=False)([sent])
 
     found = await gateway.cache.record(stored.record_id)
 
@@ -113,8 +113,8 @@ async def test_whatever_the_cache_holds_the_answers_are_the_ledgers(
     ledger: Servers, connections: Connections, gateway: Gateway, server: redis.asyncio.Redis, tampering: str
 ) -> None:
     sent = [event(b'{"amount": 1.10}', key="a"), event(b'{"amount": 2.20}', key="b")]
-    async with processor(ledger, connections) as pipeline:
-        await called(pipeline.write)(sent)
+    async with processor(ledger, connections) as stages:
+        await checked(stages.write, acknowledged=False)(sent)
     await gateway.cache.put_queued([(UUID(int=6), "shop")])
     truth = await gateway.answers(*sent)
 
@@ -170,8 +170,8 @@ async def test_after_a_restore_no_record_of_before_is_answered(
 async def store_as_a_processor(servers: Servers, settings: ProcessorSettings, sent: Envelope) -> int:
     """Store an event as a processor does that is started anew; return the id of its record."""
     connections = await Connections.open(settings, name="test")
-    async with processor(servers, connections) as pipeline:
-        [stored] = await called(pipeline.write)([sent])
+    async with processor(servers, connections) as stages:
+        [stored] = await checked(stages.write, acknowledged=False)([sent])
     await connections.close()
     return stored.record_id
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from processor.callers import Caller, Callers
+from processor.inputs.callers import Caller, Callers
 from shared.contracts.errors import RetryableError, UnavailableError
 from shared.contracts.event import Channel
 from shared.settings import TlsSettings

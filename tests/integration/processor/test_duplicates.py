@@ -7,10 +7,9 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from processor.database import Connections
-from processor.rows import Entry
-from processor.store import Store
-from processor.transform import transform
+from processor.ledger.database import Connections
+from processor.ledger.store import Store
+from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.event import Channel, Envelope, now
 from shared.contracts.outcome import Disposition, Outcome
@@ -21,7 +20,7 @@ KIB, MIB = 1024, 1024 * 1024
 
 
 async def write(store: Store, *events: Envelope, acknowledged: bool = False) -> list[Outcome]:
-    return await store.write([Entry(each, transform(each), acknowledged) for each in events], processed_at=now())
+    return await store.write([transform(each, acknowledged=acknowledged) for each in events], processed_at=now())
 
 
 def dispositions(outcomes: Sequence[Outcome]) -> list[Disposition]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from structlog.testing import capture_logs
 
-from processor.database import REVISION
+from processor.ledger.database import REVISION
 from processor.migrate import migrate, migrations
 from processor.settings import MigrationSettings
 from shared.contracts.errors import UnavailableError

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.database import Connections
-from processor.rows import Entry
-from processor.store import Store
-from processor.transform import transform
+from processor.ledger.database import Connections
+from processor.ledger.store import Store
+from processor.stages.transform import transform
 from shared.contracts.event import now
 from shared.contracts.outcome import RecordStatus
 from support.events import event
@@ -85,9 +84,9 @@ async def test_a_number_that_postgresql_cannot_hold_is_kept_as_failed_and_the_vi
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
     bodies = [b'{"amount":0e2147483648}', b'{"amount":-0e9999999999}', b'{"amount":1}', b'{"amount":0e1073741823}']
-    entries = [Entry(each, transform(each)) for each in (event(body) for body in bodies)]
+    batch = [transform(event(body)) for body in bodies]
 
-    outcomes = await Store(connections, copy_events_min=100).write(entries, processed_at=now())
+    outcomes = await Store(connections, copy_events_min=100).write(batch, processed_at=now())
 
     assert [outcome.status.name for outcome in outcomes] == ["FAILED", "FAILED", "SUCCESS", "SUCCESS"]
     rows = await owner.fetch("SELECT payload FROM events ORDER BY raw_event_id")

@@ -7,11 +7,11 @@ from alembic.migration import MigrationContext
 from asyncpg import InsufficientPrivilegeError, ReadOnlySQLTransactionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from processor.database import Connections, check
+from processor.ledger.database import Connections, check
 from processor.migrate import migrate
-from processor.models import metadata
 from processor.settings import MigrationSettings
 from shared.contracts.errors import UnavailableError
+from shared.models.ledger import metadata
 from support.servers import ROLE_PASSWORD, Servers
 
 LEDGER = (
@@ -123,7 +123,7 @@ async def test_migrating_again_changes_nothing(ledger: Servers, owner: asyncpg.C
 
 
 async def test_the_models_say_what_the_migrations_made(ledger: Servers) -> None:
-    """New migrations are made from processor.models; a column that only one of the two knows is a defect."""
+    """New migrations are made from shared.models.ledger; a column that only one of the two knows is a defect."""
     engine = create_async_engine(ledger.owner_url.replace("postgresql://", "postgresql+asyncpg://"))
     async with engine.connect() as connection:
         differences = await connection.run_sync(

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from processor.callers import Caller, Callers
+from processor.inputs.callers import Caller, Callers
 from shared.contracts.errors import RetryableError
 from shared.contracts.event import Channel
 from shared.contracts.receipt import Count, Receipt

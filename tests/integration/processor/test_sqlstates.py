@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from processor.database import Connections
-from processor.rows import Entry
-from processor.sqlstates import LEDGER, Fault, LedgerRefusesError, RuleError, fault_of
-from processor.store import Store
-from processor.transform import transform
+from processor.ledger.database import Connections
+from processor.ledger.sqlstates import LEDGER, Fault, LedgerRefusesError, RuleError, fault_of
+from processor.ledger.store import Store
+from processor.stages.transform import transform
 from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.outcome import Disposition, Outcome, RecordStatus
@@ -30,7 +29,7 @@ def with_fault(*faults: Fault) -> list[str]:
 
 
 async def write(store: Store, *events: Envelope) -> list[Outcome]:
-    return await store.write([Entry(each, transform(each)) for each in events], processed_at=now())
+    return await store.write([transform(each) for each in events], processed_at=now())
 
 
 async def stored(owner: asyncpg.Connection) -> Sequence[str]:

@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from processor.database import Connections
-from processor.ids import LedgerIds
-from processor.rows import Entry
+from processor.ledger.database import Connections
+from processor.ledger.ids import IdAllocator
+from processor.ledger.rows import Processed
+from processor.ledger.store import Store
 from processor.settings import ProcessorSettings
-from processor.store import Store
-from processor.transform import Draft, transform
+from processor.stages.transform import transform
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, Envelope, identify, now
 from shared.contracts.outcome import Disposition, Outcome, RecordStatus
@@ -28,7 +28,7 @@ def new_store(connections: Connections, *, copy_events_min: int = 100) -> Store:
 
 
 async def write(store: Store, *events: Envelope) -> list[Outcome]:
-    return await store.write([Entry(each, transform(each)) for each in events], processed_at=now())
+    return await store.write([transform(each) for each in events], processed_at=now())
 
 
 def dispositions(outcomes: list[Outcome]) -> list[Disposition]:
@@ -105,10 +105,10 @@ async def test_the_ledger_keeps_the_order_in_which_events_were_given(
 
 
 async def test_two_processors_never_give_out_the_same_id(connections: Connections) -> None:
-    both = [LedgerIds(connections), LedgerIds(connections)]
+    both = [IdAllocator(connections), IdAllocator(connections)]
 
     taken = await asyncio.gather(
-        *(both[turn % 2].take(size) for turn, size in enumerate((1, 999, 3, 2_500, 700, 1_000)))
+        *(both[turn % 2].allocate(size) for turn, size in enumerate((1, 999, 3, 2_500, 700, 1_000)))
     )
 
     numbers = [number for ids in taken for number in ids]
@@ -135,11 +135,11 @@ async def test_an_unreadable_body_is_kept_as_failed_and_its_neighbours_are_store
 async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbours_are_stored(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    entries = [Entry(each, transform(each)) for each in (event(key=str(number)) for number in range(200))]
+    batch = [transform(event(key=str(number))) for number in range(200)]
     # jsonb refuses this result; the transformation would not have produced it.
-    entries[137] = Entry(entries[137].event, Draft(RecordStatus.SUCCESS, result=b'{"a": "\\u0000"}'))
+    batch[137] = Processed(batch[137].event, RecordStatus.SUCCESS, result=b'{"a": "\\u0000"}')
 
-    outcomes = await new_store(connections).write(entries, processed_at=now())
+    outcomes = await new_store(connections).write(batch, processed_at=now())
 
     assert dispositions(outcomes) == [STORED] * 200
     assert Counter(outcome.status for outcome in outcomes) == {RecordStatus.SUCCESS: 199, RecordStatus.FAILED: 1}

@@ -14,7 +14,7 @@ from file_watcher.formats.reading import kind_of, open_rows
 from file_watcher.formats.rows import UnreadableError
 from file_watcher.ingest_file import row_mapping
 from file_watcher.settings import Settings
-from processor.transform import transform
+from processor.stages.transform import transform
 from shared.wire import decode_batch
 
 SETTING = "ETLPAY_FILES_FORMATS_FILE"

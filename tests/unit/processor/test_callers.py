@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from processor.callers import Caller, Callers, open_callers
+from processor.inputs.callers import Caller, Callers, open_callers
 from processor.settings import CallerSettings
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel

@@ -5,9 +5,8 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from processor.database import REVISION
-from processor.migrate import migrations
-from processor.sqlstates import (
+from processor.ledger.database import REVISION
+from processor.ledger.sqlstates import (
     ANY,
     LEDGER,
     LEDGER_FAILED,
@@ -17,6 +16,7 @@ from processor.sqlstates import (
     RuleError,
     classified,
 )
+from processor.migrate import migrations
 from shared.contracts.errors import EtlPayError, FatalError, RetryableError, UnavailableError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processor.former_keys import former_key
+from processor.ledger.former_keys import former_key
 
 DIGEST = "0123456789abcdef" * 2
 

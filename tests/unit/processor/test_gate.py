@@ -3,8 +3,8 @@
 import pytest
 from structlog.testing import capture_logs
 
-from processor.gate import WriteGate
-from processor.sqlstates import LedgerRefusesError
+from processor.ledger.database import WriteGate
+from processor.ledger.sqlstates import LedgerRefusesError
 from shared.contracts.errors import UnavailableError
 
 

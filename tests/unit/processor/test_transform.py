@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.transform import same_payload, transform
+from processor.payload import same_payload
+from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.payload import MORE_THAN_ONE
@@ -42,11 +43,11 @@ CSV_TABS = f"{CSV_ROW}; delimiter=tab; charset=koi8-r"
     ],
 )
 def test_a_json_object_is_its_own_result(body: bytes) -> None:
-    draft = transform(event(body))
+    processed = transform(event(body))
 
-    assert draft.status is RecordStatus.SUCCESS
-    assert draft.result is None
-    assert draft.errors == ()
+    assert processed.status is RecordStatus.SUCCESS
+    assert processed.result is None
+    assert processed.errors == ()
 
 
 @pytest.mark.parametrize(
@@ -102,18 +103,18 @@ def test_a_json_object_is_its_own_result(body: bytes) -> None:
     ids=lambda value: repr(value)[:40],
 )
 def test_a_hostile_body_is_kept_with_its_reason(body: bytes, detail: str) -> None:
-    draft = transform(event(body))
+    processed = transform(event(body))
 
-    assert draft.status is RecordStatus.FAILED
-    assert draft.result is None
-    assert draft.errors == (Problem("", detail),)
+    assert processed.status is RecordStatus.FAILED
+    assert processed.result is None
+    assert processed.errors == (Problem("", detail),)
 
 
 @given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON, CSV_ROW, CSV_TABS, "", "text/plain"]))
 def test_no_bytes_at_all_stop_the_transformation(body: bytes, content_type: str) -> None:
-    draft = transform(event(body, content_type=content_type))
+    processed = transform(event(body, content_type=content_type))
 
-    assert (draft.status is RecordStatus.FAILED) == bool(draft.errors)
+    assert (processed.status is RecordStatus.FAILED) == bool(processed.errors)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +135,11 @@ def test_no_bytes_at_all_stop_the_transformation(body: bytes, content_type: str)
     ids=lambda value: repr(value)[:40],
 )
 def test_a_csv_row_becomes_an_object_of_unchanged_strings(body: bytes, result: dict[str, str]) -> None:
-    draft = transform(event(body, content_type=CSV_ROW))
+    processed = transform(event(body, content_type=CSV_ROW))
 
-    assert draft.status is RecordStatus.SUCCESS
-    assert draft.result is not None
-    assert msgspec.json.decode(draft.result) == result
+    assert processed.status is RecordStatus.SUCCESS
+    assert processed.result is not None
+    assert msgspec.json.decode(processed.result) == result
 
 
 @pytest.mark.parametrize(
@@ -160,10 +161,10 @@ def test_a_csv_row_becomes_an_object_of_unchanged_strings(body: bytes, result: d
     ],
 )
 def test_a_broken_csv_row_is_kept_with_its_reason(body: bytes, detail: str) -> None:
-    draft = transform(event(body, content_type=CSV_ROW))
+    processed = transform(event(body, content_type=CSV_ROW))
 
-    assert draft.status is RecordStatus.FAILED
-    assert draft.errors == (Problem("", detail),)
+    assert processed.status is RecordStatus.FAILED
+    assert processed.errors == (Problem("", detail),)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +179,11 @@ def test_a_broken_csv_row_is_kept_with_its_reason(body: bytes, detail: str) -> N
     ],
 )
 def test_a_row_is_read_as_its_content_type_says(parameters: str, body: bytes, result: dict[str, str]) -> None:
-    draft = transform(event(body, content_type=CSV_ROW + parameters))
+    processed = transform(event(body, content_type=CSV_ROW + parameters))
 
-    assert draft.status is RecordStatus.SUCCESS
-    assert draft.result is not None
-    assert msgspec.json.decode(draft.result) == result
+    assert processed.status is RecordStatus.SUCCESS
+    assert processed.result is not None
+    assert msgspec.json.decode(processed.result) == result
 
 
 @pytest.mark.parametrize(
@@ -202,16 +203,16 @@ def test_a_row_is_read_as_its_content_type_says(parameters: str, body: bytes, re
     ],
 )
 def test_a_row_of_unknown_form_is_kept_as_failed(content_type: str) -> None:
-    draft = transform(event(b"a,b\n1,2", content_type=content_type))
+    processed = transform(event(b"a,b\n1,2", content_type=content_type))
 
-    assert draft.status is RecordStatus.FAILED
-    assert "content type" in draft.errors[0].detail
+    assert processed.status is RecordStatus.FAILED
+    assert "content type" in processed.errors[0].detail
 
 
 def test_a_row_that_is_not_in_its_charset_is_kept_as_failed() -> None:
-    draft = transform(event(b"a\n\x81", content_type=f"{CSV_ROW}; charset=windows-1252"))
+    processed = transform(event(b"a\n\x81", content_type=f"{CSV_ROW}; charset=windows-1252"))
 
-    assert draft.errors == (Problem("", "must be WINDOWS-1252"),)
+    assert processed.errors == (Problem("", "must be WINDOWS-1252"),)
 
 
 @pytest.mark.parametrize(

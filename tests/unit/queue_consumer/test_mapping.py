@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.transform import transform
+from processor.stages.transform import transform
 from shared.contracts.event import Channel, has_own_id, id_problem, source_problem, type_problem
 from shared.contracts.outcome import RecordStatus
 from shared.wire import decode_batch, encode_batch

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processor.transform import transform
+from processor.stages.transform import transform
 from shared.contracts.failure import failure_reason
 from shared.contracts.outcome import RecordStatus
 from support.messages import NOW, events

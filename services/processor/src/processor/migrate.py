@@ -14,10 +14,10 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from processor.models import PROCESSOR_ROLE, READER_ROLE
+from processor.ledger.sqlstates import ANY, LedgerRefusesError, classified, sqlstate_of
 from processor.settings import MigrationSettings
-from processor.sqlstates import ANY, LedgerRefusesError, classified, sqlstate_of
 from shared.contracts.errors import EtlPayError, FatalError, UnavailableError
+from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
 from shared.postgres import POSTGRES_ERRORS, connect_options
 from shared.runtime.startup import load_settings
 

@@ -8,16 +8,15 @@ from typing import Final
 import structlog
 
 from processor.cache import CacheFeeder
-from processor.callers import Callers, open_callers
-from processor.consumer import settle_one_by_one, settle_receipt, settle_together
-from processor.database import Connections, check
-from processor.gate import WriteGate
-from processor.pipeline import Arrival, Pipeline, called, delivered
-from processor.receipts import ReceiptBook
-from processor.servicer import ProcessingDoor
+from processor.inputs.callers import Callers, open_callers
+from processor.inputs.grpc import ProcessingService
+from processor.inputs.queues import settle_one_by_one, settle_receipt, settle_together
+from processor.ledger.database import Connections, WriteGate, check
+from processor.ledger.receipts import ReceiptStore
+from processor.ledger.sqlstates import LedgerRefusesError
+from processor.ledger.store import Store
 from processor.settings import ProcessorSettings
-from processor.sqlstates import LedgerRefusesError
-from processor.store import Store
+from processor.stages.processing import Received, Stages, checked
 from shared.batching import Batcher
 from shared.cache import Cache
 from shared.contracts.errors import FatalError, RetryableError
@@ -76,9 +75,9 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
         answered_bytes_max=settings.answered_bytes_max,
     )
     feeder = CacheFeeder(cache)
-    pipeline = Pipeline(store, feeder)
-    batcher: Batcher[Arrival, Outcome] = Batcher(
-        pipeline.write, limits=settings.batching, weigh=lambda arrival: envelope_bytes(arrival.event)
+    stages = Stages(store, feeder)
+    batcher: Batcher[Received, Outcome] = Batcher(
+        stages.write, limits=settings.batching, weigh=lambda received: envelope_bytes(received.event)
     )
     async with (
         running(Periodic(partial(_look, connections, cache, readiness), seconds=_LOOK_SECONDS)),
@@ -88,9 +87,9 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
             _Intake(
                 settings,
                 callers,
-                pipeline,
+                stages,
                 batcher,
-                book=ReceiptBook(connections),
+                receipts=ReceiptStore(connections),
                 gate=connections.gate,
                 readiness=readiness,
             )
@@ -109,33 +108,34 @@ class _Intake:
         self,
         settings: ProcessorSettings,
         callers: Callers,
-        pipeline: Pipeline,
-        batcher: Batcher[Arrival, Outcome],
+        stages: Stages,
+        batcher: Batcher[Received, Outcome],
         *,
-        book: ReceiptBook,
+        receipts: ReceiptStore,
         gate: WriteGate,
         readiness: Readiness,
     ) -> None:
         self._settings = settings
-        self._pipeline = pipeline
+        self._stages = stages
         self._batcher = batcher
-        self._book = book
+        self._receipts = receipts
         self._gate = gate
         self._readiness = readiness
         # The caller has gathered, and waits: looking for more took 28 turns of the loop a batch of 31, 32.5
         # microseconds of CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the queues
         # wait for one another: without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
-        write = called(partial(batcher.submit, at_once=True), alone=pipeline.write)
-        self._servicer = ProcessingDoor(write, keep=book.keep, callers=callers)
+        write = checked(partial(batcher.submit, at_once=True), acknowledged=False, alone=stages.write)
+        self._servicer = ProcessingService(write, keep=receipts.keep, callers=callers)
         self._closing = asyncio.Event()
 
     async def run(self) -> None:
         """Take events until `close`, then settle what was taken."""
-        settings, holds, write = self._settings, self._holds, self._pipeline.write
-        together = partial(settle_together, write=delivered(self._batcher.submit, alone=write), hold=holds)
-        one_by_one = partial(settle_one_by_one, write=delivered(write), hold=holds)
+        settings, holds, write = self._settings, self._holds, self._stages.write
+        together_write = checked(self._batcher.submit, acknowledged=True, alone=write)
+        together = partial(settle_together, write=together_write, hold=holds)
+        one_by_one = partial(settle_one_by_one, write=checked(write, acknowledged=True), hold=holds)
         # No event waits for a receipt, so reading them is no part of being ready.
-        receipts = partial(settle_receipt, keep=self._book.keep, hold=holds)
+        receipts = partial(settle_receipt, keep=self._receipts.keep, hold=holds)
         async with asyncio.TaskGroup() as group:
             group.create_task(
                 self._consume(

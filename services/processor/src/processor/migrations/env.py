@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from processor.models import metadata
+from shared.models.ledger import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():

@@ -15,11 +15,10 @@ from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.queries.paging import AuditPosition, read_audit_cursor
 from api_gateway.queries.statements import AuditPart
 from api_gateway.schemas import AuditLine, AuditPage, SourcePage
-from processor.database import Connections
-from processor.receipts import ReceiptBook
-from processor.rows import Entry
-from processor.store import Store
-from processor.transform import transform
+from processor.ledger.database import Connections
+from processor.ledger.receipts import ReceiptStore
+from processor.ledger.store import Store
+from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel, Envelope, now, stamp
@@ -40,8 +39,8 @@ def arrived(
 
 
 async def deliver(store: Store, *events: Envelope, acknowledged: bool = True) -> list[Outcome]:
-    entries = [Entry(each, transform(each), acknowledged) for each in events]
-    return await store.write(entries, processed_at=now())
+    batch = [transform(each, acknowledged=acknowledged) for each in events]
+    return await store.write(batch, processed_at=now())
 
 
 def receipt(*counts: Count, number: int = 1, instance: uuid.UUID | None = None) -> Receipt:
@@ -170,7 +169,7 @@ async def test_what_could_not_be_settled_is_when_the_batch_is_written_again(
 async def test_a_receipt_counts_once_however_often_it_is_kept(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    book = ReceiptBook(connections)
+    book = ReceiptStore(connections)
     told = receipt(Count("shop", Channel.HTTP, hour_of(T), (1, 2, 3, 4, 5, 6)))
 
     await asyncio.gather(*(book.keep(told) for _ in range(4)))
@@ -182,7 +181,7 @@ async def test_a_receipt_counts_once_however_often_it_is_kept(
 async def test_the_books_of_an_hour_stand_side_by_side(
     connections: Connections, reader: Ledger, owner: asyncpg.Connection
 ) -> None:
-    store, book = Store(connections, copy_events_min=2), ReceiptBook(connections)
+    store, book = Store(connections, copy_events_min=2), ReceiptStore(connections)
     await deliver(store, arrived("a"), arrived("bad", b"nonsense", at=stamp(T, 1)), arrived("a", at=stamp(T, 2)))
     await deliver(store, arrived("next hour", at=HOUR + timedelta(hours=1)))
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 1, 2, 0))))
@@ -211,7 +210,7 @@ async def test_pages_of_the_books_hold_every_line_once(connections: Connections,
         for name in names
         for channel in (Channel.HTTP, Channel.GRPC)
     ]
-    await ReceiptBook(connections).keep(receipt(*counts))
+    await ReceiptStore(connections).keep(receipt(*counts))
 
     found: list[tuple[str, str]] = []
     after = None
@@ -239,7 +238,7 @@ async def test_a_scope_shows_its_own_books_only(
 ) -> None:
     names = ["", "*", "shop", "shop-1", "shop_1"]
     counts = [Count(name, Channel.HTTP, hour_of(T), (1, 0, 0, 0, 0, 0)) for name in names]
-    await ReceiptBook(connections).keep(receipt(*counts))
+    await ReceiptStore(connections).keep(receipt(*counts))
 
     page = await reader.audit(part(scope=Scope(sources)), limit=10)
 
@@ -250,7 +249,7 @@ async def test_what_was_never_confirmed_and_is_in_the_ledger_is_found_one_by_one
     connections: Connections, reader: Ledger
 ) -> None:
     """An event that is stored, one that is settled, one that never came, and one that came by another acceptance."""
-    store, book = Store(connections, copy_events_min=2), ReceiptBook(connections)
+    store, book = Store(connections, copy_events_min=2), ReceiptStore(connections)
     stored, settled_one, absent = arrived("a"), arrived("a", at=stamp(T, 1)), arrived("nowhere", at=stamp(T, 2))
     other = arrived("b", at=stamp(T, 3))
     await deliver(store, stored, settled_one, other)
@@ -269,7 +268,7 @@ async def test_what_was_never_confirmed_and_is_in_the_ledger_is_found_one_by_one
 async def test_unknown_ones_of_the_code_before_are_not_listed(
     connections: Connections, reader: Ledger, owner: asyncpg.Connection
 ) -> None:
-    book = ReceiptBook(connections)
+    book = ReceiptStore(connections)
     await book.keep(receipt(Count("new", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 0, 3), 1)))
     await book.keep(receipt(Count("old", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 0, 3), 3)))
     # As a processor of the code before has kept it.
@@ -287,7 +286,7 @@ async def series_of(reader: Ledger, hour: datetime = HOUR) -> AuditPage:
 async def test_a_process_is_in_the_books_of_its_hours_until_it_ends_in_order(
     connections: Connections, reader: Ledger
 ) -> None:
-    book, instance = ReceiptBook(connections), uuid.uuid4()
+    book, instance = ReceiptStore(connections), uuid.uuid4()
     await book.keep(told(instance, 1, at=T, open_since=HOUR - timedelta(minutes=1)))
     hours = [HOUR + timedelta(hours=hour) for hour in (-2, -1, 0, 1)]
 
@@ -301,7 +300,7 @@ async def test_a_process_is_in_the_books_of_its_hours_until_it_ends_in_order(
 async def test_receipts_of_a_process_make_one_row_however_many_there_are(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    book, instance = ReceiptBook(connections), uuid.uuid4()
+    book, instance = ReceiptStore(connections), uuid.uuid4()
 
     for number in (1, 2, 3, 3, 2, 4):
         await book.keep(told(instance, number, at=stamp(T, number)))
@@ -315,7 +314,7 @@ async def test_receipts_of_a_process_make_one_row_however_many_there_are(
 async def test_a_receipt_that_is_missing_is_told_until_it_comes(
     connections: Connections, reader: Ledger, first: int
 ) -> None:
-    book, instance = ReceiptBook(connections), uuid.uuid4()
+    book, instance = ReceiptStore(connections), uuid.uuid4()
     early, late = HOUR - timedelta(hours=2), HOUR + timedelta(minutes=1)
     if first == 1:
         await book.keep(told(instance, 1, at=early))
@@ -334,7 +333,7 @@ async def test_a_receipt_that_is_missing_is_told_until_it_comes(
 async def test_two_processors_may_keep_the_receipts_of_one_process_side_by_side(
     connections: Connections, reader: Ledger, owner: asyncpg.Connection
 ) -> None:
-    book, instance = ReceiptBook(connections), uuid.uuid4()
+    book, instance = ReceiptStore(connections), uuid.uuid4()
 
     await asyncio.gather(*(book.keep(told(instance, number, at=stamp(T, number))) for number in range(1, 30)))
 
@@ -346,7 +345,7 @@ async def test_two_processors_may_keep_the_receipts_of_one_process_side_by_side(
 async def test_sources_counted_together_are_told_also_where_one_source_is_asked_for(
     connections: Connections, reader: Ledger
 ) -> None:
-    await ReceiptBook(connections).keep(receipt(Count("*", Channel.GRPC, hour_of(T), (0, 0, 0, 0, 1, 0))))
+    await ReceiptStore(connections).keep(receipt(Count("*", Channel.GRPC, hour_of(T), (0, 0, 0, 0, 1, 0))))
 
     page = await reader.audit(part(source="shop"), limit=10)
 
@@ -354,7 +353,7 @@ async def test_sources_counted_together_are_told_also_where_one_source_is_asked_
 
 
 async def test_the_parts_of_an_hour_add_up_to_it(connections: Connections, reader: Ledger) -> None:
-    store, book = Store(connections, copy_events_min=2), ReceiptBook(connections)
+    store, book = Store(connections, copy_events_min=2), ReceiptStore(connections)
     await deliver(store, *(arrived(str(minute), at=HOUR + timedelta(minutes=minute)) for minute in range(60)))
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (60, 0, 0, 0, 0, 0))))
     minutes = [HOUR + timedelta(minutes=minute) for minute in (0, 7, 30, 60)]

@@ -7,22 +7,22 @@ from uuid import UUID
 
 import asyncpg
 
-from processor.database import Connections, check_revision
-from processor.duplicates import Duplicates
-from processor.former_keys import FormerKeys
-from processor.ids import LedgerIds
-from processor.rows import (
-    Entry,
-    Numbered,
+from processor.ledger.database import Connections, check_revision
+from processor.ledger.duplicates import Duplicates
+from processor.ledger.former_keys import FormerKeys
+from processor.ledger.ids import IdAllocator, SourceIds
+from processor.ledger.rows import (
+    Processed,
     Row,
+    WriteItem,
     add_conflicts_parameters,
     add_events_parameters,
     add_settlements_parameters,
+    failed,
     raw_rows,
     record_rows,
 )
-from processor.sources import SourceIds
-from processor.sqlstates import (
+from processor.ledger.sqlstates import (
     LEDGER,
     LEDGER_FAILED,
     Fault,
@@ -31,8 +31,7 @@ from processor.sqlstates import (
     RuleError,
     classified,
 )
-from processor.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SETTLEMENTS, RAW_COLUMNS, RECORD_COLUMNS
-from processor.transform import failed
+from processor.ledger.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SETTLEMENTS, RAW_COLUMNS, RECORD_COLUMNS
 from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Disposition, Outcome
@@ -48,7 +47,7 @@ _REFUSED_MAX: Final = 8
 
 
 class Store:
-    """Writes entries to the ledger, each event id once for ever."""
+    """Writes events to the ledger, each event id once for ever."""
 
     def __init__(
         self,
@@ -63,71 +62,69 @@ class Store:
         self._connections = connections
         self._copy_events_min = copy_events_min
         self._former = FormerKeys(connections)
-        self._ids = LedgerIds(connections)
+        self._ids = IdAllocator(connections)
         self._sources = SourceIds(connections, names_max=source_names_max)
         self._duplicates = Duplicates(compared_bytes_max=compared_bytes_max, answered_bytes_max=answered_bytes_max)
         # Whether the last batch held an event id that was there already.
         self._met_known = False
 
-    async def write(self, entries: Sequence[Entry], *, processed_at: datetime) -> list[Outcome]:
-        """Commit all entries; return one outcome each, in order.
+    async def write(self, batch: Sequence[Processed], *, processed_at: datetime) -> list[Outcome]:
+        """Commit the events; return one outcome for each, in order.
 
-        What is new is stored at once, with its records, or not at all. What is there already is compared afterwards,
-        in a transaction of its own: the ledger does not change meanwhile. An entry that PostgreSQL refuses is kept as
-        a FAILED record, and its neighbours are stored as they are. Idempotent: where a commit's answer was lost,
-        writing the same entries again finds them stored.
+        New events are stored with their records in one transaction. Events that are stored already are compared
+        afterwards, in a second transaction; the ledger is append-only, so it does not change in between. An event that
+        PostgreSQL refuses is kept with a FAILED record, and the other events are stored as they are. Idempotent: when
+        the answer of a commit was lost, writing the same events again finds them stored.
 
         Raises:
-            RetryableError: the ledger cannot be written now; whether it was is found out by writing again. A
-                LedgerRefusesError of these is one that an operator must look at.
-            PermanentError: an entry cannot be kept even as FAILED, or a rule refuses one and not its neighbours.
+            RetryableError: the ledger cannot be written now. Whether it was written is known after writing again.
+                The subclass LedgerRefusesError needs an operator.
+            PermanentError: an event cannot be kept even as FAILED, or a rule refuses some of the events.
         """
         stored: dict[UUID, Outcome] = {}
         with self._connections.gate:
-            entries = await self._former.apply(entries)
+            batch = await self._former.apply(batch)
             for _ in range(_REPAIRS_MAX):
                 try:
-                    return await self._write(entries, stored, processed_at)
+                    return await self._write(batch, stored, processed_at)
                 except OutdatedError as error:
-                    await self._repair(error.fault, entries)
+                    await self._repair(error.fault, batch)
             raise UnavailableError("the ledger goes on being other than it was")
 
     async def _write(
-        self, entries: Sequence[Entry], stored: dict[UUID, Outcome], processed_at: datetime
+        self, batch: Sequence[Processed], stored: dict[UUID, Outcome], processed_at: datetime
     ) -> list[Outcome]:
-        """Write what is not in `stored`, and add it there as soon as it is committed; return the outcome of each."""
-        firsts: dict[UUID, Entry] = {}
-        for entry in entries:
-            firsts.setdefault(entry.event.event_id, entry)
-        new = [entry for event_id, entry in firsts.items() if event_id not in stored] if stored else firsts.values()
-        source_ids = await self._sources.of({entry.event.source for entry in entries})
-        ids = await self._ids.take(len(new))
-        # Numbered in the order given; sorted, so that two batches with the same new keys wait for each other instead
-        # of deadlocking.
-        numbered = [
-            Numbered(number, source_ids[entry.event.source], entry) for number, entry in zip(ids, new, strict=True)
-        ]
-        numbered.sort(key=_event_id)
+        """Write the events that are not in `stored`, add them there after the commit; return the outcome of each."""
+        firsts: dict[UUID, Processed] = {}
+        for each in batch:
+            firsts.setdefault(each.event.event_id, each)
+        new = [each for event_id, each in firsts.items() if event_id not in stored] if stored else firsts.values()
+        source_ids = await self._sources.of({each.event.source for each in batch})
+        ids = await self._ids.allocate(len(new))
+        # Ids follow the order of the batch. The rows are sorted by event id, so that two batches with the same new ids
+        # wait for each other instead of deadlocking.
+        items = [WriteItem(number, source_ids[each.event.source], each) for number, each in zip(ids, new, strict=True)]
+        items.sort(key=_event_id)
         failpoint("processor.before_write")
         async with self._connections.taken() as connection:
-            stored |= await self._store(connection, numbered, processed_at)
+            stored |= await self._store(connection, items, processed_at)
             failpoint("processor.committed")
-            if len(stored) == len(entries):
-                return [stored[entry.event.event_id] for entry in entries]
-            return await self._resolve(connection, entries, stored, source_ids)
+            if len(stored) == len(batch):
+                return [stored[each.event.event_id] for each in batch]
+            return await self._resolve(connection, batch, stored, source_ids)
 
-    async def _repair(self, fault: Fault, entries: Sequence[Entry]) -> None:
+    async def _repair(self, fault: Fault, batch: Sequence[Processed]) -> None:
         """Learn anew what is not as it was: a source was erased, or a fail-over took numbers of a sequence back."""
         if fault is Fault.IDS:
             await self._ids.skip_used()
         else:
-            self._sources.forget(entry.event.source for entry in entries)
+            self._sources.forget(each.event.source for each in batch)
 
     async def _store(
-        self, connection: asyncpg.Connection, numbered: Sequence[Numbered], processed_at: datetime
+        self, connection: asyncpg.Connection, items: Sequence[WriteItem], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         try:
-            return await self._insert(connection, numbered, processed_at)
+            return await self._insert(connection, items, processed_at)
         except asyncpg.PostgresError as error:
             if _refused_row(error) is None:
                 raise
@@ -135,66 +132,65 @@ class Store:
         await check_revision(connection)
         bisection = _Bisection()
         async with connection.transaction():
-            stored = await self._bisect(connection, numbered, processed_at, bisection)
+            stored = await self._bisect(connection, items, processed_at, bisection)
         bisection.check()
         return stored
 
     async def _bisect(
         self,
         connection: asyncpg.Connection,
-        numbered: Sequence[Numbered],
+        items: Sequence[WriteItem],
         processed_at: datetime,
         bisection: "_Bisection",
     ) -> dict[UUID, Outcome]:
-        """Insert in halves, down to the entry that is refused; one with a wrong value is kept as FAILED."""
+        """Insert in halves, down to the event that is refused; an event with a wrong value is kept as FAILED."""
         try:
             async with connection.transaction():
-                stored = await self._insert(connection, numbered, processed_at)
+                stored = await self._insert(connection, items, processed_at)
         except asyncpg.PostgresError as error:
             problem = _refused_row(error)
             if problem is None:
                 raise
         else:
-            bisection.taken += len(numbered)
+            bisection.taken += len(items)
             return stored
-        if len(numbered) > 1:
-            middle = len(numbered) // 2
-            first_half = await self._bisect(connection, numbered[:middle], processed_at, bisection)
-            return first_half | await self._bisect(connection, numbered[middle:], processed_at, bisection)
+        if len(items) > 1:
+            middle = len(items) // 2
+            first_half = await self._bisect(connection, items[:middle], processed_at, bisection)
+            return first_half | await self._bisect(connection, items[middle:], processed_at, bisection)
         if isinstance(problem, RuleError):
             bisection.refuse(problem)
             return {}
-        stored = await self._keep_failed(connection, numbered[0], problem.sqlstate, processed_at)
+        stored = await self._keep_failed(connection, items[0], problem.sqlstate, processed_at)
         bisection.taken += 1
         return stored
 
     async def _keep_failed(
-        self, connection: asyncpg.Connection, refused: Numbered, sqlstate: str, processed_at: datetime
+        self, connection: asyncpg.Connection, refused: WriteItem, sqlstate: str, processed_at: datetime
     ) -> dict[UUID, Outcome]:
-        draft = failed(f"PostgreSQL refused it (SQLSTATE {sqlstate})")
-        entry = Entry(refused.entry.event, draft, refused.entry.acknowledged)
+        event = failed(refused.processed.event, f"PostgreSQL refused it (SQLSTATE {sqlstate})")
         try:
-            return await self._insert(connection, [Numbered(refused.id, refused.source_id, entry)], processed_at)
+            return await self._insert(connection, [WriteItem(refused.id, refused.source_id, event)], processed_at)
         except asyncpg.PostgresError as error:
             raise classified(error, writing=LEDGER_FAILED) from error
 
     async def _insert(
-        self, connection: asyncpg.Connection, numbered: Sequence[Numbered], processed_at: datetime
+        self, connection: asyncpg.Connection, items: Sequence[WriteItem], processed_at: datetime
     ) -> dict[UUID, Outcome]:
         """Insert what is new; return its outcomes by event id."""
-        new = await self._add(connection, raw_rows(numbered), record_rows(numbered, processed_at))
+        new = await self._add(connection, raw_rows(items), record_rows(items, processed_at))
         return {
-            each.entry.event.event_id: Outcome(
+            item.processed.event.event_id: Outcome(
                 disposition=Disposition.STORED,
-                raw_event_id=each.id,
-                record_id=each.id,
-                status=each.entry.draft.status,
+                raw_event_id=item.id,
+                record_id=item.id,
+                status=item.processed.status,
                 processed_at=processed_at,
-                errors=each.entry.draft.errors,
-                result=each.entry.draft.result,
+                errors=item.processed.errors,
+                result=item.processed.result,
             )
-            for each in numbered
-            if each.id in new
+            for item in items
+            if item.id in new
         }
 
     async def _add(self, connection: asyncpg.Connection, rows: Sequence[Row], records: Sequence[Row]) -> set[int]:
@@ -213,19 +209,19 @@ class Store:
     async def _resolve(
         self,
         connection: asyncpg.Connection,
-        entries: Sequence[Entry],
+        batch: Sequence[Processed],
         stored: dict[UUID, Outcome],
         source_ids: dict[str, int],
     ) -> list[Outcome]:
-        """Return the outcome of every entry: stored now, or a duplicate of, or in conflict with, the first."""
-        found = await self._duplicates.find(connection, entries, stored)
-        pairs = [(entry.event, known.outcome) for entry, known in zip(entries, found, strict=True)]
+        """Return the outcome of every event: stored now, or a duplicate of the stored event, or a conflict with it."""
+        found = await self._duplicates.find(connection, batch, stored)
+        pairs = [(each.event, known.outcome) for each, known in zip(batch, found, strict=True)]
         conflicts = [pair for pair in pairs if pair[1].disposition is Disposition.CONFLICT]
         # What was accepted once and came again, or on both roads, is the raw event itself.
         settled = [
             pair
-            for pair, entry, known in zip(pairs, entries, found, strict=True)
-            if entry.acknowledged and not known.is_first
+            for pair, each, known in zip(pairs, batch, found, strict=True)
+            if each.acknowledged and not known.is_first
         ]
         await self._keep(connection, conflicts, settled, source_ids)
         return [outcome for _, outcome in pairs]
@@ -289,5 +285,5 @@ def _refused_row(error: Exception) -> PermanentDataError | RuleError | None:
     return problem if isinstance(problem, PermanentDataError | RuleError) else None
 
 
-def _event_id(numbered: Numbered) -> bytes:
-    return numbered.entry.event.event_id.bytes
+def _event_id(item: WriteItem) -> bytes:
+    return item.processed.event.event_id.bytes

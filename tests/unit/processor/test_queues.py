@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 import stamina
 
-from processor.consumer import settle_one_by_one, settle_together
-from processor.sqlstates import LedgerRefusesError
+from processor.inputs.queues import settle_one_by_one, settle_together
+from processor.ledger.sqlstates import LedgerRefusesError
 from shared.contracts.errors import FatalError, PermanentError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome

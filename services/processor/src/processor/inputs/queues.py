@@ -3,16 +3,15 @@
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeAlias
 
 import stamina
 import structlog
 
-from processor.database import make_id
-from processor.sqlstates import LedgerRefusesError
+from processor.ledger.ids import uuid_type
+from processor.ledger.sqlstates import LedgerRefusesError
+from processor.stages.processing import WriteEvents
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Receipt
 from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery
@@ -21,8 +20,6 @@ from shared.wire import decode_batch, decode_receipt
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _RETRY_PAUSE_SECONDS_MAX = 5.0
-
-WriteEvents: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
 
 
 async def settle_together(delivery: Delivery, write: WriteEvents, *, hold: Callable[[], bool]) -> None:
@@ -102,7 +99,7 @@ async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitabl
     """Ack after the commit, as the last line. What cannot ever be stored goes on to the next lane, bytes and all."""
     failpoint("processor.received")
     try:
-        events = decode_batch(delivery.body, make_id=make_id)
+        events = decode_batch(delivery.body, uuid_type=uuid_type)
         delivery.forget_body()
         await store(events)
     except PermanentError as error:

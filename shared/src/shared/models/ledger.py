@@ -1,6 +1,4 @@
-"""The ledger's tables, as SQLAlchemy describes them to the migrations, which create them."""
-
-from typing import Final
+"""The tables of the ledger. Migrations create them; a test compares a migrated database with this description."""
 
 from sqlalchemy import (
     BigInteger,
@@ -22,9 +20,6 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, INT8RANGE, JSONB
-
-PROCESSOR_ROLE: Final = "etlpay_processor"
-READER_ROLE: Final = "etlpay_reader"
 
 metadata = MetaData()
 

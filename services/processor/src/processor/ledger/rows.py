@@ -1,4 +1,4 @@
-"""What is written to the ledger: entries, and the rows they become. Pure."""
+"""The events that are written to the ledger, and the rows that they become. Pure."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,36 +7,46 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from processor.transform import Draft
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome, Problem
+from shared.contracts.outcome import Outcome, Problem, RecordStatus
 
 Row: TypeAlias = tuple[Any, ...]
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An event with the record it becomes. `acknowledged`: its door has answered already, for it came over a lane."""
+class Processed(msgspec.Struct, frozen=True, gc=False):
+    """An event with the record that it becomes.
+
+    `result` is JSON; None: equal to the body, or there is none. `acknowledged`: the channel has answered already, since
+    the event came over a queue.
+    """
 
     event: Envelope
-    draft: Draft
+    status: RecordStatus
+    result: bytes | None = None
+    errors: tuple[Problem, ...] = ()
     acknowledged: bool = False
 
 
-class Numbered(msgspec.Struct, frozen=True, gc=False):
-    """An entry with the id that it gets in the ledger, and that of its source."""
+class WriteItem(msgspec.Struct, frozen=True, gc=False):
+    """A processed event with the id that it gets in the ledger, and that of its source."""
 
     id: int
     source_id: int
-    entry: Entry
+    processed: Processed
 
 
-def raw_rows(numbered: Sequence[Numbered]) -> list[Row]:
+def failed(event: Envelope, detail: str, *, acknowledged: bool = False) -> Processed:
+    """Return the event with the record of one that could not be processed as a whole."""
+    return Processed(event, RecordStatus.FAILED, errors=(Problem("", detail),), acknowledged=acknowledged)
+
+
+def raw_rows(items: Sequence[WriteItem]) -> list[Row]:
     """Return the rows of `raw_events`, as RAW_COLUMNS names their values."""
     return [
         (
-            each.id,
+            item.id,
             event.event_id,
-            each.source_id,
+            item.source_id,
             event.idempotency_key or None,
             event.channel,
             event.type or None,
@@ -48,26 +58,26 @@ def raw_rows(numbered: Sequence[Numbered]) -> list[Row]:
             event.sender or None,
             event.body,
         )
-        for each in numbered
-        for event in (each.entry.event,)
+        for item in items
+        for event in (item.processed.event,)
     ]
 
 
-def record_rows(numbered: Sequence[Numbered], processed_at: datetime) -> list[Row]:
+def record_rows(items: Sequence[WriteItem], processed_at: datetime) -> list[Row]:
     """Return the rows of `processed_records`, as RECORD_COLUMNS names their values."""
     return [
         (
-            each.id,
-            each.id,
-            each.source_id,
-            entry.event.channel,
-            draft.status,
-            draft.result and draft.result.decode(),
-            _problems_json(draft.errors),
+            item.id,
+            item.id,
+            item.source_id,
+            processed.event.channel,
+            processed.status,
+            processed.result and processed.result.decode(),
+            _problems_json(processed.errors),
             processed_at,
         )
-        for each in numbered
-        for entry, draft in ((each.entry, each.entry.draft),)
+        for item in items
+        for processed in (item.processed,)
     ]
 
 

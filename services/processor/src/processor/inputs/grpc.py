@@ -1,17 +1,16 @@
 """The waiting door: etlpay.processing.v1.Processing over gRPC."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeAlias
 
 import grpc
 import grpc.aio
 
-from processor.callers import Caller, Callers
-from processor.database import make_id
+from processor.inputs.callers import Caller, Callers
+from processor.ledger.ids import uuid_type
+from processor.stages.processing import WriteEvents
 from shared.contracts.errors import OverloadedError, PermanentError, RetryableError
-from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Receipt
 from shared.failpoints import failpoint
 from shared.rpc import processing_pb2 as pb
@@ -32,7 +31,7 @@ _OTHER_CHANNEL: Final = _Refusal(grpc.StatusCode.PERMISSION_DENIED, "an event is
 _NOT_LET_IN: Final = {_STRANGER: "token", _OTHER_CHANNEL: "channel"}
 
 
-class ProcessingDoor(ProcessingServicer):
+class ProcessingService(ProcessingServicer):
     """Answers after the commit. A caller that goes away does not stop the batch its events are in.
 
     Who calls is asked once a stream: batches follow one another on it.
@@ -40,7 +39,7 @@ class ProcessingDoor(ProcessingServicer):
 
     def __init__(
         self,
-        submit: Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]],
+        submit: WriteEvents,
         *,
         keep: Callable[[Receipt], Awaitable[None]],
         callers: Callers,
@@ -120,7 +119,7 @@ class ProcessingDoor(ProcessingServicer):
     async def _store(self, request: pb.EventBatch, caller: Caller) -> pb.OutcomeBatch | _Refusal:
         failpoint("processor.called")
         try:
-            events = read_batch(request, make_id=make_id)
+            events = read_batch(request, uuid_type=uuid_type)
             if not caller.may_send(events):
                 return _OTHER_CHANNEL
             outcomes = await self._submit(events)

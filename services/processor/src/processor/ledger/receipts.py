@@ -2,12 +2,12 @@
 
 import asyncpg
 
-from processor.database import Connections
-from processor.statements import ADD_RECEIPT, ADD_RECEIPT_GAP, ADD_TO_SERIES, ADD_UNCONFIRMED
+from processor.ledger.database import Connections
+from processor.ledger.statements import ADD_RECEIPT, ADD_RECEIPT_GAP, ADD_TO_SERIES, ADD_UNCONFIRMED
 from shared.contracts.receipt import Fate, Progress, Receipt, start_of
 
 
-class ReceiptBook:
+class ReceiptStore:
     """Writes receipts, each once."""
 
     def __init__(self, connections: Connections) -> None:

@@ -1,0 +1,86 @@
+"""The stages of an event, whichever input it came through: check, transform, store, count, cache."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from processor.cache import CacheFeeder
+from processor.ledger.sqlstates import LedgerRefusesError
+from processor.ledger.store import Store
+from processor.metrics import FAILURES, count_batch
+from processor.stages.transform import transform
+from shared.contracts.errors import EtlPayError, PermanentError
+from shared.contracts.event import Envelope, has_own_id, now
+from shared.contracts.outcome import Outcome
+
+WriteEvents: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
+WriteReceived: TypeAlias = Callable[[Sequence["Received"]], Awaitable[list[Outcome]]]
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """An event that an input has taken. `acknowledged`: see `Processed`."""
+
+    event: Envelope
+    acknowledged: bool
+
+
+class Stages:
+    """Transforms a batch, stores it in one transaction, and gives its records to the cache."""
+
+    def __init__(self, store: Store, cache: CacheFeeder) -> None:
+        """Nothing else may write to `store`."""
+        self._store = store
+        self._cache = cache
+
+    async def write(self, received: Sequence[Received]) -> list[Outcome]:
+        """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
+        began = time.perf_counter()
+        epoch = self._cache.epoch
+        processed = [transform(each.event, acknowledged=each.acknowledged) for each in received]
+        try:
+            outcomes = await self._store.write(processed, processed_at=now())
+        except EtlPayError as error:
+            FAILURES.labels(type(error).__name__).inc()
+            raise
+        count_batch(outcomes, seconds=time.perf_counter() - began)
+        self._cache.feed([each.event for each in received], outcomes, epoch=epoch)
+        return outcomes
+
+
+def checked(write: WriteReceived, *, acknowledged: bool, alone: WriteReceived | None = None) -> WriteEvents:
+    """Return a function that checks the ids of events and writes them.
+
+    Args:
+        write: writes the events, perhaps in one batch with others.
+        acknowledged: whether the channel of these events has answered already: see `Processed`.
+        alone: writes the events in a batch of their own. It is called when `write` raises PermanentError, since
+            another event of the batch may be the reason. None: `write` adds no others.
+
+    The function raises PermanentError, and writes nothing, when an event's id is not the one that its source and key
+    make. Otherwise it raises as `write`.
+    """
+
+    async def write_events(events: Sequence[Envelope]) -> list[Outcome]:
+        # Before they share a batch with other events.
+        if not all(map(has_own_id, events)):
+            raise PermanentError("an event id is not the one that its source and key make")
+        received = [Received(event, acknowledged) for event in events]
+        try:
+            return await write(received)
+        except PermanentError as error:
+            if alone is None:
+                raise
+            return await _write_alone(received, alone, error)
+
+    return write_events
+
+
+async def _write_alone(received: Sequence[Received], alone: WriteReceived, why: PermanentError) -> list[Outcome]:
+    try:
+        return await alone(received)
+    except LedgerRefusesError:
+        # The ledger refuses one of these events and took the other events of the batch. To hold these would hold up
+        # the events behind them.
+        raise why from None

@@ -24,7 +24,7 @@ def render() -> bytes:
     settings = GatewaySettings.model_construct()
     reader = asyncio.run(open_reader(settings))
     app = build_app(
-        submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.submission, fallback_to_queue=True),
+        submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.batch, fallback_to_queue=True),
         ledger=Ledger(reader, page_bytes_max=0, seconds_max=0, audit_seconds_max=0),
         lanes=FakePublisher(),
         cache=Cache(None, seconds=settings.cache_seconds),

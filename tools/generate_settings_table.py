@@ -45,7 +45,7 @@ A setting is an environment variable; two underscores part a group from its memb
 in no group can also be given as the content of a file whose path stands in `<NAME>{FILE_SUFFIX}`: the way for secrets.
 The environment comes first, then such files, then the file `.etlpay/stack.env` in the current folder (written by
 `make up`, so that a service started by hand finds the running stack), then the default. A variable `{PREFIX}...` that
-no program knows is ignored, with a warning that names the nearest one that the service knows. A value that it cannot
+no program knows is ignored, with a warning that names similar ones that the service knows. A value that it cannot
 use ends the start with exit code 2; the log names the setting and does not repeat it. Units stand last in the names.
 
 `migrate` is `python -m processor.migrate`; `etlpay` is the command behind `make up`, which sets addresses and passwords

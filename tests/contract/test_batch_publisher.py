@@ -12,7 +12,7 @@ from shared.contracts.event import Envelope
 from shared.messaging.publisher import MESSAGE_BYTES_MAX, BatchPublisher, Publisher
 from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
 from shared.runtime.service import running
-from shared.settings import AmqpSettings
+from shared.settings import PublisherSettings
 from shared.testing.publisher import FakePublisher
 from shared.wire import decode_batch, encode_batch
 from support.events import event
@@ -117,7 +117,7 @@ class TestRabbitMQ(Suite):
     async def edge(self, servers: Servers) -> AsyncIterator[BrokerEdge]:
         await _empty_lane(servers)
         async with Proxy(servers.amqp_host, servers.amqp_port).listen() as proxy:
-            settings = AmqpSettings(
+            settings = PublisherSettings(
                 amqp_url=f"amqp://operator@127.0.0.1:{proxy.port}/",
                 amqp_password=servers.amqp_password,
                 publish_seconds_max=2,

@@ -14,7 +14,7 @@ from grpc_ingest.admission import Calls
 from grpc_ingest.servicer import EtlServicer
 from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import Access
-from shared.batching import BatchLimits
+from shared.batching import BatcherLimits
 from shared.rpc import etlpay_pb2 as pb
 from shared.runtime.service import running
 from shared.submit.submitter import Submitter
@@ -82,7 +82,7 @@ class Door:
         self.processing = processing or FakeProcessing()
         self.publisher = FakePublisher()
         self.submitter = Submitter(
-            self.processing, self.publisher, limits=BatchLimits(), fallback_to_queue=limits.pop("fallback", True) == 1
+            self.processing, self.publisher, limits=BatcherLimits(), fallback_to_queue=limits.pop("fallback", True) == 1
         )
         bounds: dict[str, Any] = {
             "batch_events_max": 10,

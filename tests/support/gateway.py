@@ -125,7 +125,7 @@ async def run_gateway(
     chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]  # settings of any type
     processing, publisher = processing or FakeProcessing(), FakePublisher()
     ledger, cache, readiness = LedgerTwin(), CacheTwin(), Readiness("intake")
-    submitter = Submitter(processing, publisher, limits=chosen.submission, fallback_to_queue=chosen.fallback_to_queue)
+    submitter = Submitter(processing, publisher, limits=chosen.batch, fallback_to_queue=chosen.fallback_to_queue)
     app = build_app(
         submitter=submitter,
         ledger=ledger,

@@ -13,9 +13,10 @@ from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.entry import SpoolEntry
 from file_watcher.spool.scanning import CommonOptions, OptionsOf, ScanLimits
 from file_watcher.spool.watch import FinishedWatch
+from shared.batching import BatchLimits
 from shared.testing.publisher import FakePublisher
 
-SETTINGS = Settings(files_batch_events_max=10)
+SETTINGS = Settings(batch=BatchLimits(events_max=10, in_flight_max=2))
 
 
 def open_spool(  # noqa: PLR0913 - each is one thing that a test is about

@@ -59,7 +59,7 @@ async def watcher(
         "ETLPAY_FILES_ROOT": str(root),
         "ETLPAY_FILES_SCAN_SECONDS": "0.2",
         "ETLPAY_FILES_SETTLE_SECONDS": "0.2",
-        "ETLPAY_FILES_BATCH_EVENTS_MAX": "50",
+        "ETLPAY_BATCH__EVENTS_MAX": "50",
         "ETLPAY_AMQP_URL": f"amqp://operator@{broker_at}/",
         "ETLPAY_AMQP_PASSWORD": servers.amqp_password,
         "ETLPAY_PUBLISH_SECONDS_MAX": "1",

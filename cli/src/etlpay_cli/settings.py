@@ -28,7 +28,7 @@ class CliSettings(BaseSettings):
     amqp_port: int | None = Field(default=None, ge=1, le=65535, description="Port of RabbitMQ.")
     postgres_port: int | None = Field(default=None, ge=1, le=65535, description="Port of PostgreSQL.")
     api_keys_file: Path | None = Field(
-        default=None, description="file of API keys (`etlpay keys`); empty: nobody is asked for one"
+        default=None, description="file of API keys (`etlpay keys`); empty: no key is needed"
     )
     demo_key: SecretStr = Field(default=SecretStr(""), description="The API key that `make demo` sends.")
     api_key: SecretStr = Field(default=SecretStr(""), description="The API key that `etlpay audit` sends.")

@@ -21,21 +21,26 @@ _PARTIAL_SECONDS_MAX: Final = 0.5
 
 
 class BatchLimits(BaseModel):
-    """The bounds of a batcher. Batches are in flight side by side; what waits for one is the backlog.
+    """The limits of what is sent or stored in batches."""
 
-    A batch that is not full goes while few are in flight: where each has a price of its own, many small ones are dear.
+    events_max: PositiveInt = Field(1_000, description="events in one batch")
+    bytes_max: PositiveInt = Field(2 * _MIB, description="bytes of events in one batch, about")
+    in_flight_max: PositiveInt = Field(2, description="batches that are written at the same time")
+
+
+class BatcherLimits(BatchLimits):
+    """The limits of a batcher: also of its backlog, the events that wait for a batch.
+
+    A batch that is not full is written only while few batches are in flight: each batch has a fixed cost.
     """
 
-    batch_events_max: PositiveInt = Field(1_000, description="events in one batch")
-    batch_bytes_max: PositiveInt = Field(2 * _MIB, description="bytes of events in one batch, about")
-    batches_in_flight_max: PositiveInt = Field(2, description="batches that are written at the same time")
-    partial_batches_in_flight_max: PositiveInt = Field(
-        2, description="how many may be in flight when one goes that is not full"
+    partial_in_flight_max: PositiveInt = Field(
+        2, description="batches that may be in flight when one is written that is not full"
     )
     backlog_events_max: PositiveInt = Field(20_000, description="events that wait for a batch; more are refused")
     backlog_bytes_max: PositiveInt = Field(16 * _MIB, description="bytes of events that wait for a batch, about")
     backlog_seconds_max: PositiveFloat = Field(
-        8.0, description="how long events may wait for a batch; then they are given back, and nothing of them was taken"
+        8.0, description="how long events may wait for a batch; then they are refused, and nothing of them was taken"
     )
 
 
@@ -62,7 +67,7 @@ class Batcher(Generic[T, R]):
         self,
         write: Callable[[list[T]], Awaitable[Sequence[R]]],
         *,
-        limits: BatchLimits,
+        limits: BatcherLimits,
         weigh: Callable[[T], int],
     ) -> None:
         """`write` answers one result per item, in order; what it raises is raised to every group of the batch."""
@@ -127,18 +132,16 @@ class Batcher(Generic[T, R]):
     def _may_write(self) -> bool:
         """Tell whether a batch may go: there is a place for it, and it is full or old, or few are in flight."""
         limits = self._limits
-        if not self._backlog or self._in_flight >= limits.batches_in_flight_max:
+        if not self._backlog or self._in_flight >= limits.in_flight_max:
             return False
         return (
-            self._in_flight < limits.partial_batches_in_flight_max
+            self._in_flight < limits.partial_in_flight_max
             or self._is_full()
             or asyncio.get_running_loop().time() - self._backlog[0].came > _PARTIAL_SECONDS_MAX
         )
 
     def _is_full(self) -> bool:
-        return (
-            self._backlog_events >= self._limits.batch_events_max or self._backlog_bytes >= self._limits.batch_bytes_max
-        )
+        return self._backlog_events >= self._limits.events_max or self._backlog_bytes >= self._limits.bytes_max
 
     async def _give_back_what_waits(self) -> None:
         """Fail the groups that wait for longer than the limit: a batch that nobody takes may be written for seconds.
@@ -167,8 +170,7 @@ class Batcher(Generic[T, R]):
         while self._backlog:
             group = self._backlog[0]
             if groups and (
-                events + len(group.items) > self._limits.batch_events_max
-                or weight + group.bytes > self._limits.batch_bytes_max
+                events + len(group.items) > self._limits.events_max or weight + group.bytes > self._limits.bytes_max
             ):
                 break
             self._backlog.popleft()

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import asyncpg
 
-from shared.settings import PostgresSettings
+from shared.settings import PostgresPoolSettings, PostgresSettings
 from shared.tls import client_context
 
 # What asking PostgreSQL may end with.
@@ -50,7 +50,7 @@ class Pool:
         self._seconds_max = seconds_max
 
     @classmethod
-    async def open(cls, settings: PostgresSettings, *, name: str, server_settings: Mapping[str, str]) -> Self:
+    async def open(cls, settings: PostgresPoolSettings, *, name: str, server_settings: Mapping[str, str]) -> Self:
         """Return a pool whose connections are as `connect_options` says."""
         pool = await asyncpg.create_pool(
             settings.postgres_url,

@@ -30,8 +30,9 @@ from shared.tls import TlsFiles
 PREFIX: Final = "ETLPAY_"
 FILE_SUFFIX: Final = "_FILE"
 _NESTING: Final = "__"
-# A worse match than this is another service's setting rather than a slip of the pen.
-_NEAR: Final = 0.8
+# Of 1, for the same name. A name that is less similar is no suggestion.
+_SIMILAR_MIN: Final = 0.75
+_SUGGESTIONS_MAX: Final = 3
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda level: str(level).lower())]
 
@@ -55,8 +56,8 @@ class SecretFileSource(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
-class ServiceSettings(BaseSettings):
-    """What every service can be told."""
+class ProgramSettings(BaseSettings):
+    """Settings of every program that starts with `load_settings`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -65,18 +66,15 @@ class ServiceSettings(BaseSettings):
         env_file_encoding="utf-8",
         extra="ignore",
         frozen=True,
-        # Of a group, such as the bounds of a batcher, what nobody names stays as the service has it.
+        # A member of a group that nobody sets keeps the default of the service.
         nested_model_default_partial_update=True,
-        # What was refused may be a secret.
+        # The value may be a secret.
         hide_input_in_errors=True,
     )
 
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
-    ops_host: str = Field("127.0.0.1", description="where /livez, /readyz and /metrics listen")
-    ops_port: NonNegativeInt = Field(0, description="port of /livez, /readyz and /metrics; 0: off")
-    drain_seconds_max: PositiveFloat = Field(25.0, description="how long a stopping service may finish its work")
     failpoint: str = Field("", description="fault tests only: where the process fails, such as `place:kill@3`")
-    failpoint_log: Path | None = Field(None, description="fault tests only: the file that tells when it did")
+    failpoint_log: Path | None = Field(None, description="fault tests only: the file that notes when it failed")
 
     @classmethod
     def settings_customise_sources(
@@ -89,6 +87,14 @@ class ServiceSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put secret files between the environment and `stack.env`."""
         return init_settings, env_settings, SecretFileSource(settings_cls), dotenv_settings, file_secret_settings
+
+
+class ServiceSettings(ProgramSettings):
+    """Settings of every service."""
+
+    ops_host: str = Field("127.0.0.1", description="where /livez, /readyz and /metrics listen")
+    ops_port: NonNegativeInt = Field(0, description="port of /livez, /readyz and /metrics; 0: off")
+    drain_seconds_max: PositiveFloat = Field(25.0, description="how long a stopping service may finish its work")
 
 
 class Variable(NamedTuple):
@@ -117,32 +123,39 @@ def variables(settings: type[BaseModel], *, prefix: str = PREFIX, defaults: obje
     return found
 
 
-def unknown_variables(settings: type[ServiceSettings]) -> list[tuple[str, str | None]]:
-    """Return each variable `ETLPAY_...` of the environment that no program knows, with the one it may mean.
+def unknown_variables(settings: type[ProgramSettings]) -> list[tuple[str, list[str]]]:
+    """Return each variable `ETLPAY_...` of the environment that no program knows, with similar names, the best first.
 
-    One that belongs to another program is no slip of the pen: services are often given one environment.
+    Variables of other programs are not unknown: services often share one environment.
     """
     known = {variable.name for variable in variables(settings)}
     taken = known | SETTING_NAMES
     groups = {name.split(_NESTING)[0] for name in taken if _NESTING in name}
     found = sorted(name for name in os.environ if name.startswith(PREFIX))
     strange = [name for name in found if not {name, name.removesuffix(FILE_SUFFIX)} & (taken | groups)]
-    return [(name, _nearest(name, known)) for name in strange]
+    return [(name, _similar(name.removesuffix(FILE_SUFFIX), known)) for name in strange]
 
 
-def _nearest(name: str, known: set[str]) -> str | None:
-    # Without the prefix that they all share, which would make any two look alike.
-    names = [other.removeprefix(PREFIX) for other in known]
-    plain = name.removeprefix(PREFIX).removesuffix(FILE_SUFFIX)
-    near = difflib.get_close_matches(plain, names, n=1, cutoff=_NEAR)
-    return f"{PREFIX}{near[0]}" if near else None
+def _similar(name: str, known: set[str]) -> list[str]:
+    """Return the names that share most words with `name`, and those that are spelt almost like it."""
+    scores = {other: _similarity(name.removeprefix(PREFIX), other.removeprefix(PREFIX)) for other in known}
+    similar = [other for other, score in scores.items() if max(score) >= _SIMILAR_MIN]
+    return sorted(similar, key=lambda other: (scores[other], other), reverse=True)[:_SUGGESTIONS_MAX]
+
+
+def _similarity(one: str, other: str) -> tuple[float, float]:
+    """Return how many words, and how many letters in their order, two names share: 0 to 1."""
+    words, other_words = set(one.split("_")) - {""}, set(other.split("_")) - {""}
+    shared = 2 * len(words & other_words) / (len(words) + len(other_words) or 1)
+    return shared, difflib.SequenceMatcher(None, one, other).ratio()
 
 
 class AmqpSettings(BaseModel):
-    """How to reach RabbitMQ, and the bounds of what goes there."""
+    """How to reach RabbitMQ."""
 
     amqp_url: str = Field(
-        "amqp://guest@127.0.0.1:5672/", description="RabbitMQ with the virtual host of the lanes, without the password"
+        "amqp://guest@127.0.0.1:5672/",
+        description="RabbitMQ with the virtual host of the ingest queues, without the password",
     )
     amqp_password: SecretStr = Field(SecretStr("guest"), description="password of the user in ETLPAY_AMQP_URL")
     amqp_ca_file: str = Field("", description="authority of RabbitMQ's certificate, for amqps://; empty: the system's")
@@ -151,8 +164,6 @@ class AmqpSettings(BaseModel):
     amqp_heartbeat_seconds: PositiveInt = Field(10, description="heartbeat of AMQP connections")
     amqp_connect_seconds_max: PositiveFloat = Field(5.0, description="how long one attempt to connect may take")
     publish_seconds_max: PositiveFloat = Field(5.0, description="how long a publish may wait for its confirmation")
-    publishes_in_flight_max: PositiveInt = Field(32, description="publishes that wait for their confirmation at once")
-    receipt_seconds: PositiveFloat = Field(10.0, description="how often a door tells the ledger what it has counted")
     reconnect_seconds_max: PositiveFloat = Field(5.0, description="longest pause between two attempts to connect")
 
     @property
@@ -166,8 +177,15 @@ class AmqpSettings(BaseModel):
         return self
 
 
-class QueueBrokerSettings(AmqpSettings):
-    """How to reach the broker of the foreign queues, which may be another one than ours."""
+class PublisherSettings(AmqpSettings):
+    """How events and receipts are published."""
+
+    publishes_in_flight_max: PositiveInt = Field(32, description="publishes that wait for their confirmation at once")
+    receipt_seconds: PositiveFloat = Field(10.0, description="how often a service sends its receipts to the ledger")
+
+
+class QueueBrokerSettings(PublisherSettings):
+    """How to reach the broker of the foreign queues, which need not be our own."""
 
     queue_amqp_url: str = Field(
         "", description="RabbitMQ of the foreign queues; empty: the one in ETLPAY_AMQP_URL, virtual host `/`"
@@ -188,7 +206,7 @@ class QueueBrokerSettings(AmqpSettings):
     def queue_broker(self) -> AmqpSettings:
         """Return how to reach the broker of the foreign queues.
 
-        Our own password, and our own certificate, go to our own broker only.
+        Our own password and certificate are sent to our own broker only.
         """
         ours = AmqpSettings(**{name: getattr(self, name) for name in AmqpSettings.model_fields})
         foreign = (
@@ -206,11 +224,12 @@ class QueueBrokerSettings(AmqpSettings):
 
 
 class AccessSettings(BaseModel):
-    """Who may come in through a door."""
+    """Who may call a service, and how often."""
 
-    api_keys_file: str = Field("", description="file of API keys (`etlpay keys`); empty: nobody is asked for one")
+    api_keys_file: str = Field("", description="file of API keys (`etlpay keys`); empty: no key is needed")
     api_keys_stale_seconds: PositiveFloat = Field(
-        60.0, description="how long the last good keys count while their file cannot be used; then nobody is let in"
+        60.0,
+        description="how long the last good keys are valid while their file cannot be used; then every call is refused",
     )
     allow_anonymous: bool = Field(default=False, description="listen beyond this machine also without API keys")
     rate_per_key: NonNegativeFloat = Field(0, description="events a second of one caller; 0: no limit")
@@ -225,7 +244,7 @@ class FairnessSettings(BaseModel):
 
 
 class TlsSettings(BaseModel):
-    """How a door proves who it is, and who has to prove it to the door. Files are PEM."""
+    """The certificate of a server, and the authority of its clients' certificates. Files are PEM."""
 
     tls_cert_file: str = Field("", description="certificate, with its chain; empty: no TLS")
     tls_key_file: str = Field("", description="private key of that certificate")
@@ -239,7 +258,7 @@ class TlsSettings(BaseModel):
 
 
 class PostgresSettings(BaseModel):
-    """How to reach PostgreSQL."""
+    """How to reach PostgreSQL, for one connection."""
 
     postgres_url: str = Field("postgresql://etlpay_reader@127.0.0.1:5432/etlpay", description="without the password")
     postgres_password: SecretStr = Field(SecretStr(""), description="password of the role in ETLPAY_POSTGRES_URL")
@@ -248,7 +267,6 @@ class PostgresSettings(BaseModel):
     )
     postgres_cert_file: str = Field("", description="certificate that is shown to PostgreSQL; empty: none")
     postgres_key_file: str = Field("", description="private key of that certificate")
-    postgres_pool_max: PositiveInt = Field(8, description="connections at most")
     postgres_seconds_max: PositiveFloat = Field(10.0, description="how long one statement may take")
 
     @property
@@ -262,6 +280,12 @@ class PostgresSettings(BaseModel):
         return self
 
 
+class PostgresPoolSettings(PostgresSettings):
+    """How to reach PostgreSQL, for a pool of connections."""
+
+    postgres_pool_max: PositiveInt = Field(8, description="connections at most")
+
+
 class RedisSettings(BaseModel):
     """How to reach the cache, which is optional."""
 
@@ -273,7 +297,7 @@ class RedisSettings(BaseModel):
     redis_seconds_max: PositiveFloat = Field(0.05, description="how long one call to the cache may take")
     cache_key: SecretStr = Field(
         SecretStr(""),
-        description="what entries of the cache are signed with, the same for gateway and processor; empty: no cache",
+        description="key that signs the entries of the cache, the same for gateway and processor; empty: no cache",
     )
     cache_seconds: PositiveInt = Field(3600, description="how long the cache keeps a record")
 
@@ -289,10 +313,12 @@ class RedisSettings(BaseModel):
 
 
 class SubmissionSettings(BaseModel):
-    """How the waiting channels reach the processor."""
+    """How HTTP and gRPC events reach the processor."""
 
     processor_target: str = Field("127.0.0.1:50052", description="gRPC target of the processor")
-    processor_token: SecretStr = Field(SecretStr(""), description="proves to the processor which service calls")
+    processor_token: SecretStr = Field(
+        SecretStr(""), description="token by which the processor knows which service calls"
+    )
     processor_ca_file: str = Field("", description="authority of the processor's certificate; empty: no TLS")
     processor_cert_file: str = Field("", description="certificate that is shown to the processor; empty: none")
     processor_key_file: str = Field("", description="private key of that certificate")
@@ -315,7 +341,7 @@ class SubmissionSettings(BaseModel):
 
 
 def _require_tls(name: str, files: TlsFiles, *, url: str = "", scheme: str = "") -> None:
-    """Refuse files that are not whole, or whose address would be spoken to in the clear. Raises ValueError."""
+    """Raise ValueError where files are missing, or where their address is one without TLS."""
     if problem := files.problem(name):
         raise ValueError(problem)
     if files.ca_file and scheme and urlsplit(url).scheme != scheme:

@@ -130,7 +130,7 @@ async def test_rubbish_after_a_request_does_not_take_its_answer_away(door: DoorM
 
 
 async def test_a_batch_that_breaks_on_the_wire_gets_no_answer_that_could_be_wrong(door: DoorMaker) -> None:
-    async with door(batch_group_events=1) as d:
+    async with door(http_batch_request_group_events=1) as d:
         head = HEAD.replace(b"ingest", b"ingest/batch") + b"transfer-encoding: chunked\r\n\r\n"
         item = b"[" + EVENT + b","
 

@@ -21,16 +21,16 @@ from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import RecordStatus
-from shared.settings import PostgresSettings
+from shared.settings import PostgresPoolSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers
 
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 
-def reader_settings(ledger: Servers, **more: str) -> PostgresSettings:
+def reader_settings(ledger: Servers, **more: str) -> PostgresPoolSettings:
     url = more.get("url", ledger.postgres_url("etlpay_reader"))
-    return PostgresSettings(postgres_url=url, postgres_password=ROLE_PASSWORD, postgres_seconds_max=5)
+    return PostgresPoolSettings(postgres_url=url, postgres_password=ROLE_PASSWORD, postgres_seconds_max=5)
 
 
 @pytest.fixture

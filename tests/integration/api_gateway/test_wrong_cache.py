@@ -27,7 +27,7 @@ from shared.cache import Cache
 from shared.contracts.event import Envelope
 from shared.contracts.record import Record
 from shared.runtime.service import running
-from shared.settings import PostgresSettings, RedisSettings
+from shared.settings import PostgresPoolSettings, RedisSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers
 
@@ -65,7 +65,7 @@ def connect(servers: Servers) -> Cache:
 @pytest.fixture
 async def gateway(ledger: Servers, owner: asyncpg.Connection, server: redis.asyncio.Redis) -> AsyncIterator[Gateway]:  # noqa: ARG001 - both are empty
     """A gateway on an empty ledger with an empty cache."""
-    settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
+    settings = PostgresPoolSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
     reader = Ledger(await open_reader(settings), page_bytes_max=10_000, seconds_max=10, audit_seconds_max=2)
     cache = connect(ledger)
     gateway = Gateway(Queries(reader, cache), reader, cache)

@@ -17,7 +17,7 @@ from grpc_ingest.service import build_calls, build_servicer, serve
 from grpc_ingest.settings import Settings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
-from shared.batching import BatchLimits
+from shared.batching import BatcherLimits
 from shared.contracts.errors import FatalError
 from shared.rpc import etlpay_pb2 as pb
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
@@ -53,7 +53,7 @@ class Door:
 async def run_door(access: Access | None = None, tls: dict[str, str] | None = None) -> AsyncIterator[Door]:
     settings = Settings(**(tls or {}))  # type: ignore[arg-type]  # settings of any type
     processing = FakeProcessing()
-    submitter = Submitter(processing, FakePublisher(), limits=BatchLimits(), fallback_to_queue=True)
+    submitter = Submitter(processing, FakePublisher(), limits=BatcherLimits(), fallback_to_queue=True)
     calls = build_calls(settings, RpcConnections(settings.rpc_connections_max))
     servicer = build_servicer(settings, submitter, access or Access(None), calls)
     server = build_server(settings)

@@ -27,7 +27,7 @@ from shared.messaging.topology import (
 )
 from shared.runtime.readiness import Readiness
 from shared.runtime.service import running
-from shared.settings import AmqpSettings
+from shared.settings import PublisherSettings
 from support.amqp import publish
 from support.servers import Servers
 
@@ -35,9 +35,9 @@ DOORS = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
 LANES = (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE)
 
 
-def settings(servers: Servers, user: str, vhost: str = LANES_VHOST) -> AmqpSettings:
+def settings(servers: Servers, user: str, vhost: str = LANES_VHOST) -> PublisherSettings:
     """Return the settings of one user for one virtual host."""
-    return AmqpSettings(
+    return PublisherSettings(
         amqp_url=f"amqp://{user}@{servers.amqp_host}:{servers.amqp_port}/{vhost.removeprefix('/')}",
         amqp_password=servers.broker_password(user),
     )

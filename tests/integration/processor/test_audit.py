@@ -24,7 +24,7 @@ from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Count, Progress, Receipt, Unconfirmed, hour_of
-from shared.settings import PostgresSettings
+from shared.settings import PostgresPoolSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers
 
@@ -80,7 +80,7 @@ async def settled(owner: asyncpg.Connection) -> list[int]:
 
 @pytest.fixture
 async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
-    settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
+    settings = PostgresPoolSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
     books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10, audit_seconds_max=5)
     yield books
     await books.close()
@@ -366,7 +366,7 @@ async def test_the_parts_of_an_hour_add_up_to_it(connections: Connections, reade
 async def test_an_audit_that_would_take_too_long_is_refused_and_keeps_nobody_else_waiting(
     ledger: Servers, owner: asyncpg.Connection
 ) -> None:
-    settings = PostgresSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
+    settings = PostgresPoolSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
     books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10, audit_seconds_max=1)
     # The time to connect is not what is tried here.
     await books.sources(EVERY_SOURCE, after=0, limit=10)

@@ -17,7 +17,7 @@ from shared.messaging.publisher import Publisher
 from shared.messaging.session import open_session
 from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE, declare_ingest_queues
 from shared.runtime.service import running
-from shared.settings import SubmissionSettings
+from shared.settings import PublisherSettings, SubmissionSettings
 from shared.submit.processing import GrpcProcessing
 from shared.wire import encode_batch
 from support.events import event
@@ -62,7 +62,7 @@ async def broker(ledger: Servers) -> AsyncIterator[aio_pika.abc.AbstractChannel]
 
 
 def publishing(settings: ProcessorSettings) -> AbstractAsyncContextManager[Publisher]:
-    return running(Publisher(settings, name="test"))
+    return running(Publisher(PublisherSettings.model_validate(settings.model_dump()), name="test"))
 
 
 async def stored(owner: asyncpg.Connection) -> int:

@@ -84,7 +84,7 @@ async def test_order_and_counts_hold_however_the_bytes_and_groups_fall(
         for start in range(0, len(body), chunk):
             yield body[start : start + chunk]
 
-    async with gateway(batch_group_events=group, batch_groups_in_flight_max=2) as g:
+    async with gateway(http_batch_request_group_events=group, http_batch_request_groups_in_flight_max=2) as g:
         report = await report_of(await g.client.post("/api/ingest/batch", content=parts()))
 
         assert [result["status"] == "REFUSED" for result in report["results"]] == [not number for number in numbers]
@@ -143,7 +143,7 @@ async def test_an_event_over_the_limit_ends_the_reading(gateway: GatewayMaker) -
 
 
 async def test_413_where_the_announced_length_is_over_the_limit(gateway: GatewayMaker) -> None:
-    async with gateway(batch_bytes_max=100) as g:
+    async with gateway(http_batch_request_bytes_max=100) as g:
         answer = await g.client.post("/api/ingest/batch", content=b" " * 101)
 
         assert answer.status_code == 413
@@ -151,7 +151,7 @@ async def test_413_where_the_announced_length_is_over_the_limit(gateway: Gateway
 
 
 async def test_413_where_no_event_was_taken_before_the_limit(gateway: GatewayMaker) -> None:
-    async with gateway(batch_items_max=2) as g:
+    async with gateway(http_batch_request_events_max=2) as g:
         answer = await g.client.post("/api/ingest/batch", content=lines(event(1), event(2), event(3)), headers=LINES)
 
         assert answer.status_code == 413
@@ -160,7 +160,7 @@ async def test_413_where_no_event_was_taken_before_the_limit(gateway: GatewayMak
 
 async def test_over_the_limit_after_events_were_taken_is_told_as_such(gateway: GatewayMaker) -> None:
     """A 413 would say that nothing was stored."""
-    async with gateway(batch_items_max=3, batch_group_events=2) as g:
+    async with gateway(http_batch_request_events_max=3, http_batch_request_group_events=2) as g:
         body = lines(*map(event, range(5)))
 
         report = await report_of(await g.client.post("/api/ingest/batch", content=body, headers=LINES))
@@ -171,7 +171,7 @@ async def test_over_the_limit_after_events_were_taken_is_told_as_such(gateway: G
 
 
 async def test_respond_async_hands_every_event_to_the_queue(gateway: GatewayMaker) -> None:
-    async with gateway(batch_group_events=2) as g:
+    async with gateway(http_batch_request_group_events=2) as g:
         content = msgspec.json.encode([*map(event, range(5)), 7])
 
         answer = await g.client.post("/api/ingest/batch", content=content, headers={"Prefer": "respond-async"})
@@ -185,7 +185,7 @@ async def test_respond_async_hands_every_event_to_the_queue(gateway: GatewayMake
 
 @pytest.mark.parametrize("fault", [UnavailableError("away"), OutcomeUnknownError("late"), OverloadedError("full")])
 async def test_503_where_nothing_was_taken(gateway: GatewayMaker, fault: OverloadedError) -> None:
-    async with gateway(batch_group_events=2, batch_patience_seconds=0.01) as g:
+    async with gateway(http_batch_request_group_events=2, http_batch_request_wait_seconds_max=0.01) as g:
         g.processing.away, g.publisher.fault = UnavailableError("away"), fault
 
         answer = await g.client.post("/api/ingest/batch", content=msgspec.json.encode([*map(event, range(9)), 7]))
@@ -205,7 +205,10 @@ class FailingLater(FakeProcessing):
 
 async def test_events_without_a_confirmation_are_unknown_and_the_rest_is_told(gateway: GatewayMaker) -> None:
     async with gateway(
-        FailingLater(), fallback_to_queue=False, batch_group_events=2, batch_groups_in_flight_max=1
+        FailingLater(),
+        fallback_to_queue=False,
+        http_batch_request_group_events=2,
+        http_batch_request_groups_in_flight_max=1,
     ) as g:
         answer = await g.client.post("/api/ingest/batch", content=msgspec.json.encode([*map(event, range(6)), 7]))
 
@@ -238,7 +241,7 @@ async def test_a_full_backlog_is_waited_for(gateway: GatewayMaker) -> None:
 async def test_503_where_too_many_batches_are_in_hand(gateway: GatewayMaker) -> None:
     answers: list[httpx2.Response] = []
 
-    async with gateway(batch_requests_max=1) as g:
+    async with gateway(http_batch_requests_max=1) as g:
 
         async def parts() -> AsyncIterator[bytes]:
             yield b"["

@@ -37,7 +37,7 @@ def take(name: str, content: bytes, **form: object) -> Taken:
     events: dict[str, dict[str, str]] = {}
     rejects: dict[int, str] = {}
     skipped = 0
-    for batch in assemble(rows.rows, map_row, settings):
+    for batch in assemble(rows.rows, map_row, settings.batch):
         for event in decode_batch(batch.body) if batch.body else ():
             draft = transform(event)
             assert draft.errors == ()

@@ -52,13 +52,13 @@ class Line:
         *,
         events_max: int = 20_000,
         producers: Producers | None = None,
-        **limits: int,
+        limits: BatchLimits | None = None,
     ) -> None:
         self.publisher = publisher or FakePublisher()
         self.source = Source(
             self.publisher,
             place=PLACE,
-            limits=BatchLimits(**limits),
+            limits=limits or BatchLimits(),
             events_max=events_max,
             interval_seconds=0.01,
             producers=producers,
@@ -83,7 +83,7 @@ async def test_delivery_is_acked_after_its_event_was_confirmed() -> None:
 
 
 async def test_delivery_of_many_events_is_acked_after_the_last_of_its_batches() -> None:
-    line = Line(batch_events_max=1_000)
+    line = Line(limits=BatchLimits(events_max=1_000))
     delivery = line.deliver(b"[" + b",".join([b"{}"] * 2_500) + b"]", id="m")
 
     await line.settle(delivery)
@@ -173,7 +173,7 @@ async def test_draining_acks_the_deliveries_of_a_run_that_were_handed_on_whole()
                 raise OverloadedError("full")
             await super().publish_batch(body)
 
-    line = Line(Filling(), batch_events_max=2)
+    line = Line(Filling(), limits=BatchLimits(events_max=2))
     deliveries = [line.deliver(b"[{},{},{}]"), line.deliver(b"{}"), line.deliver(b"[{},{}]")]
     line.source.drain()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.batching import Batcher, BatchLimits
+from shared.batching import Batcher, BatcherLimits
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.runtime.service import running
 
@@ -40,7 +40,7 @@ def batching(
     write: Callable[[list[int]], Awaitable[Sequence[str]]], *, in_flight: int = 1, **limits: float
 ) -> AbstractAsyncContextManager[IntBatcher]:
     """Run a batcher of numbers, each as heavy as itself; close it and wait for its end."""
-    bounds = BatchLimits.model_validate({"batches_in_flight_max": in_flight, **limits})
+    bounds = BatcherLimits.model_validate({"in_flight_max": in_flight, **limits})
     return running(IntBatcher(write, limits=bounds, weigh=lambda item: item))
 
 
@@ -124,7 +124,7 @@ async def test_batches_are_in_flight_side_by_side_up_to_the_limit() -> None:
     writer = Writer()
     writer.let.clear()
 
-    async with batching(writer.write, in_flight=2, batch_events_max=1) as batcher:
+    async with batching(writer.write, in_flight=2, events_max=1) as batcher:
         waiting = await gathered(batcher, [1], [2], [3])
         await writer.begun.acquire()
         await writer.begun.acquire()
@@ -142,7 +142,7 @@ async def test_a_batch_that_is_not_full_waits_while_others_are_in_flight_and_a_f
     writer.let.clear()
 
     async with (
-        batching(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=2) as batcher,
+        batching(writer.write, in_flight=3, partial_in_flight_max=1, events_max=2) as batcher,
         asyncio.timeout(5),
     ):
         waiting = await gathered(batcher, [1])
@@ -168,7 +168,7 @@ async def test_a_batch_that_is_not_full_does_not_wait_for_long() -> None:
     writer.let.clear()
 
     async with (
-        batching(writer.write, in_flight=3, partial_batches_in_flight_max=1, batch_events_max=9) as batcher,
+        batching(writer.write, in_flight=3, partial_in_flight_max=1, events_max=9) as batcher,
         asyncio.timeout(5),
     ):
         waiting = await gathered(batcher, [1])
@@ -191,7 +191,7 @@ async def test_order_and_limits_hold_and_no_group_is_split(
 ) -> None:
     writer = Writer()
 
-    async with batching(writer.write, batch_events_max=events_max, batch_bytes_max=bytes_max) as batcher:
+    async with batching(writer.write, events_max=events_max, bytes_max=bytes_max) as batcher:
         answers = await asyncio.gather(*await gathered(batcher, *groups))
 
     assert answers == [[str(item) for item in group] for group in groups]
@@ -208,7 +208,7 @@ async def test_a_failure_reaches_every_group_of_its_batch_and_no_other() -> None
     writer = Writer()
     writer.faults[1] = fault = UnavailableError("away")
 
-    async with batching(writer.write, batch_events_max=2) as batcher:
+    async with batching(writer.write, events_max=2) as batcher:
         first, second, spared = await gathered(batcher, [1], [2], [3, 4])
         failures = await asyncio.gather(first, second, return_exceptions=True)
         answer = await spared
@@ -284,7 +284,7 @@ async def test_what_waits_too_long_is_given_back_and_never_written() -> None:
     writer = Writer()
     writer.let.clear()
 
-    async with batching(writer.write, batch_events_max=1, backlog_events_max=2, backlog_seconds_max=0.1) as batcher:
+    async with batching(writer.write, events_max=1, backlog_events_max=2, backlog_seconds_max=0.1) as batcher:
         first = await gathered(batcher, [1])
         await writer.begun.acquire()
         waiting = await gathered(batcher, [2], [3])
@@ -321,7 +321,7 @@ async def test_a_group_larger_than_every_limit_goes_alone() -> None:
     """It was taken by a door that allows it: refusing it here would refuse it for ever."""
     writer = Writer()
 
-    async with batching(writer.write, batch_events_max=2, backlog_events_max=2, batch_bytes_max=2) as batcher:
+    async with batching(writer.write, events_max=2, backlog_events_max=2, bytes_max=2) as batcher:
         assert await batcher.submit([5, 6, 7]) == ["5", "6", "7"]
 
     assert writer.batches == [[5, 6, 7]]
@@ -331,7 +331,7 @@ async def test_closing_takes_nothing_more_and_settles_what_was_taken() -> None:
     writer = Writer()
     writer.let.clear()
 
-    async with batching(writer.write, in_flight=2, batch_events_max=1) as batcher:
+    async with batching(writer.write, in_flight=2, events_max=1) as batcher:
         waiting = await gathered(batcher, [1], [2], [3], [4])
         batcher.close()
         with pytest.raises(UnavailableError):

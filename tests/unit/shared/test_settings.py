@@ -128,7 +128,7 @@ def test_a_member_of_a_group_is_set_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"),
+    ("name", "meant"),
     [
         ("ETLPAY_AMQP_PASWORD", "ETLPAY_AMQP_PASSWORD"),
         ("ETLPAY_AMPQ_URL", "ETLPAY_AMQP_URL"),
@@ -139,12 +139,14 @@ def test_a_member_of_a_group_is_set_alone(monkeypatch: pytest.MonkeyPatch) -> No
         ("ETLPAY_", None),
     ],
 )
-def test_a_slip_of_the_pen_is_noticed_with_the_name_that_was_meant(
-    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str | None
+def test_an_unknown_name_is_reported_with_the_name_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str | None
 ) -> None:
     monkeypatch.setenv(name, "1")
 
-    assert unknown_variables(Settings) == [(name, nearest)]
+    assert [(found, similar[:1]) for found, similar in unknown_variables(Settings)] == [
+        (name, [meant] if meant else [])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_slip_of_the_pen_is_noticed_with_the_name_that_was_meant(
         # Those of other programs.
         "ETLPAY_FILES_SCAN_SECONDS",
         "ETLPAY_READER_PASSWORD_FILE",
-        "ETLPAY_BATCHING__BATCH_BYTES_MAX",
+        "ETLPAY_BATCH__BACKLOG_BYTES_MAX",
         "ETLPAY_HTTP_MEMORY",
     ],
 )

@@ -37,7 +37,7 @@ def test_an_unknown_setting_is_a_warning_in_the_configured_log(tmp_path: Path) -
         "level": "warning",
         "service": "test",
         "setting": "ETLPAY_AMPQ_URL",
-        "nearest": "ETLPAY_AMQP_URL",
+        "similar": ["ETLPAY_AMQP_URL"],
     }.items() <= (warning.items())
     assert "s3cret" not in str(warning)
     assert end == {"level_read": "warning"}

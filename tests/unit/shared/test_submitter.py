@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from shared.batching import BatchLimits
+from shared.batching import BatcherLimits
 from shared.contracts.errors import (
     OutcomeUnknownError,
     OverloadedError,
@@ -25,7 +25,7 @@ def submitting(
     processing: FakeProcessing, publisher: FakePublisher, *, fallback_to_queue: bool = True
 ) -> AbstractAsyncContextManager[Submitter]:
     """Run a submitter between the fakes."""
-    return running(Submitter(processing, publisher, limits=BatchLimits(), fallback_to_queue=fallback_to_queue))
+    return running(Submitter(processing, publisher, limits=BatcherLimits(), fallback_to_queue=fallback_to_queue))
 
 
 async def test_while_the_processor_answers_its_outcomes_are_the_answer() -> None:

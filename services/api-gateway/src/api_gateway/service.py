@@ -56,9 +56,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         seconds_max=settings.postgres_seconds_max,
         audit_seconds_max=settings.audit_seconds_max,
     )
-    submitter = Submitter(
-        processing, publisher, limits=settings.submission, fallback_to_queue=settings.fallback_to_queue
-    )
+    submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
     watch = ReadinessMonitor(
         readiness,
         processing=processing,

@@ -1,13 +1,13 @@
-"""What the gateway can be told."""
+"""Settings of the API gateway."""
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from shared.batching import BatchLimits
+from shared.batching import BatcherLimits
 from shared.settings import (
     AccessSettings,
-    AmqpSettings,
     FairnessSettings,
-    PostgresSettings,
+    PostgresPoolSettings,
+    PublisherSettings,
     RedisSettings,
     ServiceSettings,
     SubmissionSettings,
@@ -19,8 +19,8 @@ _MIB = 1024 * 1024
 
 class GatewaySettings(
     ServiceSettings,
-    AmqpSettings,
-    PostgresSettings,
+    PublisherSettings,
+    PostgresPoolSettings,
     RedisSettings,
     SubmissionSettings,
     AccessSettings,
@@ -29,8 +29,8 @@ class GatewaySettings(
 ):
     """Settings of `python -m api_gateway`."""
 
-    http_host: str = Field("127.0.0.1", description="where the HTTP door listens")
-    http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP door; 0: any free one")
+    http_host: str = Field("127.0.0.1", description="where the HTTP server listens")
+    http_port: int = Field(8000, ge=0, le=65535, description="port of the HTTP server; 0: a free one")
     http_workers: PositiveInt = Field(
         1, description="gateways behind the port, each with a core; the port of /metrics of each is one higher"
     )
@@ -69,20 +69,28 @@ class GatewaySettings(
     http_answer_seconds_max: PositiveFloat = Field(60.0, description="how long a client may take to read an answer")
     body_bytes_max: PositiveInt = Field(_MIB, description="size of one event as it is sent, in a batch too")
     bodies_bytes_max: PositiveInt = Field(8 * _MIB, description="size of all single events until they are answered")
-    batch_bytes_max: PositiveInt = Field(64 * _MIB, description="size of a batch request")
-    batch_items_max: PositiveInt = Field(100_000, description="events of a batch request")
-    batch_seconds_max: PositiveFloat = Field(300.0, description="how long a batch request may take to arrive")
-    batch_bytes_per_second_min: PositiveInt = Field(
+    http_batch_request_bytes_max: PositiveInt = Field(64 * _MIB, description="size of a batch request")
+    http_batch_request_events_max: PositiveInt = Field(100_000, description="events of a batch request")
+    http_batch_request_seconds_max: PositiveFloat = Field(
+        300.0, description="how long a batch request may take to arrive"
+    )
+    http_batch_request_bytes_per_second_min: PositiveInt = Field(
         1_024, description="how fast a batch request must arrive, after its first ETLPAY_HTTP_BODY_SECONDS_MAX"
     )
-    batch_results_bytes_max: PositiveInt = Field(
+    http_batch_request_results_bytes_max: PositiveInt = Field(
         32 * _MIB, description="size of all results of batch requests until they are read"
     )
-    batch_requests_max: PositiveInt = Field(4, description="batch requests in flight; beyond it one gets 503")
-    batch_group_events: PositiveInt = Field(250, description="events of a batch request handed over together")
-    batch_group_bytes: PositiveInt = Field(_MIB // 4, description="bytes of a batch request handed over together")
-    batch_groups_in_flight_max: PositiveInt = Field(8, description="groups of one batch request handed over at once")
-    batch_patience_seconds: PositiveFloat = Field(
+    http_batch_requests_max: PositiveInt = Field(4, description="batch requests in flight; beyond it one gets 503")
+    http_batch_request_group_events: PositiveInt = Field(
+        250, description="events of a batch request that are submitted together"
+    )
+    http_batch_request_group_bytes: PositiveInt = Field(
+        _MIB // 4, description="bytes of a batch request that are submitted together"
+    )
+    http_batch_request_groups_in_flight_max: PositiveInt = Field(
+        8, description="groups of one batch request that are submitted at the same time"
+    )
+    http_batch_request_wait_seconds_max: PositiveFloat = Field(
         10.0, description="how long a batch request waits where the backlog is full"
     )
     page_bytes_max: PositiveInt = Field(
@@ -98,7 +106,7 @@ class GatewaySettings(
     )
     # Single events come in convoys, all answered at once: the halves of one overlap, one being mapped while the other
     # is stored. 64 connections, 850 bytes: 7,100 a second instead of 5,200 in batches of all that there is.
-    submission: BatchLimits = Field(
-        BatchLimits(batch_events_max=32, batches_in_flight_max=16),
-        description="bounds of what waits for the processor or RabbitMQ",
+    batch: BatcherLimits = Field(
+        BatcherLimits(events_max=32, in_flight_max=16),
+        description="limits of the batches that go to the processor or to RabbitMQ",
     )

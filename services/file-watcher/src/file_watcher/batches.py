@@ -6,22 +6,11 @@ from typing import NamedTuple, Protocol
 
 from file_watcher.formats.rows import Piece, Reject, Row, Skipped, UnreadableError
 from file_watcher.mapping import MapRow
+from shared.batching import BatchLimits
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Envelope, reserve_moments, stamp
 from shared.contracts.receipt import hour_of
 from shared.wire import encode_batch, envelope_bytes
-
-
-class BatchLimits(Protocol):
-    """What bounds a batch; `Settings` is one."""
-
-    @property
-    def files_batch_events_max(self) -> int:
-        """Events at most."""
-
-    @property
-    def files_batch_bytes_max(self) -> int:
-        """Bytes of events, about."""
 
 
 class Batch(NamedTuple):
@@ -82,7 +71,7 @@ class _Part:
         self.skipped = 0
         self.last = last
         # Files are read side by side: their rows are told apart by when each came in.
-        self._received_at: datetime = reserve_moments(limits.files_batch_events_max)
+        self._received_at: datetime = reserve_moments(limits.events_max)
         self._events: list[Envelope] = []
         self._bytes = 0
 
@@ -91,10 +80,7 @@ class _Part:
         return bool(self._events or self.rejects or self.skipped)
 
     def full(self) -> bool:
-        return (
-            len(self._events) + len(self.rejects) >= self._limits.files_batch_events_max
-            or self._bytes >= self._limits.files_batch_bytes_max
-        )
+        return len(self._events) + len(self.rejects) >= self._limits.events_max or self._bytes >= self._limits.bytes_max
 
     def take(self, row: Piece, map_row: MapRow, fresh: FreshRows | None) -> None:
         if type(row) is not Row:

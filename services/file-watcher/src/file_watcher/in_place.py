@@ -173,7 +173,7 @@ class InPlaceFile:
             derive_key=reading.keys(self._file.digest),
             derived=True,
         )
-        return assemble(reading.watched(content.rows), map_row, self._settings, fresh=reading)
+        return assemble(reading.watched(content.rows), map_row, self._settings.batch, fresh=reading)
 
     def _complain(self, reason: str, *, operator_must_act: bool = False) -> None:
         """Say once, until it works again or the reason is another, why the file is not read."""

@@ -186,7 +186,9 @@ class FileIngester:
             derived=not extent.packed,
         )
         return _while_unchanged(
-            assemble(content.rows, map_row, self._settings, fresh=reading.new_rows(map_row)), claimed, reading.version
+            assemble(content.rows, map_row, self._settings.batch, fresh=reading.new_rows(map_row)),
+            claimed,
+            reading.version,
         )
 
 

@@ -126,9 +126,7 @@ async def _serve(
         channel=Channel.FILE,
         interval_seconds=settings.receipt_seconds,
     )
-    file_publisher = FilePublisher(
-        publisher, batches_in_flight_max=settings.files_batches_in_flight_max, stopping=stopping
-    )
+    file_publisher = FilePublisher(publisher, batches_in_flight_max=settings.batch.in_flight_max, stopping=stopping)
     async with (
         running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)),
         running(publisher),

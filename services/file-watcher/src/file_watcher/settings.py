@@ -1,11 +1,12 @@
-"""The settings of the file door."""
+"""Settings of the file watcher."""
 
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from shared.settings import AmqpSettings, ServiceSettings
+from shared.batching import BatchLimits
+from shared.settings import PublisherSettings, ServiceSettings
 
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
@@ -14,8 +15,8 @@ Umask = Annotated[str, Field(pattern="^0?[0-7]{3}$")]
 """Three octal digits, as of the command `umask`."""
 
 
-class Settings(ServiceSettings, AmqpSettings):
-    """What file-watcher can be told."""
+class Settings(ServiceSettings, PublisherSettings):
+    """Settings of `python -m file_watcher`."""
 
     files_root: Path = Field(Path("data"), description="folder that holds inbox/, work/, done/ and failed/")
     files_scan_seconds: PositiveFloat = Field(2.0, description="pause between two looks at the inbox")
@@ -44,7 +45,8 @@ class Settings(ServiceSettings, AmqpSettings):
     files_bytes_max: PositiveInt = Field(16 * _GIB, description="largest file; a larger one goes to failed/")
     files_unpacked_bytes_max: PositiveInt = Field(64 * _GIB, description="largest content of a compressed file")
     files_ratio_max: PositiveInt = Field(500, description="how many times its size a compressed file may hold")
-    files_batch_events_max: PositiveInt = Field(500, description="events in one message")
-    files_batch_bytes_max: PositiveInt = Field(512 * 1024, description="bytes of events in one message, about")
-    files_batches_in_flight_max: PositiveInt = Field(8, description="messages of all files that are in memory at once")
+    batch: BatchLimits = Field(
+        BatchLimits(events_max=500, bytes_max=512 * 1024, in_flight_max=8),
+        description="limits of the messages that go to the processor",
+    )
     files_in_place_rows_max: PositiveInt = Field(2_000_000, description="in place: rows of the file that are read")

@@ -114,7 +114,7 @@ def build_servicer(settings: Settings, submitter: Submitter, access: Access, cal
         access,
         calls,
         batch_events_max=settings.grpc_batch_events_max,
-        batch_bytes_max=settings.batch.batch_bytes_max,
+        batch_bytes_max=settings.batch.bytes_max,
         body_bytes_max=settings.body_bytes_max,
         calls_read_max=settings.grpc_calls_read_max,
         call_seconds_max=settings.grpc_call_seconds_max,

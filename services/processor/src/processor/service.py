@@ -77,7 +77,7 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
     feeder = CacheFeeder(cache)
     stages = Stages(store, feeder)
     batcher: Batcher[Received, Outcome] = Batcher(
-        stages.write, limits=settings.batching, weigh=lambda received: envelope_bytes(received.event)
+        stages.write, limits=settings.batch, weigh=lambda received: envelope_bytes(received.event)
     )
     async with (
         running(Periodic(partial(_look, connections, cache, readiness), seconds=_LOOK_SECONDS)),

@@ -1,12 +1,20 @@
-"""What the processor and its migrations can be told."""
+"""Settings of the processor and of its migrations."""
 
 from typing import Final
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, SecretStr
 
-from shared.batching import BatchLimits
+from shared.batching import BatcherLimits
 from shared.runtime.rpc_server import RpcServerSettings
-from shared.settings import AmqpSettings, PostgresSettings, RedisSettings, ServiceSettings, TlsSettings
+from shared.settings import (
+    AmqpSettings,
+    PostgresPoolSettings,
+    PostgresSettings,
+    ProgramSettings,
+    RedisSettings,
+    ServiceSettings,
+    TlsSettings,
+)
 
 _MIB: Final = 1024 * 1024
 
@@ -22,22 +30,21 @@ class CallerSettings(BaseModel):
 
 
 class ProcessorSettings(
-    ServiceSettings, AmqpSettings, PostgresSettings, RedisSettings, RpcServerSettings, CallerSettings, TlsSettings
+    ServiceSettings, AmqpSettings, PostgresPoolSettings, RedisSettings, RpcServerSettings, CallerSettings, TlsSettings
 ):
     """Settings of `python -m processor`."""
 
     ops_port: int = Field(9104, description="port of /livez, /readyz and /metrics; 0: off")
     postgres_url: str = Field("postgresql://etlpay_processor@127.0.0.1:5432/etlpay", description="without the password")
     processing_host: str = Field("127.0.0.1", description="where Processing.Process listens")
-    processing_port: int = Field(50052, description="port of Processing.Process; 0: any free one")
-    ingest_prefetch: PositiveInt = Field(32, description="messages of the fast lane in hand at once")
+    processing_port: int = Field(50052, description="port of Processing.Process; 0: a free one")
+    ingest_prefetch: PositiveInt = Field(32, description="messages of the fast ingest queue that are not settled yet")
     ingest_bytes_max: PositiveInt = Field(
-        5 * _MIB, description="bytes of messages of one lane in hand, about; beyond it no more is read"
+        5 * _MIB,
+        description="bytes of messages of one ingest queue that are not settled yet, about; beyond it no more is read",
     )
     # One is committed, one is stored and one is made ready: files 36,300 events a second instead of 33,500 with two.
-    batching: BatchLimits = Field(
-        BatchLimits(batches_in_flight_max=3), description="bounds of the batches that are stored"
-    )
+    batch: BatcherLimits = Field(BatcherLimits(in_flight_max=3), description="limits of the batches that are stored")
     # From here on COPY takes less CPU than one INSERT, for all that it needs four round trips. Measured, in PostgreSQL
     # and here together: 22 instead of 27 microseconds an event in batches of 1,000, 36 and 40 of 128, 46 and 44 of 64,
     # 50 and 40 of 32.
@@ -55,7 +62,7 @@ class ProcessorSettings(
     )
 
 
-class MigrationSettings(ServiceSettings, PostgresSettings):
+class MigrationSettings(ProgramSettings, PostgresSettings):
     """Settings of `python -m processor.migrate`."""
 
     postgres_url: str = Field("postgresql://etlpay_owner@127.0.0.1:5432/etlpay", description="without the password")

@@ -48,7 +48,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         bytes_max=settings.queue_bytes_max,
         declare=lambda connection: declare_public(connection, settings.queue),
         settle_run=source.settle,
-        run_bytes_max=settings.batch.batch_bytes_max,
+        run_bytes_max=settings.batch.bytes_max,
         readiness=readiness,
     )
     async with (

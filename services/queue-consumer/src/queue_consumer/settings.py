@@ -1,4 +1,4 @@
-"""The settings of the queue door."""
+"""Settings of the queue consumer."""
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -7,12 +7,12 @@ from shared.contracts.event import source_problem
 from shared.messaging.topology import PARKED_SUFFIX
 from shared.settings import QueueBrokerSettings, ServiceSettings
 
-# The broker's limit, with room for the name of the queue beside it.
+# The broker's limit, without the suffix of the parked queue.
 _QUEUE_BYTES_MAX = 255 - len(PARKED_SUFFIX)
 
 
 class Settings(ServiceSettings, QueueBrokerSettings):
-    """What queue-consumer can be told."""
+    """Settings of `python -m queue_consumer`."""
 
     queue: str = Field("etl-queue", description="the foreign queue to read; declared and bound where it is missing")
     queue_source: str = Field("queue", description="source of messages that name none")
@@ -24,10 +24,10 @@ class Settings(ServiceSettings, QueueBrokerSettings):
         4 * 1024 * 1024, description="bytes of messages taken and not yet settled, about; beyond it no more is read"
     )
     queue_events_max: PositiveInt = Field(
-        20_000, description="events of messages in hand; beyond it no message is taken apart until some are handed on"
+        20_000, description="events of messages that are not published yet; beyond it no further message is decoded"
     )
     queue_interval_seconds: PositiveFloat = Field(
-        5.0, description="longest pause between two attempts to hand messages on while the broker refuses"
+        5.0, description="longest pause between two attempts to publish while the broker refuses"
     )
     queue_message_events_max: PositiveInt = Field(
         50_000, description="events in one message; one with more is kept whole, as one FAILED record"
@@ -35,7 +35,7 @@ class Settings(ServiceSettings, QueueBrokerSettings):
     # Single messages make one batch of what came while the last was confirmed. Only what fills several could use more
     # in flight, and was no faster with two: 23,000 events a second either way.
     batch: BatchLimits = Field(
-        BatchLimits(batches_in_flight_max=1), description="bounds of the batches that go to the processor"
+        BatchLimits(in_flight_max=1), description="limits of the batches that go to the processor"
     )
 
     @field_validator("queue")

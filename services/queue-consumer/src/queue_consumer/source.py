@@ -153,7 +153,7 @@ class Source:
     async def _hand_on(self, events: Sequence[Envelope]) -> list[_Fault]:
         """Publish events in batches, some at a time; return when each batch is confirmed, or has failed."""
         limits = self._limits
-        places = asyncio.Semaphore(limits.batches_in_flight_max)
+        places = asyncio.Semaphore(limits.in_flight_max)
         faults: list[_Fault] = []
 
         async def publish(batch: Sequence[Envelope], start: int) -> None:
@@ -172,7 +172,7 @@ class Source:
 
         start = 0
         async with asyncio.TaskGroup() as publishing:
-            for batch in split_batches(events, events_max=limits.batch_events_max, bytes_max=limits.batch_bytes_max):
+            for batch in split_batches(events, events_max=limits.events_max, bytes_max=limits.bytes_max):
                 await places.acquire()
                 publishing.create_task(publish(batch, start))
                 start += len(batch)

@@ -24,7 +24,7 @@ from shared.messaging.topology import (
 )
 from shared.runtime.readiness import Readiness
 from shared.runtime.waiting import wait_any
-from shared.settings import AmqpSettings
+from shared.settings import PublisherSettings
 from shared.wire import CONTENT_TYPE
 
 READY: Final = "rabbitmq"
@@ -55,7 +55,7 @@ class Publisher:
     Run `run` beside those who publish; `close` it when they are done.
     """
 
-    def __init__(self, settings: AmqpSettings, *, name: str, readiness: Readiness | None = None) -> None:
+    def __init__(self, settings: PublisherSettings, *, name: str, readiness: Readiness | None = None) -> None:
         """`name` shows in the broker's list of connections."""
         self._settings = settings
         self._name = f"{name} publisher"

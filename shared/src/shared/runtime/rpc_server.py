@@ -28,12 +28,11 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
 
 
 class RpcServerSettings(BaseModel):
-    """The bounds of a gRPC server."""
+    """The limits of a gRPC server."""
 
     rpc_message_bytes_max: PositiveInt = Field(8 * MIB, description="largest gRPC message, in and out")
     rpc_streams_per_connection_max: PositiveInt = Field(128, description="calls at once on one connection")
     rpc_calls_max: PositiveInt = Field(256, description="calls at once; beyond it one gets RESOURCE_EXHAUSTED")
-    rpc_connections_max: PositiveInt = Field(500, description="open connections, about; those beyond it are closed")
     rpc_health_calls_max: PositiveInt = Field(
         16, description="calls of health checking and of reflection at once, beside the others"
     )

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from shared.failpoints import arm
-from shared.settings import ServiceSettings, unknown_variables
+from shared.settings import ProgramSettings, unknown_variables
 from shared.telemetry import configure_logs
 
-S = TypeVar("S", bound=ServiceSettings)
+S = TypeVar("S", bound=ProgramSettings)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -37,8 +37,8 @@ def load_settings(settings_class: type[S], *, service: str, **overrides: Any) ->
         arm(settings.failpoint, settings.failpoint_log)
     except ValueError as error:
         _refuse(service, {"failpoint": str(error)})
-    for name, nearest in unknown_variables(settings_class):
-        log.warning("unknown setting ignored", setting=name, nearest=nearest)
+    for name, similar in unknown_variables(settings_class):
+        log.warning("unknown setting ignored", setting=name, similar=similar)
     return settings
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from shared.batching import Batcher, BatchLimits
+from shared.batching import Batcher, BatcherLimits
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Accepted, Outcome
@@ -30,7 +30,7 @@ class Submitter:
         processing: Processing,
         publisher: BatchPublisher,
         *,
-        limits: BatchLimits,
+        limits: BatcherLimits,
         fallback_to_queue: bool,
     ) -> None:
         """Run `run` beside those who submit; `close` when they are done."""

@@ -55,14 +55,14 @@ class IngestBatch:
         self._cache = cache
         self._settings = settings
         self._limits = BodyLimits(
-            settings.batch_bytes_max,
+            settings.http_batch_request_bytes_max,
             settings.http_body_seconds_max,
-            settings.batch_seconds_max,
-            settings.batch_bytes_per_second_min,
+            settings.http_batch_request_seconds_max,
+            settings.http_batch_request_bytes_per_second_min,
         )
         self._timeouts = Timeouts()
-        self._uploads = CapacityLimit(settings.batch_requests_max, share=settings.caller_share_max)
-        self._results = CapacityLimit(settings.batch_results_bytes_max, share=settings.caller_share_max)
+        self._uploads = CapacityLimit(settings.http_batch_requests_max, share=settings.caller_share_max)
+        self._results = CapacityLimit(settings.http_batch_request_results_bytes_max, share=settings.caller_share_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -145,7 +145,7 @@ class _Run:
         self._results = results
         self._send = submitter.enqueue if respond_async else submitter.submit
         self._settings = settings
-        self._places = asyncio.Semaphore(settings.batch_groups_in_flight_max)
+        self._places = asyncio.Semaphore(settings.http_batch_request_groups_in_flight_max)
         self._group: list[tuple[int, Envelope | ItemResult]] = []
         self._group_bytes = 0
         self._started = False
@@ -204,8 +204,10 @@ class _Run:
 
     async def _add(self, document: bytes, submitting: asyncio.TaskGroup) -> None:
         index = self.counts.received
-        if index >= self._settings.batch_items_max:
-            raise HttpProblem(TOO_LARGE, f"A batch must not hold more than {self._settings.batch_items_max} events.")
+        if index >= self._settings.http_batch_request_events_max:
+            raise HttpProblem(
+                TOO_LARGE, f"A batch must not hold more than {self._settings.http_batch_request_events_max} events."
+            )
         self.counts.received += 1
         try:
             event = read_event(document, received_at=now(), sender=self._caller.name)
@@ -215,10 +217,13 @@ class _Run:
             self._group.append((index, ItemResult(index=index, status="REFUSED", errors=error.problems)))
         self._group_bytes += len(document)
         settings = self._settings
-        if len(self._group) >= settings.batch_group_events or self._group_bytes >= settings.batch_group_bytes:
+        if (
+            len(self._group) >= settings.http_batch_request_group_events
+            or self._group_bytes >= settings.http_batch_request_group_bytes
+        ):
             reserved = len(self._group) * _RESULT_BYTES
             try:
-                await self._results.holding.wait(reserved, seconds_max=settings.batch_patience_seconds)
+                await self._results.holding.wait(reserved, seconds_max=settings.http_batch_request_wait_seconds_max)
             except OverloadedError as error:
                 raise HttpProblem(OVERLOADED, "There are too many results that nobody has read yet.") from error
             await self._hand_over(submitting, reserved=reserved)
@@ -275,7 +280,7 @@ class _Run:
 
     async def _submit(self, events: list[Envelope]) -> Sequence[Outcome | Accepted] | RetryableError:
         """Return the outcomes, or why there are none, and then nothing more is tried."""
-        deadline = asyncio.get_running_loop().time() + self._settings.batch_patience_seconds
+        deadline = asyncio.get_running_loop().time() + self._settings.http_batch_request_wait_seconds_max
         while self._failure is None:
             try:
                 return await self._send(events)

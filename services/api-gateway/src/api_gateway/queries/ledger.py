@@ -35,7 +35,7 @@ from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.receipt import OTHER_SOURCES
 from shared.contracts.record import Record, Source
 from shared.postgres import LEDGER_EPOCH, POSTGRES_ERRORS, Pool
-from shared.settings import PostgresSettings
+from shared.settings import PostgresPoolSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ _STATEMENT_TIMEOUT: Final = "SELECT set_config('statement_timeout', $1, true)"
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 
 
-async def open_reader(settings: PostgresSettings) -> Pool:
+async def open_reader(settings: PostgresPoolSettings) -> Pool:
     """Return a pool that only reads."""
     return await Pool.open(settings, name="api-gateway", server_settings={"default_transaction_read_only": "on"})
 

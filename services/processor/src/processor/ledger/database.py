@@ -14,7 +14,7 @@ from processor.ledger.sqlstates import LedgerRefusesError, classified, ends_sess
 from processor.ledger.statements import CHECK_LEDGER, FIND_REVISION
 from shared.contracts.errors import FatalError, UnavailableError
 from shared.postgres import POSTGRES_ERRORS, Pool
-from shared.settings import PostgresSettings
+from shared.settings import PostgresPoolSettings
 
 # The schema that this code writes: the newest migration. Asking Alembic for it would keep all of that in memory.
 REVISION: Final = "0004"
@@ -88,7 +88,7 @@ class Connections:
         self.gate = WriteGate()
 
     @classmethod
-    async def open(cls, settings: PostgresSettings, *, name: str) -> Self:
+    async def open(cls, settings: PostgresPoolSettings, *, name: str) -> Self:
         """Return connections that write: no transaction of theirs waits or idles without a limit."""
         milliseconds = str(int(settings.postgres_seconds_max * 1000))
         server_settings = {

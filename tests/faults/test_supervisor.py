@@ -25,7 +25,7 @@ async def child(tmp_path: Path) -> AsyncIterator[Child]:
         group.create_task(child.run())
         assert await until_true(lambda: child.pid is not None, 5)
         yield child
-        await child.close()
+        await child.stop()
 
 
 async def test_who_is_killed_has_ended_and_who_is_dead_cannot_be_killed(child: Child) -> None:

@@ -1,11 +1,10 @@
-"""A program under a supervisor of its own, which starts it again whenever it dies, as a container runtime would."""
+"""A supervised program that a test can kill, freeze, restart with other settings, and keep away for a while."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import time
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,44 +12,38 @@ from typing import Final
 
 import psutil
 
+from etlpay_cli.local.keeper import Keeper
 from etlpay_cli.local.program import Program
 from support.waiting import until_true
 
 _RESTART_SECONDS: Final = 0.3
 
 
-class Child:
-    """Run `run` as a task; everything else may be called while it runs."""
+class Child(Keeper):
+    """Starts the program again at once whenever it dies. `run` is its task; everything else may be called meanwhile."""
 
     def __init__(self, program: Program, log: Path) -> None:
-        """Nothing is started yet."""
-        self.program = program
-        self.log = log
+        """Prepare; nothing is started."""
+        super().__init__(program, log, changed=lambda: None)
         self.exits: list[int] = []
         self._plain = program
-        self._process: Process | None = None
-        self._changed = asyncio.Event()
         self._may_run = asyncio.Event()
         self._may_run.set()
-        self._closing = False
         self._disturbed_at = 0.0
 
     async def run(self) -> None:
-        """Keep the program running until `close`."""
+        """Keep the program running until `stop`."""
         try:
-            while not self._closing:
-                await self._may_run.wait()
-                if self._closing:
-                    return
+            while await self._may_run.wait() and not self._stopping.is_set():
                 process = await self._start()
                 self.exits.append(await process.wait())
                 self._disturbed_at = time.monotonic()
-                self._changed.set()
                 # A fault that was asked for comes true in one life only.
                 self.program = self._plain
                 await asyncio.sleep(_RESTART_SECONDS)
         finally:
             self.send_signal(signal.SIGKILL)
+            self._ended.set()
 
     @property
     def pid(self) -> int | None:
@@ -152,38 +145,15 @@ class Child:
         if not await until_true(self._is_ready, seconds_max):
             raise TimeoutError(f"{self.program.name} was not ready within {seconds_max:.0f} s")
 
-    async def close(self) -> None:
-        """End the program for good."""
-        self._closing = True
+    async def stop(self) -> None:
+        """End the program for good, also one that is frozen."""
+        self._stopping.set()
         self._may_run.set()
         self.send_signal(signal.SIGCONT)
-        try:
-            async with asyncio.timeout(self.program.stop_seconds_max):
-                while self.pid is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(self.pid, self.program.stop_signal)
-                    self._changed.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(1.0):
-                            await self._changed.wait()
-        except TimeoutError:
-            self.send_signal(signal.SIGKILL)
+        await super().stop()
 
     async def _is_ready(self) -> bool:
         return self.pid is not None and await self.program.ready()
-
-    async def _start(self) -> Process:
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.program.command_line(),
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(self.program.environment),
-                cwd=self.program.folder,
-                start_new_session=True,
-            )
-        return self._process
 
     def _family(self) -> list[psutil.Process]:
         if self.pid is None:

@@ -159,7 +159,7 @@ async def stop_twin(world: World, service: str) -> None:
     """End the second process."""
     child = world.children.pop(f"{service}-2", None)
     if child is not None:
-        await child.close()
+        await child.stop()
 
 
 def _two(service: str) -> Case:

@@ -215,9 +215,9 @@ class World:
         doors = [name for name in names if name in SERVICES[1:]]
         async with asyncio.TaskGroup() as closing:
             for name in doors:
-                closing.create_task(self.children[name].close())
+                closing.create_task(self.children[name].stop())
         for name in (name for name in names if name not in doors):
-            await self.children[name].close()
+            await self.children[name].stop()
         for proxy in self.proxies.values():
             await proxy.close()
 

@@ -20,7 +20,7 @@ TARGET: Final = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 
 
 def render() -> bytes:
-    """Return the file's content. Nothing connects: the doors are described, not opened."""
+    """Return the file's content. Nothing connects."""
     settings = GatewaySettings.model_construct()
     reader = asyncio.run(open_reader(settings))
     app = build_app(

@@ -82,7 +82,7 @@ async def measure(url: str, clients: int, requests: int, source: str) -> Measure
 
 
 def running_url() -> str:
-    """Return the HTTP door of this checkout's stack, or the usual one where none is up."""
+    """Return the HTTP address of this checkout's stack, or the usual one where none is up."""
     settings = CliSettings()
     try:
         stack = running_stack(Layout(find_root(settings)), settings)

@@ -1,4 +1,4 @@
-"""One behaviour of `BatchPublisher`, of the twin in memory and of the real one on RabbitMQ."""
+"""One behaviour of `BatchPublisher`, of the fake in memory and of the real one on RabbitMQ."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -88,8 +88,8 @@ class Suite:
         assert [body] == [one.body for one in await edge.receive()]
 
 
-class TestTwin(Suite):
-    """The twin in memory."""
+class TestFake(Suite):
+    """The fake in memory."""
 
     @pytest.fixture
     def edge(self) -> BrokerEdge:
@@ -115,7 +115,7 @@ class TestRabbitMQ(Suite):
 
     @pytest.fixture
     async def edge(self, servers: Servers) -> AsyncIterator[BrokerEdge]:
-        await _empty_lane(servers)
+        await _empty_queue(servers)
         async with Proxy(servers.amqp_host, servers.amqp_port).listen() as proxy:
             settings = PublisherSettings(
                 amqp_url=f"amqp://operator@127.0.0.1:{proxy.port}/",
@@ -149,7 +149,7 @@ async def _publish_until_taken(edge: BrokerEdge, one: Envelope) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _empty_lane(servers: Servers) -> None:
+async def _empty_queue(servers: Servers) -> None:
     connection = await aio_pika.connect(servers.amqp_url)
     async with connection:
         await declare_ingest_queues(connection)

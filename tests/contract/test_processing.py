@@ -1,4 +1,4 @@
-"""One behaviour of `Processing`, of the twin in memory and of the processor's stages on PostgreSQL."""
+"""One behaviour of `Processing`, of the fake in memory and of the processor's stages on PostgreSQL."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposi
 
 
 class _OnPostgres:
-    """The stages behind the processor's doors."""
+    """The stages behind the processor's inputs."""
 
     def __init__(self, connections: Connections) -> None:
         self._write = checked(
@@ -76,7 +76,7 @@ class Suite:
 
         assert (same.result, other.result) == (None, b'{"v": 1.10}')
 
-    async def test_what_cannot_be_read_is_kept_as_failed_beside_its_neighbours(self, processing: Processing) -> None:
+    async def test_what_cannot_be_read_is_kept_as_failed_beside_the_others(self, processing: Processing) -> None:
         outcomes = await processing.process([event(key="a"), event(b"\xff", key="b"), event(b"[1]", key="c")])
 
         assert [outcome.disposition for outcome in outcomes] == [STORED] * 3
@@ -89,7 +89,7 @@ class Suite:
         assert [outcome.disposition for outcome in outcomes] == [STORED, CONFLICT]
 
 
-class TestTwin(Suite):
+class TestFake(Suite):
     @pytest.fixture
     def processing(self) -> Processing:
         return FakeProcessing()

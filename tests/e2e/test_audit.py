@@ -145,7 +145,7 @@ async def test_a_killed_process_leaves_its_hour_unvouched_for_and_nothing_missin
         stub = EtlServiceStub(grpc_channel)
         for key in ("a", "b"):
             await stub.Ingest(pb.IngestRequest(source_name=source, payload_json="{}", id=key), timeout=20)
-        door(stack, "grpc_ingest").kill()
+        service_of(stack, "grpc_ingest").kill()
         await until(lambda: ingests(stub, source, "c"), bool, seconds_max=60)
         await stub.Ingest(pb.IngestRequest(source_name=source, payload_json="{}", id="a"), timeout=20)
 
@@ -160,7 +160,7 @@ async def test_a_killed_process_leaves_its_hour_unvouched_for_and_nothing_missin
     assert channels["grpc"].get("surplus", 0) + channels["grpc"]["stored"] == 3
 
 
-def door(stack: Stack, module: str) -> psutil.Process:
+def service_of(stack: Stack, module: str) -> psutil.Process:
     """Return the process of a service of this very stack."""
     [found] = [
         process

@@ -1,4 +1,4 @@
-"""The processor of a running stack serves the stack's own doors, and nobody else who can reach it."""
+"""The processor of a running stack serves the stack's own services, and no other process that can reach it."""
 
 import msgspec
 import pytest

@@ -62,7 +62,7 @@ def test_the_gateways_image_holds_nothing_of_the_processor() -> None:
 @pytest.mark.usefixtures("docker_stack")
 @pytest.mark.parametrize("service", ["grpc-ingest", "file-watcher", "queue-consumer"])
 @pytest.mark.parametrize("server", ["postgres", "redis"])
-def test_a_door_that_only_takes_in_cannot_find_the_database_or_the_cache(service: str, server: str) -> None:
+def test_a_service_that_only_takes_events_in_cannot_find_the_database_or_the_cache(service: str, server: str) -> None:
     script = f"import socket; socket.getaddrinfo('{server}', 1)"
 
     found = docker("exec", f"{COMPOSE_PROJECT}-{service}-1", "python", "-c", script)

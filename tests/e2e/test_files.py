@@ -66,7 +66,7 @@ async def test_a_csv_row_keeps_its_bytes_and_its_amount_as_text(stack: Stack, so
     assert by_id["1"]["body"] == b'id,amount,note\n1,"1,10","two\nlines"'
 
 
-async def test_a_broken_row_is_rejected_with_its_line_and_its_neighbours_are_stored(stack: Stack, source: str) -> None:
+async def test_a_broken_row_is_rejected_with_its_line_and_the_others_are_stored(stack: Stack, source: str) -> None:
     stack.drop(source, "mixed.ndjson", b'{"n": 1}\n{"n": canary\n{"n": 3}\n')
 
     await stack.events_of(source, count=2)

@@ -49,7 +49,7 @@ async def test_a_client_in_javascript_lands_the_same_bytes_over_http_grpc_and_am
 
 
 def send(client: Path, stack: Stack, source: str, payload: str) -> dict[str, Any]:
-    """Run the client; return what it was answered over each door."""
+    """Run the client; return what it was answered over each channel."""
     proto = CHECKOUT / "protos" / "etlpay.proto"
     done = subprocess.run(
         ("node", client, stack.http, stack.grpc, stack.amqp, proto, source, payload),

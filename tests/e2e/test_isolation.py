@@ -71,7 +71,7 @@ def test_a_port_is_published_on_this_machine_only(containers: dict[str, dict[str
 
 @pytest.mark.parametrize("name", ["grpc-ingest", "file-watcher", "queue-consumer"])
 @pytest.mark.parametrize(("server", "port"), [("postgres", "5432"), ("redis", "6379")])
-def test_a_door_without_business_there_reaches_no_database(
+def test_a_service_that_needs_no_database_reaches_none(
     containers: dict[str, dict[str, Any]], name: str, server: str, port: str
 ) -> None:
     """Neither by name nor by any of its addresses. The gateway does, so the check itself works."""

@@ -1,4 +1,4 @@
-"""Two processors on one queue and behind one gRPC name: the same events through every door, each stored once."""
+"""Two processors on one queue and behind one gRPC name: the same events through every channel, each stored once."""
 
 import asyncio
 

@@ -1,7 +1,7 @@
 """What the release before left behind comes up: its ledger, queues, secrets and files, recorded from a run of it.
 
 The ledger is a dump of version 2 of the schema, and the messages are bytes of that release. Its half-read file stands
-in work/ without a note, four of its six rows stored and the first two of them once more in the lane.
+in work/ without a note, four of its six rows stored and the first two of them once more in the ingest queue.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ ALL: Final = """
            content_type, origin, body, record_id, attempt, processed_at, status, payload, errors
     FROM events WHERE stored_at < $1 ORDER BY raw_event_id
 """
-IN_LANE: Final = (
+QUEUED: Final = (
     # Of the source before-queued: one with the id late-1, one without an id.
     (
         "ClMKEA30JfYjelqWq0Tz3eJvx2gSDWJlZm9yZS1xdWV1ZWQaBmxhdGUtMSABOJPastiBqZgDQhBhcHBsaWNhdGlvbi9qc29uSgt7ImxhdGUiOiAx"
@@ -53,7 +53,7 @@ IN_LANE: Final = (
     ),
 )
 RECEIPT: Final = "CgthcGktZ2F0ZXdheRIQl5vKgAuERsG6VGD8Vpq0QBgBIhcKDWJlZm9yZS1xdWV1ZWQQARiUuR5AAg=="
-IN_LANE_BODIES: Final = [b'{"late": 1}', b'{"late": 2}']
+QUEUED_BODIES: Final = [b'{"late": 1}', b'{"late": 2}']
 TAKEN: Final = b'{"amount": 1.10}\n{"amount": 2.20}\n{"amount": 1.10}\n'
 TAKEN_CSV: Final = b"name,amount\nA,1.10\nB,2.20\n"
 HALF: Final = [b'{"row": %d}' % number for number in range(6)]
@@ -96,11 +96,11 @@ class Before:
             await connection.close()
 
     async def _fill_queues(self) -> None:
-        async with await aio_pika.connect(self._amqp_url(LANES_VHOST)) as lanes:
-            await declare_ingest_queues(lanes)
-            for queue, bodies in ((INGEST_QUEUE, IN_LANE), (RECEIPTS_QUEUE, (RECEIPT,))):
+        async with await aio_pika.connect(self._amqp_url(LANES_VHOST)) as connection:
+            await declare_ingest_queues(connection)
+            for queue, bodies in ((INGEST_QUEUE, QUEUED), (RECEIPTS_QUEUE, (RECEIPT,))):
                 for body in bodies:
-                    await _put(lanes, queue, aio_pika.Message(base64.b64decode(body), content_type=CONTENT_TYPE))
+                    await _put(connection, queue, aio_pika.Message(base64.b64decode(body), content_type=CONTENT_TYPE))
         async with await aio_pika.connect(self._amqp_url("")) as public:
             await declare_public(public, PUBLIC_QUEUE)
             await _put(public, PUBLIC_QUEUE, aio_pika.Message(b'{"left": 1}', headers={"source": "before-left"}))
@@ -210,7 +210,7 @@ async def test_the_events_of_before_are_there_as_they_were(upgraded: Upgraded) -
 
 
 async def test_what_waited_is_stored(upgraded: Upgraded) -> None:
-    assert await upgraded.bodies("before-queued", 2) == IN_LANE_BODIES
+    assert await upgraded.bodies("before-queued", 2) == QUEUED_BODIES
     assert await upgraded.bodies("before-left", 1) == [b'{"left": 1}']
     assert await upgraded.bodies("before-inbox", 1) == [b'{"id": "row-1", "amount": 4}']
 
@@ -219,7 +219,7 @@ async def test_a_file_that_was_half_read_ends_with_each_row_stored_once(upgraded
     files = upgraded.stack.inbox.parent
     assert await upgraded.bodies("before-half", 6) == HALF
 
-    # Of the message in the lane, and of the file itself.
+    # Of the message in the queue, and of the file itself.
     assert await upgraded.settled("before-half", 6) == [("duplicate", 6)]
     assert (files / "done/before-half/half.ndjson").exists()
     assert not (files / "work/before-half/half.ndjson").exists()

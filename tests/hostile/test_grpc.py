@@ -1,4 +1,4 @@
-"""gRPC that is too much, or is none: what a client may do to the running door.
+"""gRPC that is too much, or is none: what a client may do to the running service.
 
 Its errors and their details stand in tests/integration/grpc_ingest/test_door.py.
 """

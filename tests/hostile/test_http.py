@@ -31,7 +31,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "zstd": zstandard.ZstdCompressor().compress,
 }
 CHUNKED = b"transfer-encoding: chunked"
-BOTH_DOORS = pytest.mark.parametrize("path", ["/api/ingest", "/api/ingest/batch"])
+BOTH_PATHS = pytest.mark.parametrize("path", ["/api/ingest", "/api/ingest/batch"])
 
 
 def head(*lines: bytes, path: str = "/api/ingest") -> bytes:
@@ -98,7 +98,7 @@ async def stored(stack: Stack, source: str) -> int:
     return count
 
 
-@BOTH_DOORS
+@BOTH_PATHS
 @pytest.mark.parametrize("with_length", [True, False], ids=["length", "chunks"])
 async def test_a_body_of_100_mb(stack: Stack, path: str, *, with_length: bool) -> None:
     body = b'[{"a":"' if path.endswith("batch") else b'{"a":"'
@@ -138,7 +138,7 @@ async def test_a_batch_of_100_mb_is_taken_to_the_limit_and_says_how_far(stack: S
     [chunk(b"x") * 10_000, chunk(b" " * 60_000), chunk(b"[" * 60_000)],
     ids=["of one byte", "of blanks", "of brackets"],
 )
-@BOTH_DOORS
+@BOTH_PATHS
 async def test_chunks_without_end(stack: Stack, path: str, forever: bytes) -> None:
     found = await send(stack, _endlessly(head(CHUNKED, path=path), forever))
 
@@ -241,7 +241,7 @@ async def test_line_feeds_in_a_value_make_no_header_of_the_answer(stack: Stack, 
 
 
 @pytest.mark.parametrize("coding", PACKED)
-@BOTH_DOORS
+@BOTH_PATHS
 async def test_a_compressed_bomb_is_not_unpacked(stack: Stack, path: str, coding: str) -> None:
     bomb = PACKED[coding](b'{"a":"' + bytes(HUNDRED_MB) + b'"}')
     announced = (b"content-length: %d" % len(bomb), b"content-encoding: " + coding.encode(), b"connection: close")
@@ -274,7 +274,7 @@ async def test_a_bomb_in_the_transfer_coding_is_not_unpacked(stack: Stack) -> No
         b"\xff\xfe",
     ],
 )
-@BOTH_DOORS
+@BOTH_PATHS
 async def test_a_content_type_that_is_not_ours(stack: Stack, source: str, path: str, content_type: bytes) -> None:
     body = event(source)
     lines = (b"content-length: %d" % len(body), b"connection: close", b"content-type: " + content_type)

@@ -1,4 +1,4 @@
-"""JSON that is not, or that is too much: the same payloads at every door."""
+"""JSON that is not, or that is too much: the same payloads over every channel."""
 
 import gzip
 from functools import partial
@@ -100,11 +100,11 @@ async def test_an_element_of_an_array_over_http(stack: Stack, source: str, docum
     assert rest == ([Fate.STORED] if report["complete"] else [])
     assert report["complete"] or fate is Fate.REFUSED
     assert CANARY not in answer.text
-    neighbour = ("SUCCESS", b'{"good": 1}')
+    healthy = ("SUCCESS", b'{"good": 1}')
     assert await stored(stack, source) == [
-        neighbour,
+        healthy,
         *expected(fate, document.body.strip()),
-        *(neighbour for _ in rest),
+        *(healthy for _ in rest),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Ids and names that would be commands, markup or line ends elsewhere: data here, at every door, or refused."""
+"""Ids and names that would be commands, markup or line ends elsewhere: data here, on every channel, or refused."""
 
 import asyncio
 import hashlib

@@ -60,8 +60,7 @@ class Trace:
     @property
     def helpers(self) -> set[str]:
         """The modules that those call for the event and that do not see it, such as limits and counters."""
-        called = {step.file for step in list(self._steps.values()) if step.caller is not None and step.caller.handles}
-        return called - set(self.stations)
+        return {step.file for step in list(self._steps.values()) if _for_the_event(step)} - set(self.stations)
 
     def _step(self, frame: FrameType) -> Step:
         step = self._steps.get(frame)
@@ -86,3 +85,10 @@ class Trace:
         else:
             parts = list(value) if isinstance(value, list | tuple | deque) else []
         return depth < _DEPTH_MAX and any(self._holds(each, depth + 1) for each in parts)
+
+
+def _for_the_event(step: Step) -> bool:
+    caller = step.caller
+    while caller is not None and not caller.handles:
+        caller = caller.caller
+    return caller is not None

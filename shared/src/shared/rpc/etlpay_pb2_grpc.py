@@ -66,7 +66,7 @@ class EtlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IngestBatch(self, request, context):
-        """Stores many events; one response per request, in order. One bad item never fails its neighbours.
+        """Stores many events; one response per request, in order. One bad item never fails the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,10 +1,10 @@
 """A delivery is acked after the commit and never before it; what can never be stored goes on to the next lane."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-import stamina
 
 from processor.inputs.queues import settle_one_by_one, settle_together
 from processor.ledger.sqlstates import LedgerRefusesError
@@ -12,6 +12,7 @@ from shared.contracts.errors import FatalError, PermanentError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.outcome import Outcome
 from shared.messaging.consumer import Delivery
+from shared.runtime import retry
 from shared.testing.processing import FakeProcessing
 from shared.wire import encode_batch
 from support.events import event
@@ -47,22 +48,25 @@ class Ledger:
     def __init__(self, happened: list[str], *faults: Exception) -> None:
         self.happened = happened
         self.faults = list(faults)
+        self.is_late = asyncio.Event()
+        """Set once five attempts have failed."""
         self._processing = FakeProcessing()
 
     async def write(self, events: Sequence[Envelope]) -> list[Outcome]:
         if self.faults:
-            raise self.faults.pop(0)
+            fault = self.faults.pop(0)
+            if len(self.faults) == 15:
+                self.is_late.set()
+            raise fault
         outcomes = await self._processing.process(events)
         self.happened.append(f"commit {len(events)}")
         return outcomes
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses() -> Any:  # noqa: ANN401 - a fixture that yields
-    """Retry at once, and as often as the code under test does."""
-    stamina.set_testing(True, attempts=1_000, cap=True)
-    yield
-    stamina.set_testing(False)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr(retry, "_FIRST_SECONDS", 0)
 
 
 def delivery(body: bytes, happened: list[str], *, redelivered: bool = False) -> Delivery:
@@ -70,10 +74,8 @@ def delivery(body: bytes, happened: list[str], *, redelivered: bool = False) -> 
     return cast("Delivery", DeliveryTwin(body, happened, redelivered=redelivered))
 
 
-def always() -> bool:
-    """Hold what cannot be written, for ever."""
-    return True
-
+# Hold what cannot be written, for ever.
+NEVER = (asyncio.Event(),)
 
 BATCH = encode_batch([event(key="1"), event(key="2"), event(key="3")])
 
@@ -82,7 +84,7 @@ async def test_the_fast_lane_commits_the_message_as_one_and_then_acks() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle_together(delivery(BATCH, happened), ledger.write, hold=always)
+    await settle_together(delivery(BATCH, happened), ledger.write, until=NEVER)
 
     assert happened == ["commit 3", "ack"]
 
@@ -91,7 +93,7 @@ async def test_the_slow_lane_commits_each_event_alone_and_then_acks() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle_one_by_one(delivery(BATCH, happened), ledger.write, hold=always)
+    await settle_one_by_one(delivery(BATCH, happened), ledger.write, until=NEVER)
 
     assert happened == ["commit 1", "commit 1", "commit 1", "ack"]
 
@@ -101,7 +103,7 @@ async def test_an_outage_is_waited_out_with_the_delivery_in_hand(settle: Any) ->
     happened: list[str] = []
     ledger = Ledger(happened, *[UnavailableError("away")] * 20)
 
-    await settle(delivery(BATCH, happened), ledger.write, hold=always)
+    await settle(delivery(BATCH, happened), ledger.write, until=NEVER)
 
     assert happened[-1] == "ack"
     assert happened.count("ack") == 1
@@ -114,7 +116,7 @@ async def test_what_is_no_batch_is_never_acked_as_if_it_were_stored(settle: Any,
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle(delivery(body, happened), ledger.write, hold=always)
+    await settle(delivery(body, happened), ledger.write, until=NEVER)
 
     assert happened == ["reject"]
 
@@ -124,7 +126,7 @@ async def test_a_message_without_events_is_given_up() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
-    await settle_one_by_one(delivery(b"", happened), ledger.write, hold=always)
+    await settle_one_by_one(delivery(b"", happened), ledger.write, until=NEVER)
 
     assert happened == ["ack"]
 
@@ -133,7 +135,7 @@ async def test_what_the_ledger_can_never_keep_goes_to_the_next_lane() -> None:
     happened: list[str] = []
     ledger = Ledger(happened, PermanentError("cannot be kept"))
 
-    await settle_together(delivery(BATCH, happened), ledger.write, hold=always)
+    await settle_together(delivery(BATCH, happened), ledger.write, until=NEVER)
 
     assert happened == ["reject"]
 
@@ -145,7 +147,7 @@ async def test_any_other_fault_leaves_the_delivery_unsettled(fault: Exception) -
     ledger = Ledger(happened, fault)
 
     with pytest.raises(type(fault)):
-        await settle_together(delivery(BATCH, happened), ledger.write, hold=always)
+        await settle_together(delivery(BATCH, happened), ledger.write, until=NEVER)
 
     assert happened == []
 
@@ -155,7 +157,7 @@ async def test_what_cannot_be_kept_takes_no_neighbour_of_a_slow_message_with_it(
     happened: list[str] = []
     ledger = Ledger(happened, PermanentError("the first one"))
 
-    await settle_one_by_one(delivery(BATCH, happened), ledger.write, hold=always)
+    await settle_one_by_one(delivery(BATCH, happened), ledger.write, until=NEVER)
 
     assert happened == ["commit 1", "commit 1", "reject"]
 
@@ -173,7 +175,7 @@ async def test_every_innocent_of_a_slow_message_has_its_turn_although_one_ends_t
 
     for attempt in range(20):
         with pytest.raises(KilledError):
-            await settle_one_by_one(delivery(BATCH, [], redelivered=attempt > 0), write, hold=always)
+            await settle_one_by_one(delivery(BATCH, [], redelivered=attempt > 0), write, until=NEVER)
 
     assert stored == {"2", "3"}
 
@@ -184,7 +186,7 @@ async def test_what_cannot_be_written_is_given_back_unsettled_when_it_is_not_to_
     happened: list[str] = []
     ledger = Ledger(happened, *[UnavailableError("of another version")] * 20)
 
-    await settle(delivery(BATCH, happened), ledger.write, hold=lambda: len(ledger.faults) > 15)
+    await settle(delivery(BATCH, happened), ledger.write, until=(ledger.is_late,))
 
     assert happened == []
     assert len(ledger.faults) == 15
@@ -204,7 +206,7 @@ async def test_what_the_ledger_refuses_is_held_and_keeps_no_other_of_a_slow_mess
         happened.append(only.idempotency_key)
         return []
 
-    await settle_one_by_one(delivery(BATCH, happened), write, hold=always)
+    await settle_one_by_one(delivery(BATCH, happened), write, until=NEVER)
 
     assert happened == ["2", "3", "1", "ack"]
 
@@ -219,7 +221,7 @@ async def test_an_outage_after_a_refusal_forgets_no_event_of_a_slow_message() ->
         happened.append(events[0].idempotency_key)
         return []
 
-    await settle_one_by_one(delivery(BATCH, happened), write, hold=always)
+    await settle_one_by_one(delivery(BATCH, happened), write, until=NEVER)
 
     assert sorted(happened[:-1]) == ["1", "2", "3"]
     assert happened[-1] == "ack"

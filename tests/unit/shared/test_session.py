@@ -1,20 +1,11 @@
-"""Sessions with RabbitMQ: one that ends at once is not begun again at once, however often it has."""
+"""Sessions with RabbitMQ: none is begun while closing, and none with a broker that is too old."""
 
 import asyncio
 
 import pytest
 
-from shared.messaging.session import Session, is_supported, pause_seconds_max, run_sessions
+from shared.messaging.session import Session, is_supported, run_sessions
 from shared.settings import AmqpSettings
-
-
-async def test_a_broker_that_is_away_for_an_hour_is_still_asked_again() -> None:
-    """The pause doubles; a number of attempts that no float could hold must not end the process."""
-    assert pause_seconds_max(AmqpSettings(reconnect_seconds_max=5), attempt=100_000) == pytest.approx(5)
-
-
-async def test_the_first_attempt_after_an_end_comes_at_once() -> None:
-    assert pause_seconds_max(AmqpSettings(), attempt=0) <= 0.1
 
 
 async def test_nothing_is_begun_while_closing() -> None:

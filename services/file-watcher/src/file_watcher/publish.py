@@ -1,7 +1,6 @@
 """Handover: the batches of files go to the broker, several at once, each again and again until it is confirmed."""
 
 import asyncio
-import random
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -14,12 +13,11 @@ from shared.contracts.receipt import InHand
 from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
-from shared.runtime.waiting import wait_any
+from shared.runtime.retry import retry
 from shared.wire import decode_batch
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_SECONDS: Final = 0.1
 _PAUSE_SECONDS_MAX: Final = 5.0
 
 TakeBatch = Callable[[Batch], None]
@@ -86,23 +84,15 @@ class FilePublisher:
             confirmed(batch)
 
     async def _publish_until_confirmed(self, batch: Batch) -> bool:
-        attempt = 0
-        published = False
-        while True:
-            try:
-                await self._publisher.publish_batch(batch.body)
-            except RetryableError as error:
-                published = published or isinstance(error, OutcomeUnknownError)
-                log.debug("not confirmed; publishing again", error=type(error).__name__)
-            else:
-                return True
-            if self._stopping.is_set():
-                if published:
-                    count_given_up(decode_batch(batch.body))
-                return False
-            attempt += 1
-            pause = random.uniform(0, min(_PAUSE_SECONDS_MAX, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret
-            await wait_any(self._stopping, seconds_max=pause)
+        try:
+            await retry(
+                lambda: self._publisher.publish_batch(batch.body), self._stopping, pause_seconds_max=_PAUSE_SECONDS_MAX
+            )
+        except RetryableError as error:
+            if isinstance(error, OutcomeUnknownError):
+                count_given_up(decode_batch(batch.body))
+            return False
+        return True
 
 
 class _Stream:

@@ -130,12 +130,14 @@ class _Intake:
 
     async def run(self) -> None:
         """Take events until `close`, then settle what was taken."""
-        settings, holds, write = self._settings, self._holds, self._stages.write
+        settings, write = self._settings, self._stages.write
+        # Then a delivery that cannot be written is not held any longer.
+        until = (self._gate.closed, self._closing)
         together_write = checked(self._batcher.submit, acknowledged=True, alone=write)
-        together = partial(settle_together, write=together_write, hold=holds)
-        one_by_one = partial(settle_one_by_one, write=checked(write, acknowledged=True), hold=holds)
+        together = partial(settle_together, write=together_write, until=until)
+        one_by_one = partial(settle_one_by_one, write=checked(write, acknowledged=True), until=until)
         # No event waits for a receipt, so reading them is no part of being ready.
-        receipts = partial(settle_receipt, keep=self._receipts.keep, hold=holds)
+        receipts = partial(settle_receipt, keep=self._receipts.keep, until=until)
         async with asyncio.TaskGroup() as group:
             group.create_task(
                 self._consume(
@@ -151,10 +153,6 @@ class _Intake:
     def close(self) -> None:
         """Take no more."""
         self._closing.set()
-
-    def _holds(self) -> bool:
-        """Tell whether a delivery that cannot be written is held, or goes back to the broker."""
-        return self._gate.opened.is_set() and not self._closing.is_set()
 
     async def _consume(
         self,

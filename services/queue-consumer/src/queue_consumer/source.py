@@ -1,7 +1,6 @@
 """The way of foreign messages: map, publish as our own batches, and ack as the last line, after the confirm."""
 
 import asyncio
-import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -20,12 +19,12 @@ from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery, DeliveryBatch
 from shared.messaging.parking import Parkable
 from shared.producers import Producers
+from shared.runtime.retry import retry
 from shared.runtime.waiting import wait_any
 from shared.wire import encode_batch, split_batches
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_SECONDS: Final = 0.1
 _PRODUCERS_SECONDS: Final = 0.2
 
 
@@ -232,18 +231,7 @@ class Source:
         Raises:
             RetryableError: only while draining. OutcomeUnknownError: one of the attempts may have been taken.
         """
-        attempt = 0
-        unknown: OutcomeUnknownError | None = None
-        while True:
-            try:
-                return await publish()
-            except RetryableError as error:
-                unknown = error if isinstance(error, OutcomeUnknownError) else unknown
-                if self._draining.is_set():
-                    raise unknown or error from None
-            attempt += 1
-            pause = random.uniform(0, min(self._interval_seconds, _FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10)))  # noqa: S311 - jitter, not a secret
-            await wait_any(self._draining, seconds_max=pause)
+        await retry(publish, self._draining, pause_seconds_max=self._interval_seconds)
 
 
 def _message(delivery: Delivery) -> Message:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ from aiormq.abc import AbstractChannel
 from yarl import URL
 
 from shared.contracts.errors import FatalError
+from shared.runtime.retry import Backoff
 from shared.runtime.waiting import wait_any
 from shared.settings import AmqpSettings
 from shared.tls import client_context
@@ -39,7 +39,6 @@ logging.getLogger("asyncio").addFilter(_is_worth_telling)
 SESSION_ERRORS: Final = (*CONNECTION_EXCEPTIONS, TimeoutError, EOFError, asyncio.InvalidStateError)
 
 _CLOSE_SECONDS_MAX: Final = 2.0
-_FIRST_PAUSE_SECONDS: Final = 0.1
 # Dead letters of a quorum queue are safe from here on: https://www.rabbitmq.com/blog/2022/03/29/at-least-once-dead-lettering
 _OLDEST: Final = (3, 10)
 _OLDEST_VERSION: Final = ".".join(map(str, _OLDEST))
@@ -146,7 +145,8 @@ async def run_sessions(
     Raises:
         FatalError: RabbitMQ has never let us in with these credentials, or is too old.
     """
-    attempt = refusals = 0
+    refusals = 0
+    backoff = Backoff(seconds_max=settings.reconnect_seconds_max)
     let_in = False
     loop = asyncio.get_running_loop()
     while not closing.is_set():
@@ -166,15 +166,9 @@ async def run_sessions(
         except SESSION_ERRORS as error:
             _tell_end(name, type(error).__name__)
         # A session that ends as soon as it has begun, because a queue is refused, say, is no better than none.
-        attempt = 0 if loop.time() - begun > settings.reconnect_seconds_max else attempt + 1
-        pause = random.uniform(0, pause_seconds_max(settings, attempt=attempt))  # noqa: S311 - jitter, not a secret
-        await wait_any(closing, seconds_max=pause)
-
-
-def pause_seconds_max(settings: AmqpSettings, *, attempt: int) -> float:
-    """Return how long the pause may be after so many sessions that ended as soon as they had begun."""
-    # Without the bound the number would at some time be too large for a float, and end the process in a long outage.
-    return min(settings.reconnect_seconds_max, _FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10))
+        if loop.time() - begun > settings.reconnect_seconds_max:
+            backoff.reset()
+        await wait_any(closing, seconds_max=backoff.next_seconds())
 
 
 def _tell_end(name: str, reason: str) -> None:

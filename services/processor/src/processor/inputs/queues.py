@@ -1,10 +1,10 @@
 """The door where nobody waits: batches of events on the two lanes of RabbitMQ, and the receipts of the doors."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-import stamina
 import structlog
 
 from processor.ledger.ids import uuid_type
@@ -15,6 +15,7 @@ from shared.contracts.event import Envelope
 from shared.contracts.receipt import Receipt
 from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery
+from shared.runtime.retry import retry
 from shared.wire import decode_batch, decode_receipt
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -22,16 +23,16 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 _RETRY_PAUSE_SECONDS_MAX = 5.0
 
 
-async def settle_together(delivery: Delivery, write: WriteEvents, *, hold: Callable[[], bool]) -> None:
+async def settle_together(delivery: Delivery, write: WriteEvents, *, until: Sequence[asyncio.Event]) -> None:
     """Store a delivery of the fast lane as a whole, then ack it; see `_settle`.
 
-    While the ledger cannot be written it is held, and tried again, as long as `hold` says so; then it is given back.
+    While the ledger cannot be written it is tried again; once one of `until` is set it is given back to the broker.
     """
-    await _settle(delivery, lambda events: _persist(partial(write, events), hold))
+    await _settle(delivery, lambda events: _persist(partial(write, events), until))
 
 
-async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, hold: Callable[[], bool]) -> None:
-    """Store a delivery of the slow lane event by event, then ack it. `hold`: see `settle_together`.
+async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, until: Sequence[asyncio.Event]) -> None:
+    """Store a delivery of the slow lane event by event, then ack it. `until`: see `settle_together`.
 
     One that cannot be stored, that the ledger refuses or that ends the process breaks alone. A delivery that comes
     again is stored in another order, so that each innocent has its turn before the culprit some time.
@@ -39,7 +40,7 @@ async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, hold: Cal
 
     async def store(events: list[Envelope]) -> None:
         slow = _OneByOne(random.sample(events, len(events)) if delivery.redelivered else events, write)
-        await _persist(slow.store, hold)
+        await _persist(slow.store, until)
         if slow.unstorable is not None:
             raise slow.unstorable
 
@@ -47,12 +48,12 @@ async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, hold: Cal
 
 
 async def settle_receipt(
-    delivery: Delivery, keep: Callable[[Receipt], Awaitable[None]], *, hold: Callable[[], bool]
+    delivery: Delivery, keep: Callable[[Receipt], Awaitable[None]], *, until: Sequence[asyncio.Event]
 ) -> None:
-    """Keep a receipt, then ack it. `hold`: see `settle_together`."""
+    """Keep a receipt, then ack it. `until`: see `settle_together`."""
     try:
         receipt = decode_receipt(delivery.body)
-        await _persist(partial(keep, receipt), hold)
+        await _persist(partial(keep, receipt), until)
     except PermanentError as error:
         await _set_aside(delivery, error)
     except RetryableError:
@@ -118,18 +119,10 @@ async def _set_aside(delivery: Delivery, error: PermanentError) -> None:
     await delivery.reject()
 
 
-async def _persist(write: Callable[[], Awaitable[object]], hold: Callable[[], bool]) -> None:
+async def _persist(write: Callable[[], Awaitable[object]], until: Sequence[asyncio.Event]) -> None:
     """Write until it is done. An outage holds the delivery here and so pauses the intake; it burns no redelivery.
 
     Raises:
-        RetryableError: it could not be written, and is not to be held any longer.
+        RetryableError: one of `until` is set, and it could not be written.
     """
-    async for attempt in stamina.retry_context(
-        on=lambda error: isinstance(error, RetryableError) and hold(),
-        attempts=None,
-        timeout=None,
-        wait_initial=0.1,
-        wait_max=_RETRY_PAUSE_SECONDS_MAX,
-    ):
-        with attempt:
-            await write()
+    await retry(write, *until, pause_seconds_max=_RETRY_PAUSE_SECONDS_MAX)

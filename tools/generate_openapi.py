@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from api_gateway.app import build_app
+from api_gateway.app import build_app, query_routers
 from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
@@ -23,16 +23,16 @@ def render() -> bytes:
     """Return the file's content. Nothing connects."""
     settings = GatewaySettings.model_construct()
     reader = asyncio.run(open_reader(settings))
+    cache = Cache(None, seconds=settings.cache_seconds)
     app = build_app(
         submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.batch, fallback_to_queue=True),
-        ledger=Ledger(reader, page_bytes_max=0, seconds_max=0, audit_seconds_max=0),
-        lanes=FakePublisher(),
-        cache=Cache(None, seconds=settings.cache_seconds),
+        cache=cache,
+        queries=query_routers(Ledger(reader, page_bytes_max=0, seconds_max=0), FakePublisher(), cache, settings),
         readiness=Readiness(),
         access=Access(None),
         settings=settings,
     )
-    return msgspec.json.format(msgspec.json.encode(app.openapi()), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(app.framework.openapi()), indent=2) + b"\n"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from api_gateway.queries.paging import Position, record_cursor
+from api_gateway.queries.records import RecordCursor
 from benchmarks.ledger import Ledger, Place
 from benchmarks.system import GENERATOR, System
 
@@ -57,7 +57,7 @@ async def standing_readings(system: System, ledger: Ledger) -> list[Reading]:
 
 
 def _questions(places: Sequence[Place]) -> dict[str, list[str]]:
-    cursors = [record_cursor(Position(place.processed_at, place.id)) for place in places]
+    cursors = [RecordCursor(place.processed_at, place.id).encode() for place in places]
     records = "/api/processed-records"
     return {
         f"GET {records}, the first page": [records] * len(places),

@@ -1,24 +1,27 @@
-"""The gateway over twins, without a socket."""
+"""The gateway over fakes, without a socket."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from uuid import UUID
 
 import httpx2
 import msgspec
-from fastapi import FastAPI
 
+from api_gateway.app import Gateway as Application
 from api_gateway.app import build_app
 from api_gateway.http.problems import HttpProblem
-from api_gateway.queries.paging import AuditPosition, Position, audit_cursor, record_cursor, source_cursor
-from api_gateway.queries.statements import AuditPart, RecordFilter
+from api_gateway.queries.audit import Audit, AuditPart, audit_router
+from api_gateway.queries.events import Events, event_router
+from api_gateway.queries.records import RecordCursor, RecordFilter, Records, record_router
+from api_gateway.queries.sources import SourceCursor, Sources, source_router
 from api_gateway.schemas import AuditLine, AuditPage, RecordPage, SourcePage
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.auth.scopes import Scope
 from shared.cache import Cache
 from shared.contracts.errors import RetryableError, UnavailableError
-from shared.contracts.event import Channel, now
+from shared.contracts.event import now
 from shared.contracts.record import Record, Source
 from shared.runtime.readiness import Readiness
 from shared.runtime.service import running
@@ -27,59 +30,75 @@ from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 
 
-class LedgerTwin:
-    """Records in memory, in the order of the pages."""
+class FakeLedger:
+    """What the queries read, in memory: records and sources in the order of the pages, and lines of the audit."""
 
     def __init__(self) -> None:
         self.all: list[Record] = []
         self.all_sources: list[Source] = []
-        self.books: list[AuditLine] = []
+        self.audit_lines: list[AuditLine] = []
         self.audited: list[AuditPart] = []
         self.audit_error: HttpProblem | RetryableError | None = None
         self.away = False
         self.asked: list[RecordFilter] = []
+        self.answers_pages = asyncio.Event()
+        """Pages of records wait until it is set, as it is at first."""
+        self.answers_pages.set()
 
-    async def record(self, record_id: int) -> Record | None:
-        self._answer()
-        return next((record for record in self.all if record.id == record_id), None)
-
-    async def record_of_event(self, event_id: UUID) -> Record | None:
-        self._answer()
-        return next((record for record in self.all if record.event_id == event_id), None)
-
-    async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:
-        self._answer()
-        self.asked.append(which)
-        asked = Scope([which.source]) if which.source is not None else which.scope
-        found = [record for record in self.all if asked.covers(record.source)]
-        newest = sorted(found, key=lambda record: (record.processed_at, record.id), reverse=True)
-        rest = [record for record in newest if after is None or (record.processed_at, record.id) < after]
-        items = rest[:limit]
-        more = len(rest) > limit
-        return RecordPage(items, record_cursor(Position(items[-1].processed_at, items[-1].id)) if more else None)
-
-    async def sources(self, scope: Scope, *, after: int, limit: int) -> SourcePage:
-        self._answer()
-        rest = [source for source in self.all_sources if source.id > after and scope.covers(source.name)]
-        return SourcePage(rest[:limit], source_cursor(rest[limit - 1].id) if len(rest) > limit else None)
-
-    async def audit(self, part: AuditPart, *, limit: int) -> AuditPage:
-        self._answer()
-        self.audited.append(part)
-        if self.audit_error is not None:
-            raise self.audit_error
-        lines = [line for line in self.books if part.source in {None, line.source} and part.scope.covers(line.source)]
-        rest = [line for line in lines if part.after is None or line.source > part.after.source]
-        last = rest[limit - 1] if len(rest) > limit else None
-        cursor = audit_cursor(AuditPosition(last.source, Channel[last.channel.upper()])) if last else None
-        return AuditPage(hour=part.hour, as_of=now(), items=rest[:limit], next=cursor, series=[], overflowed=[])
-
-    def _answer(self) -> None:
+    def answer(self) -> None:
+        """Raise UnavailableError while it is away."""
         if self.away:
             raise UnavailableError("away")
 
 
-class CacheTwin(Cache):
+class FakeRecords(Records):
+    def __init__(self, ledger: FakeLedger, cache: Cache) -> None:
+        super().__init__(ledger, cache)  # type: ignore[arg-type]  # what would use it is overridden
+        self._fake = ledger
+
+    async def read(self, query: str, key: int | UUID) -> Record | None:  # noqa: ARG002 - the real one's
+        self._fake.answer()
+        return next((record for record in self._fake.all if key in {record.id, record.event_id}), None)
+
+    async def page(self, which: RecordFilter, *, after: RecordCursor | None, limit: int) -> RecordPage:
+        self._fake.answer()
+        self._fake.asked.append(which)
+        await self._fake.answers_pages.wait()
+        asked = Scope([which.source]) if which.source is not None else which.scope
+        found = [record for record in self._fake.all if asked.covers(record.source)]
+        newest = sorted(found, key=lambda record: (record.processed_at, record.id), reverse=True)
+        before = (after.processed_at, after.id) if after else None
+        rest = [record for record in newest if before is None or (record.processed_at, record.id) < before]
+        last = rest[limit - 1] if len(rest) > limit else None
+        return RecordPage(rest[:limit], RecordCursor(last.processed_at, last.id).encode() if last else None)
+
+
+class FakeSources(Sources):
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._fake = ledger
+
+    async def page(self, scope: Scope, *, after: SourceCursor | None, limit: int) -> SourcePage:
+        self._fake.answer()
+        first = after.id if after else 0
+        rest = [source for source in self._fake.all_sources if source.id > first and scope.covers(source.name)]
+        return SourcePage(rest[:limit], SourceCursor(rest[limit - 1].id).encode() if len(rest) > limit else None)
+
+
+class FakeAudit(Audit):
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._fake = ledger
+
+    async def page(self, part: AuditPart, *, limit: int) -> AuditPage:
+        self._fake.answer()
+        self._fake.audited.append(part)
+        if self._fake.audit_error is not None:
+            raise self._fake.audit_error
+        lines = [line for line in self._fake.audit_lines if part.source in {None, line.source}]
+        rest = [line for line in lines if part.scope.covers(line.source)][:limit]
+        return AuditPage(hour=part.hour, as_of=now(), items=rest, next=None, series=[], overflowed=[])
+
+
+class FakeCache(Cache):
     """A cache in memory."""
 
     def __init__(self) -> None:
@@ -99,7 +118,7 @@ class CacheTwin(Cache):
     async def put_records(self, records: Sequence[Record], *, epoch: str | None) -> None:  # noqa: ARG002 - the real one's
         self.kept |= {record.event_id: record for record in records} | {record.id: record for record in records}
 
-    async def put_queued(self, events: "list[tuple[UUID, str]]") -> None:  # type: ignore[override]  # a twin takes what the test hands it
+    async def put_queued(self, events: "list[tuple[UUID, str]]") -> None:  # type: ignore[override]  # a fake takes what the test hands it
         self.queued |= dict(events)
 
 
@@ -107,11 +126,11 @@ class Gateway(msgspec.Struct):
     """A gateway and everything it talks to."""
 
     client: httpx2.AsyncClient
-    app: FastAPI
+    app: Application
     processing: FakeProcessing
     publisher: FakePublisher
-    ledger: LedgerTwin
-    cache: CacheTwin
+    ledger: FakeLedger
+    cache: FakeCache
     readiness: Readiness
 
 
@@ -124,13 +143,18 @@ async def run_gateway(
 ) -> AsyncIterator[Gateway]:
     chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]  # settings of any type
     processing, publisher = processing or FakeProcessing(), FakePublisher()
-    ledger, cache, readiness = LedgerTwin(), CacheTwin(), Readiness("intake")
+    ledger, cache, readiness = FakeLedger(), FakeCache(), Readiness("intake")
+    records = FakeRecords(ledger, cache)
     submitter = Submitter(processing, publisher, limits=chosen.batch, fallback_to_queue=chosen.fallback_to_queue)
     app = build_app(
         submitter=submitter,
-        ledger=ledger,
-        lanes=publisher,
         cache=cache,
+        queries=[
+            source_router(FakeSources(ledger)),
+            record_router(records),
+            event_router(Events(records, cache)),
+            audit_router(FakeAudit(ledger), publisher, receipt_seconds=chosen.receipt_seconds),
+        ],
         readiness=readiness,
         access=access or Access(None),
         settings=chosen,

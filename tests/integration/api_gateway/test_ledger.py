@@ -8,15 +8,17 @@ import asyncpg
 import msgspec
 import pytest
 
-from api_gateway.queries.ledger import Ledger, open_reader
-from api_gateway.queries.paging import Position, read_record_cursor, read_source_cursor
-from api_gateway.queries.statements import RecordFilter, page_query
-from api_gateway.queries.turns import Turn, Turns
+from api_gateway.queries.events import RECORD_OF_EVENT
+from api_gateway.queries.ledger import Ledger, QueryLimit, RunningQuery, open_reader
+from api_gateway.queries.parameters import read_cursor
+from api_gateway.queries.records import RECORD, RecordCursor, RecordFilter, Records, page_query
+from api_gateway.queries.sources import SourceCursor, Sources
 from processor.ledger.database import Connections
 from processor.ledger.rows import failed
 from processor.ledger.store import Store
 from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
+from shared.cache import Cache
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Envelope
@@ -25,6 +27,7 @@ from shared.settings import PostgresPoolSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers
 
+NO_CACHE = Cache(None, seconds=1)
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 
@@ -36,11 +39,21 @@ def reader_settings(ledger: Servers, **more: str) -> PostgresPoolSettings:
 @pytest.fixture
 async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Ledger]:  # noqa: ARG001 - an empty ledger
     """The gateway's view of an empty ledger."""
-    reader = Ledger(
-        await open_reader(reader_settings(ledger)), page_bytes_max=10_000, seconds_max=10, audit_seconds_max=5
-    )
+    reader = Ledger(await open_reader(reader_settings(ledger)), page_bytes_max=10_000, seconds_max=10)
     yield reader
     await reader.close()
+
+
+@pytest.fixture
+def records(reader: Ledger) -> Records:
+    """The records of that ledger, without a cache."""
+    return Records(reader, NO_CACHE)
+
+
+@pytest.fixture
+def sources(reader: Ledger) -> Sources:
+    """The sources of that ledger."""
+    return Sources(reader)
 
 
 async def store(connections: Connections, *events: Envelope, at: datetime = START, fail: bool = False) -> None:
@@ -48,29 +61,29 @@ async def store(connections: Connections, *events: Envelope, at: datetime = STAR
     await Store(connections, copy_events_min=2).write(batch, processed_at=at)
 
 
-async def test_a_record_is_what_was_stored_byte_for_byte(connections: Connections, reader: Ledger) -> None:
+async def test_a_record_is_what_was_stored_byte_for_byte(connections: Connections, records: Records) -> None:
     body = b'{"amount": 1.10,  "text": "\xc3\xa9"}'
     sent = msgspec.structs.replace(event(body, key="a"), type="payment", occurred_at=START)
     await store(connections, sent)
 
-    record = await reader.record_of_event(sent.event_id)
+    record = await records.read(RECORD_OF_EVENT, sent.event_id)
 
     assert record is not None
     assert bytes(record.result_payload) == body
     assert (record.source, record.channel, record.status, record.attempt) == ("test", "http", "SUCCESS", 1)
     assert (record.idempotency_key, record.type, record.occurred_at) == ("a", "payment", START)
     assert record.processed_at == START
-    assert await reader.record(record.id) == record
+    assert await records.read(RECORD, record.id) == record
 
 
 @pytest.mark.parametrize("moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 async def test_the_first_and_the_last_moment_are_moments_like_others(
-    connections: Connections, reader: Ledger, owner: asyncpg.Connection, moment: datetime
+    connections: Connections, records: Records, owner: asyncpg.Connection, moment: datetime
 ) -> None:
     sent = msgspec.structs.replace(event(), occurred_at=moment)
     await store(connections, sent)
 
-    record = await reader.record_of_event(sent.event_id)
+    record = await records.read(RECORD_OF_EVENT, sent.event_id)
 
     assert record is not None
     assert record.occurred_at == moment
@@ -78,23 +91,23 @@ async def test_the_first_and_the_last_moment_are_moments_like_others(
 
 
 async def test_an_infinite_moment_that_is_stored_already_is_read_as_the_moment_it_was(
-    connections: Connections, reader: Ledger, owner: asyncpg.Connection
+    connections: Connections, records: Records, owner: asyncpg.Connection
 ) -> None:
     sent = event()
     await store(connections, sent)
     await owner.execute("UPDATE raw_events SET occurred_at = '-infinity'")
 
-    record = await reader.record_of_event(sent.event_id)
+    record = await records.read(RECORD_OF_EVENT, sent.event_id)
 
     assert record is not None
     assert record.occurred_at == datetime.min.replace(tzinfo=UTC)
 
 
-async def test_a_failed_record_has_its_reasons_and_no_result(connections: Connections, reader: Ledger) -> None:
+async def test_a_failed_record_has_its_reasons_and_no_result(connections: Connections, records: Records) -> None:
     sent = event(key="a")
     await store(connections, sent, fail=True)
 
-    record = await reader.record_of_event(sent.event_id)
+    record = await records.read(RECORD_OF_EVENT, sent.event_id)
 
     assert record is not None
     assert record.status == "FAILED"
@@ -102,39 +115,39 @@ async def test_a_failed_record_has_its_reasons_and_no_result(connections: Connec
     assert [(problem.pointer, problem.detail) for problem in record.errors] == [("", "broken")]
 
 
-async def test_a_result_that_is_not_the_body_is_the_stored_one(connections: Connections, reader: Ledger) -> None:
+async def test_a_result_that_is_not_the_body_is_the_stored_one(connections: Connections, records: Records) -> None:
     sent = event(b"a,b\n1,2", key="a", content_type=CSV_ROW)
     await store(connections, sent)
 
-    record = await reader.record_of_event(sent.event_id)
+    record = await records.read(RECORD_OF_EVENT, sent.event_id)
 
     assert record is not None
     assert msgspec.json.decode(record.result_payload) == {"a": "1", "b": "2"}
 
 
-async def test_what_is_not_there_is_none(reader: Ledger) -> None:
-    assert await reader.record(2**63 - 1) is None
-    assert await reader.record_of_event(event().event_id) is None
-    assert (await reader.records(RecordFilter(), after=None, limit=5)).items == []
-    assert (await reader.sources(EVERY_SOURCE, after=0, limit=5)).items == []
+async def test_what_is_not_there_is_none(records: Records, sources: Sources) -> None:
+    assert await records.read(RECORD, 2**63 - 1) is None
+    assert await records.read(RECORD_OF_EVENT, event().event_id) is None
+    assert (await records.page(RecordFilter(), after=None, limit=5)).items == []
+    assert (await sources.page(EVERY_SOURCE, after=None, limit=5)).items == []
 
 
 async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
-    connections: Connections, reader: Ledger
+    connections: Connections, records: Records
 ) -> None:
     """Three records share each moment, so that the order within a moment counts too."""
     for moment in range(5):
         await store(connections, *[event(key=f"{moment}-{i}") for i in range(3)], at=START + timedelta(seconds=moment))
     seen: list[str | None] = []
-    after: Position | None = None
+    after: RecordCursor | None = None
 
     while True:
-        page = await reader.records(RecordFilter(), after=after, limit=4)
+        page = await records.page(RecordFilter(), after=after, limit=4)
         seen += [record.idempotency_key for record in page.items]
         await store(connections, event(key=f"new-{len(seen)}"), at=START + timedelta(hours=1))
         if page.next is None:
             break
-        after = read_record_cursor(page.next)
+        after = read_cursor(page.next, RecordCursor)
 
     assert [key.partition("-")[0] for key in seen if key] == [
         str(moment) for moment in (4, 3, 2, 1, 0) for _ in range(3)
@@ -142,13 +155,13 @@ async def test_pages_hold_every_record_once_newest_first_while_new_ones_arrive(
     assert len(set(seen)) == 15
 
 
-async def test_the_filters_filter(connections: Connections, reader: Ledger) -> None:
+async def test_the_filters_filter(connections: Connections, records: Records) -> None:
     await store(connections, event(key="1", source="a"), at=START)
     await store(connections, event(key="2", source="b"), at=START + timedelta(seconds=1), fail=True)
     await store(connections, event(key="3", source="a"), at=START + timedelta(seconds=2))
 
     async def keys(**which: object) -> list[str | None]:
-        page = await reader.records(RecordFilter(**which), after=None, limit=10)  # type: ignore[arg-type]  # filters of any type
+        page = await records.page(RecordFilter(**which), after=None, limit=10)  # type: ignore[arg-type]  # filters of any type
         return [record.idempotency_key for record in page.items]
 
     assert await keys() == ["3", "2", "1"]
@@ -161,15 +174,15 @@ async def test_the_filters_filter(connections: Connections, reader: Ledger) -> N
 
 
 async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(
-    connections: Connections, reader: Ledger
+    connections: Connections, records: Records
 ) -> None:
     for number in range(4):
         large = event(b'{"x":"%b"}' % (b"y" * 4_500), key=str(number))
         await store(connections, large, at=START + timedelta(seconds=number))
 
-    first = await reader.records(RecordFilter(), after=None, limit=10)
+    first = await records.page(RecordFilter(), after=None, limit=10)
     assert first.next is not None
-    second = await reader.records(RecordFilter(), after=read_record_cursor(first.next), limit=10)
+    second = await records.page(RecordFilter(), after=read_cursor(first.next, RecordCursor), limit=10)
 
     assert [record.idempotency_key for record in first.items] == ["3", "2"]
     assert [record.idempotency_key for record in second.items] == ["1", "0"]
@@ -177,7 +190,7 @@ async def test_a_page_of_large_payloads_ends_early_and_the_next_goes_on(
 
 
 async def test_a_payload_over_the_limit_of_a_page_is_a_page_of_its_own(
-    connections: Connections, reader: Ledger
+    connections: Connections, records: Records
 ) -> None:
     """Also behind records that have no payload, and in the middle of small ones."""
     large = event(b'{"x":"%b"}' % (b"y" * 20_000), key="large")
@@ -185,73 +198,73 @@ async def test_a_payload_over_the_limit_of_a_page_is_a_page_of_its_own(
     await store(connections, large, at=START + timedelta(seconds=1))
     await store(connections, event(key="failed"), at=START + timedelta(seconds=2), fail=True)
     pages: list[list[str | None]] = []
-    after: Position | None = None
+    after: RecordCursor | None = None
 
-    async with Turn(Turns(1, share=1, seconds_max=1), ""):
+    async with RunningQuery(QueryLimit(1, share=1, seconds_max=1), ""):
         while True:
-            page = await reader.records(RecordFilter(), after=after, limit=10)
+            page = await records.page(RecordFilter(), after=after, limit=10)
             pages.append([record.idempotency_key for record in page.items])
             if page.next is None:
                 break
-            after = read_record_cursor(page.next)
-        alone = await reader.record_of_event(large.event_id)
+            after = read_cursor(page.next, RecordCursor)
+        alone = await records.read(RECORD_OF_EVENT, large.event_id)
 
     assert pages == [["failed"], ["large"], ["small"]]
     assert alone is not None
     assert bytes(alone.result_payload) == large.body
 
 
-async def test_only_one_large_payload_is_in_memory_at_a_time(connections: Connections, reader: Ledger) -> None:
-    """It stays until its answer is read, which is when its turn ends."""
+async def test_only_one_large_payload_is_in_memory_at_a_time(connections: Connections, records: Records) -> None:
+    """It stays until its answer is read, which is when the query ends."""
     large = event(b'{"x":"%b"}' % (b"y" * 20_000), key="large")
     await store(connections, large, event(key="small"))
-    turns = Turns(4, share=1, seconds_max=0.1)
+    running = QueryLimit(4, share=1, seconds_max=0.1)
 
-    async with Turn(turns, "first"):
-        await reader.record_of_event(large.event_id)
-        async with Turn(turns, "second"):
-            assert await reader.records(RecordFilter(status=RecordStatus.FAILED), after=None, limit=10)
+    async with RunningQuery(running, "first"):
+        await records.read(RECORD_OF_EVENT, large.event_id)
+        async with RunningQuery(running, "second"):
+            assert await records.page(RecordFilter(status=RecordStatus.FAILED), after=None, limit=10)
             with pytest.raises(OverloadedError):
-                await reader.record_of_event(large.event_id)
-    async with Turn(turns, "second"):
-        assert await reader.record_of_event(large.event_id) is not None
+                await records.read(RECORD_OF_EVENT, large.event_id)
+    async with RunningQuery(running, "second"):
+        assert await records.read(RECORD_OF_EVENT, large.event_id) is not None
 
 
-async def test_sources_come_in_pages_in_order(connections: Connections, reader: Ledger) -> None:
+async def test_sources_come_in_pages_in_order(connections: Connections, sources: Sources) -> None:
     for name in "cab":
         await store(connections, event(key="1", source=name))
 
-    first = await reader.sources(EVERY_SOURCE, after=0, limit=2)
+    first = await sources.page(EVERY_SOURCE, after=None, limit=2)
     assert first.next is not None
-    second = await reader.sources(EVERY_SOURCE, after=read_source_cursor(first.next), limit=2)
+    second = await sources.page(EVERY_SOURCE, after=read_cursor(first.next, SourceCursor), limit=2)
 
     assert [source.name for source in first.items + second.items] == ["c", "a", "b"]
     assert second.next is None
 
 
-async def test_a_scope_has_its_own_sources_in_pages(connections: Connections, reader: Ledger) -> None:
+async def test_a_scope_has_its_own_sources_in_pages(connections: Connections, sources: Sources) -> None:
     for name in ("shop-2", "bank", "shop_1", "shop", "shop-1", "100%"):
         await store(connections, event(key="1", source=name))
     scope = Scope(("shop-*", "bank", "none"))
 
-    first = await reader.sources(scope, after=0, limit=2)
+    first = await sources.page(scope, after=None, limit=2)
     assert first.next is not None
-    second = await reader.sources(scope, after=read_source_cursor(first.next), limit=2)
+    second = await sources.page(scope, after=read_cursor(first.next, SourceCursor), limit=2)
 
     assert [source.name for source in first.items + second.items] == ["shop-2", "bank", "shop-1"]
     assert second.next is None
 
 
-async def keys_of(reader: Ledger, which: RecordFilter, limit: int) -> list[str | None]:
+async def keys_of(records: Records, which: RecordFilter, limit: int) -> list[str | None]:
     """Return the ids of all pages."""
     found: list[str | None] = []
     after = None
     while True:
-        page = await reader.records(which, after=after, limit=limit)
+        page = await records.page(which, after=after, limit=limit)
         found += [record.idempotency_key for record in page.items]
         if page.next is None:
             return found
-        after = read_record_cursor(page.next)
+        after = read_cursor(page.next, RecordCursor)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
@@ -266,7 +279,7 @@ async def keys_of(reader: Ledger, which: RecordFilter, limit: int) -> list[str |
     ],
 )
 async def test_pages_of_a_scope_hold_every_record_of_its_sources_once_newest_first(
-    connections: Connections, reader: Ledger, sources: tuple[str, ...], mine: set[str], limit: int
+    connections: Connections, records: Records, sources: tuple[str, ...], mine: set[str], limit: int
 ) -> None:
     """Sources take turns in stretches of different lengths, and three records share each moment."""
     names = ["a", "b", "b-1", "b-2", "c", "foreign"]
@@ -276,15 +289,15 @@ async def test_pages_of_a_scope_hold_every_record_of_its_sources_once_newest_fir
         await store(connections, event(key=str(number), source=name), at=at, fail=number % 5 == 0)
     expected = [number for number in reversed(range(60)) if sent[number] in mine]
 
-    found = await keys_of(reader, RecordFilter(scope=Scope(sources)), limit)
-    failed_ones = await keys_of(reader, RecordFilter(status=RecordStatus.FAILED, scope=Scope(sources)), limit)
+    found = await keys_of(records, RecordFilter(scope=Scope(sources)), limit)
+    failed_ones = await keys_of(records, RecordFilter(status=RecordStatus.FAILED, scope=Scope(sources)), limit)
     good = RecordFilter(status=RecordStatus.SUCCESS, since=START + timedelta(seconds=5), scope=Scope(sources))
 
     assert sorted(map(int, found), reverse=True) == expected  # type: ignore[arg-type]  # each has an id
     assert [number // 3 for number in map(int, found)] == [number // 3 for number in expected]  # type: ignore[arg-type]  # each has an id
     assert {int(key) for key in failed_ones if key} == {number for number in expected if number % 5 == 0}
     later = {number for number in expected if number % 5 and number >= 15}
-    assert {int(key) for key in await keys_of(reader, good, limit) if key} == later
+    assert {int(key) for key in await keys_of(records, good, limit) if key} == later
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM raw_events", "CREATE TABLE mine (id int)"])
@@ -302,19 +315,17 @@ async def test_the_readers_connection_cannot_write(ledger: Servers, owner: async
 async def test_a_ledger_that_cannot_be_reached_is_unavailable(ledger: Servers, user: str) -> None:
     """Whether the role is refused or nobody listens."""
     url = ledger.postgres_url(user) if user == "nobody" else "postgresql://etlpay_reader@127.0.0.1:1/etlpay"
-    reader = Ledger(
-        await open_reader(reader_settings(ledger, url=url)), page_bytes_max=1, seconds_max=10, audit_seconds_max=5
-    )
+    reader = Ledger(await open_reader(reader_settings(ledger, url=url)), page_bytes_max=1, seconds_max=10)
 
     with pytest.raises(UnavailableError):
-        await reader.record(1)
+        await Records(reader, NO_CACHE).read(RECORD, 1)
 
     assert await reader.epoch() is None
     await reader.close()
 
 
-async def test_a_connection_that_postgresql_has_ended_is_replaced_before_the_next_question(
-    reader: Ledger, owner: asyncpg.Connection
+async def test_a_connection_that_postgresql_has_ended_is_replaced_before_the_next_query(
+    reader: Ledger, records: Records, owner: asyncpg.Connection
 ) -> None:
     assert await reader.epoch()
 
@@ -324,10 +335,10 @@ async def test_a_connection_that_postgresql_has_ended_is_replaced_before_the_nex
     await asyncio.sleep(0.2)
 
     assert len(ended) == 1
-    assert await reader.record(1) is None
+    assert await records.read(RECORD, 1) is None
 
 
-AFTER = Position(START, 10_000)
+AFTER = RecordCursor(START, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +358,7 @@ AFTER = Position(START, 10_000)
     ],
 )
 async def test_each_query_runs_along_the_index_that_is_meant_for_it(
-    many_records: asyncpg.Connection, which: RecordFilter, after: Position | None, index: str
+    many_records: asyncpg.Connection, which: RecordFilter, after: RecordCursor | None, index: str
 ) -> None:
     query, parameters = page_query(which, after=after, limit=50, bytes_max=1_000_000)
 

@@ -14,8 +14,10 @@ import pytest
 import redis.asyncio
 
 from api_gateway.http.problems import HttpProblem
+from api_gateway.queries.events import Events
 from api_gateway.queries.ledger import Ledger, open_reader
-from api_gateway.queries.routes import Queries, SourceQuery
+from api_gateway.queries.records import RECORD, Records
+from api_gateway.queries.sources import Sources
 from etlpay_cli.local.postgres import _find_programs
 from processor.cache import CacheFeeder
 from processor.ledger.database import Connections, check
@@ -35,9 +37,11 @@ KEY = "the key of these tests"
 
 
 class Gateway(NamedTuple):
-    """The questions of a gateway, and what it asks."""
+    """The queries of a gateway, and what they read."""
 
-    queries: Queries
+    sources: Sources
+    records: Records
+    events: Events
     ledger: Ledger
     cache: Cache
 
@@ -47,12 +51,12 @@ class Gateway(NamedTuple):
 
     async def answers(self, *events: Envelope) -> list[object]:
         """Ask every question about these events, and about one that never was."""
-        found: list[object] = [await self.queries.sources(SourceQuery(), EVERY_SOURCE)]
+        found: list[object] = [await self.sources.page(EVERY_SOURCE, after=None, limit=1_000)]
         for each in events:
-            state = await self.queries.event(each.event_id, EVERY_SOURCE)
+            state = await self.events.find(each.event_id, EVERY_SOURCE)
             assert isinstance(state.record, Record)
-            found += [state, await self.queries.record(state.record.id, EVERY_SOURCE)]
-        for question in (self.queries.event(UUID(int=7), EVERY_SOURCE), self.queries.record(7_000_000, EVERY_SOURCE)):
+            found += [state, await self.records.find(state.record.id, EVERY_SOURCE)]
+        for question in (self.events.find(UUID(int=7), EVERY_SOURCE), self.records.find(7_000_000, EVERY_SOURCE)):
             with pytest.raises(HttpProblem):
                 await question
         return found
@@ -66,9 +70,10 @@ def connect(servers: Servers) -> Cache:
 async def gateway(ledger: Servers, owner: asyncpg.Connection, server: redis.asyncio.Redis) -> AsyncIterator[Gateway]:  # noqa: ARG001 - both are empty
     """A gateway on an empty ledger with an empty cache."""
     settings = PostgresPoolSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
-    reader = Ledger(await open_reader(settings), page_bytes_max=10_000, seconds_max=10, audit_seconds_max=2)
+    reader = Ledger(await open_reader(settings), page_bytes_max=10_000, seconds_max=10)
     cache = connect(ledger)
-    gateway = Gateway(Queries(reader, cache), reader, cache)
+    records = Records(reader, cache)
+    gateway = Gateway(Sources(reader), records, Events(records, cache), reader, cache)
     await gateway.look()
     yield gateway
     await cache.close()
@@ -104,7 +109,7 @@ async def test_the_gateway_reads_what_the_processor_has_cached(
     found = await gateway.cache.record(stored.record_id)
 
     assert found == await gateway.cache.record_of_event(sent.event_id)
-    assert found == await gateway.ledger.record(stored.record_id)
+    assert found == await gateway.records.read(RECORD, stored.record_id)
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 1
 
 
@@ -156,15 +161,15 @@ async def test_after_a_restore_no_record_of_before_is_answered(
     lost, stored_after = event(b'{"amount": 1}', key="lost"), event(b'{"amount": 2}', key="stored after")
 
     before = await store_as_a_processor(ledger, processor_settings, lost)
-    assert (await gateway.queries.record(before, EVERY_SOURCE)).event_id == lost.event_id
+    assert (await gateway.records.find(before, EVERY_SOURCE)).event_id == lost.event_id
     run_tool(ledger, "pg_restore", "--clean", "--if-exists", "--single-transaction", "--dbname", "etlpay", str(dump))
     await gateway.look()
     after = await store_as_a_processor(ledger, processor_settings, stored_after)
 
     assert before == after, "the id was not given again: nothing is tried"
-    assert (await gateway.queries.record(after, EVERY_SOURCE)).event_id == stored_after.event_id
+    assert (await gateway.records.find(after, EVERY_SOURCE)).event_id == stored_after.event_id
     with pytest.raises(HttpProblem):
-        await gateway.queries.event(lost.event_id, EVERY_SOURCE)
+        await gateway.events.find(lost.event_id, EVERY_SOURCE)
 
 
 async def store_as_a_processor(servers: Servers, settings: ProcessorSettings, sent: Envelope) -> int:

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from api_gateway.http.problems import AUDIT_TOO_LARGE, HttpProblem
+from api_gateway.queries.audit import Audit, AuditCursor, AuditPart
 from api_gateway.queries.ledger import Ledger, open_reader
-from api_gateway.queries.paging import AuditPosition, read_audit_cursor
-from api_gateway.queries.statements import AuditPart
+from api_gateway.queries.parameters import read_cursor
+from api_gateway.queries.sources import Sources
 from api_gateway.schemas import AuditLine, AuditPage, SourcePage
 from processor.ledger.database import Connections
 from processor.ledger.receipts import ReceiptStore
@@ -67,7 +68,7 @@ def part(
     hour: datetime = HOUR,
     *,
     source: str | None = None,
-    after: AuditPosition | None = None,
+    after: AuditCursor | None = None,
     scope: Scope = EVERY_SOURCE,
 ) -> AuditPart:
     """Return the whole of an hour."""
@@ -79,11 +80,11 @@ async def settled(owner: asyncpg.Connection) -> list[int]:
 
 
 @pytest.fixture
-async def reader(ledger: Servers) -> AsyncIterator[Ledger]:
+async def audit(ledger: Servers) -> AsyncIterator[Audit]:
     settings = PostgresPoolSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
-    books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10, audit_seconds_max=5)
-    yield books
-    await books.close()
+    reader = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10)
+    yield Audit(reader, seconds_max=5)
+    await reader.close()
 
 
 async def test_a_redelivery_settles_nothing(connections: Connections, owner: asyncpg.Connection) -> None:
@@ -179,7 +180,7 @@ async def test_a_receipt_counts_once_however_often_it_is_kept(
 
 
 async def test_the_books_of_an_hour_stand_side_by_side(
-    connections: Connections, reader: Ledger, owner: asyncpg.Connection
+    connections: Connections, audit: Audit, owner: asyncpg.Connection
 ) -> None:
     store, book = Store(connections, copy_events_min=2), ReceiptStore(connections)
     await deliver(store, arrived("a"), arrived("bad", b"nonsense", at=stamp(T, 1)), arrived("a", at=stamp(T, 2)))
@@ -188,7 +189,7 @@ async def test_the_books_of_an_hour_stand_side_by_side(
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 1, 0))))
     await book.keep(receipt(Count("", Channel.HTTP, hour_of(T), (0, 0, 0, 7, 0, 0))))
 
-    page = await reader.audit(part(), limit=10)
+    page = await audit.page(part(), limit=10)
 
     unreadable, shop = page.items
     assert (unreadable.source, unreadable.refused, unreadable.received) == ("", 7, 7)
@@ -203,7 +204,7 @@ def numbers(line: AuditLine) -> dict[str, int]:
     return {name: number for name, number in msgspec.structs.asdict(line).items() if isinstance(number, int) and number}
 
 
-async def test_pages_of_the_books_hold_every_line_once(connections: Connections, reader: Ledger) -> None:
+async def test_pages_of_the_books_hold_every_line_once(connections: Connections, audit: Audit) -> None:
     names = ["", "*", "a", "B", "b", "z9"]
     counts = [
         Count(name, channel, hour_of(T), (1, 0, 0, 0, 0, 0))
@@ -215,11 +216,11 @@ async def test_pages_of_the_books_hold_every_line_once(connections: Connections,
     found: list[tuple[str, str]] = []
     after = None
     while True:
-        page = await reader.audit(part(after=after), limit=5)
+        page = await audit.page(part(after=after), limit=5)
         found += [(line.source, line.channel) for line in page.items]
         if page.next is None:
             break
-        after = read_audit_cursor(page.next)
+        after = read_cursor(page.next, AuditCursor)
 
     assert len(found) == len(set(found)) == len(counts)
 
@@ -234,19 +235,19 @@ async def test_pages_of_the_books_hold_every_line_once(connections: Connections,
     ],
 )
 async def test_a_scope_shows_its_own_books_only(
-    connections: Connections, reader: Ledger, sources: tuple[str, ...], expected: list[str]
+    connections: Connections, audit: Audit, sources: tuple[str, ...], expected: list[str]
 ) -> None:
     names = ["", "*", "shop", "shop-1", "shop_1"]
     counts = [Count(name, Channel.HTTP, hour_of(T), (1, 0, 0, 0, 0, 0)) for name in names]
     await ReceiptStore(connections).keep(receipt(*counts))
 
-    page = await reader.audit(part(scope=Scope(sources)), limit=10)
+    page = await audit.page(part(scope=Scope(sources)), limit=10)
 
     assert [line.source for line in page.items] == expected
 
 
 async def test_what_was_never_confirmed_and_is_in_the_ledger_is_found_one_by_one(
-    connections: Connections, reader: Ledger
+    connections: Connections, audit: Audit
 ) -> None:
     """An event that is stored, one that is settled, one that never came, and one that came by another acceptance."""
     store, book = Store(connections, copy_events_min=2), ReceiptStore(connections)
@@ -261,12 +262,12 @@ async def test_what_was_never_confirmed_and_is_in_the_ledger_is_found_one_by_one
     for _ in range(2):
         await book.keep(one)
 
-    [line] = (await reader.audit(part(), limit=10)).items
+    [line] = (await audit.page(part(), limit=10)).items
     assert numbers(line) == {"events": 2, "success": 2, "settled_duplicate": 1, "unconfirmed": 2}
 
 
 async def test_unknown_ones_of_the_code_before_are_not_listed(
-    connections: Connections, reader: Ledger, owner: asyncpg.Connection
+    connections: Connections, audit: Audit, owner: asyncpg.Connection
 ) -> None:
     book = ReceiptStore(connections)
     await book.keep(receipt(Count("new", Channel.HTTP, hour_of(T), (0, 0, 0, 0, 0, 3), 1)))
@@ -274,25 +275,25 @@ async def test_unknown_ones_of_the_code_before_are_not_listed(
     # As a processor of the code before has kept it.
     await owner.execute("UPDATE receipts SET unlisted = NULL WHERE source = 'old'")
 
-    page = await reader.audit(part(), limit=10)
+    page = await audit.page(part(), limit=10)
 
     assert [(line.source, line.unknown, line.unlisted) for line in page.items] == [("new", 3, 1), ("old", 3, 3)]
 
 
-async def series_of(reader: Ledger, hour: datetime = HOUR) -> AuditPage:
-    return await reader.audit(part(hour), limit=10)
+async def series_of(audit: Audit, hour: datetime = HOUR) -> AuditPage:
+    return await audit.page(part(hour), limit=10)
 
 
 async def test_a_process_is_in_the_books_of_its_hours_until_it_ends_in_order(
-    connections: Connections, reader: Ledger
+    connections: Connections, audit: Audit
 ) -> None:
     book, instance = ReceiptStore(connections), uuid.uuid4()
     await book.keep(told(instance, 1, at=T, open_since=HOUR - timedelta(minutes=1)))
     hours = [HOUR + timedelta(hours=hour) for hour in (-2, -1, 0, 1)]
 
-    alive = [len((await series_of(reader, hour)).series) for hour in hours]
+    alive = [len((await series_of(audit, hour)).series) for hour in hours]
     await book.keep(told(instance, 2, closing=True))
-    ended = [len((await series_of(reader, hour)).series) for hour in hours]
+    ended = [len((await series_of(audit, hour)).series) for hour in hours]
 
     assert (alive, ended) == ([0, 1, 1, 0], [0, 0, 0, 0])
 
@@ -312,7 +313,7 @@ async def test_receipts_of_a_process_make_one_row_however_many_there_are(
 
 @pytest.mark.parametrize("first", [1, 2], ids=["in between", "at the beginning"])
 async def test_a_receipt_that_is_missing_is_told_until_it_comes(
-    connections: Connections, reader: Ledger, first: int
+    connections: Connections, audit: Audit, first: int
 ) -> None:
     book, instance = ReceiptStore(connections), uuid.uuid4()
     early, late = HOUR - timedelta(hours=2), HOUR + timedelta(minutes=1)
@@ -321,17 +322,17 @@ async def test_a_receipt_that_is_missing_is_told_until_it_comes(
     await book.keep(told(instance, 3, at=late, closing=True))
     hours = [HOUR + timedelta(hours=hour) for hour in (-3, -2, -1, 0, 1)]
 
-    missing = [[each.missing_receipts for each in (await series_of(reader, hour)).series] for hour in hours]
+    missing = [[each.missing_receipts for each in (await series_of(audit, hour)).series] for hour in hours]
     for number in (1, 2):
         await book.keep(told(instance, number, at=early))
-    found = [(await series_of(reader, hour)).series for hour in hours]
+    found = [(await series_of(audit, hour)).series for hour in hours]
 
     assert missing == ([[], [1], [1], [1], []] if first == 1 else [[2], [2], [2], [2], []])
     assert found == [[]] * 5
 
 
 async def test_two_processors_may_keep_the_receipts_of_one_process_side_by_side(
-    connections: Connections, reader: Ledger, owner: asyncpg.Connection
+    connections: Connections, audit: Audit, owner: asyncpg.Connection
 ) -> None:
     book, instance = ReceiptStore(connections), uuid.uuid4()
 
@@ -339,26 +340,26 @@ async def test_two_processors_may_keep_the_receipts_of_one_process_side_by_side(
 
     [row] = await owner.fetch("SELECT numbers::text, number, taken_at FROM receipt_series")
     assert tuple(row) == ("{[1,30)}", 29, stamp(T, 29))
-    assert [each.missing_receipts for each in (await series_of(reader)).series] == [0]
+    assert [each.missing_receipts for each in (await series_of(audit)).series] == [0]
 
 
 async def test_sources_counted_together_are_told_also_where_one_source_is_asked_for(
-    connections: Connections, reader: Ledger
+    connections: Connections, audit: Audit
 ) -> None:
     await ReceiptStore(connections).keep(receipt(Count("*", Channel.GRPC, hour_of(T), (0, 0, 0, 0, 1, 0))))
 
-    page = await reader.audit(part(source="shop"), limit=10)
+    page = await audit.page(part(source="shop"), limit=10)
 
     assert (page.items, page.overflowed) == ([], ["grpc"])
 
 
-async def test_the_parts_of_an_hour_add_up_to_it(connections: Connections, reader: Ledger) -> None:
+async def test_the_parts_of_an_hour_add_up_to_it(connections: Connections, audit: Audit) -> None:
     store, book = Store(connections, copy_events_min=2), ReceiptStore(connections)
     await deliver(store, *(arrived(str(minute), at=HOUR + timedelta(minutes=minute)) for minute in range(60)))
     await book.keep(receipt(Count("shop", Channel.HTTP, hour_of(T), (60, 0, 0, 0, 0, 0))))
     minutes = [HOUR + timedelta(minutes=minute) for minute in (0, 7, 30, 60)]
 
-    parts = [await reader.audit(AuditPart(HOUR, since, until), limit=10) for since, until in pairwise(minutes)]
+    parts = [await audit.page(AuditPart(HOUR, since, until), limit=10) for since, until in pairwise(minutes)]
 
     assert [(line.stored, line.events) for page in parts for line in page.items] == [(60, 7), (0, 23), (0, 30)]
 
@@ -367,17 +368,18 @@ async def test_an_audit_that_would_take_too_long_is_refused_and_keeps_nobody_els
     ledger: Servers, owner: asyncpg.Connection
 ) -> None:
     settings = PostgresPoolSettings(postgres_url=ledger.postgres_url("etlpay_reader"), postgres_password=ROLE_PASSWORD)
-    books = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10, audit_seconds_max=1)
+    reader = Ledger(await open_reader(settings), page_bytes_max=1_000_000, seconds_max=10)
+    audit, sources = Audit(reader, seconds_max=1), Sources(reader)
     # The time to connect is not what is tried here.
-    await books.sources(EVERY_SOURCE, after=0, limit=10)
+    await sources.page(EVERY_SOURCE, after=None, limit=10)
     locked = owner.transaction()
     await locked.start()
     await owner.execute("LOCK TABLE receipts")
 
     first, second, others = await asyncio.gather(
-        books.audit(part(), limit=10),
-        books.audit(part(), limit=10),
-        books.sources(EVERY_SOURCE, after=0, limit=10),
+        audit.page(part(), limit=10),
+        audit.page(part(), limit=10),
+        sources.page(EVERY_SOURCE, after=None, limit=10),
         return_exceptions=True,
     )
 
@@ -386,5 +388,5 @@ async def test_an_audit_that_would_take_too_long_is_refused_and_keeps_nobody_els
     assert first.kind is AUDIT_TOO_LARGE
     assert isinstance(second, OverloadedError)
     assert isinstance(others, SourcePage)
-    assert (await books.audit(part(), limit=10)).items == []
-    await books.close()
+    assert (await audit.page(part(), limit=10)).items == []
+    await reader.close()

@@ -11,9 +11,6 @@ import msgspec
 import pytest
 from starlette.types import Message
 
-from api_gateway.queries.paging import Position
-from api_gateway.queries.statements import RecordFilter
-from api_gateway.schemas import RecordPage
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from support.gateway import Gateway, GatewayMaker
@@ -128,36 +125,22 @@ async def test_what_an_event_takes_is_taken_until_its_answer_is_read(gateway: Ga
     assert (before.status_code, after.status_code) == (503, 201)
 
 
-class SlowLedger:
-    """Answers when it may."""
-
-    def __init__(self) -> None:
-        self.may = asyncio.Event()
-        self.asked = 0
-
-    async def records(self, which: RecordFilter, *, after: Position | None, limit: int) -> RecordPage:  # noqa: ARG002 - as the ledger has it
-        self.asked += 1
-        await self.may.wait()
-        return RecordPage([], None)
-
-
 async def test_slow_queries_of_one_caller_leave_room_for_another(gateway: GatewayMaker) -> None:
-    slow = SlowLedger()
     async with (
         gateway() as g,
         client_at(g, GREEDY) as greedy,
         client_at(g, OTHER) as other,
         asyncio.TaskGroup() as group,
     ):
-        g.ledger.records = slow.records  # type: ignore[method-assign] # a twin of the twin
+        g.ledger.answers_pages.clear()
         calls = [group.create_task(greedy.get("/api/processed-records")) for _ in range(20)]
         async with asyncio.timeout(10):
-            while slow.asked < 6:  # noqa: ASYNC110 - the ledger tells nobody
+            while len(g.ledger.asked) < 6:  # noqa: ASYNC110 - the ledger tells nobody
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
-        asked = slow.asked
+        asked = len(g.ledger.asked)
         answer = await other.get("/api/sources")
-        slow.may.set()
+        g.ledger.answers_pages.set()
 
     assert asked == 6
     assert answer.status_code == 200
@@ -165,13 +148,12 @@ async def test_slow_queries_of_one_caller_leave_room_for_another(gateway: Gatewa
 
 
 async def test_a_query_that_waits_too_long_gets_503(gateway: GatewayMaker) -> None:
-    slow = SlowLedger()
     async with gateway(queries_max=1, query_wait_seconds_max=0.05) as g, asyncio.TaskGroup() as group:
-        g.ledger.records = slow.records  # type: ignore[method-assign] # a twin of the twin
+        g.ledger.answers_pages.clear()
         group.create_task(g.client.get("/api/processed-records"))
         await asyncio.sleep(0.05)
         answer = await g.client.get("/api/sources")
-        slow.may.set()
+        g.ledger.answers_pages.set()
 
     assert answer.status_code == 503
     assert answer.headers["retry-after"].isdigit()

@@ -8,7 +8,7 @@ from api_gateway.health import INTAKE, ReadinessMonitor
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from shared.runtime.readiness import Readiness
-from support.gateway import CacheTwin
+from support.gateway import FakeCache
 from support.keys import FakeClock, write_keys
 
 
@@ -28,7 +28,7 @@ async def look(access: Access) -> Readiness:
         readiness,
         processing=processing,
         ledger=ledger,
-        cache=CacheTwin(),
+        cache=FakeCache(),
         broker=Readiness(),
         access=access,
         fallback_to_queue=True,

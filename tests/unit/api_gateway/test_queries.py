@@ -7,12 +7,13 @@ from uuid import UUID
 import pytest
 
 from api_gateway.http.problems import AUDIT_TOO_LARGE, PROBLEM_TYPES, HttpProblem
-from api_gateway.queries.statements import AuditPart, RecordFilter
+from api_gateway.queries.audit import AuditPart
+from api_gateway.queries.records import RecordFilter
 from shared.contracts.errors import OverloadedError
 from shared.contracts.event import identify
 from shared.contracts.outcome import RecordStatus
 from shared.contracts.record import Record, Source
-from support.gateway import CacheTwin, GatewayMaker
+from support.gateway import FakeCache, GatewayMaker
 from support.records import MOMENT as NOW
 from support.records import record
 
@@ -160,7 +161,7 @@ async def test_405_is_a_problem_that_names_what_is_allowed(gateway: GatewayMaker
         assert answer.headers["allow"]
 
 
-class BrokenCache(CacheTwin):
+class BrokenCache(FakeCache):
     """Fails as nothing should."""
 
     async def record(self, record_id: int) -> Record | None:  # noqa: ARG002 - it never gets so far

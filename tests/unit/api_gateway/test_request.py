@@ -1,4 +1,4 @@
-"""One exchange: what a surprise leaves behind, before an answer has begun and after."""
+"""One request: what a surprise leaves behind, before an answer has begun and after."""
 
 import pytest
 from starlette.types import Message
@@ -23,10 +23,10 @@ async def test_a_surprise_is_answered_unless_an_answer_has_begun(answered: bool,
     async def send(message: Message) -> None:
         sent.append(message)
 
-    exchange = RequestStream(read_headers([]), receive_nothing, send, limits=LIMITS, timeouts=Timeouts())
+    request = RequestStream(read_headers([]), receive_nothing, send, limits=LIMITS, timeouts=Timeouts())
     if answered:
-        await exchange.answer(HttpResponse(201, b"{}"))
+        await request.respond(HttpResponse(201, b"{}"))
 
-    await exchange.fail()
+    await request.fail()
 
     assert [message["status"] for message in sent if message["type"] == "http.response.start"] == statuses

@@ -29,7 +29,7 @@ async def scoped(gateway: GatewayMaker, tmp_path: Path) -> AsyncIterator[Gateway
         running.ledger.all_sources = [
             Source(id=number, name=name, created_at=MOMENT) for number, name in enumerate((OWN, FOREIGN), 1)
         ]
-        running.ledger.books = [audit_line(source) for source in ("", OWN, FOREIGN)]
+        running.ledger.audit_lines = [audit_line(source) for source in ("", OWN, FOREIGN)]
         yield running
 
 
@@ -98,7 +98,7 @@ async def test_a_key_for_every_source_reads_every_source(gateway: GatewayMaker, 
     access = Access(write_keys(tmp_path / "keys.toml", (KEY, "operator", "*")))
     async with gateway(access=access) as running:
         running.ledger.all = [record(2, source=FOREIGN)]
-        running.ledger.books = [audit_line(source) for source in ("", OWN, "*")]
+        running.ledger.audit_lines = [audit_line(source) for source in ("", OWN, "*")]
 
         records = await ask(running, "/api/processed-records")
         audit = await ask(running, "/api/audit", **HOUR)

@@ -14,7 +14,7 @@ from shared.testing.processing import FakeProcessing
 from support.events import event
 
 
-class CacheTwin:
+class FakeCache:
     """Notes what it is told."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ async def drain(feeder: CacheFeeder) -> None:
 
 
 async def test_a_fresh_record_is_written_as_the_gateway_will_read_it() -> None:
-    cache, fresh = CacheTwin(), event(b'{"amount": 1.10}', key="k-1", source="shop")
+    cache, fresh = FakeCache(), event(b'{"amount": 1.10}', key="k-1", source="shop")
     feeder = CacheFeeder(cast("Cache", cache))
     outcomes = await stored(fresh)
 
@@ -57,7 +57,7 @@ async def test_a_fresh_record_is_written_as_the_gateway_will_read_it() -> None:
 
 
 async def test_a_failed_record_has_no_result() -> None:
-    cache, broken = CacheTwin(), event(b"no JSON")
+    cache, broken = FakeCache(), event(b"no JSON")
     feeder = CacheFeeder(cast("Cache", cache))
 
     feeder.feed([broken], await stored(broken), epoch="e-1")
@@ -70,7 +70,7 @@ async def test_a_failed_record_has_no_result() -> None:
 
 
 async def test_a_duplicate_or_a_conflict_is_no_news() -> None:
-    cache, again = CacheTwin(), event(key="k-1")
+    cache, again = FakeCache(), event(key="k-1")
     feeder = CacheFeeder(cast("Cache", cache))
     (outcome,) = await stored(again)
     known = [
@@ -84,7 +84,7 @@ async def test_a_duplicate_or_a_conflict_is_no_news() -> None:
 
 
 async def test_a_record_travels_with_the_epoch_of_before_it_was_stored() -> None:
-    cache, first, second = CacheTwin(), event(), event()
+    cache, first, second = FakeCache(), event(), event()
     feeder = CacheFeeder(cast("Cache", cache))
 
     feeder.feed([first], await stored(first), epoch="before")
@@ -95,7 +95,7 @@ async def test_a_record_travels_with_the_epoch_of_before_it_was_stored() -> None
 
 
 async def test_a_backfill_is_left_out() -> None:
-    cache, many = CacheTwin(), [event() for _ in range(201)]
+    cache, many = FakeCache(), [event() for _ in range(201)]
     feeder = CacheFeeder(cast("Cache", cache))
 
     feeder.feed(many, await stored(*many), epoch="e-1")
@@ -105,7 +105,7 @@ async def test_a_backfill_is_left_out() -> None:
 
 
 async def test_a_large_record_is_left_out_beside_those_that_are_not() -> None:
-    cache, small, large = CacheTwin(), event(b"{}"), event(b'{"fill": "%b"}' % (b"x" * 70_000))
+    cache, small, large = FakeCache(), event(b"{}"), event(b'{"fill": "%b"}' % (b"x" * 70_000))
     feeder = CacheFeeder(cast("Cache", cache))
 
     feeder.feed([small, large], await stored(small, large), epoch="e-1")
@@ -115,7 +115,7 @@ async def test_a_large_record_is_left_out_beside_those_that_are_not() -> None:
 
 
 async def test_a_slow_cache_loses_records_and_holds_up_nobody() -> None:
-    cache, fresh = CacheTwin(), event()
+    cache, fresh = FakeCache(), event()
     feeder = CacheFeeder(cast("Cache", cache))
     outcomes = await stored(fresh)
 
@@ -128,7 +128,7 @@ async def test_a_slow_cache_loses_records_and_holds_up_nobody() -> None:
 
 async def test_a_large_result_is_left_out_although_its_body_is_small() -> None:
     """A row of a file is written out with the names of its columns."""
-    cache, row = CacheTwin(), event(b"{}")
+    cache, row = FakeCache(), event(b"{}")
     feeder = CacheFeeder(cast("Cache", cache))
     [outcome] = await stored(row)
 
@@ -139,7 +139,7 @@ async def test_a_large_result_is_left_out_although_its_body_is_small() -> None:
 
 
 async def test_what_waits_for_a_slow_cache_is_bounded_in_bytes() -> None:
-    cache = CacheTwin()
+    cache = FakeCache()
     feeder = CacheFeeder(cast("Cache", cache))
 
     for _ in range(8):

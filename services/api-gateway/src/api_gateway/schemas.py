@@ -120,13 +120,13 @@ class SourcePage(msgspec.Struct, frozen=True):
 
 
 class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The events of one source that came in through one channel, as the doors answered them and as the ledger has them.
+    """The events of one source and one channel, as they were answered and as the ledger has them.
 
     received = stored + duplicate + conflict + refused + queued + unknown; events = success + failed. What was
     acknowledged, stored + queued, is accounted for by events + settled_duplicate + settled_conflict: what was queued
     and turned out to be stored before is settled as such. `unconfirmed` of those were acknowledged to nobody: they were
     handed over without a confirmation, and listed. `unlisted` events of `unknown` may be in the ledger and were not
-    listed. `source` is empty where it could not be read, `*` for sources beyond what a door keeps apart.
+    listed. `source` is empty where it could not be read, `*` for sources beyond what a process counts apart.
     """
 
     source: str
@@ -152,7 +152,7 @@ class AuditSeries(msgspec.Struct, frozen=True, kw_only=True):
     """A process of which not all may be counted that it answered between `since` and `until`.
 
     It has not ended in order, or `missing_receipts` of it are not here. A process that is alive is among these, and
-    tells every `interval_seconds` what it has counted; `reported_at` is when it did so last.
+    reports every `interval_seconds` what it has counted; `reported_at` is when it did so last.
     """
 
     service: str
@@ -166,13 +166,13 @@ class AuditSeries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
-    """The books of one hour, or of a part of it; `next` is the cursor of the next page, null on the last.
+    """The counts of one hour, or of a part of it; `next` is the cursor of the next page, null on the last.
 
     `series` are the processes whose counts may be incomplete, `overflowed` the channels in which more sources came than
     a process counts apart: both are of the whole hour.
 
-    `queues` says how many messages wait in each queue between the services, null where RabbitMQ cannot be asked. A door
-    tells what it has counted every `receipt_seconds`.
+    `queues` says how many messages wait in each queue between the services, null where RabbitMQ cannot be asked. Counts
+    are reported every `receipt_seconds`.
     """
 
     hour: datetime

@@ -6,7 +6,7 @@ from typing import Final
 
 import uvicorn
 
-from api_gateway.app import build_app
+from api_gateway.app import build_app, query_routers
 from api_gateway.health import INTAKE, ReadinessMonitor
 from api_gateway.http.protocol import bounded_protocol
 from api_gateway.http.workers import inherited_listener, keep_to_cpu, stop_when_left_alone
@@ -50,12 +50,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     )
     cache = Cache.connect(settings)
     reader = await open_reader(settings)
-    ledger = Ledger(
-        reader,
-        page_bytes_max=settings.page_bytes_max,
-        seconds_max=settings.postgres_seconds_max,
-        audit_seconds_max=settings.audit_seconds_max,
-    )
+    ledger = Ledger(reader, page_bytes_max=settings.page_bytes_max, seconds_max=settings.postgres_seconds_max)
     submitter = Submitter(processing, publisher, limits=settings.batch, fallback_to_queue=settings.fallback_to_queue)
     watch = ReadinessMonitor(
         readiness,
@@ -68,9 +63,8 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     )
     app = build_app(
         submitter=submitter,
-        ledger=ledger,
-        lanes=publisher,
         cache=cache,
+        queries=query_routers(ledger, publisher, cache, settings),
         readiness=readiness,
         access=access,
         settings=settings,

@@ -177,7 +177,7 @@ def _ingest_batch() -> Schema:
         "tags": ["ingest"],
         "operationId": "ingestBatch",
         "summary": "Store many events",
-        "description": "A JSON array or NDJSON of events. One bad event never fails its neighbours.",
+        "description": "A JSON array or NDJSON of events. One bad event never fails the others.",
         "parameters": [_prefer("`respond-async`: do not wait for the outcomes")],
         "requestBody": {"required": True, "content": {"application/json": array, "application/x-ndjson": lines}},
         "responses": _in_order(answers | _problems(*_INGEST_REFUSALS, OVERLOADED, UNAVAILABLE, UNKNOWN)),

@@ -1,4 +1,4 @@
-"""One HTTP exchange as ASGI sees it: reading a body within its limits, and answering."""
+"""One HTTP request as ASGI has it: reads the body within its limits, and sends the response."""
 
 from collections.abc import AsyncIterator, Awaitable
 from time import monotonic
@@ -98,24 +98,24 @@ class RequestStream:
             if chunk:
                 yield chunk
 
-    def answer(self, answer: HttpResponse, *more: tuple[str, str]) -> Awaitable[None]:
-        """Send a whole answer."""
-        return self.stream(answer, [answer.body], *more)
+    def respond(self, response: HttpResponse, *more: tuple[str, str]) -> Awaitable[None]:
+        """Send a whole response."""
+        return self.respond_in_parts(response, [response.body], *more)
 
-    async def stream(self, answer: HttpResponse, parts: list[bytes], *more: tuple[str, str]) -> None:
-        """Send an answer whose body is `parts`; of a large one, return when the client has read nearly all of it.
+    async def respond_in_parts(self, response: HttpResponse, parts: list[bytes], *more: tuple[str, str]) -> None:
+        """Send a response whose body is `parts`; of a large one, return when the client has read nearly all of it.
 
         The server ends the connection of a client that does not read.
         """
         if not self._at_end:
             await self._drain()
-        headers = [(name.encode(), value.encode()) for name, value in (*answer.headers, *more)]
+        headers = [(name.encode(), value.encode()) for name, value in (*response.headers, *more)]
         size = sum(map(len, parts))
-        headers += [(b"content-type", answer.media_type.encode()), (b"content-length", str(size).encode())]
+        headers += [(b"content-type", response.media_type.encode()), (b"content-length", str(size).encode())]
         if not self._at_end:
             headers.append(_CLOSE)
         self._begun = True
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         if size <= PIECE_BYTES_MAX:
             await self._send({"type": "http.response.body", "body": b"".join(parts)})
         else:
@@ -208,11 +208,11 @@ def sending_pieces(send: Send) -> Send:
     return forward
 
 
-async def send_response(send: Send, answer: HttpResponse, *, close: bool = False) -> None:
+async def send_response(send: Send, response: HttpResponse, *, close: bool = False) -> None:
     """Send a whole answer to a request whose body nobody reads."""
-    headers = [(name.encode(), value.encode()) for name, value in answer.headers]
-    headers += [(b"content-type", answer.media_type.encode()), (b"content-length", str(len(answer.body)).encode())]
+    headers = [(name.encode(), value.encode()) for name, value in response.headers]
+    headers += [(b"content-type", response.media_type.encode()), (b"content-length", str(len(response.body)).encode())]
     if close:
         headers.append(_CLOSE)
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

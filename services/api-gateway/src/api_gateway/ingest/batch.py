@@ -67,45 +67,45 @@ class IngestBatch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers, caller, counted_as = admitted(scope)
-        exchange = RequestStream(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
+        request = RequestStream(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
         try:
             self._uploads.acquire(counted_as)
         except OverloadedError as error:
-            await exchange.answer(error_response(error))
+            await request.respond(error_response(error))
             return
         results = _Results(Holding(self._results, counted_as))
         try:
-            await self._serve(exchange, caller, results)
+            await self._serve(request, caller, results)
         except ClientGoneError:
             return
         except (HttpProblem, RetryableError) as error:
-            await exchange.answer(error_response(error))
+            await request.respond(error_response(error))
         except Exception:
-            await exchange.fail()
+            await request.fail()
             raise
         finally:
             results.holding.release()
             self._uploads.release(counted_as)
 
-    async def _serve(self, exchange: RequestStream, caller: Caller, results: "_Results") -> None:
+    async def _serve(self, request: RequestStream, caller: Caller, results: "_Results") -> None:
         try:
             # How many events there are is known when they are read; they count then.
             caller.spend(0)
         except RateExceededError as error:
             raise rate_exceeded(error) from error
-        lines = body_format(exchange.headers, lines=True) == LINES
-        if exchange.headers.idempotency_key is not None:
+        lines = body_format(request.headers, lines=True) == LINES
+        if request.headers.idempotency_key is not None:
             # Ids made of it and the place of each event would name other events where a client leaves some out, and
             # repeating a batch must be safe.
             raise HttpProblem(MALFORMED, "A batch has no id; its events have.", errors=[_KEY_OF_BATCH])
         item_bytes_max = self._settings.body_bytes_max
         framer: Framer = LineFramer(item_bytes_max) if lines else ArrayFramer(item_bytes_max)
-        respond_async = preferences(exchange.headers).respond_async
+        respond_async = preferences(request.headers).respond_async
         run = _Run(self._submitter, self._settings, caller=caller, results=results, respond_async=respond_async)
         with in_hand():
-            await run.read(exchange, framer)
+            await run.read(request, framer)
         more = [("preference-applied", "respond-async")] if respond_async and run.counts.accepted else []
-        await exchange.stream(HttpResponse(200, b""), run.report(), *more)
+        await request.respond_in_parts(HttpResponse(200, b""), run.report(), *more)
         for start in range(0, len(run.queued), _NOTED_MAX):
             await self._cache.put_queued(run.queued[start : start + _NOTED_MAX])
 
@@ -154,7 +154,7 @@ class _Run:
         self.counts = Counts()
         self.queued: list[tuple[UUID, str]] = []
 
-    async def read(self, exchange: RequestStream, framer: Framer) -> None:
+    async def read(self, request: RequestStream, framer: Framer) -> None:
         """Read the request to its end and hand over its events.
 
         Raises:
@@ -164,7 +164,7 @@ class _Run:
         refusal, gone = None, None
         async with asyncio.TaskGroup() as submitting:
             try:
-                refusal = await self._frame(exchange, framer, submitting)
+                refusal = await self._frame(request, framer, submitting)
             except ClientGoneError as error:
                 # What was handed over is stored all the same.
                 gone = error
@@ -184,12 +184,10 @@ class _Run:
         end = b'],"counts":' + msgspec.json.encode(self.counts) + b',"complete":' + complete + b"}"
         return [b'{"results":[', *self._results.groups, end]
 
-    async def _frame(
-        self, exchange: RequestStream, framer: Framer, submitting: asyncio.TaskGroup
-    ) -> HttpProblem | None:
+    async def _frame(self, request: RequestStream, framer: Framer, submitting: asyncio.TaskGroup) -> HttpProblem | None:
         """Cut the request into events; return why that ended before its end, or None."""
         try:
-            async for chunk in exchange.chunks():
+            async for chunk in request.chunks():
                 for document in framer.feed(chunk):
                     await self._add(document, submitting)
             for document in framer.finish():

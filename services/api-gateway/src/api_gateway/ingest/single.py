@@ -51,7 +51,7 @@ class IngestOne:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. What the event takes of memory is taken until the answer, which may repeat it, is read."""
         headers, caller, counted_as = admitted(scope)
-        exchange = RequestStream(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
+        request = RequestStream(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
         event: Envelope | None = None
         taken = 0
         try:
@@ -59,7 +59,7 @@ class IngestOne:
             body_format(headers, lines=False)
             key = idempotency_key(headers)
             preferred = preferences(headers)
-            document, taken = await exchange.body(self._bodies, counted_as)
+            document, taken = await request.body(self._bodies, counted_as)
             failpoint("api-gateway.body_read")
             with in_hand():
                 event = read_event(document, received_at=now(), sender=caller.name, header_key=key)
@@ -68,16 +68,16 @@ class IngestOne:
             # Nothing may wait between the outcome and its count: a drain would cut it off there.
             metrics.count_outcome(event, outcome)
             failpoint("api-gateway.before_response")
-            await exchange.answer(outcome_response(event, outcome), *_applied(preferred, outcome))
+            await request.respond(outcome_response(event, outcome), *_applied(preferred, outcome))
             if isinstance(outcome, Accepted):
                 await self._cache.put_queued([(event.event_id, event.source)])
         except ClientGoneError:
             return
         except (HttpProblem, InvalidEventError, RetryableError) as error:
             metrics.count_error(error, event)
-            await exchange.answer(error_response(error))
+            await request.respond(error_response(error))
         except Exception:
-            await exchange.fail()
+            await request.fail()
             raise
         finally:
             if taken:

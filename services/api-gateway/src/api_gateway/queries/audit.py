@@ -1,33 +1,120 @@
-"""The audit: what the doors answered beside what the ledger holds, for one hour."""
+"""`GET /api/audit`: for one hour, what the channels answered beside what the ledger holds."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Protocol, Self
+from typing import Annotated, Any, Final, NamedTuple, Protocol, Self
 
+import asyncpg
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from api_gateway.http.openapi import reply
 from api_gateway.http.problems import AUDIT_TOO_LARGE, INVALID, OVERLOADED, UNAVAILABLE, HttpProblem
 from api_gateway.http.request import admitted
-from api_gateway.queries.paging import AuditPosition, read_audit_cursor
-from api_gateway.queries.statements import AuditPart
-from api_gateway.schemas import AuditPage
+from api_gateway.queries.ledger import Ledger, scope_parameters
+from api_gateway.queries.parameters import Cursor, Moment, json_response, read_cursor, valid_source
+from api_gateway.schemas import AuditLine, AuditPage, AuditSeries
 from shared.auth.authenticator import Caller
-from shared.auth.scopes import Scope
-from shared.contracts.errors import UnavailableError
-from shared.contracts.event import source_problem
-from shared.contracts.moment import read_moment_of_query
-from shared.contracts.outcome import Problem
-from shared.contracts.receipt import OTHER_SOURCES, UNREADABLE_SOURCE
+from shared.auth.scopes import EVERY_SOURCE, Scope
+from shared.contracts.errors import OverloadedError, UnavailableError
+from shared.contracts.event import Channel
+from shared.contracts.receipt import OTHER_SOURCES, SILENT_INTERVALS, SILENT_SECONDS, UNREADABLE_SOURCE
 
 _LINES_MAX: Final = 5_000
+_SERIES_MAX: Final = 1_000
 _CURSOR_CHARS_MAX: Final = 400
-_LAST_HOUR: Final = datetime.max.replace(tzinfo=UTC) - timedelta(hours=1)
 _HOUR: Final = timedelta(hours=1)
-# With the time of the statements less than two seconds.
+_LAST_HOUR: Final = datetime.max.replace(tzinfo=UTC) - _HOUR
+_WAIT_SECONDS_MAX: Final = 0.2
+# For a connection, and for the server to end a statement.
+_MORE_SECONDS: Final = 0.4
+# Together with the waits above and the statements: less than two seconds.
 _DEPTHS_SECONDS_MAX: Final = 0.4
+_STATEMENT_TIMEOUT: Final = "SELECT set_config('statement_timeout', $1, true)"
+
+# What was answered in the hour $1 beside what the ledger holds of the part of it from $2 until $3. The answers are
+# counted by the hour, so they stand in its first part: the parts of an hour add up to it. A line that one side has
+# alone counts with zeros on the other. $8 and $9 are a scope, see `scope_parameters`.
+_LINES: Final = """
+    WITH part AS (
+        SELECT id FROM ingestion_sources WHERE name = $4
+    ), stored AS (
+        SELECT raw.source_id, raw.channel, count(*) AS events, count(*) FILTER (WHERE record.status = 1) AS success,
+               count(*) FILTER (WHERE record.status = 2) AS failed, max(raw.stored_at) AS moved_at
+        FROM raw_events AS raw
+        LEFT JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
+        WHERE raw.received_at >= $2 AND raw.received_at < $3
+          AND ($4::text IS NULL OR raw.source_id = (SELECT id FROM part))
+        GROUP BY raw.source_id, raw.channel
+    ), settled AS (
+        SELECT source_id, channel, count(*) FILTER (WHERE disposition = 2) AS duplicate,
+               count(*) FILTER (WHERE disposition = 3) AS conflict, max(received_at) AS moved_at
+        FROM settlements WHERE received_at >= $2 AND received_at < $3
+        GROUP BY source_id, channel
+    ), found AS (
+        SELECT coalesce(raw.source_id, settled.source_id) AS source_id, listed.channel, count(*) AS unconfirmed
+        FROM unconfirmed AS listed
+        LEFT JOIN raw_events AS raw ON raw.event_id = listed.event_id
+              AND raw.received_at = listed.received_at AND raw.channel = listed.channel
+        LEFT JOIN settlements AS settled ON settled.event_id = listed.event_id
+              AND settled.received_at = listed.received_at AND settled.channel = listed.channel
+        WHERE listed.received_at >= $2 AND listed.received_at < $3
+          AND coalesce(raw.source_id, settled.source_id) IS NOT NULL
+        GROUP BY 1, 2
+    ), held AS (
+        SELECT source_id, channel, events, success, failed, 0 AS duplicate, 0 AS conflict, 0 AS unconfirmed, moved_at
+        FROM stored
+        UNION ALL SELECT source_id, channel, 0, 0, 0, duplicate, conflict, 0, moved_at FROM settled
+        UNION ALL SELECT source_id, channel, 0, 0, 0, 0, 0, unconfirmed, NULL FROM found
+    )
+    SELECT source, channel, sum(stored)::bigint AS stored, sum(duplicate)::bigint AS duplicate,
+           sum(conflict)::bigint AS conflict, sum(refused)::bigint AS refused, sum(queued)::bigint AS queued,
+           sum(unknown)::bigint AS unknown, sum(unlisted)::bigint AS unlisted, sum(events)::bigint AS events,
+           sum(success)::bigint AS success, sum(failed)::bigint AS failed,
+           sum(settled_duplicate)::bigint AS settled_duplicate, sum(settled_conflict)::bigint AS settled_conflict,
+           sum(unconfirmed)::bigint AS unconfirmed, max(moved_at) AS moved_at
+    FROM (
+        SELECT source, channel, stored, duplicate, conflict, refused, queued, unknown,
+               coalesce(unlisted, unknown) AS unlisted, 0 AS events, 0 AS success, 0 AS failed, 0 AS settled_duplicate,
+               0 AS settled_conflict, 0 AS unconfirmed, reported_at AS moved_at
+        FROM receipts WHERE hour = $1 AND $1 = $2
+        UNION ALL
+        SELECT source.name, held.channel, 0, 0, 0, 0, 0, 0, 0, events, success, failed, duplicate, conflict,
+               unconfirmed, moved_at
+        FROM held JOIN ingestion_sources AS source ON source.id = held.source_id
+    ) AS counted
+    WHERE ($4::text IS NULL OR source = $4)
+      AND ($8::text[] IS NULL OR source = ANY($8) OR source ^@ ANY($9::text[]))
+      AND ($5::text IS NULL OR (source COLLATE "C", channel) > ($5, $6::smallint))
+    GROUP BY source, channel
+    ORDER BY source COLLATE "C", channel
+    LIMIT $7
+"""
+
+# Of which processes the counts of the hour from $1 until $2 may not be all there: those that have not ended in order,
+# and may have answered events after what they told last; and those of which a receipt in between is missing.
+_SERIES: Final = f"""
+    SELECT service, instance, channel, open_since AS since,
+           taken_at + make_interval(secs => {SILENT_INTERVALS} * interval_seconds + {SILENT_SECONDS}) AS until,
+           reported_at, interval_seconds, 0 AS missing_receipts
+    FROM receipt_series
+    WHERE NOT closed AND open_since < $2
+      AND taken_at + make_interval(secs => {SILENT_INTERVALS} * interval_seconds + {SILENT_SECONDS}) >= $1
+    UNION ALL
+    SELECT series.service, series.instance, series.channel, gap.since, gap.until, series.reported_at,
+           series.interval_seconds, upper(gap.numbers) - lower(gap.numbers)
+    FROM receipt_gaps AS gap JOIN receipt_series AS series USING (instance)
+    WHERE gap.since < $2 AND gap.until >= $1 AND NOT series.numbers @> gap.numbers
+    ORDER BY service, since
+    LIMIT $3
+"""  # noqa: S608 - our own numbers
+_OVERFLOWED: Final = """
+    SELECT DISTINCT channel FROM receipts
+    WHERE hour = $1 AND source = $2 AND stored + queued + coalesce(unlisted, unknown) > 0
+"""
 
 
 def _utc(moment: datetime) -> datetime:
@@ -45,23 +132,44 @@ def _hour(moment: datetime) -> datetime:
 
 
 def _countable_source(name: str) -> str:
-    if name not in {UNREADABLE_SOURCE, OTHER_SOURCES} and (problem := source_problem(name)):
-        raise ValueError(problem)
-    return name
+    return name if name in {UNREADABLE_SOURCE, OTHER_SOURCES} else valid_source(name)
+
+
+class AuditCursor(Cursor, frozen=True, tag="audit"):
+    """The last line of a page."""
+
+    source: str
+    channel: Channel
+
+    def __post_init__(self) -> None:
+        """Refuse what PostgreSQL cannot compare with."""
+        if "\0" in self.source:
+            raise ValueError("must not hold a NUL")
+
+
+class AuditPart(NamedTuple):
+    """A part of one hour, from `since` to before `until`; of one source, or of a scope; its lines after a cursor."""
+
+    hour: datetime
+    since: datetime
+    until: datetime
+    source: str | None = None
+    after: AuditCursor | None = None
+    scope: Scope = EVERY_SOURCE
 
 
 class AuditQuery(BaseModel):
-    """The page of `GET /api/audit`."""
+    """The parameters of `GET /api/audit`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    hour: Annotated[AwareDatetime, BeforeValidator(read_moment_of_query), AfterValidator(_hour)] = Field(
+    hour: Annotated[Moment, AfterValidator(_hour)] = Field(
         description="any moment of the hour, in which the events came in (RFC 3339)", examples=["2026-11-23T08:00:00Z"]
     )
-    since: Annotated[AwareDatetime, BeforeValidator(read_moment_of_query), AfterValidator(_utc)] | None = Field(
+    since: Annotated[Moment, AfterValidator(_utc)] | None = Field(
         None, alias="from", description="of the events in the ledger only those that came in at this moment or later"
     )
-    until: Annotated[AwareDatetime, BeforeValidator(read_moment_of_query), AfterValidator(_utc)] | None = Field(
+    until: Annotated[Moment, AfterValidator(_utc)] | None = Field(
         None, alias="to", description="of the events in the ledger only those that came in before this moment"
     )
     source: Annotated[str, AfterValidator(_countable_source)] | None = Field(None, examples=["manual-demo"])
@@ -80,21 +188,80 @@ class AuditQuery(BaseModel):
         return self.since or self.hour, self.until or self.hour + _HOUR
 
     def part(self, scope: Scope) -> AuditPart:
-        """Return what is asked for, within a scope. Raises HttpProblem where the cursor is none."""
-        return AuditPart(self.hour, *self._span, self.source, _after(self.cursor), scope)
+        """Return what is asked for, within a scope. Raises HttpProblem: the cursor is not one of the audit."""
+        return AuditPart(self.hour, *self._span, self.source, read_cursor(self.cursor, AuditCursor), scope)
 
 
-class Books(Protocol):
-    """The ledger, as the audit sees it. Raises UnavailableError where it cannot answer now."""
+class Audit:
+    """Reads the audit, one at a time: it reads much, and leaves the pool to the other queries."""
 
-    async def audit(self, part: AuditPart, *, limit: int) -> AuditPage:
-        """Return a page of the lines of a part of an hour, by source and channel; without queues.
+    def __init__(self, ledger: Ledger, *, seconds_max: float) -> None:
+        """The statements of one audit take `seconds_max` at most."""
+        self._ledger = ledger
+        self._seconds_max = seconds_max
+        self._running = asyncio.Semaphore(1)
 
-        Raises OverloadedError, or HttpProblem where there is too much for one answer.
+    async def page(self, part: AuditPart, *, limit: int) -> AuditPage:
+        """Return up to `limit` lines of a part of an hour, by source and channel; without the queues.
+
+        Events that could not be read, and those of sources beyond the number that a process counts apart, are shown
+        only to callers that may audit every source.
+
+        Raises:
+            OverloadedError: another audit is running. UnavailableError: PostgreSQL cannot answer now.
+            HttpProblem: there are too many events for one answer (AUDIT_TOO_LARGE).
         """
+        position = (part.after.source, part.after.channel.value) if part.after else (None, None)
+        which = (part.source, *position, limit + 1, *scope_parameters(part.scope))
+        async with self._connection() as connection:
+            as_of = await connection.fetchval("SELECT now()")
+            series = await connection.fetch(_SERIES, part.hour, part.hour + _HOUR, _SERIES_MAX)
+            overflowed = await connection.fetch(_OVERFLOWED, part.hour, OTHER_SOURCES)
+            rows = await connection.fetch(_LINES, part.hour, part.since, part.until, *which)
+        last = rows[limit - 1] if len(rows) > limit else None
+        return AuditPage(
+            hour=part.hour,
+            as_of=as_of,
+            items=[_line(row) for row in rows[:limit]],
+            next=AuditCursor(last["source"], Channel(last["channel"])).encode() if last else None,
+            series=[AuditSeries(**_labelled(row)) for row in series],
+            overflowed=[Channel(row["channel"]).label for row in overflowed],
+        )
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection whose statements end in time, to one audit at a time."""
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS_MAX):
+                await self._running.acquire()
+        except TimeoutError as error:
+            raise OverloadedError("another audit is running") from error
+        try:
+            # The server ends the statement, and with it what it costs, before we stop waiting for it.
+            async with (
+                self._ledger.connection(self._seconds_max + _MORE_SECONDS) as connection,
+                connection.transaction(),
+            ):
+                await connection.execute(_STATEMENT_TIMEOUT, str(int(self._seconds_max * 1000)))
+                try:
+                    yield connection
+                except asyncpg.QueryCanceledError as error:
+                    raise HttpProblem(AUDIT_TOO_LARGE, AUDIT_TOO_LARGE.meaning) from error
+        finally:
+            self._running.release()
 
 
-class Lanes(Protocol):
+def _line(row: asyncpg.Record) -> AuditLine:
+    answered = (row["stored"], row["duplicate"], row["conflict"], row["refused"], row["queued"], row["unknown"])
+    return AuditLine(received=sum(answered), **_labelled(row))
+
+
+def _labelled(row: asyncpg.Record) -> dict[str, Any]:
+    """Return the columns of a row, with the name of the channel."""
+    return dict(row) | {"channel": Channel(row["channel"]).label}
+
+
+class Queues(Protocol):
     """The queues between the services."""
 
     async def depths(self) -> dict[str, int]:
@@ -102,13 +269,13 @@ class Lanes(Protocol):
 
 
 def _auditor(request: Request) -> Caller:
-    """Return who asks. Raises RightMissingError."""
-    caller = admitted(request.scope)[1]
+    """Return the caller. Raises RightMissingError."""
+    caller = admitted(request.scope).caller
     caller.check_right("audit")
     return caller
 
 
-def audit_router(books: Books, lanes: Lanes, *, receipt_seconds: float) -> APIRouter:
+def audit_router(audit: Audit, queues: Queues, *, receipt_seconds: float) -> APIRouter:
     """Return the route."""
     router = APIRouter(prefix="/api", tags=["queries"], default_response_class=Response)
 
@@ -121,7 +288,7 @@ def audit_router(books: Books, lanes: Lanes, *, receipt_seconds: float) -> APIRo
     async def get_audit(
         caller: Annotated[Caller, Depends(_auditor)], query: Annotated[AuditQuery, Query()]
     ) -> Response:
-        """The books of one hour, by source and channel. `etlpay audit` asks for hours and judges them.
+        """The counts of one hour, by source and channel. `etlpay audit` asks for hours and compares them.
 
         They are those of the sources that the API key is for. What was answered is counted by the hour, and stands in
         the part that begins with the hour; so the parts of an hour add up to it. An answer or a refusal comes within
@@ -129,28 +296,18 @@ def audit_router(books: Books, lanes: Lanes, *, receipt_seconds: float) -> APIRo
         """
         if query.source is not None:
             caller.check_source(query.source, "/query/source")
-        # The queues first: what is no longer in them must be in the books that are read afterwards.
-        queues = await _depths(lanes)
-        page = await books.audit(query.part(caller.scope), limit=query.limit)
-        answer = msgspec.structs.replace(page, queues=queues, receipt_seconds=receipt_seconds)
-        return Response(msgspec.json.encode(answer), media_type="application/json")
+        part = query.part(caller.scope)
+        # The queues first: what has left them by then is in the counts that are read afterwards.
+        depths = await _depths(queues)
+        page = await audit.page(part, limit=query.limit)
+        return json_response(msgspec.structs.replace(page, queues=depths, receipt_seconds=receipt_seconds))
 
     return router
 
 
-async def _depths(lanes: Lanes) -> dict[str, int] | None:
+async def _depths(queues: Queues) -> dict[str, int] | None:
     try:
         async with asyncio.timeout(_DEPTHS_SECONDS_MAX):
-            return await lanes.depths()
+            return await queues.depths()
     except (UnavailableError, TimeoutError):
         return None
-
-
-def _after(cursor: str | None) -> AuditPosition | None:
-    if cursor is None:
-        return None
-    try:
-        return read_audit_cursor(cursor)
-    except ValueError as error:
-        problem = Problem("/query/cursor", "must be `next` of a page before")
-        raise HttpProblem(INVALID, "The cursor is not one of ours.", errors=[problem]) from error

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from faults.cases.compose import CASES as COMPOSE
 from faults.harness.case import Case
-from faults.harness.runner import Judged, Result
+from faults.harness.runner import AnyCase, Result
 from faults.harness.runner_compose import run_container_cases
 from faults.harness.screen import Screen
 from faults.harness.seeds import run_seeds
@@ -20,7 +20,7 @@ from faults.matrix import ALL
 from faults.record import record_of, save, summary
 from support.servers import CHECKOUT
 
-C = TypeVar("C", bound=Judged)
+C = TypeVar("C", bound=AnyCase)
 
 _EVENTS: Final = 2_000
 _SMOKE_EVENTS: Final = 600
@@ -39,7 +39,7 @@ def _named(cases: Sequence[C], names: str) -> list[C]:
 def main() -> int:
     """Return the exit code: 0 passed, 1 not, 2 nothing to do."""
     arguments = _parser().parse_args()
-    every: Sequence[Judged] = COMPOSE if arguments.compose else ALL
+    every: Sequence[AnyCase] = COMPOSE if arguments.compose else ALL
     chosen = _named(every, arguments.cases) if arguments.compose else choose(arguments.cases, smoke=arguments.smoke)
     names = [case.name for case in chosen]
     if arguments.list or not names:

@@ -11,11 +11,11 @@ import pytest
 from etlpay_cli.audit import exit_code
 from etlpay_cli.errors import UNVOUCHED
 from etlpay_cli.judgement import Doubt, Line, Page
-from etlpay_cli.judgement import Verdict as Books
-from etlpay_cli.judgement import judge as judge_books
+from etlpay_cli.judgement import Verdict as Report
+from etlpay_cli.judgement import judge as reconcile
 from faults.harness.audit import imbalance, unvouched
-from faults.harness.checks import Ledger, Verdict, _without_the_surprise, judge
-from faults.harness.journal import Attempt, Journal, Sent, Told, Version
+from faults.harness.checks import Ledger, Verdict, _without_injected_error, compare
+from faults.harness.journal import Answer, Attempt, Journal, Sent, Version
 from faults.harness.mutants import net
 from faults.harness.runner_compose import check_logs
 
@@ -27,8 +27,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def told(journal: Journal, answer: Told, *, valid: bool = True) -> Sent:
-    """Return an event of which its producer was told this."""
+def answered(journal: Journal, answer: Answer, *, valid: bool = True) -> Sent:
+    """Return an event of which its producer got this answer."""
     sent = journal.new("http", valid=valid)
     journal.learn(Attempt(sent, sent.first), answer)
     return sent
@@ -46,8 +46,8 @@ def row(sent: Sent, number: int = 1, **others: object) -> dict[str, object]:
     } | others
 
 
-def judged(journal: Journal, *rows: dict[str, object], conflicts: tuple[dict[str, object], ...] = ()) -> Verdict:
-    return judge(journal, Ledger(list(rows), list(conflicts)))
+def verdict_of(journal: Journal, *rows: dict[str, object], conflicts: tuple[dict[str, object], ...] = ()) -> Verdict:
+    return compare(journal, Ledger(list(rows), list(conflicts)))
 
 
 def problems(verdict: Verdict) -> list[str]:
@@ -55,26 +55,26 @@ def problems(verdict: Verdict) -> list[str]:
 
 
 def test_a_ledger_that_holds_what_was_acknowledged_is_right(journal: Journal) -> None:
-    sent = told(journal, Told.STORED)
+    sent = answered(journal, Answer.STORED)
 
-    verdict = judged(journal, row(sent))
+    verdict = verdict_of(journal, row(sent))
 
     assert (verdict.acknowledged, verdict.stored, verdict.lost, verdict.doubled, problems(verdict)) == (1, 1, 0, 0, [])
 
 
-@pytest.mark.parametrize("answer", [Told.STORED, Told.ACCEPTED])
-def test_an_acknowledged_event_that_is_not_there_is_lost(journal: Journal, answer: Told) -> None:
-    told(journal, answer)
+@pytest.mark.parametrize("answer", [Answer.STORED, Answer.ACCEPTED])
+def test_an_acknowledged_event_that_is_not_there_is_lost(journal: Journal, answer: Answer) -> None:
+    answered(journal, answer)
 
-    assert judged(journal).lost == 1
+    assert verdict_of(journal).lost == 1
 
 
 def test_an_event_of_which_nothing_is_known_may_be_there_or_not_but_not_twice(journal: Journal) -> None:
     sent = journal.new("http")
 
-    assert judged(journal).lost == 0
-    assert judged(journal, row(sent)).doubled == 0
-    assert judged(journal, row(sent, 1), row(sent, 2)).doubled == 1
+    assert verdict_of(journal).lost == 0
+    assert verdict_of(journal, row(sent)).doubled == 0
+    assert verdict_of(journal, row(sent, 1), row(sent, 2)).doubled == 1
 
 
 @pytest.mark.parametrize(
@@ -86,74 +86,74 @@ def test_an_event_of_which_nothing_is_known_may_be_there_or_not_but_not_twice(jo
         ({"status": 2}, "its record has the wrong status"),
     ],
 )
-def test_a_row_that_is_not_as_it_should_be_is_told(journal: Journal, others: dict[str, object], problem: str) -> None:
-    sent = told(journal, Told.STORED)
+def test_a_row_that_is_not_as_it_should_be_is_noted(journal: Journal, others: dict[str, object], problem: str) -> None:
+    sent = answered(journal, Answer.STORED)
 
-    assert problem in problems(judged(journal, row(sent) | others))
+    assert problem in problems(verdict_of(journal, row(sent) | others))
 
 
 def test_a_refused_event_must_not_be_there(journal: Journal) -> None:
-    sent = told(journal, Told.REFUSED, valid=False)
+    sent = answered(journal, Answer.REFUSED, valid=False)
 
-    assert problems(judged(journal, row(sent))) == ["refused, and stored"]
+    assert problems(verdict_of(journal, row(sent))) == ["refused, and stored"]
 
 
-@pytest.mark.parametrize("later", [None, Told.STORED, Told.ACCEPTED])
-def test_a_valid_event_must_not_be_refused_whatever_it_is_told_later(journal: Journal, later: Told | None) -> None:
-    sent = told(journal, Told.REFUSED)
+@pytest.mark.parametrize("later", [None, Answer.STORED, Answer.ACCEPTED])
+def test_a_valid_event_must_not_be_refused_whatever_the_later_answer(journal: Journal, later: Answer | None) -> None:
+    sent = answered(journal, Answer.REFUSED)
     if later is not None:
         journal.learn(Attempt(sent, sent.first), later)
 
-    assert problems(judged(journal, *([row(sent)] if later else []))) == ["valid, and refused"]
+    assert problems(verdict_of(journal, *([row(sent)] if later else []))) == ["valid, and refused"]
 
 
 def test_a_second_content_must_not_be_refused_either(journal: Journal) -> None:
-    sent = told(journal, Told.STORED)
+    sent = answered(journal, Answer.STORED)
     sent.versions.append(Version(b'{"other": 1}'))
-    journal.learn(Attempt(sent, sent.versions[1]), Told.REFUSED)
+    journal.learn(Attempt(sent, sent.versions[1]), Answer.REFUSED)
 
-    assert problems(judged(journal, row(sent))) == ["valid, and refused"]
-
-
-@pytest.mark.parametrize("answer", [Told.STORED, Told.ACCEPTED, Told.CONFLICT])
-def test_an_invalid_event_must_not_be_acknowledged(journal: Journal, answer: Told) -> None:
-    told(journal, answer, valid=False)
-
-    assert problems(judged(journal)) == ["invalid, and acknowledged"]
+    assert problems(verdict_of(journal, row(sent))) == ["valid, and refused"]
 
 
-@pytest.mark.parametrize("answers", [[Told.STORED, Told.CONFLICT], [Told.CONFLICT, Told.STORED]])
-def test_an_event_must_never_be_a_conflict_with_itself(journal: Journal, answers: list[Told]) -> None:
+@pytest.mark.parametrize("answer", [Answer.STORED, Answer.ACCEPTED, Answer.CONFLICT])
+def test_an_invalid_event_must_not_be_acknowledged(journal: Journal, answer: Answer) -> None:
+    answered(journal, answer, valid=False)
+
+    assert problems(verdict_of(journal)) == ["invalid, and acknowledged"]
+
+
+@pytest.mark.parametrize("answers", [[Answer.STORED, Answer.CONFLICT], [Answer.CONFLICT, Answer.STORED]])
+def test_an_event_must_never_be_a_conflict_with_itself(journal: Journal, answers: list[Answer]) -> None:
     sent = journal.new("http")
     for answer in answers:
         journal.learn(Attempt(sent, sent.first), answer)
 
-    assert problems(judged(journal, row(sent))) == ["a conflict where nothing else was sent before"]
+    assert problems(verdict_of(journal, row(sent))) == ["a conflict where nothing else was sent before"]
 
 
-def test_a_row_that_nobody_sent_is_told(journal: Journal) -> None:
-    sent = told(journal, Told.STORED)
+def test_a_row_that_nobody_sent_is_noted(journal: Journal) -> None:
+    sent = answered(journal, Answer.STORED)
 
-    assert problems(judged(journal, row(sent), row(sent, 2, key="never-sent"))) == ["stored, and sent by nobody"]
+    assert problems(verdict_of(journal, row(sent), row(sent, 2, key="never-sent"))) == ["stored, and sent by nobody"]
 
 
 def test_a_second_content_must_not_take_the_place_of_the_first_and_must_be_kept(journal: Journal) -> None:
-    sent = told(journal, Told.STORED)
-    sent.versions.append(Version(b'{"other": 1}', Told.CONFLICT))
+    sent = answered(journal, Answer.STORED)
+    sent.versions.append(Version(b'{"other": 1}', Answer.CONFLICT))
     kept = {"raw_event_id": 1, "body": b'{"other": 1}'}
 
-    assert problems(judged(journal, row(sent), conflicts=(kept,))) == []
-    assert problems(judged(journal, row(sent)))
-    assert "stored first, and then overwritten" in problems(judged(journal, row(sent, body=b'{"other": 1}')))
+    assert problems(verdict_of(journal, row(sent), conflicts=(kept,))) == []
+    assert problems(verdict_of(journal, row(sent)))
+    assert "stored first, and then overwritten" in problems(verdict_of(journal, row(sent, body=b'{"other": 1}')))
 
 
-def test_an_answer_that_nobody_expects_is_told(journal: Journal) -> None:
+def test_an_answer_that_nobody_expects_is_noted(journal: Journal) -> None:
     journal.calls["unexpected HTTP 500"] += 2
 
-    assert judged(journal).problems == {"unexpected HTTP 500": 2}
+    assert verdict_of(journal).problems == {"unexpected HTTP 500": 2}
 
 
-def test_a_recovery_that_takes_too_long_is_told() -> None:
+def test_a_recovery_that_takes_too_long_is_noted() -> None:
     verdict = Verdict()
 
     verdict.expect_recovery(29.9, seconds_max=30)
@@ -163,8 +163,8 @@ def test_a_recovery_that_takes_too_long_is_told() -> None:
     assert problems(verdict) == ["ready, answered and drained 31 s after the fault, instead of 30 s"]
 
 
-def test_who_sent_and_was_not_told_is_waited_for(journal: Journal) -> None:
-    told(journal, Told.STORED)
+def test_a_producer_without_an_answer_is_waited_for(journal: Journal) -> None:
+    answered(journal, Answer.STORED)
     journal.new("never sent")
     sent = journal.new("http")
     journal.expect([Attempt(sent, sent.first)])
@@ -177,13 +177,13 @@ def test_a_surprise_that_was_asked_for_hides_no_other() -> None:
     logged = b'{"exception": "Traceback ... shared.failpoints.InjectedError: processor.received"}\n'
     other = b"Traceback (most recent call last):\nKeyError: 1\n"
 
-    assert b"Traceback" not in _without_the_surprise(asked + logged)
-    assert b"Traceback" in _without_the_surprise(asked + other)
-    assert b"Traceback" in _without_the_surprise(asked + b'{"exception": "Traceback ... KeyError: 1"}\n')
+    assert b"Traceback" not in _without_injected_error(asked + logged)
+    assert b"Traceback" in _without_injected_error(asked + other)
+    assert b"Traceback" in _without_injected_error(asked + b'{"exception": "Traceback ... KeyError: 1"}\n')
 
 
 @pytest.mark.parametrize(
-    ("services", "servers", "problems_told"),
+    ("services", "servers", "problems_found"),
     [
         pytest.param(b"all is well", b"LOG: all is well", [], id="well"),
         pytest.param(b"", b"connecting with hunter2", ["a secret in the logs"], id="a secret of a server"),
@@ -194,24 +194,24 @@ def test_a_surprise_that_was_asked_for_hides_no_other() -> None:
     ],
 )
 def test_the_logs_of_all_containers_are_looked_through(
-    services: bytes, servers: bytes, problems_told: list[str]
+    services: bytes, servers: bytes, problems_found: list[str]
 ) -> None:
     verdict = Verdict()
 
     check_logs(verdict, services, everything=services + servers, secrets={b"hunter2"})
 
-    assert problems(verdict) == problems_told
+    assert problems(verdict) == problems_found
 
 
-def books(**numbers: int) -> list[Books]:
-    """Return the books of one source on which everything that is not given is zero, and each event has its record."""
+def reports(**numbers: int) -> list[Report]:
+    """Return the report on one source: what is not given is zero, and each event has its record."""
     names = set(Line.__struct_fields__) - {"source", "channel", "moved_at"}
     zeros = dict.fromkeys(names, 0) | {"success": numbers.get("events", 0)}
     moment = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
     line = Line(source="case.http", channel="http", moved_at=moment - timedelta(minutes=1), **zeros | numbers)
     hour = moment.replace(minute=0)
     return [
-        judge_books(
+        reconcile(
             [
                 Page(
                     hour=hour,
@@ -228,8 +228,8 @@ def books(**numbers: int) -> list[Books]:
     ]
 
 
-def test_books_that_hold_what_the_doors_told_are_right() -> None:
-    assert imbalance(books(stored=2, queued=3, events=4, settled_duplicate=1), stored=4, parked=0) == []
+def test_an_audit_that_finds_what_was_acknowledged_is_right() -> None:
+    assert imbalance(reports(stored=2, queued=3, events=4, settled_duplicate=1), stored=4, parked=0) == []
 
 
 @pytest.mark.parametrize(
@@ -241,21 +241,21 @@ def test_books_that_hold_what_the_doors_told_are_right() -> None:
         pytest.param({"stored": 2, "events": 2}, 3, 0, id="the ledger has one more"),
     ],
 )
-def test_books_that_do_not_balance_are_told(numbers: dict[str, int], stored: int, parked: int) -> None:
-    assert len(imbalance(books(**numbers), stored=stored, parked=parked)) == 1
+def test_an_audit_that_does_not_balance_is_noted(numbers: dict[str, int], stored: int, parked: int) -> None:
+    assert len(imbalance(reports(**numbers), stored=stored, parked=parked)) == 1
 
 
-def killed(books_of_source: Books, instance: UUID) -> list[Books]:
-    """Return books that are not vouched for because of a process."""
-    doubt = Doubt(hour=books_of_source.findings[0].hour, channel="http", reason="it was killed", instance=instance)
-    [finding] = books_of_source.findings
+def killed(report_of_source: Report, instance: UUID) -> list[Report]:
+    """Return a report that does not vouch because of a process."""
+    doubt = Doubt(hour=report_of_source.findings[0].hour, channel="http", reason="it was killed", instance=instance)
+    [finding] = report_of_source.findings
     doubted = msgspec.structs.replace(finding, doubts=["it was killed"])
-    return [msgspec.structs.replace(books_of_source, findings=[doubted], doubts=[doubt])]
+    return [msgspec.structs.replace(report_of_source, findings=[doubted], doubts=[doubt])]
 
 
-def test_books_that_cannot_be_vouched_for_are_told_unless_it_is_for_a_process_that_died_before() -> None:
+def test_an_audit_that_does_not_vouch_is_noted_unless_the_process_died_before() -> None:
     instance = UUID(int=1)
-    even, surplus = books(stored=2, events=2), books(stored=2, events=3)
+    even, surplus = reports(stored=2, events=2), reports(stored=2, events=3)
 
     assert unvouched(even, set()) == []
     assert len(unvouched(surplus, {instance})) == 1
@@ -265,8 +265,8 @@ def test_books_that_cannot_be_vouched_for_are_told_unless_it_is_for_a_process_th
 
 def test_an_audit_that_nets_says_of_a_surplus_that_it_balances() -> None:
     [page] = [Page(
-        hour=book.findings[0].hour, as_of=book.findings[0].hour + timedelta(hours=1), next=None, series=[],
-        items=[book.findings[0].line], overflowed=[], queues={}, receipt_seconds=1,
-    ) for book in books(stored=2, events=3)]  # fmt: skip
+        hour=report.findings[0].hour, as_of=report.findings[0].hour + timedelta(hours=1), next=None, series=[],
+        items=[report.findings[0].line], overflowed=[], queues={}, receipt_seconds=1,
+    ) for report in reports(stored=2, events=3)]  # fmt: skip
 
-    assert (exit_code(judge_books([page])), exit_code(net([page]))) == (UNVOUCHED, 0)
+    assert (exit_code(reconcile([page])), exit_code(net([page]))) == (UNVOUCHED, 0)

@@ -1,4 +1,4 @@
-"""An answer that comes too late is a fault, unless somebody did something to the door itself."""
+"""An answer that comes too late is a fault, unless the service itself was disturbed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,11 +34,11 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     [
         pytest.param(False, 0.01, 1, id="late"),
         pytest.param(False, 5.0, 0, id="in time"),
-        pytest.param(True, 0.01, 0, id="late, of a door that was frozen"),
+        pytest.param(True, 0.01, 0, id="late, of a service that was frozen"),
         pytest.param(False, None, 0, id="only timed"),
     ],
 )
-async def test_a_late_answer_of_an_undisturbed_door_is_a_fault(
+async def test_a_late_answer_of_an_undisturbed_service_is_a_fault(
     journal: Journal, *, disturbed: bool, seconds_max: float | None, faults: int
 ) -> None:
     with timed(place(disturbed=disturbed), journal, "http", seconds_max=seconds_max):

@@ -1,4 +1,4 @@
-"""A proxy tells what it did to traffic, and nothing where there was none."""
+"""A proxy reports what it did to traffic, and nothing where there was none."""
 
 import asyncio
 import contextlib

@@ -1,1 +1,1 @@
-"""The cases: each sets off one fault, takes it back, and tells whether it came true."""
+"""The cases: each sets off one fault, takes it back, and returns whether it came true."""

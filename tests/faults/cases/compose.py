@@ -19,7 +19,7 @@ _STOP_SECONDS_MAX: Final = 25.0
 
 @dataclass(frozen=True)
 class ContainerCase:
-    """A fault of containers under load. `inflict` sets it off, takes it back, and tells whether it came true."""
+    """A fault of containers under load. `inflict` sets it off, takes it back, and returns whether it came true."""
 
     name: str
     inflict: Callable[[Containers, random.Random], Awaitable[bool]]

@@ -1,4 +1,4 @@
-"""Everything behind the doors stands still at once: they say so in time, and when to come again."""
+"""RabbitMQ and PostgreSQL freeze together: each caller hears in time when to come again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,7 +28,7 @@ _PUT_OFF: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUST
 
 
 class _Probes:
-    """Calls to the doors that can end one way only; afterwards their events are sent like all others."""
+    """Calls that can end one way only; afterwards their events are sent like all others."""
 
     def __init__(self, context: Context, client: httpx2.AsyncClient, stub: EtlServiceStub) -> None:
         self.over_http: list[Sent] = []
@@ -66,8 +66,8 @@ class _Probes:
         )
         if answer.status_code != 200:
             return _not_put_off(answer)
-        told = {result["status"] for result in msgspec.json.decode(answer.content)["results"]}
-        return "" if told == {"UNKNOWN"} else f"told {told}"
+        statuses = {result["status"] for result in msgspec.json.decode(answer.content)["results"]}
+        return "" if statuses == {"UNKNOWN"} else f"answered {statuses}"
 
     async def _grpc(self, preference: str) -> str:
         [request] = self._requests(1)
@@ -75,7 +75,7 @@ class _Probes:
             answer = await self._stub.Ingest(request, timeout=CLIENT_SECONDS_MAX, metadata=(("prefer", preference),))
         except grpc.aio.AioRpcError as error:
             return _says_when(error)
-        return f"told {answer.status}"
+        return f"answered {answer.status}"
 
     async def _grpc_batch(self, preference: str) -> str:
         batch = pb.IngestBatchRequest(requests=self._requests(_BATCH))
@@ -83,8 +83,8 @@ class _Probes:
             answer = await self._stub.IngestBatch(batch, timeout=CLIENT_SECONDS_MAX, metadata=(("prefer", preference),))
         except grpc.aio.AioRpcError as error:
             return _says_when(error)
-        told = {response.status for response in answer.responses}
-        return "" if told == {"UNKNOWN"} else f"told {told}"
+        statuses = {response.status for response in answer.responses}
+        return "" if statuses == {"UNKNOWN"} else f"answered {statuses}"
 
     def _documents(self, count: int) -> list[bytes]:
         sent = [self._context.load.journal.new("http") for _ in range(count)]

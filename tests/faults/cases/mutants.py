@@ -1,4 +1,4 @@
-"""Cases in which the product is broken on purpose: the checks must fail, or they are worth nothing."""
+"""Cases in which the product is broken on purpose: the checks must fail."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -15,7 +15,7 @@ from faults.harness.mutants import mutated, net
 from faults.harness.world import World
 
 _DRAIN_SECONDS_MAX: Final = 10.0
-_TELLS_SECONDS: Final = "5"
+_RECEIPT_SECONDS: Final = "5"
 _LOST: Final = 5
 _CHOOSE_LOST: Final = """
     SELECT raw.id FROM raw_events AS raw JOIN ingestion_sources AS source ON source.id = raw.source_id
@@ -39,7 +39,7 @@ def _mutate(name: str, prepare: str = "", *, service: str = "processor") -> Call
 
 
 async def _repair(world: World) -> None:
-    """Take out everything that the mutant has done."""
+    """Remove the mutant, and everything that it stored."""
     child = world.children["processor"]
     child.always(next(program for program in world.service_programs() if program.name == "processor"))
     connection = await aio_pika.connect(world.amqp_url("operator", LANES_VHOST))
@@ -55,14 +55,14 @@ async def _repair(world: World) -> None:
 
 
 async def _repair_watcher(world: World) -> None:
-    """Take out the mutant. What it stored twice is stored under sources of its case alone, and judged."""
+    """Remove the mutant. What it stored twice is under sources of its own case."""
     child = world.children["file-watcher"]
     child.always(next(program for program in world.service_programs() if program.name == "file-watcher"))
     await child.terminate()
     await child.wait_ready()
 
 
-async def _with_much_in_hand(context: Context) -> bool:
+async def _with_many_unacknowledged(context: Context) -> bool:
     """A slow database lets deliveries pile up in the processor, so that its death meets more than one."""
     context.world.proxy("processor", "postgres").slow_down(0.1)
     return await context.came_true()
@@ -77,10 +77,10 @@ async def _killed(context: Context) -> bool:
     return died
 
 
-async def _lost_beside_what_nobody_told(context: Context) -> bool:
-    """The gateway dies before it tells of what it stored; of what was acknowledged fewer events are lost than that."""
+async def _lost_beside_unreported(context: Context) -> bool:
+    """The gateway dies before it reports what it stored; fewer acknowledged events are lost than that."""
     gateway = context.child("api-gateway")
-    await gateway.restart(gateway.with_environment(ETLPAY_RECEIPT_SECONDS=_TELLS_SECONDS))
+    await gateway.restart(gateway.with_environment(ETLPAY_RECEIPT_SECONDS=_RECEIPT_SECONDS))
     await context.moment(2.0, 3.0)
     died = await gateway.kill()
     await gateway.wait_ready()
@@ -97,7 +97,7 @@ async def _lost_beside_what_nobody_told(context: Context) -> bool:
 CASES: Final = [
     Case(
         "mutant: ack before commit",
-        _with_much_in_hand,
+        _with_many_unacknowledged,
         arm=("processor", "processor.before_write:kill@20"),
         channels=frozenset({"file", "queue"}),
         before=_mutate("ack-before-commit"),
@@ -126,19 +126,19 @@ CASES: Final = [
     ),
     Case(
         "events lost beside a killed gateway: the audit tells",
-        _lost_beside_what_nobody_told,
+        _lost_beside_unreported,
         channels=frozenset({"http"}),
-        judge=judge,
-        must_show=Sign.TOLD,
+        reconcile=judge,
+        must_show=Sign.REPORTED,
         smoke=True,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
     ),
     Case(
         "mutant: audit that nets",
-        _lost_beside_what_nobody_told,
+        _lost_beside_unreported,
         channels=frozenset({"http"}),
-        judge=net,
-        must_show=Sign.UNTOLD,
+        reconcile=net,
+        must_show=Sign.UNREPORTED,
         smoke=True,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
     ),

@@ -96,8 +96,8 @@ _NEEDED: Final = [name for name in _ALL if name[1] != "redis"]
 CASES: Final = [
     _case("commit done, reply unseen", ("processor", "postgres"), _trap(b"COMMIT", 5), smoke=True),
     *(
-        _case("published, confirm unseen", (door, "amqp"), _trap(b"application/x-protobuf", 3))
-        for door in ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
+        _case("published, confirm unseen", (service, "amqp"), _trap(b"application/x-protobuf", 3))
+        for service in ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
     ),
     *(_case("cut three times", name, _cut) for name in _NEEDED),
     *(_case("black hole for 8 s", name, _swallow) for name in _NEEDED),

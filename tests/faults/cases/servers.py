@@ -108,18 +108,18 @@ async def _disk_full(context: Context) -> bool:
         while True:
             file.write(bytes(1024 * 1024))
     async with context.world.owner() as owner:
-        full = await until_true(lambda: _refuses_for_room(owner), 20)
+        full = await until_true(lambda: _is_disk_full(owner), 20)
     await asyncio.sleep(6)
     ballast.unlink()
     return full
 
 
-async def _refuses_for_room(owner: asyncpg.Connection) -> bool:
+async def _is_disk_full(owner: asyncpg.Connection) -> bool:
     try:
-        await owner.execute("CREATE TABLE faults_room TABLESPACE faults AS SELECT generate_series(1, 100000)")
+        await owner.execute("CREATE TABLE faults_disk TABLESPACE faults AS SELECT generate_series(1, 100000)")
     except asyncpg.DiskFullError:
         return True
-    await owner.execute("DROP TABLE faults_room")
+    await owner.execute("DROP TABLE faults_disk")
     return False
 
 
@@ -215,7 +215,7 @@ async def _disk_alarm(context: Context) -> bool:
 
 
 async def _queue_full(context: Context) -> bool:
-    """The processor is frozen, and the lane takes no more than a few messages."""
+    """The processor is frozen, and its ingest queue takes no more than a few messages."""
     await context.rabbitmqctl(
         "set_policy", "-p", LANES_VHOST, "--apply-to", "queues", "full", r"^etlpay\.ingest$", '{"max-length": 3}'
     )
@@ -226,16 +226,16 @@ async def _queue_full(context: Context) -> bool:
     return refused
 
 
-async def _delete_lane(context: Context) -> bool:
-    """The lane is deleted when nothing is in it: what a deleted queue held nobody could keep. HTTP and gRPC go on."""
+async def _delete_ingest_queue(context: Context) -> bool:
+    """The ingest queue is deleted when it is empty: what a deleted queue held is gone. HTTP and gRPC go on."""
     deleted = 0
     connection = await aio_pika.connect(context.world.amqp_url("operator", LANES_VHOST))
     async with connection, connection.channel() as amqp_channel:
         for _ in range(3):
-            # Nobody sends, and nothing is on its way: only then is an empty lane one that stays so. A receipt that is
-            # lost is told again.
+            # Nobody sends, and nothing is on its way: only then does an empty queue stay empty. A receipt that is
+            # lost is sent again.
             async with context.load.silence():
-                empty = await until_true(partial(_is_lane_empty, context), 20)
+                empty = await until_true(partial(_is_ingest_queue_empty, context), 20)
                 if empty and context.load.calls_in_flight == 0:
                     context.world.proxy("processor", "amqp").reset_connections()
                     await amqp_channel.queue_delete(INGEST_QUEUE)
@@ -244,9 +244,9 @@ async def _delete_lane(context: Context) -> bool:
     return deleted == 3
 
 
-async def _is_lane_empty(context: Context) -> bool:
-    lanes = await context.lanes()
-    return INGEST_QUEUE in lanes and not any(lanes.values())
+async def _is_ingest_queue_empty(context: Context) -> bool:
+    queues = await context.ingest_queues()
+    return INGEST_QUEUE in queues and not any(queues.values())
 
 
 async def _cancel_consumer(context: Context) -> bool:
@@ -316,7 +316,7 @@ def _cache(world: World) -> redis.asyncio.Redis:
 
 
 async def _fill_cache(context: Context) -> bool:
-    """No room, and nothing may make any: every write is refused."""
+    """The cache is full and may evict nothing: every write is refused."""
     async with _cache(context.world) as client:
         await client.config_set("maxmemory-policy", "noeviction")
         await client.config_set("maxmemory", "1")
@@ -362,5 +362,5 @@ CASES: Final = [
     Case("queue full", _queue_full),
     Case("binding gone", _unbind),
     Case("public queue deleted, three times", _cancel_consumer, channels=ALL_CHANNELS - {"queue"}),
-    Case("ingest queue deleted, three times", _delete_lane, channels=frozenset({"http", "grpc"})),
+    Case("ingest queue deleted, three times", _delete_ingest_queue, channels=frozenset({"http", "grpc"})),
 ]

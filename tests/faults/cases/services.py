@@ -1,4 +1,4 @@
-"""Services that die, freeze and are told to go, at every place and at any moment."""
+"""Services that are killed, frozen and stopped, at failpoints and at random moments."""
 
 import asyncio
 import signal
@@ -118,7 +118,7 @@ async def _gateway_dies_without_answer(context: Context) -> bool:
     """The request was handed over, the processor has not answered yet, and the gateway dies."""
     with context.child("processor").frozen() as stands_still:
         await asyncio.sleep(0.7)
-        died = [await context.child(door).kill() for door in ("api-gateway", "grpc-ingest")]
+        died = [await context.child(name).kill() for name in ("api-gateway", "grpc-ingest")]
         return stands_still() and all(died)
 
 
@@ -142,7 +142,7 @@ async def _all_die(context: Context) -> bool:
     return all(await asyncio.gather(*(context.child(service).kill() for service in SERVICES)))
 
 
-async def start_twin(world: World, service: str) -> Child:
+async def start_second(world: World, service: str) -> Child:
     """Start a second process of a service, on ports of its own."""
     # What this world has now is held while the new ones are chosen, so that none is taken twice.
     more = choose_ports({}, {}, unusual)
@@ -155,7 +155,7 @@ async def start_twin(world: World, service: str) -> Child:
     return child
 
 
-async def stop_twin(world: World, service: str) -> None:
+async def stop_second(world: World, service: str) -> None:
     """End the second process."""
     child = world.children.pop(f"{service}-2", None)
     if child is not None:
@@ -164,16 +164,16 @@ async def stop_twin(world: World, service: str) -> None:
 
 def _two(service: str) -> Case:
     async def inflict(context: Context) -> bool:
-        twin = await start_twin(context.world, service)
+        second = await start_second(context.world, service)
         died = True
-        for child in (context.child(service), twin, context.child(service)):
+        for child in (context.child(service), second, context.child(service)):
             await context.moment()
             died = await child.kill() and died
             await child.wait_ready()
         return died
 
     async def after(world: World) -> None:
-        await stop_twin(world, service)
+        await stop_second(world, service)
 
     return Case(f"two of {service}, killed in turn", inflict, after=after)
 

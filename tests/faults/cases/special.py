@@ -1,4 +1,4 @@
-"""Events that are trouble by themselves, and more of them than there is room for."""
+"""Events that do harm, and more events than there is capacity for."""
 
 import asyncio
 from dataclasses import replace
@@ -10,7 +10,7 @@ import grpc.aio
 from etlpay_cli.provision import LANES_VHOST
 from faults.harness.case import Case, Context
 from faults.harness.deadlines import CLIENT_SECONDS_MAX
-from faults.harness.journal import Attempt, Sent, Told, Version
+from faults.harness.journal import Answer, Attempt, Sent, Version
 from faults.harness.memory import watched_memory
 from faults.harness.mutants import mutated
 from faults.harness.producers import GrpcProducer, HttpProducer, Producer, QueueProducer, drop
@@ -27,29 +27,29 @@ _HOT_ROWS: Final = 1_000
 
 
 async def _poison(context: Context) -> bool:
-    """One message kills every processor that reads it. It ends among the parked, and its neighbours in the ledger."""
+    """One message kills every processor that reads it. It is parked; the other events of its message are stored."""
     journal, world = context.load.journal, context.world
     batch = [journal.new("queue") for _ in range(21)]
     for index, sent in enumerate(batch):
         sent.key = f"poisoned#{index}"
         sent.first.body = journal.content()
-    culprit = batch[10]
-    culprit.first.body = journal.content(text2=_POISON)
-    # One message with all of them, so that the innocent are before and behind the culprit, and never without it.
+    poison = batch[10]
+    poison.first.body = journal.content(text2=_POISON)
+    # One message with all of them, so that other events are before and behind the poison, and never without it.
     array = b"[" + b",".join(sent.first.body for sent in batch) + b"]"
-    message = Sent(source=culprit.source, key="poisoned", versions=[Version(array)])
+    message = Sent(source=poison.source, key="poisoned", versions=[Version(array)])
     async with QueueProducer(context.load) as producer:
         await producer.insist([Attempt(message, message.first)])
     # It will never be stored, and that is right: what must be is looked at below.
-    journal.events.remove(culprit)
+    journal.events.remove(poison)
     for sent in batch:
-        journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
-    culprits = culprit.first.body
+        journal.learn(Attempt(sent, sent.first), Answer.ACCEPTED)
+    poison_body = poison.first.body
     parked: list[bytes] = []
 
     async def is_parked() -> bool:
         parked.extend(await _take_parked(world))
-        return any(culprits in body for body in parked)
+        return any(poison_body in body for body in parked)
 
     if not await until_true(is_parked, 400):
         context.problems.append("the poison did not end among the parked messages")
@@ -114,18 +114,18 @@ async def _refuse_nothing(world: World) -> None:
 async def _refused_row(context: Context) -> bool:
     """Three rows in batches of 200 that the database will not have: they are kept as FAILED, the others as they are."""
     load, journal = context.load, context.load.journal
-    culprits = []
+    refused_rows = []
     for number in range(3):
         batch = [journal.new("http") for _ in range(200)]
-        culprit = batch[context.random.randrange(200)]
-        culprit.first.body = journal.content(text2=_REFUSED)
-        culprit.becomes_failed = True
-        culprits.append(culprit)
+        refused = batch[context.random.randrange(200)]
+        refused.first.body = journal.content(text2=_REFUSED)
+        refused.becomes_failed = True
+        refused_rows.append(refused)
         producer = (HttpProducer, GrpcProducer, HttpProducer)[number](load)
         async with producer:
             await producer.insist([Attempt(sent, sent.first) for sent in batch])
-    # That their records are FAILED is what the verdict asks of them, whichever road they took.
-    return all(culprit.first.told in (Told.STORED, Told.ACCEPTED) for culprit in culprits)
+    # That their records are FAILED is what the verdict asks of them, whichever channel they took.
+    return all(refused.first.answer in (Answer.STORED, Answer.ACCEPTED) for refused in refused_rows)
 
 
 async def _hot_id(context: Context) -> bool:
@@ -154,7 +154,7 @@ async def _flood(context: Context) -> bool:
     """Twenty times the callers, and a processor that stands still: refused with 503 or 429, and memory stays flat."""
     load = context.load
     load.pause_seconds = 0.004
-    # So many callers wait for a connection of their own library, and no door can do anything about that.
+    # So many callers wait for a connection of their own library, and no service can do anything about that.
     load.answer_seconds_max = load.batch_seconds_max = load.reading_seconds_max = None
     load.burst.set()
     await asyncio.sleep(2)
@@ -171,7 +171,7 @@ async def _flood(context: Context) -> bool:
 async def _vanish(context: Context) -> bool:
     """Clients that go away in the middle of their call: what they sent is stored once or not at all.
 
-    Sent again with the same ids, over the same door, it is stored once.
+    Sent again with the same ids, over the same channel, it is stored once.
     """
     journal = context.load.journal
     over_http = [[journal.new("http") for _ in range(count)] for count in (1, 5) for _ in range(30)]
@@ -233,7 +233,7 @@ CASES: Final = [
     Case("one hot id over all channels", _hot_id, smoke=True),
     Case("rows that the database refuses, in batches of 200", _refused_row, before=_refuse_rows, after=_refuse_nothing),
     Case("clients that vanish", _vanish),
-    # A crowd of thousands still waits when the flood ends, and all of it is told before that counts as over.
+    # A crowd of thousands still waits when the flood ends, and all of it is answered before that counts as over.
     Case("flood of twenty times the callers", _flood, drain_seconds_max=120.0),
     Case(
         "poison message that kills the processor",

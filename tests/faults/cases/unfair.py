@@ -69,7 +69,7 @@ async def _unfair_clients(context: Context) -> bool:
         await asyncio.sleep(_HELD_SECONDS / 2)
         before = _taken(context)
         await asyncio.sleep(_HELD_SECONDS / 2)
-        # Nobody is told twice: what was taken before is no sign of anything.
+        # No event is answered twice: what was taken before proves nothing.
         served = await until_true(
             lambda: all(count > before[channel] for channel, count in _taken(context).items()), _TAKEN_SECONDS_MAX
         )
@@ -127,7 +127,7 @@ async def _until_taken(client: httpx2.AsyncClient, path: str, kind: str, body: b
 
 
 async def _has_all(owner: asyncpg.Connection, count: str, source: str, times: int = 1) -> bool:
-    """Tell whether there is as much of a source as was sent, `times` of each."""
+    """Return whether there is as much of a source as was sent, `times` of each."""
     return bool(await owner.fetchval(count, source) == _LARGE * times)
 
 

@@ -1,4 +1,4 @@
-"""Messages that another version of the doors left in the lane, read by this version of the processor."""
+"""Messages of other versions in the ingest queue, read by this version of the processor."""
 
 import asyncio
 import base64
@@ -58,7 +58,7 @@ def _next_version() -> bytes:
 
 
 async def _upgrade(context: Context) -> bool:
-    """The lane holds messages of a version before and of one after, twice each, when the processor starts."""
+    """The ingest queue holds messages of a version before and of one after, twice each, when the processor starts."""
     processor = context.child("processor")
     async with asyncio.TaskGroup() as group:
         died = group.create_task(processor.kill(away_seconds=4))

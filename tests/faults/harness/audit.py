@@ -1,4 +1,4 @@
-"""The doors' books after a case: what they acknowledged is stored, by the judgement of `etlpay audit`."""
+"""The audit after a case: `etlpay audit` finds every acknowledged event stored."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ import httpx2
 from etlpay_cli.audit import audit, connect_to, exit_code
 from etlpay_cli.errors import ERROR, UNVOUCHED, StackError
 from etlpay_cli.judgement import Page, judge
-from etlpay_cli.judgement import Verdict as Books
+from etlpay_cli.judgement import Verdict as Report
 from faults.harness.checks import Sign, Verdict
 from faults.harness.journal import Journal
 from faults.harness.world import HOST, Place
@@ -22,13 +22,13 @@ _SETTLED_SECONDS_MAX: Final = 45.0
 _AGAIN_SECONDS: Final = 1.0
 _SINCE: Final = timedelta(hours=1)
 
-Judge = Callable[[Sequence[Page]], Books]
+Reconcile = Callable[[Sequence[Page]], Report]
 
 
 async def balance(  # noqa: PLR0913 - what a case was, and what was before it
     world: Place, journal: Journal, verdict: Verdict, *, parked: int, killed: bool, dead: set[UUID]
 ) -> None:
-    """Note what does not balance in the books of a case of which `parked` events ended among the parked.
+    """Note what does not balance in the audit of a case of which `parked` events were parked.
 
     `killed`: a process that takes events in was killed, and only then may anything be not vouched for. `dead` are the
     processes that were killed before; those of this case are added.
@@ -37,38 +37,40 @@ async def balance(  # noqa: PLR0913 - what a case was, and what was before it
     deadline = loop.time() + _SETTLED_SECONDS_MAX
     while True:
         try:
-            books = await _books(world, journal, judge)
+            reports = await _reports(world, journal, judge)
         except StackError as error:
-            verdict.fault(f"the books cannot be had: {error}")
+            verdict.fault(f"the audit failed: {error}")
             return
-        doubts = [] if killed else unvouched(books, dead)
-        # A process that was cut off may not have told yet.
+        doubts = [] if killed else unvouched(reports, dead)
+        # A process that was cut off may not have sent its receipt yet.
         if not doubts or loop.time() > deadline:
             break
         await asyncio.sleep(_AGAIN_SECONDS)
-    dead |= _instances(books)
-    for problem in (*imbalance(books, stored=verdict.stored, parked=parked), *doubts):
+    dead |= _instances(reports)
+    for problem in (*imbalance(reports, stored=verdict.stored, parked=parked), *doubts):
         verdict.fault(problem)
 
 
-async def confront(world: Place, journal: Journal, verdict: Verdict, *, judge: Judge, dead: set[UUID]) -> None:
-    """Note what the books say, by this judgement, of a case in which acknowledged events were lost on purpose."""
-    books = await _books(world, journal, judge)
-    dead |= _instances(books)
-    codes = {exit_code(book) for book in books}
+async def expect_report(
+    world: Place, journal: Journal, verdict: Verdict, *, reconcile: Reconcile, dead: set[UUID]
+) -> None:
+    """Note whether the audit reports a loss that the case made on purpose."""
+    reports = await _reports(world, journal, reconcile)
+    dead |= _instances(reports)
+    codes = {exit_code(report) for report in reports}
     if verdict.lost and codes & {ERROR, UNVOUCHED}:
-        verdict.fault(Sign.TOLD.value)
+        verdict.fault(Sign.REPORTED.value)
     if verdict.lost and codes == {0}:
-        verdict.fault(Sign.UNTOLD.value)
+        verdict.fault(Sign.UNREPORTED.value)
 
 
-async def _books(world: Place, journal: Journal, judge: Judge) -> list[Books]:
+async def _reports(world: Place, journal: Journal, reconcile: Reconcile) -> list[Report]:
     sources = sorted({sent.source for sent in journal.events})
     async with connect_to(f"http://{HOST}:{world.ports['http']}", "") as http:
-        return [await _audit(http, source, judge) for source in sources]
+        return [await _audit(http, source, reconcile) for source in sources]
 
 
-async def _audit(http: httpx2.AsyncClient, source: str, judge: Judge) -> Books:
+async def _audit(http: httpx2.AsyncClient, source: str, reconcile: Reconcile) -> Report:
     return await audit(
         http,
         since=_SINCE,
@@ -76,35 +78,35 @@ async def _audit(http: httpx2.AsyncClient, source: str, judge: Judge) -> Books:
         source=source,
         wait_seconds=_SETTLED_SECONDS_MAX,
         progress=lambda _: None,
-        judge=judge,
+        judge=reconcile,
     )
 
 
-def imbalance(books: list[Books], *, stored: int, parked: int) -> list[str]:
-    """Return what is wrong with the books of a case's sources, of which the ledger holds `stored` events."""
-    findings = [finding for book in books for finding in book.findings]
+def imbalance(reports: list[Report], *, stored: int, parked: int) -> list[str]:
+    """Return what is wrong in the reports on a case's sources, of which the ledger holds `stored` events."""
+    findings = [finding for report in reports for finding in report.findings]
     missing = sum(finding.missing for finding in findings)
     without_record = sum(finding.without_record for finding in findings)
     events = sum(finding.line.events for finding in findings)
     checks = (
-        (missing != parked, f"the books miss {missing} acknowledged events, and {parked} are parked"),
-        (without_record > 0, f"the books have {without_record} events without a record"),
-        (events != stored, f"the books have {events} events, and the ledger {stored}"),
+        (missing != parked, f"the audit misses {missing} acknowledged events, and {parked} are parked"),
+        (without_record > 0, f"the audit finds {without_record} events without a record"),
+        (events != stored, f"the audit finds {events} events, and the ledger {stored}"),
     )
-    unsettled = [f"the books do not settle: {reason}" for book in books for reason in book.unsettled]
+    unsettled = [f"the audit does not settle: {reason}" for report in reports for reason in report.unsettled]
     return unsettled + [problem for wrong, problem in checks if wrong]
 
 
-def unvouched(books: list[Books], dead: Collection[UUID]) -> list[str]:
-    """Return what the books do not vouch for, but for what is so because of processes that are known to be dead."""
+def unvouched(reports: list[Report], dead: Collection[UUID]) -> list[str]:
+    """Return what the reports do not vouch for, except because of processes that are known to be dead."""
     reasons: Counter[str] = Counter()
-    for book in books:
-        of_channels = {doubt.reason for doubt in book.doubts}
-        reasons.update({doubt.reason for doubt in book.doubts if doubt.instance not in dead})
-        for finding in book.findings:
+    for report in reports:
+        of_channels = {doubt.reason for doubt in report.doubts}
+        reasons.update({doubt.reason for doubt in report.doubts if doubt.instance not in dead})
+        for finding in report.findings:
             reasons.update(reason for reason in finding.doubts if reason not in of_channels)
-    return [f"the books cannot be vouched for: {reason}" for reason in sorted(reasons)]
+    return [f"the audit does not vouch for it: {reason}" for reason in sorted(reasons)]
 
 
-def _instances(books: list[Books]) -> set[UUID]:
-    return {doubt.instance for book in books for doubt in book.doubts if doubt.instance is not None}
+def _instances(reports: list[Report]) -> set[UUID]:
+    return {doubt.instance for report in reports for doubt in report.doubts if doubt.instance is not None}

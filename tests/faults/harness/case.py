@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from etlpay_cli.judgement import Page
-from etlpay_cli.judgement import Verdict as Books
+from etlpay_cli.judgement import Verdict as Report
 from etlpay_cli.provision import LANES_VHOST
 from faults.harness.checks import Sign
 from faults.harness.load import Load
@@ -53,8 +53,8 @@ class Context:
             raise RuntimeError(f"rabbitmqctl {arguments[0]}: {said.decode()[-300:]}")
         return said.decode()
 
-    async def lanes(self) -> dict[str, int]:
-        """Return how many messages each lane holds, those that a processor has in hand included."""
+    async def ingest_queues(self) -> dict[str, int]:
+        """Return how many messages each ingest queue holds, unacknowledged ones included."""
         listed = await self.rabbitmqctl("list_queues", "-p", LANES_VHOST, "name", "messages")
         lines = [line.split() for line in listed.splitlines() if line.startswith(INGEST_QUEUE)]
         return {name: int(count) for name, count in lines}
@@ -65,7 +65,7 @@ Inflict = Callable[[Context], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Case:
-    """A fault under load. `inflict` sets it off, takes it back, and tells whether it came true."""
+    """A fault under load. `inflict` sets it off, takes it back, and returns whether it came true."""
 
     name: str
     inflict: Inflict
@@ -79,8 +79,8 @@ class Case:
     must_show: Sign | None = None
     """A mutant: the product is broken on purpose, and the checks must see it by this."""
     drain_seconds_max: float = 60.0
-    """How soon after the fault every service is ready, everybody told, and everything stored."""
-    judge: Callable[[Sequence[Page]], Books] | None = None
-    """By which judgement the books are confronted with the losses that the case makes on purpose."""
+    """How soon after the fault every service is ready, every call answered, and everything stored."""
+    reconcile: Callable[[Sequence[Page]], Report] | None = None
+    """What compares acknowledged with stored events, where the case loses some on purpose."""
     parked: int = 0
-    """How many acknowledged events end among the parked on purpose: so many, and no more, must the books miss."""
+    """How many acknowledged events end among the parked on purpose: the audit must miss exactly these."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from faults.harness.journal import CANARY, Journal, Sent, Told
+from faults.harness.journal import CANARY, Answer, Journal, Sent
 from faults.harness.world import SERVICES, Place, World
 from support.waiting import until_true
 
@@ -25,7 +25,7 @@ _OPEN_FILES_MORE: Final = 40
 # where a surprise was asked for. The last is how the gRPC library takes leave of a loop that ended with an error.
 _END: Final = re.compile(rb"[ |]*([A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b.*)")
 _UNEXPECTED: Final = b"ended by an unexpected error"
-_SURPRISE: Final = {
+_INJECTED: Final = {
     *(
         f"shared.failpoints.InjectedError: {place}".encode()
         for place in ("processor.before_commit", "processor.received")
@@ -49,18 +49,18 @@ _CONFLICTS: Final = """
 
 
 class Sign(enum.Enum):
-    """By what a mutant gives itself away."""
+    """How a check shows that the product is broken."""
 
     LOST = "lost"
     DOUBLED = "doubled"
     WITHOUT_RECORD = "a raw event with 0 records"
-    TOLD = "a loss, and the audit tells of it"
-    UNTOLD = "a loss, and the audit says that it balances"
+    REPORTED = "a loss, and the audit reports it"
+    UNREPORTED = "a loss, and the audit says that it balances"
 
 
 @dataclass
 class Verdict:
-    """What a case came to."""
+    """The result of the checks of one case."""
 
     acknowledged: int = 0
     stored: int = 0
@@ -141,20 +141,22 @@ def _missing_conflicts(journal: Journal, ledger: Ledger) -> Iterator[Sent]:
         kept = {bytes(row["body"]) for row in rows} | {
             body for row in rows for number, body in ledger.conflicts if number == row["id"]
         } if len(sent.versions) > 1 else {bytes(row["body"]) for row in rows}  # fmt: skip
-        if rows and any(version.told and version.told.kept and version.body not in kept for version in sent.versions):
+        if rows and any(
+            version.answer and version.answer.kept and version.body not in kept for version in sent.versions
+        ):
             yield sent
 
 
-def judge(journal: Journal, ledger: Ledger) -> Verdict:
-    """Compare what producers were told with what is stored."""
+def compare(journal: Journal, ledger: Ledger) -> Verdict:
+    """Compare the answers of the producers with what is stored."""
     verdict = Verdict(stored=len(ledger.rows), longest_seconds=journal.longest_seconds)
     claimed: set[int] = set()
     for sent in journal.events:
         rows = ledger.find(sent)
         claimed |= {row["id"] for row in rows}
-        _judge_event(sent, rows, verdict)
+        _compare_event(sent, rows, verdict)
     for sent in _missing_conflicts(journal, ledger):
-        verdict.fault(f"a content that was {_told(sent)} is neither stored nor kept as a conflict")
+        verdict.fault(f"a content that was {_answer_of(sent)} is neither stored nor kept as a conflict")
     for row in ledger.rows:
         if row["id"] not in claimed:
             verdict.fault("stored, and sent by nobody")
@@ -166,9 +168,9 @@ def judge(journal: Journal, ledger: Ledger) -> Verdict:
     return verdict
 
 
-def _judge_event(sent: Sent, rows: list[asyncpg.Record], verdict: Verdict) -> None:
+def _compare_event(sent: Sent, rows: list[asyncpg.Record], verdict: Verdict) -> None:
     verdict.doubled += max(0, len(rows) - 1)
-    for problem in _misjudged(sent):
+    for problem in _wrong_answers(sent):
         verdict.fault(problem)
     if not sent.valid:
         if rows:
@@ -181,27 +183,27 @@ def _judge_event(sent: Sent, rows: list[asyncpg.Record], verdict: Verdict) -> No
         body = bytes(row["body"])
         if body not in {version.body for version in sent.versions}:
             verdict.fault("stored with another content than sent")
-        if sent.first.told is Told.STORED and len(sent.versions) > 1 and body != sent.first.body:
+        if sent.first.answer is Answer.STORED and len(sent.versions) > 1 and body != sent.first.body:
             verdict.fault("stored first, and then overwritten")
         if row["status"] is not None and (row["status"] == 2) is not sent.becomes_failed:
             verdict.fault("its record has the wrong status")
 
 
-def _misjudged(sent: Sent) -> Iterator[str]:
+def _wrong_answers(sent: Sent) -> Iterator[str]:
     """Yield what is wrong with the answers alone, whatever is stored."""
     answers = {answer for version in sent.versions for answer in version.answers}
     if not sent.valid and any(answer.kept for answer in answers):
         yield "invalid, and acknowledged"
     # Each of its contents could have been an event: the second one under an id is a conflict, and no less valid.
-    if sent.valid and Told.REFUSED in answers:
+    if sent.valid and Answer.REFUSED in answers:
         yield "valid, and refused"
     # Other contents are not sent before the first one is answered, so that it can never be the second.
-    if sent.valid and Told.CONFLICT in sent.first.answers:
+    if sent.valid and Answer.CONFLICT in sent.first.answers:
         yield "a conflict where nothing else was sent before"
 
 
-def _told(sent: Sent) -> str:
-    return "/".join(version.told.value if version.told else "unknown" for version in sent.versions)
+def _answer_of(sent: Sent) -> str:
+    return "/".join(version.answer.value if version.answer else "unknown" for version in sent.versions)
 
 
 class Baseline:
@@ -267,8 +269,8 @@ class Logs:
         self._world = world
         self._ends = {path: path.stat().st_size for path in world.layout.logs.glob("*.log")}
 
-    def check(self, verdict: Verdict, *, surprised: bool = False) -> None:
-        """Note secrets, payloads and tracebacks; where a surprise was asked for, the ones that tell of another."""
+    def check(self, verdict: Verdict, *, injected: bool = False) -> None:
+        """Note secrets, payloads and tracebacks; where an error was injected, only those of another error."""
         secrets = {secret.encode() for secret in self._world.secrets()}
         for path in self._world.layout.logs.glob("*.log"):
             with path.open("rb") as file:
@@ -278,16 +280,16 @@ class Logs:
                 verdict.fault(f"a secret in {path.name}")
             if CANARY.encode() in text:
                 verdict.fault(f"a payload in {path.name}")
-            told = _without_the_surprise(text) if surprised else text
-            if path.stem in SERVICES and b"Traceback" in told:
+            searched = _without_injected_error(text) if injected else text
+            if path.stem in SERVICES and b"Traceback" in searched:
                 verdict.fault(f"a traceback in {path.name}")
-            if path.stem in SERVICES and _UNEXPECTED in told:
+            if path.stem in SERVICES and _UNEXPECTED in searched:
                 verdict.fault(f"an unexpected end in {path.name}")
 
 
-def _without_the_surprise(text: bytes) -> bytes:
-    """Return what is left of a log without the lines that tell of an injected error and nothing else."""
+def _without_injected_error(text: bytes) -> bytes:
+    """Return a log without the lines of an injected error."""
     lines = [line for line in text.splitlines() if not (line.startswith(b"{") and b"InjectedError" in line)]
     ends = {end.group(1) for line in lines if (end := _END.match(line))}
     plain = [line for line in lines if line.startswith(b"{")]
-    return b"\n".join(lines if ends - _SURPRISE else plain)
+    return b"\n".join(lines if ends - _INJECTED else plain)

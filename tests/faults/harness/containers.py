@@ -25,9 +25,9 @@ SERVERS: Final = ("postgres", "rabbitmq", "redis")
 # The engine's commands that do something to the container which they name last.
 _DISTURBING: Final = frozenset({"stop", "start", "pause", "unpause", "network"})
 _READY_SECONDS_MAX: Final = 60.0
-# What compose is told besides: the doors' books are asked for after every case.
+# More settings for compose: receipts come fast, because every case ends with an audit.
 _MORE: Final = "faults.json"
-_DOORS: Final = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
+_INGEST_SERVICES: Final = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
 _FAST: Final = {"ETLPAY_RECEIPT_SECONDS": "1"}
 # Batches are small here: so both ways of storing one are gone.
 _COPYING: Final = {"ETLPAY_COPY_EVENTS_MIN": "2"}
@@ -42,7 +42,7 @@ class Containers:
         self.ports: Mapping[str, int] = {"http": _port(stack.http), "grpc": _port(f"//{stack.grpc}")}
         self.files = stack.inbox.parent
         self._disturbed_at: dict[str, float] = {}
-        self.doors_killed = 0
+        self.ingest_services_killed = 0
 
     def amqp_url(self, user: str, vhost: str = "") -> str:
         """RabbitMQ as `producer`, who is let into the public virtual host alone."""
@@ -73,7 +73,7 @@ class Containers:
         before = await self.inspect(name)
         self._disturbed_at[self.container(name)] = time.monotonic()
         os.kill(before["State"]["Pid"], signal.SIGKILL)
-        self.doors_killed += name in _DOORS
+        self.ingest_services_killed += name in _INGEST_SERVICES
         return await until_true(lambda: self._is_another(name, before["State"]["StartedAt"]), 30)
 
     async def inspect(self, name: str) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Containers:
 @contextlib.contextmanager
 def new_containers(folder: Path) -> Iterator[Containers]:
     """Run a stack in containers until the block ends, and leave nothing of it behind."""
-    services = {door: {"environment": _FAST} for door in _DOORS} | {"processor": {"environment": _COPYING}}
+    services = {name: {"environment": _FAST} for name in _INGEST_SERVICES} | {"processor": {"environment": _COPYING}}
     (folder / _MORE).write_bytes(msgspec.json.encode({"services": services}))
     with run_stack("docker", folder, ETLPAY_PROJECT=PROJECT, COMPOSE_FILE=f"compose.yaml:{_MORE}") as stack:
         yield Containers(stack)

@@ -1,4 +1,4 @@
-"""How long a door takes to answer, and which answers come later than any may."""
+"""How long a service takes to answer, and which answers come too late."""
 
 import contextlib
 import time
@@ -16,16 +16,16 @@ BATCH_SECONDS_MAX: Final = ANSWER_SECONDS_MAX + 10.0
 READING_SECONDS_MAX: Final = 15.0
 # So long that what is later is known to be, and not sent again unseen.
 CLIENT_SECONDS_MAX: Final = BATCH_SECONDS_MAX + 3.0
-_DOORS: Final = {"http": "api-gateway", "reading": "api-gateway", "grpc": "grpc-ingest"}
+_SERVICES: Final = {"http": "api-gateway", "reading": "api-gateway", "grpc": "grpc-ingest"}
 
 
 @contextlib.contextmanager
 def timed(
     world: Place, journal: Journal, channel: str, *, seconds_max: float | None = ANSWER_SECONDS_MAX
 ) -> Iterator[None]:
-    """Time a call; note one that took longer than `seconds_max` though nothing was done to the door's own process.
+    """Time a call; note one that took longer than `seconds_max` though the service itself was not disturbed.
 
-    A door may wait for whom it likes: whatever is frozen or cut off behind it, its caller is told in time. Without
+    Whatever is frozen or cut off behind a service, its caller is answered in time. Without
     `seconds_max` the call is only timed.
     """
     begun = time.monotonic()
@@ -34,5 +34,7 @@ def timed(
     finally:
         seconds = time.monotonic() - begun
         journal.longest_seconds[channel] = max(seconds, journal.longest_seconds.get(channel, 0.0))
-        if seconds_max is not None and seconds > seconds_max and not world.disturbed_since(_DOORS[channel], begun):
-            journal.calls[f"unexpected wait for an answer of {_DOORS[channel]}: longer than {seconds_max:.0f} s"] += 1
+        if seconds_max is not None and seconds > seconds_max and not world.disturbed_since(_SERVICES[channel], begun):
+            journal.calls[
+                f"unexpected wait for an answer of {_SERVICES[channel]}: longer than {seconds_max:.0f} s"
+            ] += 1

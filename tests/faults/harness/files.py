@@ -9,7 +9,7 @@ from typing import Final
 import zstandard
 
 from faults.harness.case import Context
-from faults.harness.journal import Attempt, Sent, Told
+from faults.harness.journal import Answer, Attempt, Sent
 from faults.harness.producers import drop_content
 from support.waiting import until_true
 
@@ -78,7 +78,7 @@ class Dropped:
 
     @property
     def rejects(self) -> Path:
-        """Where the rejected rows are told of a file that is done."""
+        """The list of the rejected rows of a file that is done."""
         return self.done.with_name(f"{self.name}.rejects.ndjson")
 
     def drop(self, content: bytes) -> None:
@@ -117,7 +117,7 @@ def _write(path: Path, content: bytes, mode: str) -> None:
 def accept(context: Context, rows: Sequence[Sent]) -> None:
     """Count rows as acknowledged."""
     for sent in rows:
-        context.load.journal.learn(Attempt(sent, sent.first), Told.ACCEPTED)
+        context.load.journal.learn(Attempt(sent, sent.first), Answer.ACCEPTED)
 
 
 async def accepted(

@@ -1,4 +1,4 @@
-"""What producers meant to send and what they were told, on the disk before and after each call."""
+"""What producers meant to send and the answers they got, on the disk before and after each call."""
 
 import enum
 import os
@@ -15,8 +15,8 @@ CANARY: Final = "payload-canary"
 _CSV_COLUMNS: Final = (b"text", b"currency", b"amount")
 
 
-class Told(enum.Enum):
-    """What a producer was told of one content under one id."""
+class Answer(enum.Enum):
+    """The answer that a producer got for one content under one id."""
 
     STORED = "stored"
     ACCEPTED = "accepted"
@@ -26,17 +26,17 @@ class Told(enum.Enum):
     @property
     def kept(self) -> bool:
         """Whether the answer promises that the content is kept, as an event or as a conflict."""
-        return self is not Told.REFUSED
+        return self is not Answer.REFUSED
 
 
 class Version(msgspec.Struct, gc=False):
     """One content that was sent under an id."""
 
     body: bytes
-    told: Told | None = None
+    answer: Answer | None = None
     """The strongest answer: what was stored once cannot become less."""
     calls: int = 0
-    answers: set[Told] = msgspec.field(default_factory=set)
+    answers: set[Answer] = msgspec.field(default_factory=set)
     """Every answer, also those that a stronger one hides."""
 
 
@@ -74,7 +74,7 @@ class Sent(msgspec.Struct, kw_only=True, gc=False):
     @property
     def acknowledged(self) -> bool:
         """Whether its producer may forget it."""
-        return any(version.told is not None and version.told.kept for version in self.versions)
+        return any(version.answer is not None and version.answer.kept for version in self.versions)
 
 
 class Attempt(msgspec.Struct, gc=False):
@@ -128,16 +128,16 @@ class Journal:
         for attempt in attempts:
             attempt.version.calls += 1
 
-    def learn(self, attempt: Attempt, told: Told) -> None:
+    def learn(self, attempt: Attempt, answer: Answer) -> None:
         """Note an answer."""
-        attempt.version.answers.add(told)
-        if attempt.version.told is not Told.STORED:
-            attempt.version.told = told
-        self.calls[told.value] += 1
+        attempt.version.answers.add(answer)
+        if attempt.version.answer is not Answer.STORED:
+            attempt.version.answer = answer
+        self.calls[answer.value] += 1
 
     def note(self, attempts: Iterable[Attempt]) -> None:
         """Put the answers on the disk."""
-        self._write("was told", attempts)
+        self._write("was answered", attempts)
 
     def acknowledged(self) -> Iterator[Sent]:
         """Yield every event that its producer may forget."""
@@ -145,7 +145,7 @@ class Journal:
 
     def unanswered(self) -> list[Sent]:
         """Return every event that was sent and of which its producer knows nothing yet."""
-        return [sent for sent in self.events if sent.first.calls and sent.first.told is None]
+        return [sent for sent in self.events if sent.first.calls and sent.first.answer is None]
 
     def _filling(self) -> bytes:
         return f"{CANARY}-{self._random.getrandbits(64):016x}-{'ä' * self._random.randrange(60)}".encode()
@@ -153,7 +153,7 @@ class Journal:
     def _write(self, verb: str, attempts: Iterable[Attempt]) -> None:
         lines = [
             f"{verb} {attempt.sent.source} {attempt.sent.key} {attempt.sent.versions.index(attempt.version)} "
-            f"{attempt.version.told.value if attempt.version.told else '-'}\n"
+            f"{attempt.version.answer.value if attempt.version.answer else '-'}\n"
             for attempt in attempts
         ]
         self._file.write("".join(lines).encode())

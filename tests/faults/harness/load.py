@@ -1,4 +1,4 @@
-"""The load of a case: producers on all four channels, each event sent until its producer is told, and readers."""
+"""The load of a case: producers on all four channels, each event sent until it is answered, and readers."""
 
 import asyncio
 import contextlib
@@ -93,13 +93,13 @@ class Load:
 
     async def _deliver(self, producer: Producer, attempts: list[Attempt], places: asyncio.Semaphore) -> None:
         try:
-            await self._until_told(producer, attempts)
+            await self._until_answered(producer, attempts)
             again = [attempt for attempt in attempts if attempt.sent.key and self.random.random() < _DUPLICATES]
             others = [self._contradict(attempt.sent) for attempt in attempts if self._may_contradict(attempt)]
             if again and producer.may_repeat:
-                await self._until_told(producer, again, repeat=True)
+                await self._until_answered(producer, again, repeat=True)
             if others and producer.may_repeat:
-                await self._until_told(producer, others)
+                await self._until_answered(producer, others)
         finally:
             places.release()
 
@@ -112,17 +112,17 @@ class Load:
         sent.versions.append(version)
         return Attempt(sent, version)
 
-    async def _until_told(self, producer: Producer, attempts: list[Attempt], *, repeat: bool = False) -> None:
+    async def _until_answered(self, producer: Producer, attempts: list[Attempt], *, repeat: bool = False) -> None:
         open_attempts = attempts
         while open_attempts:
-            told_before = [attempt.version.told for attempt in open_attempts]
+            answers_before = [attempt.version.answer for attempt in open_attempts]
             answered = await self._send(producer, open_attempts)
             if repeat and answered:
                 return
             open_attempts = [
                 attempt
-                for attempt, before in zip(open_attempts, told_before, strict=True)
-                if attempt.version.told is None or (repeat and attempt.version.told is before and not answered)
+                for attempt, before in zip(open_attempts, answers_before, strict=True)
+                if attempt.version.answer is None or (repeat and attempt.version.answer is before and not answered)
             ]
             if open_attempts:
                 await asyncio.sleep(_PAUSE_SECONDS * (0.5 + self.random.random()))

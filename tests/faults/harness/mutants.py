@@ -112,7 +112,7 @@ def _key_in_second_transaction() -> None:
 
 
 def net(pages: Sequence[Page]) -> Verdict:
-    """Judge as an audit does that nets: what is stored and was acknowledged by nobody pays for what is missing."""
+    """Reconcile as an audit that nets: a surplus is set off against what is missing."""
     verdict = judge(pages)
     findings = [msgspec.structs.replace(finding, doubts=[]) for finding in verdict.findings]
     return msgspec.structs.replace(verdict, findings=findings, doubts=[])

@@ -1,4 +1,4 @@
-"""Producers for the four channels: each sends events once, and learns what it is told of them."""
+"""Producers for the four channels: each sends events once, and learns the answers."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 
 from faults.harness.deadlines import CLIENT_SECONDS_MAX, timed
-from faults.harness.journal import Attempt, Sent, Told
+from faults.harness.journal import Answer, Attempt, Sent
 from faults.harness.world import HOST
 from shared.contracts.errors import EtlPayError
 from shared.messaging.client import QueueClient
@@ -30,17 +30,17 @@ _TORN: Final = re.compile(
     r"Internal error from Core|RST_STREAM|stream (was )?removed|GOAWAY|transport|reset by peer|socket closed",
     re.IGNORECASE,
 )
-# A publisher's timeout: how long a broker takes that is frozen or gone is no door's fault.
+# A publisher's timeout: how long a broker takes that is frozen or gone is no service's fault.
 _PUBLISH_SECONDS_MAX: Final = 20.0
 # A client's library gives up only after that much more than a server may take for all batches of a stream.
 _STREAM_SECONDS_MAX: Final = 5 * CLIENT_SECONDS_MAX
-_TOLD: Final = {
-    "SUCCESS": Told.STORED,
-    "FAILED": Told.STORED,
-    "DUPLICATE": Told.STORED,
-    "ACCEPTED": Told.ACCEPTED,
-    "CONFLICT": Told.CONFLICT,
-    "REFUSED": Told.REFUSED,
+_ANSWERS: Final = {
+    "SUCCESS": Answer.STORED,
+    "FAILED": Answer.STORED,
+    "DUPLICATE": Answer.STORED,
+    "ACCEPTED": Answer.ACCEPTED,
+    "CONFLICT": Answer.CONFLICT,
+    "REFUSED": Answer.REFUSED,
 }
 _CSV_FILES: Final = 0.3
 """Of so many files the rows are CSV, of the others JSON."""
@@ -74,7 +74,7 @@ class Producer:
             self.journal.expect(attempts)
             await self.send(attempts)
             self.journal.note(attempts)
-            attempts = [attempt for attempt in attempts if attempt.version.told is None]
+            attempts = [attempt for attempt in attempts if attempt.version.answer is None]
             if attempts:
                 await asyncio.sleep(0.2)
 
@@ -130,22 +130,22 @@ class HttpProducer(Producer):
     def _learn_one(self, attempt: Attempt, answer: httpx2.Response) -> bool:
         match answer.status_code:
             case 200 | 201:
-                told = Told.STORED
+                meaning = Answer.STORED
             case 202:
-                told = Told.ACCEPTED
+                meaning = Answer.ACCEPTED
             case 409:
-                told = Told.CONFLICT
+                meaning = Answer.CONFLICT
             case 422 if msgspec.json.decode(answer.content)["type"].endswith("#failed"):
-                told = Told.STORED
+                meaning = Answer.STORED
             case 400 | 422:
-                told = Told.REFUSED
+                meaning = Answer.REFUSED
             case 429 | 503:
                 self.journal.calls["later"] += 1
                 return False
             case status:
                 self.journal.calls[f"unexpected HTTP {status}"] += 1
                 return False
-        self.journal.learn(attempt, told)
+        self.journal.learn(attempt, meaning)
         return True
 
     def _learn_many(self, attempts: Sequence[Attempt], answer: httpx2.Response) -> bool:
@@ -155,13 +155,13 @@ class HttpProducer(Producer):
             return False
         results = msgspec.json.decode(answer.content)["results"]
         for attempt, result in zip(attempts, results, strict=True):
-            if result["status"] in _TOLD:
-                self.journal.learn(attempt, _TOLD[result["status"]])
-        return all(result["status"] in _TOLD for result in results)
+            if result["status"] in _ANSWERS:
+                self.journal.learn(attempt, _ANSWERS[result["status"]])
+        return all(result["status"] in _ANSWERS for result in results)
 
 
 def _is_torn(error: grpc.aio.AioRpcError) -> bool:
-    """Tell whether the client's library made this status, of a stream that broke off: the server says why it fails."""
+    """Return whether the client's library made this status, of a stream that broke off."""
     from_server = any(name == "grpc-status-details-bin" for name, _ in error.trailing_metadata() or ())
     return not from_server and _TORN.search(error.details() or "") is not None
 
@@ -211,29 +211,29 @@ class GrpcProducer(Producer):
             timeout=_STREAM_SECONDS_MAX,
             metadata=metadata,
         )
-        told = 0
+        read = 0
         answered = True
         while True:
             with self.timed("grpc"):
                 answer = await call.read()
             if answer is grpc.aio.EOF:
                 return answered
-            portion = attempts[told : told + len(answer.responses)]
-            told += len(portion)
+            portion = attempts[read : read + len(answer.responses)]
+            read += len(portion)
             answered = self._learn(portion, answer.responses) and answered
 
     def _learn(self, attempts: Sequence[Attempt], answers: Sequence[pb.IngestResponse]) -> bool:
         for attempt, answer in zip(attempts, answers, strict=True):
-            if answer.status in _TOLD:
-                self.journal.learn(attempt, _TOLD[answer.status])
-        return all(answer.status in _TOLD for answer in answers)
+            if answer.status in _ANSWERS:
+                self.journal.learn(attempt, _ANSWERS[answer.status])
+        return all(answer.status in _ANSWERS for answer in answers)
 
     def _learn_status(self, attempts: list[Attempt], error: grpc.aio.AioRpcError) -> bool:
         match error.code():
             case grpc.StatusCode.ALREADY_EXISTS if len(attempts) == 1:
-                self.journal.learn(attempts[0], Told.CONFLICT)
+                self.journal.learn(attempts[0], Answer.CONFLICT)
             case grpc.StatusCode.INVALID_ARGUMENT if len(attempts) == 1:
-                self.journal.learn(attempts[0], Told.REFUSED)
+                self.journal.learn(attempts[0], Answer.REFUSED)
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
                 self.journal.calls["later"] += 1
                 return False
@@ -285,7 +285,7 @@ class QueueProducer(Producer):
                     raise
                 await self._disconnect(client)
                 return False
-            self.journal.learn(attempt, Told.ACCEPTED)
+            self.journal.learn(attempt, Answer.ACCEPTED)
         return True
 
     async def _connected(self) -> QueueClient | None:
@@ -312,7 +312,7 @@ class QueueProducer(Producer):
 
 
 class FileProducer(Producer):
-    """Files that are written beside the inbox and renamed into it; told by their arrival in done/."""
+    """Files that are written beside the inbox and renamed into it; answered by their arrival in done/."""
 
     calls_at_once = 2
     singles = 0.2
@@ -340,11 +340,11 @@ class FileProducer(Producer):
             await until_true(lambda: done.exists() or failed.exists(), None)
         # Of a file in failed/ nothing was taken, of one in done/ the valid rows: the ledger has to show that these are.
         for attempt in attempts:
-            self.journal.learn(attempt, Told.ACCEPTED if attempt.sent.valid and done.exists() else Told.REFUSED)
+            self.journal.learn(attempt, Answer.ACCEPTED if attempt.sent.valid and done.exists() else Answer.REFUSED)
         return True
 
     def _make_csv(self, rows: list[Sent]) -> None:
-        """Make rows of CSV of them; those of which the id is not told leave its column empty."""
+        """Make rows of CSV of them; those without an id leave its column empty."""
         for sent in rows:
             # What is no row keeps its bytes, and has too few fields.
             sent.make_csv(self.journal.record() if sent.valid else sent.first.body, named=True)

@@ -1,4 +1,4 @@
-"""Readers: what a door answers to questions while things die behind it."""
+"""Readers: what the API gateway answers to queries while things die behind it."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 
 from faults.harness.deadlines import CLIENT_SECONDS_MAX, timed
-from faults.harness.journal import Told
+from faults.harness.journal import Answer
 from faults.harness.world import HOST
 from shared.contracts.event import identify
 
@@ -51,7 +51,7 @@ class Reader:
         sent = self._random.choice(events) if events else None
         if sent is None or not sent.key:
             return
-        stored = sent.first.told is Told.STORED
+        stored = sent.first.answer is Answer.STORED
         answer = await self._get(client, f"/api/events/{identify(sent.source, sent.key)}")
         if answer is not None and answer.status_code == 404 and stored:
             self._journal.calls["unexpected answer: an event that was stored is not found"] += 1
@@ -67,7 +67,7 @@ class Reader:
         try:
             with timed(self._load.world, self._journal, "reading", seconds_max=self._load.reading_seconds_max):
                 return await client.get(path)
-        # The door has died, or its answer was too late, and that is noted.
+        # The service has died, or its answer was too late, and that is noted.
         except httpx2.TransportError:
             return None
 

@@ -1,4 +1,4 @@
-"""Runs cases one after the other in one world, and judges each."""
+"""Runs cases one after the other in one world, and checks each."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from faults.harness.audit import balance, confront
+from faults.harness.audit import balance, expect_report
 from faults.harness.case import Case, Context
-from faults.harness.checks import Baseline, Logs, Sign, Verdict, judge, read_ledger, wait_drained
+from faults.harness.checks import Baseline, Logs, Sign, Verdict, compare, read_ledger, wait_drained
 from faults.harness.journal import Journal
 from faults.harness.load import Load
 from faults.harness.world import World, new_world
 from support.waiting import until_true
 
 
-class Judged(Protocol):
+class AnyCase(Protocol):
     """A case of any kind, as its result knows it."""
 
     @property
@@ -38,7 +38,7 @@ class Judged(Protocol):
 class Result:
     """What became of a case."""
 
-    case: Judged
+    case: AnyCase
     seed: int
     fired: bool = False
     verdict: Verdict = field(default_factory=Verdict)
@@ -109,7 +109,7 @@ async def _warm_up(world: World, seed: int) -> Baseline:
         await wait_drained(world, journal)
     finally:
         journal.close()
-    verdict = judge(journal, await read_ledger(world, journal.source))
+    verdict = compare(journal, await read_ledger(world, journal.source))
     if verdict.lost or verdict.doubled or verdict.problems:
         raise RuntimeError(f"not even without a fault: {dict(verdict.problems)}")
     return Baseline(world)
@@ -119,7 +119,7 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     world: World, case: Case, baseline: Baseline, dead: set[UUID], *, seed: int, events: int
 ) -> Result:
     begun = time.monotonic()
-    killed_before = world.doors_killed
+    killed_before = world.ingest_services_killed
     result = Result(case, seed)
     logs = Logs(world)
     own_seed = seed ^ zlib.crc32(case.name.encode())
@@ -132,7 +132,7 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
             context = Context(world, load, random.Random(own_seed), fault)  # noqa: S311 - a seeded test, not a secret
             await _inflict(case, context, result)
             result.recovery_seconds += await wait_drained(world, journal, case.drain_seconds_max)
-            result.verdict = judge(journal, await read_ledger(world, journal.source))
+            result.verdict = compare(journal, await read_ledger(world, journal.source))
             result.verdict.problems.update(context.problems)
             if case.must_show is None:
                 result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
@@ -140,10 +140,10 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
                 await _expect_drained(context)
         await baseline.compare(result.verdict)
         if case.must_show is None:
-            killed = world.doors_killed != killed_before
+            killed = world.ingest_services_killed != killed_before
             await balance(world, journal, result.verdict, parked=case.parked, killed=killed, dead=dead)
-        elif case.judge is not None:
-            await confront(world, journal, result.verdict, judge=case.judge, dead=dead)
+        elif case.reconcile is not None:
+            await expect_report(world, journal, result.verdict, reconcile=case.reconcile, dead=dead)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary
         result.broken = True
@@ -151,15 +151,15 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
         (world.layout.logs / "harness.log").write_text(traceback.format_exc())
     finally:
         journal.close()
-    logs.check(result.verdict, surprised=bool(case.arm and case.arm[1].partition(":")[2].startswith("error")))
+    logs.check(result.verdict, injected=bool(case.arm and case.arm[1].partition(":")[2].startswith("error")))
     result.seconds = time.monotonic() - begun
     return result
 
 
 async def _expect_drained(context: Context) -> None:
     """Where a loss is what is looked for, what is only late must not pass for it. Raises RuntimeError."""
-    if late := sum((await context.lanes()).values()):
-        raise RuntimeError(f"{late} messages are still in the lanes: what is missing may only be late")
+    if late := sum((await context.ingest_queues()).values()):
+        raise RuntimeError(f"{late} messages are still in the ingest queues: what is missing may only be late")
 
 
 async def _inflict(case: Case, context: Context, result: Result) -> None:
@@ -177,7 +177,7 @@ async def _inflict(case: Case, context: Context, result: Result) -> None:
             waiting = context.load.journal.unanswered()
             await context.world.wait_ready()
             # Ready is what a service says of itself; that it answers is what those say who waited for it.
-            await until_true(lambda: all(sent.first.told for sent in waiting), case.drain_seconds_max)
+            await until_true(lambda: all(sent.first.answer for sent in waiting), case.drain_seconds_max)
         result.recovery_seconds = time.monotonic() - healed
         if case.must_show is not None:
             await asyncio.wait([loading], timeout=10)

@@ -1,4 +1,4 @@
-"""Runs the cases of containers one after the other in one stack, and judges each as the others are judged."""
+"""Runs the cases of containers one after the other in one stack, with the same checks as the others."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from faults.cases.compose import ContainerCase
 from faults.harness.audit import balance
-from faults.harness.checks import Verdict, judge, read_ledger, wait_drained
+from faults.harness.checks import Verdict, compare, read_ledger, wait_drained
 from faults.harness.containers import Containers, moment, new_containers
 from faults.harness.journal import CANARY, Journal
 from faults.harness.load import Load
@@ -50,7 +50,7 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     events: int,
 ) -> Result:
     begun = time.monotonic()
-    killed_before = containers.doors_killed
+    killed_before = containers.ingest_services_killed
     result = Result(case, seed)
     since = moment()
     own_seed = seed ^ zlib.crc32(case.name.encode())
@@ -68,9 +68,9 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
             await containers.wait_ready()
             result.recovery_seconds = time.monotonic() - healed
         result.recovery_seconds += await wait_drained(containers, journal, case.drain_seconds_max)
-        result.verdict = judge(journal, await read_ledger(containers, journal.source))
+        result.verdict = compare(journal, await read_ledger(containers, journal.source))
         result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
-        killed = containers.doors_killed != killed_before
+        killed = containers.ingest_services_killed != killed_before
         await balance(containers, journal, result.verdict, parked=0, killed=killed, dead=dead)
     # Whatever a case does, the next one has its turn, and this one its place in the report.
     except Exception as error:  # noqa: BLE001 - the loop boundary

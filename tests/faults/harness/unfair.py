@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from faults.harness.world import HOST
 from support.proxy import Proxy
 
-# As other machines do they call from an address of their own: behind one address only keys are told apart.
+# As other machines do they call from an address of their own: behind one address only keys are distinguished.
 _UNFAIR_HOST: Final = "127.0.0.2"
 _PAUSE_SECONDS: Final = 1.0
 # Some more than there may be, of all callers together.
@@ -87,7 +87,7 @@ async def _hold(port: int, hold: _Hold, held: _Held) -> None:
 
 
 async def _is_answered(reader: asyncio.StreamReader) -> bool:
-    """Tell whether there is an answer, or the end: nothing was asked that could have another than a refusal."""
+    """Return whether there is an answer, or the end: nothing was asked that could have another than a refusal."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.1):
             await reader.read(1)

@@ -48,11 +48,11 @@ _FAST: Final = {
 
 
 class Place(Protocol):
-    """An EtlPay that runs somewhere, as producers and those who judge it see it."""
+    """An EtlPay that runs somewhere, as producers and checks see it."""
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """Where its doors listen: `http` and `grpc`."""
+        """Where its services listen: `http` and `grpc`."""
 
     @property
     def files(self) -> Path:
@@ -68,7 +68,7 @@ class Place(Protocol):
         """Whether anything was done to a service's own process since a moment of `time.monotonic`."""
 
     @property
-    def doors_killed(self) -> int:
+    def ingest_services_killed(self) -> int:
         """How many processes that take events in have ended otherwise than they should, so far."""
 
     async def wait_ready(self, seconds_max: float = 60.0) -> None:
@@ -77,7 +77,7 @@ class Place(Protocol):
 
 @dataclass
 class Fault:
-    """A failpoint that was set, and the file that tells whether it came true."""
+    """A failpoint that was set, and the file that says whether it came true."""
 
     log: Path
     child: Child
@@ -121,7 +121,7 @@ class World:
         return f"postgresql://etlpay_owner:{password}@{HOST}:{self.ports['postgres']}/etlpay"
 
     def amqp_url(self, user: str, vhost: str = "") -> str:
-        """RabbitMQ as `producer` or `operator`, without a proxy; the lanes are in a virtual host of their own."""
+        """RabbitMQ as `producer` or `operator`, without a proxy; the ingest queues have a virtual host of their own."""
         name = "producer_password" if user == "producer" else "amqp_password"
         return f"amqp://{user}:{self.layout.read_secret(f'operator/{name}')}@{HOST}:{self.ports['amqp']}/{vhost}"
 
@@ -143,10 +143,10 @@ class World:
         return self.children[service].disturbed_since(moment)
 
     @property
-    def doors_killed(self) -> int:
-        """See `Place.doors_killed`."""
-        doors = (child for name, child in self.children.items() if name.startswith(SERVICES[1:]))
-        return sum(code != 0 for door in doors for code in door.exits)
+    def ingest_services_killed(self) -> int:
+        """See `Place.ingest_services_killed`."""
+        children = (child for name, child in self.children.items() if name.startswith(SERVICES[1:]))
+        return sum(code != 0 for child in children for code in child.exits)
 
     def secrets(self) -> Iterator[str]:
         """Yield every secret of this world."""
@@ -197,33 +197,35 @@ class World:
         await self.wait_ready()
 
     def service_programs(self) -> list[Program]:
-        """Return the five services, each told the addresses of its own proxies."""
+        """Return the five services, each with the addresses of its own proxies."""
         processors = [services.processor(self.layout, self._ports_of("processor"))]
-        doors = [
+        ingest_services = [
             program
             for name in SERVICES
             for program in services.doors(self.layout, self._ports_of(name))
             if program.name == name
         ]
-        return [replace(program, environment={**program.environment, **_FAST}) for program in processors + doors]
+        return [
+            replace(program, environment={**program.environment, **_FAST}) for program in processors + ingest_services
+        ]
 
     async def stop(self) -> None:
-        """End everything: the doors first, the servers last."""
+        """End everything: the services that take events in first, the servers last."""
         for proxy in self.proxies.values():
             proxy.heal()
         names = list(reversed(self.children))
-        doors = [name for name in names if name in SERVICES[1:]]
+        ingest_services = [name for name in names if name in SERVICES[1:]]
         async with asyncio.TaskGroup() as closing:
-            for name in doors:
+            for name in ingest_services:
                 closing.create_task(self.children[name].stop())
-        for name in (name for name in names if name not in doors):
+        for name in (name for name in names if name not in ingest_services):
             await self.children[name].stop()
         for proxy in self.proxies.values():
             await proxy.close()
 
     def _ports_of(self, service: str) -> dict[str, int]:
         own = {target: proxy.port for (name, target), proxy in self.proxies.items() if name == service}
-        # The processor listens where it listens; a door finds it behind its own proxy.
+        # The processor listens where it listens; another service finds it behind its own proxy.
         return {**self.ports, **own}
 
     async def __aenter__(self) -> Self:

@@ -10,12 +10,12 @@ from processor.ledger.store import Store
 from processor.stages.processing import Stages, checked
 from shared.cache import Cache
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from shared.submit.processing import Processing
 from shared.testing.processing import FakeProcessing
 from support.events import event
 
-STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposition.CONFLICT
+STORED, DUPLICATE, CONFLICT = ResultKind.STORED, ResultKind.DUPLICATE, ResultKind.CONFLICT
 
 
 class _OnPostgres:
@@ -26,7 +26,7 @@ class _OnPostgres:
             Stages(Store(connections, copy_events_min=2), CacheFeeder(Cache(None, seconds=1))).write, acknowledged=False
         )
 
-    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
         return await self._write(events)
 
 
@@ -36,13 +36,13 @@ class Suite:
     async def test_new_events_are_stored_and_numbered_in_order(self, processing: Processing) -> None:
         outcomes = await processing.process([event(key="b"), event(key="a"), event()])
 
-        assert [outcome.disposition for outcome in outcomes] == [STORED] * 3
+        assert [outcome.kind for outcome in outcomes] == [STORED] * 3
         assert [outcome.status for outcome in outcomes] == [RecordStatus.SUCCESS] * 3
         numbers = [outcome.raw_event_id for outcome in outcomes]
         assert numbers == sorted(set(numbers))
 
     @pytest.mark.parametrize(
-        ("first", "second", "disposition"),
+        ("first", "second", "kind"),
         [
             (b'{"v": 1}', b'{"v": 1}', DUPLICATE),
             (b'{"v": 1}', b'{ "v":1.0 }', DUPLICATE),
@@ -59,13 +59,13 @@ class Suite:
         ],
     )
     async def test_the_same_id_is_a_duplicate_of_equal_values_and_in_conflict_with_others(
-        self, processing: Processing, first: bytes, second: bytes, disposition: Disposition
+        self, processing: Processing, first: bytes, second: bytes, kind: ResultKind
     ) -> None:
         [before] = await processing.process([event(first, key="a")])
 
         [again] = await processing.process([event(second, key="a")])
 
-        assert again.disposition is disposition
+        assert again.kind is kind
         assert (again.raw_event_id, again.record_id) == (before.raw_event_id, before.record_id)
         assert (again.status, again.processed_at) == (before.status, before.processed_at)
 
@@ -79,14 +79,14 @@ class Suite:
     async def test_what_cannot_be_read_is_kept_as_failed_beside_the_others(self, processing: Processing) -> None:
         outcomes = await processing.process([event(key="a"), event(b"\xff", key="b"), event(b"[1]", key="c")])
 
-        assert [outcome.disposition for outcome in outcomes] == [STORED] * 3
+        assert [outcome.kind for outcome in outcomes] == [STORED] * 3
         assert [outcome.status.name for outcome in outcomes] == ["SUCCESS", "FAILED", "FAILED"]
         assert all(outcome.errors for outcome in outcomes[1:])
 
     async def test_within_a_batch_the_first_of_an_id_counts(self, processing: Processing) -> None:
         outcomes = await processing.process([event(b'{"v": 1}', key="a"), event(b'{"v": 2}', key="a")])
 
-        assert [outcome.disposition for outcome in outcomes] == [STORED, CONFLICT]
+        assert [outcome.kind for outcome in outcomes] == [STORED, CONFLICT]
 
 
 class TestFake(Suite):

@@ -10,8 +10,8 @@ from processor.inputs.callers import Callers
 from processor.inputs.grpc import ProcessingService
 from shared.contracts.errors import EtlPayError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Receipt
+from shared.contracts.result import Recorded
 from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
 from shared.runtime.rpc_server import RpcServerSettings, build_server, listen
@@ -56,7 +56,7 @@ class Replica:
         assert self._server
         await self._server.stop(None)
 
-    async def _submit(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def _submit(self, events: Sequence[Envelope]) -> list[Recorded]:
         await self.go_on.wait()
         if self.error:
             raise self.error("no")

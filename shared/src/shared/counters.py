@@ -1,6 +1,6 @@
 """What every door counts, in one place: received = stored + duplicate + conflict + refused + queued + unknown.
 
-An event is counted when it is answered, with its arrival and its fate at once, and in the tally alone. The receipts
+An event is counted when it is answered, with its arrival and its result at once, and in the tally alone. The receipts
 that `etlpay audit` compares with the ledger take from it by source and hour, and Prometheus reads its totals by channel
 alone, because labels are bounded. Both are what this process has counted.
 """
@@ -14,17 +14,18 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.contracts.event import Channel, Envelope
-from shared.contracts.receipt import Answered, Fate, InHand, Tally, Unconfirmed
+from shared.contracts.receipt import Answered, InHand, Tally, Unconfirmed
+from shared.contracts.result import ResultKind
 
 TALLY: Final = Tally()
 
-_OF_FATE: Final = {
-    Fate.STORED: ("etlpay_events_stored", "Events answered as stored."),
-    Fate.DUPLICATE: ("etlpay_events_duplicate", "Events answered as stored before."),
-    Fate.CONFLICT: ("etlpay_events_conflict", "Events answered as conflicting."),
-    Fate.REFUSED: ("etlpay_events_refused", "Events refused; nothing of them was stored."),
-    Fate.QUEUED: ("etlpay_events_queued", "Events answered as accepted: durable in the queue."),
-    Fate.UNKNOWN: ("etlpay_events_unknown", "Events not taken, or not confirmed in time."),
+_METRICS: Final = {
+    ResultKind.STORED: ("etlpay_events_stored", "Events answered as stored."),
+    ResultKind.DUPLICATE: ("etlpay_events_duplicate", "Events answered as stored before."),
+    ResultKind.CONFLICT: ("etlpay_events_conflict", "Events answered as conflicting."),
+    ResultKind.REFUSED: ("etlpay_events_refused", "Events refused; nothing of them was stored."),
+    ResultKind.QUEUED: ("etlpay_events_queued", "Events answered as accepted: durable in the queue."),
+    ResultKind.UNKNOWN: ("etlpay_events_unknown", "Events not taken, or not confirmed in time."),
 }
 
 
@@ -36,16 +37,16 @@ class TotalsCollector(Collector):
         self._tally = tally
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Yield one counter for all that came, and one for each fate."""
+        """Yield one counter for all that came, and one for each kind of result."""
         totals = self._tally.totals()
         received = CounterMetricFamily("etlpay_events_received", "Events that came to a door.", labels=["channel"])
-        for channel, fates in totals.items():
-            received.add_metric([channel.label], sum(fates))
+        for channel, numbers in totals.items():
+            received.add_metric([channel.label], sum(numbers))
         yield received
-        for fate, (name, description) in _OF_FATE.items():
+        for kind, (name, description) in _METRICS.items():
             counter = CounterMetricFamily(name, description, labels=["channel"])
-            for channel, fates in totals.items():
-                counter.add_metric([channel.label], fates[fate])
+            for channel, numbers in totals.items():
+                counter.add_metric([channel.label], numbers[kind - 1])
             yield counter
 
 
@@ -57,10 +58,10 @@ def count_answers(channel: Channel, answered: Sequence[Answered]) -> None:
     TALLY.add(channel, answered)
 
 
-def count_answer(channel: Channel, fate: Fate, *, source: str, received_at: datetime, number: int = 1) -> None:
+def count_answer(channel: Channel, kind: ResultKind, *, source: str, received_at: datetime, number: int = 1) -> None:
     """Count events of one source that were answered alike."""
     if number:
-        TALLY.add(channel, (Answered(source, received_at, fate, number),))
+        TALLY.add(channel, (Answered(source, received_at, kind, number),))
 
 
 def count_unconfirmed(channel: Channel, events: Iterable[Envelope]) -> None:

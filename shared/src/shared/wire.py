@@ -8,10 +8,10 @@ from typing import Final, TypeAlias, cast
 
 from google.protobuf.message import DecodeError
 
-from shared.contracts.errors import PermanentError
+from shared.contracts.errors import PermanentError, Problem
 from shared.contracts.event import Channel, Envelope
-from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
 from shared.contracts.receipt import Count, Progress, Receipt, Unconfirmed, start_of
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from shared.rpc import processing_pb2 as pb
 
 CONTENT_TYPE: Final = "application/x-protobuf"
@@ -23,7 +23,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # A look-up costs a quarter of what calling the enumeration does.
 _CHANNELS: Final = {channel.value: channel for channel in Channel}
-_DISPOSITIONS: Final = {disposition.value: disposition for disposition in Disposition}
+_KINDS: Final = {kind.value: kind for kind in (ResultKind.STORED, ResultKind.DUPLICATE, ResultKind.CONFLICT)}
 _STATUSES: Final = {status.value: status for status in RecordStatus}
 
 
@@ -90,13 +90,13 @@ def decode_batch(body: bytes, *, uuid_type: UuidType = _uuid_of) -> list[Envelop
     return read_batch(message, uuid_type=uuid_type)
 
 
-def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
+def result_message(outcomes: Iterable[Recorded]) -> pb.OutcomeBatch:
     """Return the outcomes as their protobuf message, in the order given."""
     batch = pb.OutcomeBatch()
     add = batch.outcomes.add
     for outcome in outcomes:
         message = add()
-        message.disposition = cast("pb.Disposition", outcome.disposition)
+        message.disposition = cast("pb.Disposition", outcome.kind)
         message.raw_event_id = outcome.raw_event_id
         message.record_id = outcome.record_id
         message.status = cast("pb.RecordStatus", outcome.status)
@@ -108,7 +108,7 @@ def outcome_message(outcomes: Iterable[Outcome]) -> pb.OutcomeBatch:
     return batch
 
 
-def read_outcomes(message: pb.OutcomeBatch) -> list[Outcome]:
+def read_results(message: pb.OutcomeBatch) -> list[Recorded]:
     """Return the outcomes of an answer."""
     return [_read_outcome(outcome) for outcome in message.outcomes]
 
@@ -198,9 +198,9 @@ def _read_envelope(message: pb.Envelope, uuid_type: UuidType) -> Envelope:
     )
 
 
-def _read_outcome(message: pb.Outcome) -> Outcome:
-    return Outcome(
-        disposition=_DISPOSITIONS[message.disposition],
+def _read_outcome(message: pb.Outcome) -> Recorded:
+    return Recorded(
+        kind=_KINDS[message.disposition],
         raw_event_id=message.raw_event_id,
         record_id=message.record_id,
         status=_STATUSES[message.status],
@@ -216,7 +216,7 @@ _microseconds_of_batch: Final = lru_cache(maxsize=64)(to_microseconds)
 
 
 def _tally_message(count: Count) -> pb.Tally:
-    stored, duplicate, conflict, refused, queued, unknown = count.fates
+    stored, duplicate, conflict, refused, queued, unknown = count.results
     return pb.Tally(
         source=count.source,
         channel=cast("pb.Channel", count.channel),
@@ -234,9 +234,9 @@ def _tally_message(count: Count) -> pb.Tally:
 def _read_tally(tally: pb.Tally, *, listed: bool) -> Count:
     """Return the count. Code that lists nothing knows not which of its unknown events may be stored."""
     start_of(tally.hour)
-    fates = (tally.stored, tally.duplicate, tally.conflict, tally.refused, tally.queued, tally.unknown)
+    results = (tally.stored, tally.duplicate, tally.conflict, tally.refused, tally.queued, tally.unknown)
     unlisted = tally.unlisted if listed else tally.unknown
-    return Count(tally.source, _CHANNELS[tally.channel], tally.hour, fates, unlisted)
+    return Count(tally.source, _CHANNELS[tally.channel], tally.hour, results, unlisted)
 
 
 def _unconfirmed_message(each: Unconfirmed) -> pb.Unconfirmed:

@@ -31,7 +31,7 @@ from processor.stages import processing
 from processor.stages.transform import transform as plain_transform
 from shared.contracts.errors import PermanentError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Disposition, Outcome
+from shared.contracts.result import Recorded, ResultKind
 from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery
 from shared.wire import decode_batch
@@ -90,15 +90,15 @@ def _key_in_second_transaction() -> None:
         connection: asyncpg.Connection,
         items: Sequence[WriteItem],
         processed_at: datetime,
-    ) -> dict[UUID, Outcome]:
+    ) -> dict[UUID, Recorded]:
         given = add_events_parameters(raw_rows(items), record_rows(items, processed_at))
         new = {row[0] for row in await connection.fetch(add_raw, *given[:13])}
         failpoint("mutant.between_transactions")
         of_records = [given[place] for place in (0, 2, 4, 13, 14, 15, 16)]
         await connection.execute(add_records, *of_records, list(new))
         return {
-            item.processed.event.event_id: Outcome(
-                disposition=Disposition.STORED,
+            item.processed.event.event_id: Recorded(
+                kind=ResultKind.STORED,
                 raw_event_id=item.id,
                 record_id=item.id,
                 status=item.processed.status,

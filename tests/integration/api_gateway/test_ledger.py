@@ -22,7 +22,7 @@ from shared.cache import Cache
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import RecordStatus
+from shared.contracts.result import RecordStatus
 from shared.settings import PostgresPoolSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers

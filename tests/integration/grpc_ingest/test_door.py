@@ -22,7 +22,7 @@ from shared.rpc import processing_pb2
 from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from shared.rpc.processing_pb2_grpc import ProcessingServicer, add_ProcessingServicer_to_server
 from shared.testing.processing import FakeProcessing
-from shared.wire import decode_batch, outcome_message, read_batch
+from shared.wire import decode_batch, read_batch, result_message
 from support.servers import Servers, free_port
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -45,7 +45,7 @@ class Processor(ProcessingServicer):
         async for request in requests:
             self.called.set()
             await self.go_on.wait()
-            yield outcome_message(await self.ledger.process(read_batch(request)))
+            yield result_message(await self.ledger.process(read_batch(request)))
 
     async def Report(self, _: processing_pb2.Receipt, __: object) -> processing_pb2.Reported:  # noqa: N802 - as above
         return processing_pb2.Reported()

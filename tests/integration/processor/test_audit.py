@@ -23,8 +23,8 @@ from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel, Envelope, now, stamp
-from shared.contracts.outcome import Outcome
 from shared.contracts.receipt import Count, Progress, Receipt, Unconfirmed, hour_of
+from shared.contracts.result import Recorded
 from shared.settings import PostgresPoolSettings
 from support.events import event
 from support.servers import ROLE_PASSWORD, Servers
@@ -39,7 +39,7 @@ def arrived(
     return msgspec.structs.replace(event(body, key=key, source=source), received_at=at, channel=channel)
 
 
-async def deliver(store: Store, *events: Envelope, acknowledged: bool = True) -> list[Outcome]:
+async def deliver(store: Store, *events: Envelope, acknowledged: bool = True) -> list[Recorded]:
     batch = [transform(each, acknowledged=acknowledged) for each in events]
     return await store.write(batch, processed_at=now())
 

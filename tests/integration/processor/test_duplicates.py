@@ -12,19 +12,19 @@ from processor.ledger.store import Store
 from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.event import Channel, Envelope, now
-from shared.contracts.outcome import Disposition, Outcome
+from shared.contracts.result import Recorded, ResultKind
 from support.events import event
 
-STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposition.CONFLICT
+STORED, DUPLICATE, CONFLICT = ResultKind.STORED, ResultKind.DUPLICATE, ResultKind.CONFLICT
 KIB, MIB = 1024, 1024 * 1024
 
 
-async def write(store: Store, *events: Envelope, acknowledged: bool = False) -> list[Outcome]:
+async def write(store: Store, *events: Envelope, acknowledged: bool = False) -> list[Recorded]:
     return await store.write([transform(each, acknowledged=acknowledged) for each in events], processed_at=now())
 
 
-def dispositions(outcomes: Sequence[Outcome]) -> list[Disposition]:
-    return [outcome.disposition for outcome in outcomes]
+def kinds(outcomes: Sequence[Recorded]) -> list[ResultKind]:
+    return [outcome.kind for outcome in outcomes]
 
 
 def large(number: int, *, blank: str = "", size: int = MIB) -> bytes:
@@ -32,7 +32,7 @@ def large(number: int, *, blank: str = "", size: int = MIB) -> bytes:
     return b'{"n":%s%d, "fill": "%s"}' % (blank.encode(), number, b"x" * size)
 
 
-async def peak_bytes(store: Store, *events: Envelope) -> tuple[int, list[Outcome]]:
+async def peak_bytes(store: Store, *events: Envelope) -> tuple[int, list[Recorded]]:
     """Write; return also what Python took for it at most."""
     tracemalloc.start()
     try:
@@ -56,7 +56,7 @@ async def test_tiny_events_under_the_ids_of_large_ones_are_conflicts_and_take_no
 
     peak, outcomes = await peak_bytes(store, *(event(key=str(number)) for number in range(100)))
 
-    assert dispositions(outcomes) == [CONFLICT] * 100
+    assert kinds(outcomes) == [CONFLICT] * 100
     assert peak < 4 * MIB
     assert await owner.fetchval("SELECT count(*) FROM conflicts") == 100
 
@@ -73,7 +73,7 @@ async def test_large_duplicates_and_conflicts_are_told_apart_one_after_the_other
 
     outcomes = await write(store, *same, *equal, *other, acknowledged=lane == "fast")
 
-    assert dispositions(outcomes) == [DUPLICATE] * 20 + [CONFLICT] * 10
+    assert kinds(outcomes) == [DUPLICATE] * 20 + [CONFLICT] * 10
     assert await owner.fetchval("SELECT count(*) FROM conflicts") == 10
 
 
@@ -85,7 +85,7 @@ async def test_the_answers_to_a_batch_repeat_no_more_than_they_may(connections: 
 
     outcomes = await write(store, *again)
 
-    assert dispositions(outcomes) == [DUPLICATE] * 5
+    assert kinds(outcomes) == [DUPLICATE] * 5
     assert sorted(len(outcome.result or b"") > 0 for outcome in outcomes) == [False] * 3 + [True] * 2
 
 
@@ -96,7 +96,7 @@ async def test_what_its_own_batch_repeats_is_bounded_as_well(connections: Connec
 
     outcomes = await write(store, first, *(event(b'{"v":1}', key="a") for _ in range(500)))
 
-    assert dispositions(outcomes) == [STORED] + [DUPLICATE] * 500
+    assert kinds(outcomes) == [STORED] + [DUPLICATE] * 500
     assert sum(len(outcome.result or b"") for outcome in outcomes) <= 200 * KIB
 
 
@@ -118,7 +118,7 @@ async def test_the_result_of_a_row_is_the_answer_to_an_object_of_the_same_value(
 
     same, equal = await write(store, row, event(b'{"amount":"1.10","id":"7"}', key="7"))
 
-    assert dispositions([same, equal]) == [DUPLICATE] * 2
+    assert kinds([same, equal]) == [DUPLICATE] * 2
     assert same.result == equal.result == b'{"id": "7", "amount": "1.10"}'
 
 
@@ -137,7 +137,7 @@ async def test_a_body_that_names_a_member_twice_is_the_same_only_byte_for_byte(c
         event(b'{"amount" : "1.00"}', key="b"),
     )
 
-    assert dispositions(outcomes) == [DUPLICATE, CONFLICT, CONFLICT, CONFLICT, DUPLICATE]
+    assert kinds(outcomes) == [DUPLICATE, CONFLICT, CONFLICT, CONFLICT, DUPLICATE]
 
 
 async def test_one_id_in_a_batch_with_many_bodies_is_compared_with_the_one_that_is_stored(
@@ -156,7 +156,7 @@ async def test_one_id_in_a_batch_with_many_bodies_is_compared_with_the_one_that_
         event(b'{ "v":10 }', key="a"),
     )
 
-    assert dispositions(outcomes) == [DUPLICATE, CONFLICT, DUPLICATE, CONFLICT, STORED, DUPLICATE]
+    assert kinds(outcomes) == [DUPLICATE, CONFLICT, DUPLICATE, CONFLICT, STORED, DUPLICATE]
     assert await owner.fetchval("SELECT count(*) FROM conflicts") == 1
 
 
@@ -170,7 +170,7 @@ async def test_more_sources_than_are_remembered_are_looked_up_again_and_kept_by_
     [again] = await write(store, event(source="0.0"))
 
     assert len(store._sources._ids) == 100
-    assert again.disposition is STORED
+    assert again.kind is STORED
     assert await owner.fetchval("SELECT count(*) FROM ingestion_sources") == 1_000
 
 

@@ -12,7 +12,7 @@ from processor.ledger.database import Connections
 from processor.ledger.store import Store
 from processor.stages.transform import transform
 from shared.contracts.event import now
-from shared.contracts.outcome import RecordStatus
+from shared.contracts.result import RecordStatus
 from support.events import event
 from support.servers import Servers
 

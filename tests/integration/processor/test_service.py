@@ -12,7 +12,7 @@ from processor.service import serve
 from processor.settings import ProcessorSettings
 from shared.contracts.errors import RetryableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Disposition
+from shared.contracts.result import ResultKind
 from shared.messaging.publisher import Publisher
 from shared.messaging.session import open_session
 from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, SLOW_QUEUE, declare_ingest_queues
@@ -81,10 +81,10 @@ async def test_an_event_over_grpc_is_stored_before_the_answer(
 
         assert await stored(owner) == 2
 
-    assert [outcome.disposition for outcome in outcomes] == [
-        Disposition.STORED,
-        Disposition.DUPLICATE,
-        Disposition.STORED,
+    assert [outcome.kind for outcome in outcomes] == [
+        ResultKind.STORED,
+        ResultKind.DUPLICATE,
+        ResultKind.STORED,
     ]
 
 
@@ -179,7 +179,7 @@ async def test_a_processor_whose_schema_changes_takes_and_writes_nothing_until_i
             await owner.execute("UPDATE alembic_version SET version_num = $1", revision)
             await until(lambda: _is(stored, owner, 60))
             [outcome] = await processing.process([event(key="waiting")])
-            assert outcome.disposition is Disposition.STORED
+            assert outcome.kind is ResultKind.STORED
     finally:
         await owner.execute("UPDATE alembic_version SET version_num = $1", revision)
 

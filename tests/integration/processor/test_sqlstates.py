@@ -11,7 +11,7 @@ from processor.ledger.store import Store
 from processor.stages.transform import transform
 from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import Envelope, now
-from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from support.events import event
 from support.raising import Raising
 
@@ -28,7 +28,7 @@ def with_fault(*faults: Fault) -> list[str]:
     return [state for state in STATES if fault_of(state, writing=LEDGER) in faults]
 
 
-async def write(store: Store, *events: Envelope) -> list[Outcome]:
+async def write(store: Store, *events: Envelope) -> list[Recorded]:
     return await store.write([transform(each) for each in events], processed_at=now())
 
 
@@ -51,7 +51,7 @@ async def test_what_is_the_events_fault_is_kept_as_failed_and_takes_no_other_eve
     for state in states:
         await raising.tell(state, only_success=True)
         [outcome] = await write(store, event(key=state))
-        assert (outcome.disposition, outcome.status) == (Disposition.STORED, RecordStatus.FAILED), state
+        assert (outcome.kind, outcome.status) == (ResultKind.STORED, RecordStatus.FAILED), state
         assert outcome.errors[0].detail == f"PostgreSQL refused it (SQLSTATE {state})"
 
     assert await stored(owner) == states
@@ -71,7 +71,7 @@ async def test_what_is_the_moments_fault_stores_nothing_and_everything_when_it_h
         assert not isinstance(raised.value, LedgerRefusesError), state
         await raising.calm()
         outcomes = await write(store, event(key=state), event(key=f"{state} too"))
-        assert [outcome.disposition for outcome in outcomes] == [Disposition.STORED] * 2, state
+        assert [outcome.kind for outcome in outcomes] == [ResultKind.STORED] * 2, state
 
     assert len(await stored(owner)) == 2 * len(states)
     assert {"25P02", "25P03", "26000", "XX000", "57014", "08006", "40001", "53100", "55P03", "58030"} <= set(states)
@@ -129,7 +129,7 @@ async def test_a_rule_that_refuses_one_event_keeps_none_of_the_others_from_being
         await write(store, poison)
     await raising.calm()
     [outcome] = await write(store, poison)
-    assert (outcome.disposition, outcome.status) == (Disposition.STORED, RecordStatus.SUCCESS)
+    assert (outcome.kind, outcome.status) == (ResultKind.STORED, RecordStatus.SUCCESS)
 
 
 async def test_a_rule_that_refuses_everything_is_not_asked_about_each_event(
@@ -188,7 +188,7 @@ async def test_an_event_of_a_source_that_was_erased_meanwhile_is_stored_under_a_
 
     outcomes = [*await write(store, event(key="c")), *await write(store, event(key="d"), event(key="a"))]
 
-    assert [outcome.disposition for outcome in outcomes] == [Disposition.STORED] * 3
+    assert [outcome.kind for outcome in outcomes] == [ResultKind.STORED] * 3
     assert [row["name"] for row in await owner.fetch("SELECT name FROM ingestion_sources")] == ["test"]
 
 
@@ -204,7 +204,7 @@ async def test_ids_that_a_fail_over_gave_out_again_are_skipped(
 
     outcomes = [*await write(after, event(key="a"), event(key="b")), *await write(after, event(key="c"))]
 
-    assert [outcome.disposition for outcome in outcomes] == [Disposition.STORED] * 3
+    assert [outcome.kind for outcome in outcomes] == [ResultKind.STORED] * 3
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 2_503
     assert min(outcome.raw_event_id for outcome in outcomes) > used["last"]
 

@@ -17,22 +17,22 @@ from processor.settings import ProcessorSettings
 from processor.stages.transform import transform
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Channel, Envelope, identify, now
-from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from support.events import event
 
-STORED, DUPLICATE, CONFLICT = Disposition.STORED, Disposition.DUPLICATE, Disposition.CONFLICT
+STORED, DUPLICATE, CONFLICT = ResultKind.STORED, ResultKind.DUPLICATE, ResultKind.CONFLICT
 
 
 def new_store(connections: Connections, *, copy_events_min: int = 100) -> Store:
     return Store(connections, copy_events_min=copy_events_min)
 
 
-async def write(store: Store, *events: Envelope) -> list[Outcome]:
+async def write(store: Store, *events: Envelope) -> list[Recorded]:
     return await store.write([transform(each) for each in events], processed_at=now())
 
 
-def dispositions(outcomes: list[Outcome]) -> list[Disposition]:
-    return [outcome.disposition for outcome in outcomes]
+def kinds(outcomes: list[Recorded]) -> list[ResultKind]:
+    return [outcome.kind for outcome in outcomes]
 
 
 async def test_an_event_becomes_one_raw_event_with_its_bytes_and_one_record(
@@ -57,7 +57,7 @@ async def test_the_same_id_with_the_same_bytes_or_values_is_a_duplicate_with_the
 
     again = await write(store, event(b'{"amount": 1.10}', key="a"), event(b'{"amount":1.1}', key="a"))
 
-    assert dispositions(again) == [DUPLICATE, DUPLICATE]
+    assert kinds(again) == [DUPLICATE, DUPLICATE]
     assert {outcome.record_id for outcome in again} == {first.record_id}
     assert again[1].result == b'{"amount": 1.10}'
 
@@ -72,7 +72,7 @@ async def test_the_same_id_with_other_content_is_kept_as_one_conflict_and_never_
         store, event(b'{"amount": 2}', key="a")
     )
 
-    assert dispositions(outcomes) == [CONFLICT, CONFLICT]
+    assert kinds(outcomes) == [CONFLICT, CONFLICT]
     assert await owner.fetchval("SELECT body FROM raw_events") == b'{"amount": 1}'
     assert [row["body"] for row in await owner.fetch("SELECT body FROM conflicts")] == [b'{"amount": 2}']
 
@@ -87,7 +87,7 @@ async def test_within_a_batch_the_first_of_an_id_is_stored_and_the_others_compar
         event(b'{"v": true}', key="a"),
     )
 
-    assert dispositions(outcomes) == [STORED, DUPLICATE, CONFLICT]
+    assert kinds(outcomes) == [STORED, DUPLICATE, CONFLICT]
     assert len({outcome.raw_event_id for outcome in outcomes}) == 1
 
 
@@ -119,7 +119,7 @@ async def test_two_processors_never_give_out_the_same_id(connections: Connection
 async def test_events_without_an_id_are_never_duplicates(connections: Connections, owner: asyncpg.Connection) -> None:
     outcomes = await write(new_store(connections), event(), event(), event())
 
-    assert dispositions(outcomes) == [STORED] * 3
+    assert kinds(outcomes) == [STORED] * 3
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 3
 
 
@@ -141,7 +141,7 @@ async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbour
 
     outcomes = await new_store(connections).write(batch, processed_at=now())
 
-    assert dispositions(outcomes) == [STORED] * 200
+    assert kinds(outcomes) == [STORED] * 200
     assert Counter(outcome.status for outcome in outcomes) == {RecordStatus.SUCCESS: 199, RecordStatus.FAILED: 1}
     assert outcomes[137].errors[0].detail == "PostgreSQL refused it (SQLSTATE 22P05)"
     assert await owner.fetchval("SELECT count(*) FROM processed_records WHERE status = 2") == 1
@@ -174,7 +174,7 @@ async def test_a_batch_that_is_copied_leaves_the_same_rows_as_one_that_is_insert
     assert [(each.status, each.errors, each.result) for each in copied] == [
         (each.status, each.errors, each.result) for each in inserted
     ]
-    assert dispositions(copied) == dispositions(inserted) == [STORED] * 5
+    assert kinds(copied) == kinds(inserted) == [STORED] * 5
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 10
 
 
@@ -198,8 +198,8 @@ async def test_a_copy_that_meets_what_is_there_stores_the_rest_and_is_not_tried_
     mixed = await write(store, *batch(5))
     replays = [await write(store, *batch(0)) for _ in range(5)]
 
-    assert dispositions(mixed) == [DUPLICATE] * 5 + [STORED] * 5
-    assert [dispositions(replay) for replay in replays] == [[DUPLICATE] * 10] * 5
+    assert kinds(mixed) == [DUPLICATE] * 5 + [STORED] * 5
+    assert [kinds(replay) for replay in replays] == [[DUPLICATE] * 10] * 5
     assert await rolled_back() == before + 1
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 15
     assert await owner.fetchval("SELECT count(*) FROM processed_records") == 15
@@ -215,7 +215,7 @@ async def test_writers_of_the_same_new_keys_at_the_same_time_store_each_once_wit
 
     outcomes = await asyncio.gather(*(write(stores[turn % 4], *batch) for turn, batch in enumerate(batches)))
 
-    counts = Counter(outcome.disposition for batch in outcomes for outcome in batch)
+    counts = Counter(outcome.kind for batch in outcomes for outcome in batch)
     assert counts == {STORED: 300, DUPLICATE: 7 * 300}
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 300
     assert await owner.fetchval("SELECT count(*) FROM processed_records") == 300
@@ -236,7 +236,7 @@ async def test_a_batch_whose_connection_dies_stores_nothing_by_halves_and_can_be
 
     again = await write(store, *(event(key=str(number)) for number in range(10)))
 
-    assert dispositions(again) == [STORED] * 10
+    assert kinds(again) == [STORED] * 10
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 11
 
 
@@ -309,7 +309,7 @@ async def test_what_was_stored_before_keys_had_name_spaces_is_found_under_its_fo
 
     outcomes = await write(new_store(connections), again, event(b'{"n": 2}', key="other"))
 
-    assert dispositions(outcomes) == [DUPLICATE if had_events else STORED, STORED]
+    assert kinds(outcomes) == [DUPLICATE if had_events else STORED, STORED]
 
 
 async def test_a_producers_id_is_no_former_key(connections: Connections, owner: asyncpg.Connection) -> None:
@@ -320,7 +320,7 @@ async def test_a_producers_id_is_no_former_key(connections: Connections, owner: 
     )
     await write(new_store(connections), given)
 
-    assert dispositions(await write(new_store(connections), derived)) == [STORED]
+    assert kinds(await write(new_store(connections), derived)) == [STORED]
 
 
 async def test_the_view_shows_the_other_events_where_one_body_is_no_jsonb(
@@ -353,4 +353,4 @@ async def test_a_pool_without_a_connection_left_is_an_outage_like_any_other(
 
     [outcome] = await write(store, event(b'{"n": 2}', key="b"))
     await connections.close()
-    assert outcome.disposition is STORED
+    assert outcome.kind is STORED

@@ -12,8 +12,8 @@ import pytest
 import redis.asyncio
 
 from shared.cache import Cache
+from shared.contracts.errors import Problem
 from shared.contracts.event import identify
-from shared.contracts.outcome import Problem
 from shared.contracts.record import Record
 from shared.settings import RedisSettings
 from support.servers import Servers

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from api_gateway.schemas import BATCH_PATH
-from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
+from shared.contracts.errors import OutcomeUnknownError, OverloadedError, Problem, UnavailableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome, Problem
+from shared.contracts.result import Recorded
 from shared.testing.processing import FakeProcessing
 from support.gateway import GatewayMaker
 
@@ -197,7 +197,7 @@ async def test_503_where_nothing_was_taken(gateway: GatewayMaker, fault: Overloa
 class FailingLater(FakeProcessing):
     """Goes away after its first batch."""
 
-    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]  # a twin takes what the test hands it
+    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a twin takes what the test hands it
         outcomes = await super().process(events)
         self.away = UnavailableError("away")
         return outcomes
@@ -224,7 +224,7 @@ class BusyAtFirst(FakeProcessing):
         super().__init__()
         self.refusals = 2
 
-    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]  # a twin takes what the test hands it
+    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a twin takes what the test hands it
         if self.refusals:
             self.refusals -= 1
             raise OverloadedError("busy")

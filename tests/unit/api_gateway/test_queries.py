@@ -11,8 +11,8 @@ from api_gateway.queries.audit import AuditPart
 from api_gateway.queries.records import RecordFilter
 from shared.contracts.errors import OverloadedError
 from shared.contracts.event import identify
-from shared.contracts.outcome import RecordStatus
 from shared.contracts.record import Record, Source
+from shared.contracts.result import RecordStatus
 from support.gateway import FakeCache, GatewayMaker
 from support.records import MOMENT as NOW
 from support.records import record

@@ -7,9 +7,9 @@ import httpx2
 import msgspec
 import pytest
 
-from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
+from shared.contracts.errors import OutcomeUnknownError, OverloadedError, Problem, UnavailableError
 from shared.contracts.event import Envelope, identify
-from shared.contracts.outcome import Outcome, Problem
+from shared.contracts.result import Recorded
 from shared.testing.processing import FakeProcessing
 from support.gateway import GatewayMaker
 
@@ -253,7 +253,7 @@ class SlowProcessing(FakeProcessing):
         self.entered = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def process(self, events: "list[Envelope]") -> list[Outcome]:  # type: ignore[override]  # a twin takes what the test hands it
+    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a twin takes what the test hands it
         self.entered.set()
         await self.go.wait()
         return await super().process(events)

@@ -22,7 +22,6 @@ from shared.contracts.receipt import (
     SILENT_SECONDS,
     Answered,
     Count,
-    Fate,
     InHand,
     Taken,
     Tally,
@@ -30,6 +29,7 @@ from shared.contracts.receipt import (
     hour_of,
     start_of,
 )
+from shared.contracts.result import ResultKind
 
 BEGIN = datetime(2026, 11, 23, 8, 59, tzinfo=UTC)
 INTERVAL_SECONDS = 10.0
@@ -109,13 +109,13 @@ class Books(RuleBasedStateMachine):
             name = Unconfirmed(uuid.uuid4(), stamp(self.now, self.moments), Channel.HTTP)
             process.in_hand.append(Event(source, name, held))
 
-    @rule(which=st.integers(0, 9), stored=st.booleans(), fate=st.sampled_from([Fate.STORED, Fate.QUEUED]))
-    def acknowledge(self, which: int, stored: bool, fate: Fate) -> None:  # noqa: FBT001 - hypothesis hands it over
+    @rule(which=st.integers(0, 9), stored=st.booleans(), kind=st.sampled_from([ResultKind.STORED, ResultKind.QUEUED]))
+    def acknowledge(self, which: int, stored: bool, kind: ResultKind) -> None:  # noqa: FBT001 - hypothesis hands it over
         """What is acknowledged and not stored is lost."""
         if (process := self._alive(which)) and process.in_hand:
             event = self._answer(process, stored=stored)
             self.told.add(event.name)
-            process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, fate)])
+            process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, kind)])
 
     @rule(which=st.integers(0, 9), stored=st.booleans())
     def leave_unknown(self, which: int, stored: bool) -> None:  # noqa: FBT001 - hypothesis hands it over by name
@@ -128,7 +128,7 @@ class Books(RuleBasedStateMachine):
     def leave_many_unknown(self, which: int, source: str, number: int) -> None:
         """And lose one that was acknowledged, beside them."""
         self.take_in(which, source)
-        self.acknowledge(which, stored=False, fate=Fate.QUEUED)
+        self.acknowledge(which, stored=False, kind=ResultKind.QUEUED)
         for position in range(number):
             self.take_in(which, source)
             self.leave_unknown(which, stored=position == 1)
@@ -137,7 +137,7 @@ class Books(RuleBasedStateMachine):
     def refuse(self, which: int) -> None:
         if (process := self._alive(which)) and process.in_hand:
             event = self._answer(process, stored=False)
-            process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, Fate.UNKNOWN)])
+            process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, ResultKind.UNKNOWN)])
 
     @rule(seconds=st.sampled_from([1, 9, 9, 9]))
     def pass_time(self, seconds: int) -> None:
@@ -192,7 +192,7 @@ class Books(RuleBasedStateMachine):
         for process in self.processes:
             while process.alive and process.in_hand:
                 event = self._answer(process, stored=False)
-                process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, Fate.UNKNOWN)])
+                process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, ResultKind.UNKNOWN)])
             if process.alive:
                 self._tell(process)
         as_of = self.now + SILENCE + timedelta(seconds=1)
@@ -247,7 +247,7 @@ class Books(RuleBasedStateMachine):
         answered: dict[str, Counter[str]] = {source: Counter() for source in SOURCES}
         for count in self.counts:
             if start_of(count.hour) == hour:
-                numbers = dict(zip((fate.name.lower() for fate in Fate), count.fates, strict=True))
+                numbers = dict(zip((kind.name.lower() for kind in ResultKind), count.results, strict=True))
                 answered[count.source].update(numbers | {"unlisted": count.unlisted})
         return Page(
             hour=hour,

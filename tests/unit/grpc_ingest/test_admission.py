@@ -15,7 +15,7 @@ from grpc_ingest.settings import Settings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome
+from shared.contracts.result import Recorded
 from shared.testing.processing import FakeProcessing
 from support.calls import AbortedError, Door, FakeContext, batch, request
 from support.keys import FakeClock, bearer, write_keys
@@ -28,7 +28,7 @@ class Held(FakeProcessing):
         super().__init__()
         self.may = asyncio.Event()
 
-    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
         await self.may.wait()
         return await super().process(events)
 

@@ -9,16 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
-from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, OverloadedError
+from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, OverloadedError, Problem
 from shared.contracts.event import Channel, Envelope, identify
-from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
+from shared.contracts.result import QUEUED, Recorded, RecordStatus, ResultKind
 from shared.rpc import etlpay_pb2 as pb
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 EVENT_ID = identify("grpc-demo", "order-1")
-STORED = Outcome(
-    disposition=Disposition.STORED, raw_event_id=7, record_id=9, status=RecordStatus.SUCCESS, processed_at=NOW
-)
+STORED = Recorded(kind=ResultKind.STORED, raw_event_id=7, record_id=9, status=RecordStatus.SUCCESS, processed_at=NOW)
 
 
 def envelope(request: pb.IngestRequest, body_bytes_max: int = 1_000_000) -> Envelope:
@@ -145,7 +143,7 @@ def test_stored_event_answers_with_its_record() -> None:
 
 
 def test_duplicate_answers_as_the_first_time_and_says_so() -> None:
-    response = response_to(msgspec.structs.replace(STORED, disposition=Disposition.DUPLICATE))
+    response = response_to(msgspec.structs.replace(STORED, kind=ResultKind.DUPLICATE))
 
     assert (response.id, response.status, response.duplicate) == (9, "SUCCESS", True)
 
@@ -162,8 +160,8 @@ def test_failed_record_answers_with_its_reasons() -> None:
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
-        (Accepted(), "ACCEPTED"),
-        (msgspec.structs.replace(STORED, disposition=Disposition.CONFLICT), "CONFLICT"),
+        (QUEUED, "ACCEPTED"),
+        (msgspec.structs.replace(STORED, kind=ResultKind.CONFLICT), "CONFLICT"),
         (InvalidEventError([Problem("/id", "is wrong")]), "REFUSED"),
         (OverloadedError("full"), "UNKNOWN"),
         (OutcomeUnknownError("late"), "UNKNOWN"),

@@ -10,7 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome
+from shared.contracts.result import Recorded
 from shared.testing.processing import FakeProcessing
 from support.calls import AbortedError, Door, FakeContext, batch, request
 
@@ -81,7 +81,7 @@ async def test_what_may_work_later_says_when_to_retry(error: RetryableError, cod
 
 async def test_fault_of_ours_tells_nothing_of_the_event() -> None:
     class Broken(FakeProcessing):
-        async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+        async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
             raise ValueError(events[0].body)
 
     async with Door(Broken()).open() as door:

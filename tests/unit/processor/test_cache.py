@@ -8,8 +8,8 @@ import msgspec
 from processor.cache import CacheFeeder
 from shared.cache import Cache
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Disposition, Outcome
 from shared.contracts.record import Record
+from shared.contracts.result import Recorded, ResultKind
 from shared.testing.processing import FakeProcessing
 from support.events import event
 
@@ -26,7 +26,7 @@ class FakeCache:
         self.epochs.append(epoch)
 
 
-async def stored(*events: Envelope) -> list[Outcome]:
+async def stored(*events: Envelope) -> list[Recorded]:
     """Return what storing the events for the first time answers."""
     return await FakeProcessing().process(events)
 
@@ -73,9 +73,7 @@ async def test_a_duplicate_or_a_conflict_is_no_news() -> None:
     cache, again = FakeCache(), event(key="k-1")
     feeder = CacheFeeder(cast("Cache", cache))
     (outcome,) = await stored(again)
-    known = [
-        msgspec.structs.replace(outcome, disposition=kind) for kind in (Disposition.DUPLICATE, Disposition.CONFLICT)
-    ]
+    known = [msgspec.structs.replace(outcome, kind=kind) for kind in (ResultKind.DUPLICATE, ResultKind.CONFLICT)]
 
     feeder.feed([again, again], known, epoch="e-1")
     await drain(feeder)

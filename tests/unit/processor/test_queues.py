@@ -10,7 +10,7 @@ from processor.inputs.queues import settle_one_by_one, settle_together
 from processor.ledger.sqlstates import LedgerRefusesError
 from shared.contracts.errors import FatalError, PermanentError, UnavailableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome
+from shared.contracts.result import Recorded
 from shared.messaging.consumer import Delivery
 from shared.runtime import retry
 from shared.testing.processing import FakeProcessing
@@ -52,7 +52,7 @@ class Ledger:
         """Set once five attempts have failed."""
         self._processing = FakeProcessing()
 
-    async def write(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def write(self, events: Sequence[Envelope]) -> list[Recorded]:
         if self.faults:
             fault = self.faults.pop(0)
             if len(self.faults) == 15:
@@ -166,7 +166,7 @@ async def test_every_innocent_of_a_slow_message_has_its_turn_although_one_ends_t
     """Delivered as often as the broker does, each time up to the culprit, which is nowhere and everywhere in order."""
     stored: set[str] = set()
 
-    async def write(events: Sequence[Envelope]) -> list[Outcome]:
+    async def write(events: Sequence[Envelope]) -> list[Recorded]:
         [only] = events
         if only.idempotency_key == "1":
             raise KilledError
@@ -197,7 +197,7 @@ async def test_what_the_ledger_refuses_is_held_and_keeps_no_other_of_a_slow_mess
     happened: list[str] = []
     refusals = 3
 
-    async def write(events: Sequence[Envelope]) -> list[Outcome]:
+    async def write(events: Sequence[Envelope]) -> list[Recorded]:
         nonlocal refusals
         [only] = events
         if only.idempotency_key == "1" and refusals:
@@ -215,7 +215,7 @@ async def test_an_outage_after_a_refusal_forgets_no_event_of_a_slow_message() ->
     happened: list[str] = []
     faults = [LedgerRefusesError("a trigger"), UnavailableError("away"), None, None, None]
 
-    async def write(events: Sequence[Envelope]) -> list[Outcome]:
+    async def write(events: Sequence[Envelope]) -> list[Recorded]:
         if fault := faults.pop(0):
             raise fault
         happened.append(events[0].idempotency_key)

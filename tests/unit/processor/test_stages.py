@@ -9,7 +9,7 @@ from processor.ledger.sqlstates import LedgerRefusesError
 from processor.stages.processing import Received, checked
 from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import identify
-from shared.contracts.outcome import Disposition, Outcome
+from shared.contracts.result import Recorded, ResultKind
 from shared.testing.processing import FakeProcessing
 from support.events import event
 
@@ -20,7 +20,7 @@ AWAY = UnavailableError("away")
 async def test_an_event_under_the_id_of_another_is_not_written_and_neither_is_its_batch(*, acknowledged: bool) -> None:
     written: list[Received] = []
 
-    async def write(received: Sequence[Received]) -> list[Outcome]:
+    async def write(received: Sequence[Received]) -> list[Recorded]:
         written.extend(received)
         return []
 
@@ -36,15 +36,15 @@ async def test_an_event_under_the_id_of_another_is_not_written_and_neither_is_it
 async def test_events_whose_batch_cannot_be_kept_are_written_by_themselves(*, acknowledged: bool) -> None:
     """The reason may be one of the other events."""
 
-    async def together(_: Sequence[Received]) -> list[Outcome]:
+    async def together(_: Sequence[Received]) -> list[Recorded]:
         raise PermanentError("somebody's")
 
-    async def alone(received: Sequence[Received]) -> list[Outcome]:
+    async def alone(received: Sequence[Received]) -> list[Recorded]:
         return await FakeProcessing().process([each.event for each in received])
 
     [outcome] = await checked(together, acknowledged=acknowledged, alone=alone)([event()])
 
-    assert outcome.disposition is Disposition.STORED
+    assert outcome.kind is ResultKind.STORED
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ async def test_events_whose_batch_cannot_be_kept_are_written_by_themselves(*, ac
 async def test_events_that_are_refused_also_by_themselves(fault: Exception, expected: type[Exception]) -> None:
     """An event that a rule refuses is not held, since it would hold up the events behind it."""
 
-    async def together(_: Sequence[Received]) -> list[Outcome]:
+    async def together(_: Sequence[Received]) -> list[Recorded]:
         raise PermanentError("somebody's")
 
-    async def alone(_: Sequence[Received]) -> list[Outcome]:
+    async def alone(_: Sequence[Received]) -> list[Recorded]:
         raise fault
 
     with pytest.raises(expected) as raised:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from processor.payload import same_payload
 from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
-from shared.contracts.outcome import Problem, RecordStatus
+from shared.contracts.errors import Problem
 from shared.contracts.payload import MORE_THAN_ONE
+from shared.contracts.result import RecordStatus
 from support.events import event
 
 JSON = "application/json"

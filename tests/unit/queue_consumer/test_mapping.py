@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from processor.stages.transform import transform
 from shared.contracts.event import Channel, has_own_id, id_problem, source_problem, type_problem
-from shared.contracts.outcome import RecordStatus
+from shared.contracts.result import RecordStatus
 from shared.wire import decode_batch, encode_batch
 from support.messages import NOW, events
 

@@ -4,7 +4,7 @@ import pytest
 
 from processor.stages.transform import transform
 from shared.contracts.failure import failure_reason
-from shared.contracts.outcome import RecordStatus
+from shared.contracts.result import RecordStatus
 from support.messages import NOW, events
 
 SOURCES = [

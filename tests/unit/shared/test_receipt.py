@@ -6,22 +6,27 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, PermanentError, UnavailableError
+from shared.contracts.errors import (
+    InvalidEventError,
+    OutcomeUnknownError,
+    PermanentError,
+    Problem,
+    RetryableError,
+    UnavailableError,
+)
 from shared.contracts.event import Channel, stamp
-from shared.contracts.outcome import Accepted, Problem
 from shared.contracts.receipt import (
     OTHER_SOURCES,
     Answered,
     Count,
-    Fate,
     Progress,
     Receipt,
     Tally,
     Unconfirmed,
-    fate_of,
     hour_of,
     start_of,
 )
+from shared.contracts.result import ErrorResult, ResultKind, error_result
 from shared.counters import TotalsCollector
 from shared.messaging.receipts import ReceiptSender, Report
 from shared.runtime.service import running
@@ -34,12 +39,12 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 def test_answers_count_by_source_channel_and_hour() -> None:
     tally = Tally()
 
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED), Answered("a", NOON, Fate.STORED, 2)])
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.QUEUED), Answered("b", NOON, Fate.STORED)])
-    tally.add(Channel.GRPC, [Answered("a", NOON, Fate.UNKNOWN)])
-    tally.add(Channel.HTTP, [Answered("a", NOON - timedelta(microseconds=1), Fate.CONFLICT)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED), Answered("a", NOON, ResultKind.STORED, 2)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.QUEUED), Answered("b", NOON, ResultKind.STORED)])
+    tally.add(Channel.GRPC, [Answered("a", NOON, ResultKind.UNKNOWN)])
+    tally.add(Channel.HTTP, [Answered("a", NOON - timedelta(microseconds=1), ResultKind.CONFLICT)])
 
-    counts = {(count.source, count.channel, start_of(count.hour)): count.fates for count in tally.take(NOON).counts}
+    counts = {(count.source, count.channel, start_of(count.hour)): count.results for count in tally.take(NOON).counts}
     assert counts == {
         ("a", Channel.HTTP, NOON): (3, 0, 0, 0, 1, 0),
         ("b", Channel.HTTP, NOON): (1, 0, 0, 0, 0, 0),
@@ -50,7 +55,7 @@ def test_answers_count_by_source_channel_and_hour() -> None:
 
 def test_what_was_taken_is_not_counted_again() -> None:
     tally = Tally()
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
 
     assert len(tally.take(NOON).counts) == 1
     assert tally.take(NOON).counts == ()
@@ -58,10 +63,10 @@ def test_what_was_taken_is_not_counted_again() -> None:
 
 def test_totals_go_on_when_counts_are_taken_and_prometheus_reads_them() -> None:
     tally = Tally()
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED, 2), Answered("b", NOON, Fate.REFUSED)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED, 2), Answered("b", NOON, ResultKind.REFUSED)])
     tally.take(NOON)
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
-    tally.add(Channel.FILE, [Answered("a", NOON, Fate.QUEUED)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
+    tally.add(Channel.FILE, [Answered("a", NOON, ResultKind.QUEUED)])
 
     found = {
         (sample.name, sample.labels["channel"]): sample.value
@@ -82,10 +87,10 @@ def test_totals_go_on_when_counts_are_taken_and_prometheus_reads_them() -> None:
 def test_sources_beyond_the_limit_count_together_and_none_is_lost() -> None:
     tally = Tally(keys_max=3)
 
-    tally.add(Channel.HTTP, [Answered(str(number), NOON, Fate.QUEUED) for number in range(1_000)])
-    tally.add(Channel.HTTP, [Answered("0", NOON, Fate.QUEUED)])
+    tally.add(Channel.HTTP, [Answered(str(number), NOON, ResultKind.QUEUED) for number in range(1_000)])
+    tally.add(Channel.HTTP, [Answered("0", NOON, ResultKind.QUEUED)])
 
-    counts = {count.source: count.fates[Fate.QUEUED] for count in tally.take(NOON).counts}
+    counts = {count.source: count.number(ResultKind.QUEUED) for count in tally.take(NOON).counts}
     assert counts == {"0": 2, "1": 1, "2": 1, OTHER_SOURCES: 997}
 
 
@@ -97,16 +102,15 @@ def test_what_came_together_has_a_moment_each_and_keeps_it_over_the_wire() -> No
 
 
 @pytest.mark.parametrize(
-    ("answer", "fate"),
+    ("error", "kind"),
     [
-        (Accepted(), Fate.QUEUED),
-        (InvalidEventError([Problem("", "no")]), Fate.REFUSED),
-        (UnavailableError("away"), Fate.UNKNOWN),
-        (OutcomeUnknownError("late"), Fate.UNKNOWN),
+        (InvalidEventError([Problem("", "no")]), ResultKind.REFUSED),
+        (UnavailableError("away"), ResultKind.UNKNOWN),
+        (OutcomeUnknownError("late"), ResultKind.UNKNOWN),
     ],
 )
-def test_an_answer_has_one_fate(answer: Accepted | InvalidEventError | UnavailableError, fate: Fate) -> None:
-    assert fate_of(answer) is fate
+def test_an_error_is_one_kind_of_result(error: InvalidEventError | RetryableError, kind: ResultKind) -> None:
+    assert error_result(error) == ErrorResult(kind=kind, error=error)
 
 
 def unconfirmed(position: int = 0) -> Unconfirmed:
@@ -120,7 +124,7 @@ def test_what_was_never_confirmed_counts_as_unknown_and_is_listed() -> None:
 
     taken = tally.take(NOON)
     assert taken.unconfirmed == (unconfirmed(),)
-    assert [(count.fates[Fate.UNKNOWN], count.unlisted) for count in taken.counts] == [(1, 0)]
+    assert [(count.number(ResultKind.UNKNOWN), count.unlisted) for count in taken.counts] == [(1, 0)]
     assert tally.take(NOON).unconfirmed == ()
 
 
@@ -132,7 +136,7 @@ def test_beyond_the_list_it_is_told_how_many_are_not_listed() -> None:
 
     taken = tally.take(NOON)
     assert len(taken.unconfirmed) == 2
-    assert [(count.fates[Fate.UNKNOWN], count.unlisted) for count in taken.counts] == [(5, 3)]
+    assert [(count.number(ResultKind.UNKNOWN), count.unlisted) for count in taken.counts] == [(5, 3)]
 
 
 def test_a_receipt_says_since_when_something_is_in_hand() -> None:
@@ -206,18 +210,18 @@ async def test_the_last_receipt_is_tried_again() -> None:
 async def test_an_unconfirmed_receipt_is_sent_again_under_its_number_before_the_next_one() -> None:
     publisher, tally = FakePublisher(), Tally()
     sender = sending(publisher, tally)
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
     publisher.fault = OutcomeUnknownError("late")
 
     assert not await sender._send()
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED, 5)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED, 5)])
     publisher.fault = None
     assert await sender._send()
 
     first, second = map(decode_receipt, publisher.receipts)
     assert (first.number, second.number) == (1, 2)
     assert first.instance == second.instance
-    assert [receipt.counts[0].fates[Fate.STORED] for receipt in (first, second)] == [1, 5]
+    assert [receipt.counts[0].number(ResultKind.STORED) for receipt in (first, second)] == [1, 5]
 
 
 class CountingPublisher(FakePublisher):
@@ -228,7 +232,7 @@ class CountingPublisher(FakePublisher):
         self._tally = tally
 
     async def publish_receipt(self, body: bytes) -> None:
-        self._tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
+        self._tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
         await super().publish_receipt(body)
 
 
@@ -236,7 +240,7 @@ async def test_under_load_a_turn_sends_one_receipt() -> None:
     tally = Tally()
     publisher = CountingPublisher(tally)
     sender = sending(publisher, tally)
-    tally.add(Channel.HTTP, [Answered("a", NOON, Fate.STORED)])
+    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
 
     async with asyncio.timeout(5):
         assert await sender._send()
@@ -247,7 +251,7 @@ async def test_under_load_a_turn_sends_one_receipt() -> None:
 async def test_closing_sends_what_is_left() -> None:
     publisher, tally = FakePublisher(), Tally()
     sender = sending(publisher, tally)
-    tally.add(Channel.FILE, [Answered("a", NOON, Fate.QUEUED)])
+    tally.add(Channel.FILE, [Answered("a", NOON, ResultKind.QUEUED)])
 
     sender.close()
     await sender.run()

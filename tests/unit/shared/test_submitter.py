@@ -13,7 +13,7 @@ from shared.contracts.errors import (
     RetryableError,
     UnavailableError,
 )
-from shared.contracts.outcome import Accepted, Disposition, Outcome
+from shared.contracts.result import QUEUED, Recorded, ResultKind
 from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
@@ -35,8 +35,8 @@ async def test_while_the_processor_answers_its_outcomes_are_the_answer() -> None
     async with submitting(processing, publisher) as submitter:
         outcomes = await submitter.submit(sent)
 
-    dispositions = [outcome.disposition for outcome in outcomes if isinstance(outcome, Outcome)]
-    assert dispositions == [Disposition.STORED, Disposition.STORED, Disposition.DUPLICATE]
+    dispositions = [outcome.kind for outcome in outcomes if isinstance(outcome, Recorded)]
+    assert dispositions == [ResultKind.STORED, ResultKind.STORED, ResultKind.DUPLICATE]
     assert publisher.messages == []
 
 
@@ -50,7 +50,7 @@ async def test_without_the_processor_the_queue_takes_the_same_events(away: Retry
     async with submitting(processing, publisher) as submitter:
         answers = await submitter.submit(sent)
 
-    assert answers == [Accepted(), Accepted()]
+    assert answers == [QUEUED, QUEUED]
     assert publisher.events == sent
 
 
@@ -102,14 +102,14 @@ async def test_a_lost_answer_and_the_queue_store_the_event_once() -> None:
     processing.answer_lost = None
     outcomes = await processing.process(publisher.events)
 
-    assert answers == [Accepted()]
-    assert [outcome.disposition for outcome in outcomes] == [Disposition.DUPLICATE]
+    assert answers == [QUEUED]
+    assert [outcome.kind for outcome in outcomes] == [ResultKind.DUPLICATE]
     assert processing.events == [sent]
 
 
 async def test_a_permanent_error_is_not_sent_another_way() -> None:
     class Refusing(FakeProcessing):
-        async def process(self, events: object) -> list[Outcome]:
+        async def process(self, events: object) -> list[Recorded]:
             raise PermanentError(f"{type(events).__name__} breaks the contract")
 
     publisher = FakePublisher()
@@ -128,7 +128,7 @@ async def test_who_does_not_wait_goes_to_the_queue_though_the_processor_is_there
     async with submitting(processing, publisher) as submitter:
         answers = await submitter.enqueue(sent)
 
-    assert answers == [Accepted(), Accepted()]
+    assert answers == [QUEUED, QUEUED]
     assert publisher.events == sent
     assert processing.events == []
 
@@ -141,7 +141,7 @@ async def test_callers_at_the_same_time_share_calls_and_get_their_own_answers() 
         answers = await asyncio.gather(*(submitter.submit([each]) for each in sent))
 
     assert processing.events == sent
-    assert [outcome.record_id for (outcome,) in answers if isinstance(outcome, Outcome)] == list(range(1, 51))
+    assert [outcome.record_id for (outcome,) in answers if isinstance(outcome, Recorded)] == list(range(1, 51))
     calls_max = 5
     assert len(processing.batches) <= calls_max
 

@@ -19,8 +19,7 @@ from queue_consumer.source import Source
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope, now
-from shared.contracts.outcome import Outcome
-from shared.contracts.receipt import Fate
+from shared.contracts.result import Recorded, ResultKind
 from shared.counters import TALLY
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
@@ -44,10 +43,10 @@ def _counted_from_here() -> Iterator[None]:
 def counted() -> tuple[dict[str, int], set[object]]:
     """Return how many events were answered how, and the ids of those that are listed."""
     taken = TALLY.take(now())
-    fates: Counter[str] = Counter()
+    results: Counter[str] = Counter()
     for count in taken.counts:
-        fates.update({fate.name.lower(): count.fates[fate] for fate in Fate if count.fates[fate]})
-    return dict(fates), {each.event_id for each in taken.unconfirmed}
+        results.update({kind.name.lower(): count.number(kind) for kind in ResultKind if count.number(kind)})
+    return dict(results), {each.event_id for each in taken.unconfirmed}
 
 
 def held_since() -> datetime:
@@ -64,7 +63,7 @@ class Slow(FakeProcessing):
         self.stored = asyncio.Event()
         self._answers = answers
 
-    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
         outcomes = await super().process(events)
         if len(self.batches) > self._answers:
             self.stored.set()
@@ -99,8 +98,8 @@ async def test_a_grpc_event_is_listed_only_where_it_may_have_been_taken(error: R
         door.processing.answer_lost = error
         await door.refusal(request("a"))
 
-    fates, ids = counted()
-    assert (fates, len(ids)) == ({"unknown": 1}, listed)
+    results, ids = counted()
+    assert (results, len(ids)) == ({"unknown": 1}, listed)
 
 
 @pytest.mark.parametrize(("error", "listed"), [(LATE, 1), (AWAY, 0)])
@@ -179,8 +178,8 @@ async def test_messages_that_are_given_up_are_listed_where_the_broker_may_hold_t
         held = held_since()
         source.drain()
 
-    fates, ids = counted()
-    assert (fates, len(ids)) == ({"unknown": 2}, listed)
+    results, ids = counted()
+    assert (results, len(ids)) == ({"unknown": 2}, listed)
     assert ids <= ids_of(publisher.events)
     assert held <= publisher.events[0].received_at
 
@@ -200,10 +199,10 @@ async def test_rows_that_are_given_up_are_listed_where_the_broker_may_hold_them(
         held = held_since()
         stopping.set()
 
-    fates, ids = counted()
+    results, ids = counted()
     assert publishing.result() is False
     assert held <= began
-    assert (fates.get("unknown", 0), len(ids)) == (listed, listed)
+    assert (results.get("unknown", 0), len(ids)) == (listed, listed)
 
 
 async def test_a_call_is_in_hand_until_it_is_counted() -> None:

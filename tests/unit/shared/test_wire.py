@@ -1,16 +1,18 @@
 """What travels between the services arrives as it was sent."""
 
 import contextlib
+import enum
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.errors import PermanentError
+from shared.contracts.errors import PermanentError, Problem
 from shared.contracts.event import Channel, Envelope
-from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from shared.rpc import processing_pb2 as pb
 from shared.wire import (
     batch_bytes,
@@ -18,8 +20,8 @@ from shared.wire import (
     encode_batch,
     envelope_bytes,
     from_microseconds,
-    outcome_message,
-    read_outcomes,
+    read_results,
+    result_message,
     split_batches,
     to_microseconds,
 )
@@ -43,8 +45,8 @@ ENVELOPES = st.builds(
     sender=TEXTS,
 )
 OUTCOMES = st.builds(
-    Outcome,
-    disposition=st.sampled_from(Disposition),
+    Recorded,
+    kind=st.sampled_from([ResultKind.STORED, ResultKind.DUPLICATE, ResultKind.CONFLICT]),
     raw_event_id=st.integers(0, 2**63 - 1),
     record_id=st.integers(0, 2**63 - 1),
     status=st.sampled_from(RecordStatus),
@@ -60,10 +62,10 @@ def test_a_batch_arrives_as_it_was_sent(events: list[Envelope]) -> None:
 
 
 @given(outcomes=st.lists(OUTCOMES, max_size=4))
-def test_outcomes_arrive_as_they_were_sent(outcomes: list[Outcome]) -> None:
-    sent = outcome_message(outcomes).SerializeToString()
+def test_outcomes_arrive_as_they_were_sent(outcomes: list[Recorded]) -> None:
+    sent = result_message(outcomes).SerializeToString()
 
-    assert read_outcomes(pb.OutcomeBatch.FromString(sent)) == outcomes
+    assert read_results(pb.OutcomeBatch.FromString(sent)) == outcomes
 
 
 @given(moment=MOMENTS)
@@ -84,11 +86,13 @@ def test_foreign_bytes_are_a_batch_or_a_permanent_error(body: bytes) -> None:
 
 
 def test_the_numbers_of_our_words_are_those_of_the_contract() -> None:
-    for words, prefix, numbers in (
+    stored: list[ResultKind] = [ResultKind.STORED, ResultKind.DUPLICATE, ResultKind.CONFLICT]
+    contract: tuple[tuple[Iterable[enum.IntEnum], str, list[tuple[str, int]]], ...] = (
         (Channel, "CHANNEL_", pb.Channel.items()),
-        (Disposition, "DISPOSITION_", pb.Disposition.items()),
+        (stored, "DISPOSITION_", pb.Disposition.items()),
         (RecordStatus, "RECORD_STATUS_", pb.RecordStatus.items()),
-    ):
+    )
+    for words, prefix, numbers in contract:
         told = {name.removeprefix(prefix): number for name, number in numbers if number}
         assert told == {word.name: word.value for word in words}
 

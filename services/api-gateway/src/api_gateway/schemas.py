@@ -6,10 +6,10 @@ from uuid import UUID
 
 import msgspec
 
-from shared.contracts.errors import InvalidEventError
+from shared.contracts.errors import InvalidEventError, Problem
 from shared.contracts.event import ID_CHARS_MAX, SOURCE_CHARS_MAX, TYPE_CHARS_MAX, ChannelName, Envelope
-from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem, RecordStatus
 from shared.contracts.record import Record, Source, StatusName
+from shared.contracts.result import Recorded, RecordStatus, Result, ResultKind
 
 ItemStatus = Literal["SUCCESS", "FAILED", "DUPLICATE", "CONFLICT", "REFUSED", "ACCEPTED", "UNKNOWN"]
 
@@ -193,7 +193,7 @@ class EventState(msgspec.Struct, frozen=True, kw_only=True):
     record: Record | msgspec.UnsetType = msgspec.UNSET
 
 
-def ingested(event: Envelope, outcome: Outcome) -> Ingested:
+def ingested(event: Envelope, outcome: Recorded) -> Ingested:
     """Return the record that an outcome tells of."""
     failed = outcome.status is RecordStatus.FAILED
     result = event.body if outcome.result is None else outcome.result
@@ -208,14 +208,14 @@ def ingested(event: Envelope, outcome: Outcome) -> Ingested:
     )
 
 
-def item_result(index: int, event: Envelope, outcome: Outcome | Accepted) -> ItemResult:
+def item_result(index: int, event: Envelope, outcome: Result) -> ItemResult:
     """Return what became of the event at `index`."""
-    if isinstance(outcome, Accepted):
+    if not isinstance(outcome, Recorded):
         return ItemResult(index=index, status="ACCEPTED", event_id=event.event_id)
     of_record: StatusName = "SUCCESS" if outcome.status is RecordStatus.SUCCESS else "FAILED"
     return ItemResult(
         index=index,
-        status=_NOT_STORED.get(outcome.disposition, of_record),
+        status=_NOT_STORED.get(outcome.kind, of_record),
         event_id=event.event_id,
         id=outcome.record_id,
         raw_event_id=outcome.raw_event_id,
@@ -223,4 +223,4 @@ def item_result(index: int, event: Envelope, outcome: Outcome | Accepted) -> Ite
     )
 
 
-_NOT_STORED: dict[Disposition, ItemStatus] = {Disposition.DUPLICATE: "DUPLICATE", Disposition.CONFLICT: "CONFLICT"}
+_NOT_STORED: dict[ResultKind, ItemStatus] = {ResultKind.DUPLICATE: "DUPLICATE", ResultKind.CONFLICT: "CONFLICT"}

@@ -12,9 +12,8 @@ from file_watcher.formats.file_format import SETTING
 from file_watcher.formats.records import RecordReader, is_well_quoted
 from file_watcher.formats.rows import Row, UnreadableError
 from shared.contracts.csv_row import content_type_of
-from shared.contracts.errors import InvalidEventError
+from shared.contracts.errors import InvalidEventError, Problem
 from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify
-from shared.contracts.outcome import Problem
 from shared.contracts.payload import malformed_problem
 
 _STRAY_QUOTE: Final = (

@@ -7,15 +7,15 @@ from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, RetryableError
+from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, Problem, RetryableError
 from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
-from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
 from shared.contracts.payload import object_problem
+from shared.contracts.result import Recorded, Result, ResultKind
 from shared.rpc import etlpay_pb2 as pb
 from shared.wire import from_microseconds, to_microseconds
 
 # What became of one request.
-Answer = Outcome | Accepted | RetryableError | InvalidEventError
+Answer = Result | RetryableError | InvalidEventError
 
 CONFLICT = Problem("/id", "was used before for an event with other content; that one stays, this one is kept aside")
 
@@ -103,19 +103,19 @@ def _write_response(response: pb.IngestResponse, event_id: uuid.UUID | None, ans
     if event_id is not None:
         response.event_id = str(event_id)
     match answer:
-        case Outcome(disposition=Disposition.CONFLICT):
+        case Recorded(kind=ResultKind.CONFLICT):
             response.status = "CONFLICT"
             response.raw_event_id = answer.raw_event_id
             response.problems.extend(_messages((CONFLICT,)))
-        case Outcome():
+        case Recorded():
             response.id = answer.record_id
             response.status = answer.status.name
             response.raw_event_id = answer.raw_event_id
-            response.duplicate = answer.disposition is Disposition.DUPLICATE
+            response.duplicate = answer.kind is ResultKind.DUPLICATE
             response.processed_at.CopyFrom(_timestamp(answer.processed_at))
             if answer.errors:
                 response.problems.extend(_messages(answer.errors))
-        case Accepted():
+        case Result():
             response.status = "ACCEPTED"
         case InvalidEventError():
             response.status = "REFUSED"

@@ -5,16 +5,16 @@ from datetime import datetime
 
 from shared.contracts.errors import OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, source_problem
-from shared.contracts.outcome import Accepted, Outcome
-from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate, fate_of
+from shared.contracts.receipt import UNREADABLE_SOURCE, Answered
+from shared.contracts.result import Result, ResultKind
 from shared.counters import count_answer, count_answers, count_unconfirmed
 
 
-def count_outcomes(events: Sequence[Envelope], outcomes: Sequence[Outcome | Accepted]) -> None:
+def count_outcomes(events: Sequence[Envelope], outcomes: Sequence[Result]) -> None:
     """Count events that were answered each with its outcome."""
     answered = zip(events, outcomes, strict=True)
     count_answers(
-        Channel.GRPC, [Answered(event.source, event.received_at, fate_of(outcome)) for event, outcome in answered]
+        Channel.GRPC, [Answered(event.source, event.received_at, outcome.kind) for event, outcome in answered]
     )
 
 
@@ -23,7 +23,7 @@ def count_error(events: Sequence[Envelope], error: RetryableError) -> None:
     if isinstance(error, OutcomeUnknownError):
         count_unanswered(events)
     else:
-        count_answers(Channel.GRPC, [Answered(event.source, event.received_at, Fate.UNKNOWN) for event in events])
+        count_answers(Channel.GRPC, [Answered(event.source, event.received_at, ResultKind.UNKNOWN) for event in events])
 
 
 def count_unanswered(events: Sequence[Envelope]) -> None:
@@ -34,4 +34,4 @@ def count_unanswered(events: Sequence[Envelope]) -> None:
 def count_refused(source: str, *, received_at: datetime) -> None:
     """Count a request that could be no event; `source` is what it named, whatever that is."""
     known = UNREADABLE_SOURCE if source_problem(source) else source
-    count_answer(Channel.GRPC, Fate.REFUSED, source=known, received_at=received_at)
+    count_answer(Channel.GRPC, ResultKind.REFUSED, source=known, received_at=received_at)

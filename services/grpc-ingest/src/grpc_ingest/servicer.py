@@ -20,9 +20,9 @@ from grpc_ingest.streams import Answered, BatchStream, Context, StreamLimits
 from shared.auth.authenticator import Access
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError
-from shared.contracts.errors import InvalidEventError, OverloadedError, RetryableError
+from shared.contracts.errors import InvalidEventError, OverloadedError, Problem, RetryableError
 from shared.contracts.event import Envelope, now, stamp
-from shared.contracts.outcome import Accepted, Disposition, Outcome, Problem
+from shared.contracts.result import Recorded, Result, ResultKind
 from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.rpc import etlpay_pb2 as pb
@@ -43,10 +43,10 @@ _UnaryContext = grpc.aio.ServicerContext[bytes, T]
 class Submitting(Protocol):
     """Hands events over; `shared.submit.submitter.Submitter` is the real one."""
 
-    async def submit(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
+    async def submit(self, events: Sequence[Envelope]) -> list[Result]:
         """Return one outcome per event. Raises RetryableError."""
 
-    async def enqueue(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
+    async def enqueue(self, events: Sequence[Envelope]) -> list[Result]:
         """Return once the events are durable in the queue. Raises RetryableError."""
 
 
@@ -188,7 +188,7 @@ class EtlServicer:
                 raise RpcAbort(problems.refused(answer))
             case RetryableError():
                 raise RpcAbort(problems.retry_later(answer))
-            case Outcome(disposition=Disposition.CONFLICT):
+            case Recorded(kind=ResultKind.CONFLICT):
                 raise RpcAbort(problems.conflict())
             case _:
                 return batch_response([(event_id, answer)]).responses[0]

@@ -8,8 +8,8 @@ import msgspec
 from processor.metrics import UNCACHED
 from shared.cache import Cache
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Disposition, Outcome, RecordStatus
 from shared.contracts.record import Record
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
 _BATCHES_WAITING_MAX = 16
 # Batches grow with the load. A record in the cache costs the processor as much CPU as its row in the ledger (measured:
@@ -43,7 +43,7 @@ class CacheFeeder:
         """The epoch of the ledger as it is known now: to be asked for before a batch is stored."""
         return self._cache.epoch
 
-    def feed(self, events: Sequence[Envelope], outcomes: Sequence[Outcome], *, epoch: str | None) -> None:
+    def feed(self, events: Sequence[Envelope], outcomes: Sequence[Recorded], *, epoch: str | None) -> None:
         """Note what a batch stored. A large batch is backfill that nobody waits to read: it is left out.
 
         So is a large record. Both are read from the ledger.
@@ -51,7 +51,7 @@ class CacheFeeder:
         stored = [
             (event, outcome)
             for event, outcome in zip(events, outcomes, strict=True)
-            if outcome.disposition is Disposition.STORED
+            if outcome.kind is ResultKind.STORED
         ]
         if self._waiting.qsize() >= _BATCHES_WAITING_MAX or len(stored) > _RECORDS_PER_BATCH_MAX:
             UNCACHED.inc(len(stored))
@@ -79,11 +79,11 @@ class CacheFeeder:
         self._waiting.put_nowait(None)
 
 
-def _payload_bytes(event: Envelope, outcome: Outcome) -> int:
+def _payload_bytes(event: Envelope, outcome: Recorded) -> int:
     return 0 if outcome.status is RecordStatus.FAILED else len(event.body if outcome.result is None else outcome.result)
 
 
-def _record(event: Envelope, outcome: Outcome) -> Record:
+def _record(event: Envelope, outcome: Recorded) -> Record:
     body = event.body if outcome.result is None else outcome.result
     return Record(
         id=outcome.record_id,

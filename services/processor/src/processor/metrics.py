@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram
 
-from shared.contracts.outcome import Disposition, Outcome, RecordStatus
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
 _EVENTS = Counter("etlpay_processor_events_total", "Events settled, by what storing did", ["disposition"])
 _RECORDS = Counter("etlpay_processor_records_total", "Records stored, by status", ["status"])
@@ -26,12 +26,12 @@ REFUSED_CALLS = Counter(
 UNCACHED = Counter("etlpay_processor_uncached_records_total", "Records that the cache did not get: it was slow or away")
 
 
-def count_batch(outcomes: Sequence[Outcome], *, seconds: float) -> None:
+def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:
     """Count a committed batch."""
     _SECONDS.observe(seconds)
     _SIZES.observe(len(outcomes))
-    for disposition, number in Tally(outcome.disposition for outcome in outcomes).items():
+    for disposition, number in Tally(outcome.kind for outcome in outcomes).items():
         _EVENTS.labels(disposition.name.lower()).inc(number)
-    stored = (outcome.status for outcome in outcomes if outcome.disposition is Disposition.STORED)
+    stored = (outcome.status for outcome in outcomes if outcome.kind is ResultKind.STORED)
     for status, number in Tally(stored).items():
         _RECORDS.labels(RecordStatus(status).name).inc(number)

@@ -20,7 +20,7 @@ from processor.stages.processing import Received, Stages, checked
 from shared.batching import Batcher
 from shared.cache import Cache
 from shared.contracts.errors import FatalError, RetryableError
-from shared.contracts.outcome import Outcome
+from shared.contracts.result import Recorded
 from shared.messaging.consumer import Consumer, Delivery
 from shared.messaging.topology import INGEST_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE, declare_ingest_queues
 from shared.rpc.processing_pb2_grpc import add_ProcessingServicer_to_server
@@ -76,7 +76,7 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
     )
     feeder = CacheFeeder(cache)
     stages = Stages(store, feeder)
-    batcher: Batcher[Received, Outcome] = Batcher(
+    batcher: Batcher[Received, Recorded] = Batcher(
         stages.write, limits=settings.batch, weigh=lambda received: envelope_bytes(received.event)
     )
     async with (
@@ -109,7 +109,7 @@ class _Intake:
         settings: ProcessorSettings,
         callers: Callers,
         stages: Stages,
-        batcher: Batcher[Received, Outcome],
+        batcher: Batcher[Received, Recorded],
         *,
         receipts: ReceiptStore,
         gate: WriteGate,

@@ -7,7 +7,8 @@ from typing import Final
 from prometheus_client import Counter
 
 from shared.contracts.event import Channel, Envelope
-from shared.contracts.receipt import Answered, Fate, hour_of
+from shared.contracts.receipt import Answered, hour_of
+from shared.contracts.result import ResultKind
 from shared.counters import count_answers, count_unconfirmed
 
 _PARKED: Final = Counter("etlpay_messages_parked", "Messages set aside because no batch can hold them.", ["channel"])
@@ -15,7 +16,7 @@ _PARKED: Final = Counter("etlpay_messages_parked", "Messages set aside because n
 
 def count_queued(events: Sequence[Envelope]) -> None:
     """Count events that the broker confirmed."""
-    _count(events, Fate.QUEUED)
+    _count(events, ResultKind.QUEUED)
 
 
 def count_given_up(events: Sequence[Envelope], *, published: bool) -> None:
@@ -26,23 +27,23 @@ def count_given_up(events: Sequence[Envelope], *, published: bool) -> None:
     if published:
         count_unconfirmed(Channel.QUEUE, events)
     else:
-        _count(events, Fate.UNKNOWN)
+        _count(events, ResultKind.UNKNOWN)
 
 
 def count_parked(events: Sequence[Envelope]) -> None:
     """Count a message that was set aside, and those of its events that so were not handed on."""
     _PARKED.labels(Channel.QUEUE.label).inc()
-    _count(events, Fate.REFUSED)
+    _count(events, ResultKind.REFUSED)
 
 
-def _count(events: Sequence[Envelope], fate: Fate) -> None:
+def _count(events: Sequence[Envelope], kind: ResultKind) -> None:
     """Count events that came in one after the other: where that was within an hour, by their source alone."""
     if not events:
         return
     first, last = events[0].received_at, events[-1].received_at
     if hour_of(first) == hour_of(last):
         numbers = Numbers([event.source for event in events])
-        answered = [Answered(source, first, fate, number) for source, number in numbers.items()]
+        answered = [Answered(source, first, kind, number) for source, number in numbers.items()]
     else:
-        answered = [Answered(event.source, event.received_at, fate) for event in events]
+        answered = [Answered(event.source, event.received_at, kind) for event in events]
     count_answers(Channel.QUEUE, answered)

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from shared.auth.keys import Right
-from shared.contracts.errors import EtlPayError, InvalidEventError
-from shared.contracts.outcome import Problem
+from shared.contracts.errors import EtlPayError, InvalidEventError, Problem
 
 
 class OutOfScopeError(InvalidEventError):

@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
-from shared.contracts.outcome import Problem
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, gc=False):
+    """A place (JSON Pointer, RFC 6901; empty: the whole) and what is wrong there. Never holds the value found there."""
+
+    pointer: str
+    detail: str
 
 
 class EtlPayError(Exception):

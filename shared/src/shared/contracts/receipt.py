@@ -1,6 +1,5 @@
 """Receipts: what a door has answered, by source, channel and hour, so that it can be compared with what is stored."""
 
-import enum
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,9 +7,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shared.contracts.errors import InvalidEventError, RetryableError
 from shared.contracts.event import Channel, now
-from shared.contracts.outcome import Accepted, Disposition, Outcome
+from shared.contracts.result import ResultKind
 
 KEYS_MAX: Final = 10_000
 # A receipt that lists so many has 350 kB more.
@@ -24,40 +22,9 @@ SILENT_SECONDS: Final = 5
 UNREADABLE_SOURCE: Final = ""
 OTHER_SOURCES: Final = "*"
 
-_UNLISTED: Final = 6  # the place after those of the fates
+_UNLISTED: Final = len(ResultKind) + 1  # the place after those of the kinds, of which the first is 1
 _HOUR_SECONDS: Final = 3600
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Fate(enum.IntEnum):
-    """How a door answered an event; every received event has exactly one. The numbers are places in `Count.fates`."""
-
-    STORED = 0
-    DUPLICATE = 1
-    CONFLICT = 2
-    REFUSED = 3
-    QUEUED = 4
-    UNKNOWN = 5
-
-
-_OF_DISPOSITION: Final = {
-    Disposition.STORED: Fate.STORED,
-    Disposition.DUPLICATE: Fate.DUPLICATE,
-    Disposition.CONFLICT: Fate.CONFLICT,
-}
-
-
-def fate_of(answer: Outcome | Accepted | InvalidEventError | RetryableError) -> Fate:
-    """Return how an event was answered."""
-    match answer:
-        case Outcome():
-            return _OF_DISPOSITION[answer.disposition]
-        case Accepted():
-            return Fate.QUEUED
-        case InvalidEventError():
-            return Fate.REFUSED
-        case _:
-            return Fate.UNKNOWN
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +32,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
 
     source: str
     received_at: datetime
-    fate: Fate
+    kind: ResultKind
     number: int = 1
 
 
@@ -78,7 +45,7 @@ class Unconfirmed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
-    """How many events of a source came in through a channel in an hour (UTC, since 1970), by `Fate`.
+    """How many events of a source came in through a channel in an hour (UTC, since 1970), in the order of `ResultKind`.
 
     `unlisted`: how many of `unknown` may be in the ledger and are not listed as `Unconfirmed`.
     """
@@ -86,8 +53,12 @@ class Count(msgspec.Struct, frozen=True, gc=False):
     source: str
     channel: Channel
     hour: int
-    fates: tuple[int, int, int, int, int, int]
+    results: tuple[int, int, int, int, int, int]
     unlisted: int = 0
+
+    def number(self, kind: ResultKind) -> int:
+        """Return how many were answered so."""
+        return self.results[kind - 1]
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,22 +146,22 @@ class Tally:
 
     def add(self, channel: Channel, answered: Iterable[Answered]) -> None:
         """Count answers."""
-        totals = self._totals.setdefault(channel, [0] * len(Fate))
+        totals = self._totals.setdefault(channel, [0] * (len(ResultKind) + 1))
         for each in answered:
-            self._of(each.source, channel, hour_of(each.received_at))[each.fate] += each.number
-            totals[each.fate] += each.number
+            self._of(each.source, channel, hour_of(each.received_at))[each.kind] += each.number
+            totals[each.kind] += each.number
 
     def add_unconfirmed(self, source: str, acceptance: Unconfirmed) -> None:
         """Count an acceptance as unknown, and list it: where it is in the ledger after all it is found by that."""
-        self.add(acceptance.channel, (Answered(source, acceptance.received_at, Fate.UNKNOWN),))
+        self.add(acceptance.channel, (Answered(source, acceptance.received_at, ResultKind.UNKNOWN),))
         if len(self._unconfirmed) < self._unconfirmed_max:
             self._unconfirmed.append(acceptance)
         else:
             self._of(source, acceptance.channel, hour_of(acceptance.received_at))[_UNLISTED] += 1
 
     def totals(self) -> dict[Channel, tuple[int, ...]]:
-        """Return all that was ever counted, by channel and `Fate`; taking leaves it as it is."""
-        return {channel: tuple(fates) for channel, fates in self._totals.items()}
+        """Return all that was ever counted, by channel and in the order of `ResultKind`; taking leaves it as it is."""
+        return {channel: tuple(numbers[1:]) for channel, numbers in self._totals.items()}
 
     def take(self, at: datetime) -> Taken:
         """Return what was counted since the last time, and begin again; `at` is the present moment."""
@@ -209,12 +180,12 @@ class Tally:
         if numbers is None:
             if len(self._numbers) >= self._keys_max:
                 key = (OTHER_SOURCES, channel, hour)
-            numbers = self._numbers.setdefault(key, [0] * (len(Fate) + 1))
+            numbers = self._numbers.setdefault(key, [0] * (_UNLISTED + 1))
         return numbers
 
 
 def _count(key: tuple[str, Channel, int], numbers: Sequence[int]) -> Count:
-    stored, duplicate, conflict, refused, queued, unknown, unlisted = numbers
+    _, stored, duplicate, conflict, refused, queued, unknown, unlisted = numbers
     return Count(*key, (stored, duplicate, conflict, refused, queued, unknown), unlisted)
 
 

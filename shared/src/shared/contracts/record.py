@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
+from shared.contracts.errors import Problem
 from shared.contracts.event import ChannelName
-from shared.contracts.outcome import Problem
 
 StatusName = Literal["SUCCESS", "FAILED"]
 

@@ -12,12 +12,12 @@ import structlog
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, UnavailableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome
+from shared.contracts.result import Recorded
 from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import ProcessingStub
 from shared.settings import SubmissionSettings
 from shared.tls import read_files
-from shared.wire import batch_message, read_outcomes
+from shared.wire import batch_message, read_results
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ _Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EventBatch, pb.OutcomeBatch]
 class Processing(Protocol):
     """Stores events and tells what became of each."""
 
-    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
         """Return one outcome per event, in order, after the commit.
 
         Raises:
@@ -81,7 +81,7 @@ class GrpcProcessing:
         self._idle: list[_Stream] = []
         self._refused_at = self._told_at = -math.inf
 
-    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
         """See `Processing`."""
         try:
             async with asyncio.timeout(self._seconds_max):
@@ -95,7 +95,7 @@ class GrpcProcessing:
                 self._note_refusal()
                 raise UnavailableError("the processor does not let this service in") from error
             raise OutcomeUnknownError("the processor did not confirm it") from error
-        return read_outcomes(answer)
+        return read_results(answer)
 
     async def report(self, receipt: bytes) -> None:
         """Give the processor an encoded Receipt; return when it is in the ledger. Raises RetryableError."""

@@ -8,15 +8,13 @@ import structlog
 from shared.batching import Batcher, BatcherLimits
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Accepted, Outcome
+from shared.contracts.result import QUEUED, Result
 from shared.failpoints import failpoint
 from shared.messaging.publisher import BatchPublisher
 from shared.submit.processing import Processing
 from shared.wire import encode_batch, envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-_ACCEPTED = Accepted()
 
 
 class Submitter:
@@ -37,15 +35,11 @@ class Submitter:
         self._processing = processing
         self._publisher = publisher
         self._fallback_to_queue = fallback_to_queue
-        self._waiting: Batcher[Envelope, Outcome | Accepted] = Batcher(
-            self._process, limits=limits, weigh=envelope_bytes
-        )
-        self._queueing: Batcher[Envelope, Outcome | Accepted] = Batcher(
-            self._publish, limits=limits, weigh=envelope_bytes
-        )
+        self._waiting: Batcher[Envelope, Result] = Batcher(self._process, limits=limits, weigh=envelope_bytes)
+        self._queueing: Batcher[Envelope, Result] = Batcher(self._publish, limits=limits, weigh=envelope_bytes)
 
-    async def submit(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
-        """Return one outcome per event, in order; `Accepted` where it went to the queue because the processor is away.
+    async def submit(self, events: Sequence[Envelope]) -> list[Result]:
+        """Return one outcome per event, in order; `QUEUED` where it went to the queue because the processor is away.
 
         Raises:
             OverloadedError, UnavailableError: nothing was taken.
@@ -53,7 +47,7 @@ class Submitter:
         """
         return await self._waiting.submit(events)
 
-    async def enqueue(self, events: Sequence[Envelope]) -> list[Outcome | Accepted]:
+    async def enqueue(self, events: Sequence[Envelope]) -> list[Result]:
         """Hand the events to the queue without waiting for their outcome; raises as `submit` does."""
         return await self._queueing.submit(events)
 
@@ -68,7 +62,7 @@ class Submitter:
         self._waiting.close()
         self._queueing.close()
 
-    async def _process(self, events: list[Envelope]) -> Sequence[Outcome | Accepted]:
+    async def _process(self, events: list[Envelope]) -> Sequence[Result]:
         failpoint("submission.before_call")
         try:
             return await self._processing.process(events)
@@ -77,7 +71,7 @@ class Submitter:
                 raise
             return await self._fall_back(events, error)
 
-    async def _fall_back(self, events: list[Envelope], reason: RetryableError) -> Sequence[Outcome | Accepted]:
+    async def _fall_back(self, events: list[Envelope], reason: RetryableError) -> Sequence[Result]:
         try:
             return await self._publish(events)
         except (UnavailableError, OverloadedError):
@@ -86,8 +80,8 @@ class Submitter:
                 raise reason from None
             raise
 
-    async def _publish(self, events: list[Envelope]) -> Sequence[Outcome | Accepted]:
+    async def _publish(self, events: list[Envelope]) -> Sequence[Result]:
         failpoint("submission.before_publish")
         await self._publisher.publish_batch(encode_batch(events))
         failpoint("submission.published")
-        return [_ACCEPTED] * len(events)
+        return [QUEUED] * len(events)

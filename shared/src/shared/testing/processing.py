@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import msgspec
 
-from shared.contracts.errors import RetryableError
+from shared.contracts.errors import Problem, RetryableError
 from shared.contracts.event import Envelope, now
-from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
 from shared.contracts.payload import names_member_twice, object_problem, same_value
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
 _read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -19,7 +19,7 @@ class FakeProcessing:
     def __init__(self, check: Callable[[Envelope], Sequence[Problem]] | None = None) -> None:
         """`check` says what is wrong with an event; those with a problem become FAILED records."""
         self._check = check or _check_body
-        self._stored: dict[object, tuple[Envelope, Outcome]] = {}
+        self._stored: dict[object, tuple[Envelope, Recorded]] = {}
         self.conflicts: list[Envelope] = []
         self.batches: list[list[Envelope]] = []
         self.away: RetryableError | None = None
@@ -32,7 +32,7 @@ class FakeProcessing:
         """The stored events, oldest first."""
         return [event for event, _ in self._stored.values()]
 
-    async def process(self, events: Sequence[Envelope]) -> list[Outcome]:
+    async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
         """See `Processing`."""
         if self.away is not None:
             raise self.away
@@ -42,12 +42,12 @@ class FakeProcessing:
             raise self.answer_lost
         return outcomes
 
-    def _store(self, event: Envelope) -> Outcome:
+    def _store(self, event: Envelope) -> Recorded:
         if event.event_id not in self._stored:
             problems = tuple(self._check(event))
             number = len(self._stored) + 1
-            outcome = Outcome(
-                disposition=Disposition.STORED,
+            outcome = Recorded(
+                kind=ResultKind.STORED,
                 raw_event_id=number,
                 record_id=number,
                 status=RecordStatus.FAILED if problems else RecordStatus.SUCCESS,
@@ -59,9 +59,9 @@ class FakeProcessing:
         first, outcome = self._stored[event.event_id]
         if not _same_payload(first.body, event.body):
             self.conflicts.append(event)
-            return msgspec.structs.replace(outcome, disposition=Disposition.CONFLICT)
+            return msgspec.structs.replace(outcome, kind=ResultKind.CONFLICT)
         first_bytes = None if first.body == event.body or outcome.errors else first.body
-        return msgspec.structs.replace(outcome, disposition=Disposition.DUPLICATE, result=first_bytes)
+        return msgspec.structs.replace(outcome, kind=ResultKind.DUPLICATE, result=first_bytes)
 
 
 def _check_body(event: Envelope) -> list[Problem]:

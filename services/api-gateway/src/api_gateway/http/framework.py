@@ -14,8 +14,7 @@ from api_gateway.http.openapi import describe
 from api_gateway.http.problems import INVALID, NOT_FOUND, HttpProblem, error_response, problem_response, status_response
 from api_gateway.schemas import HttpResponse
 from shared.auth.scopes import OutOfScopeError, RightMissingError
-from shared.contracts.errors import RetryableError
-from shared.contracts.outcome import Problem
+from shared.contracts.errors import Problem, RetryableError
 
 VERSION: Final = "0.1.0"
 _DESCRIPTION: Final = (

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from api_gateway.http.problems import MALFORMED, MEDIA, HttpProblem
-from shared.contracts.outcome import Problem
+from shared.contracts.errors import Problem
 
 JSON: Final = "json"
 LINES: Final = "lines"

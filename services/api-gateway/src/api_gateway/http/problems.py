@@ -10,8 +10,14 @@ import msgspec
 from api_gateway.schemas import HttpResponse, Ingested, MalformedError
 from shared.auth.rate import RateExceededError
 from shared.auth.scopes import OutOfScopeError, RightMissingError
-from shared.contracts.errors import EtlPayError, InvalidEventError, OutcomeUnknownError, OverloadedError, RetryableError
-from shared.contracts.outcome import Problem
+from shared.contracts.errors import (
+    EtlPayError,
+    InvalidEventError,
+    OutcomeUnknownError,
+    OverloadedError,
+    Problem,
+    RetryableError,
+)
 
 PAGE: Final = "/docs/problems"
 MEDIA_TYPE: Final = "application/problem+json"

@@ -19,9 +19,9 @@ from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
-from shared.contracts.errors import InvalidEventError, OverloadedError, RetryableError, UnavailableError
+from shared.contracts.errors import InvalidEventError, OverloadedError, Problem, RetryableError, UnavailableError
 from shared.contracts.event import Envelope, now
-from shared.contracts.outcome import Accepted, Outcome, Problem
+from shared.contracts.result import Result, ResultKind
 from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
@@ -269,14 +269,14 @@ class _Run:
             self.counts.failed += result.status == "FAILED"
         self._results.keep(place, msgspec.json.encode(results)[1:-1], reserved=reserved)
 
-    def _result(self, index: int, event: Envelope, outcome: Outcome | Accepted | None) -> ItemResult:
+    def _result(self, index: int, event: Envelope, outcome: Result | None) -> ItemResult:
         if outcome is None:
             return ItemResult(index=index, status="UNKNOWN", event_id=event.event_id, errors=_UNKNOWN)
-        if isinstance(outcome, Accepted):
+        if outcome.kind is ResultKind.QUEUED:
             self.queued.append((event.event_id, event.source))
         return item_result(index, event, outcome)
 
-    async def _submit(self, events: list[Envelope]) -> Sequence[Outcome | Accepted] | RetryableError:
+    async def _submit(self, events: list[Envelope]) -> Sequence[Result] | RetryableError:
         """Return the outcomes, or why there are none, and then nothing more is tried."""
         deadline = asyncio.get_running_loop().time() + self._settings.http_batch_request_wait_seconds_max
         while self._failure is None:

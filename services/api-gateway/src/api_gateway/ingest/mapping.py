@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from api_gateway.schemas import IngestRequest, MalformedError
-from shared.contracts.errors import InvalidEventError
+from shared.contracts.errors import InvalidEventError, Problem
 from shared.contracts.event import (
     Channel,
     Envelope,
@@ -19,7 +19,6 @@ from shared.contracts.event import (
     type_problem,
 )
 from shared.contracts.moment import read_moment
-from shared.contracts.outcome import Problem
 from shared.contracts.payload import MORE_THAN_ONE, holds_more_than_one, object_problem, scanned_object_problem
 
 _KNOWN: Final = tuple(IngestRequest.__struct_fields__)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from shared.contracts.errors import EtlPayError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, now
-from shared.contracts.outcome import Accepted, Outcome
-from shared.contracts.receipt import UNREADABLE_SOURCE, Answered, Fate, fate_of
+from shared.contracts.receipt import UNREADABLE_SOURCE, Answered
+from shared.contracts.result import Result, ResultKind
 from shared.counters import count_answer, count_answers, count_unconfirmed
 
 
-def count_outcome(event: Envelope, outcome: Outcome | Accepted) -> None:
+def count_outcome(event: Envelope, outcome: Result) -> None:
     """Count an event that was answered with an outcome."""
-    count_answer(Channel.HTTP, fate_of(outcome), source=event.source, received_at=event.received_at)
+    count_answer(Channel.HTTP, outcome.kind, source=event.source, received_at=event.received_at)
 
 
 def count_error(error: EtlPayError, event: Envelope | None = None) -> None:
@@ -19,9 +19,9 @@ def count_error(error: EtlPayError, event: Envelope | None = None) -> None:
     if event and isinstance(error, OutcomeUnknownError):
         count_unanswered([event])
         return
-    fate = Fate.UNKNOWN if isinstance(error, RetryableError) else Fate.REFUSED
+    kind = ResultKind.UNKNOWN if isinstance(error, RetryableError) else ResultKind.REFUSED
     source, received_at = (event.source, event.received_at) if event else (UNREADABLE_SOURCE, now())
-    count_answer(Channel.HTTP, fate, source=source, received_at=received_at)
+    count_answer(Channel.HTTP, kind, source=source, received_at=received_at)
 
 
 def count_unanswered(events: Sequence[Envelope]) -> None:
@@ -29,17 +29,15 @@ def count_unanswered(events: Sequence[Envelope]) -> None:
     count_unconfirmed(Channel.HTTP, events)
 
 
-def count_group(
-    events: Sequence[Envelope], outcomes: Sequence[Outcome | Accepted] | RetryableError, *, refused: int
-) -> None:
+def count_group(events: Sequence[Envelope], outcomes: Sequence[Result] | RetryableError, *, refused: int) -> None:
     """Count a group of a batch: its events, all of them with one error or each with its outcome, and the refused."""
     if isinstance(outcomes, OutcomeUnknownError):
         count_unanswered(events)
     elif isinstance(outcomes, RetryableError):
-        count_answers(Channel.HTTP, [Answered(event.source, event.received_at, Fate.UNKNOWN) for event in events])
+        count_answers(Channel.HTTP, [Answered(event.source, event.received_at, ResultKind.UNKNOWN) for event in events])
     else:
         answered = zip(events, outcomes, strict=True)
         count_answers(
-            Channel.HTTP, [Answered(event.source, event.received_at, fate_of(outcome)) for event, outcome in answered]
+            Channel.HTTP, [Answered(event.source, event.received_at, outcome.kind) for event, outcome in answered]
         )
-    count_answer(Channel.HTTP, Fate.REFUSED, source=UNREADABLE_SOURCE, received_at=now(), number=refused)
+    count_answer(Channel.HTTP, ResultKind.REFUSED, source=UNREADABLE_SOURCE, received_at=now(), number=refused)

@@ -25,7 +25,7 @@ from shared.auth.rate import RateExceededError
 from shared.cache import Cache
 from shared.contracts.errors import EtlPayError, InvalidEventError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Envelope, now
-from shared.contracts.outcome import Accepted, Disposition, Outcome, RecordStatus
+from shared.contracts.result import Recorded, RecordStatus, Result, ResultKind
 from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.runtime.limits import CapacityLimit
@@ -69,7 +69,7 @@ class IngestOne:
             metrics.count_outcome(event, outcome)
             failpoint("api-gateway.before_response")
             await request.respond(outcome_response(event, outcome), *_applied(preferred, outcome))
-            if isinstance(outcome, Accepted):
+            if outcome.kind is ResultKind.QUEUED:
                 await self._cache.put_queued([(event.event_id, event.source)])
         except ClientGoneError:
             return
@@ -83,7 +83,7 @@ class IngestOne:
             if taken:
                 self._bodies.release(counted_as, taken)
 
-    async def _submit(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
+    async def _submit(self, event: Envelope, preferred: Preferences) -> Result:
         """Submit; where a drain cuts the wait off, or a fault of ours, count the event as unconfirmed."""
         try:
             return await self._hand_over(event, preferred)
@@ -93,7 +93,7 @@ class IngestOne:
             metrics.count_unanswered([event])
             raise
 
-    async def _hand_over(self, event: Envelope, preferred: Preferences) -> Outcome | Accepted:
+    async def _hand_over(self, event: Envelope, preferred: Preferences) -> Result:
         """Submit and wait as long as the client would like to.
 
         Where that is over before there is an outcome the event goes to the queue as well: then 202 is the truth, and
@@ -121,16 +121,16 @@ def _spend(caller: Caller) -> None:
         raise rate_exceeded(error) from error
 
 
-def outcome_response(event: Envelope, outcome: Outcome | Accepted) -> HttpResponse:
+def outcome_response(event: Envelope, outcome: Result) -> HttpResponse:
     """Return the answer that tells the client what became of its event."""
-    if isinstance(outcome, Accepted):
+    if not isinstance(outcome, Recorded):
         location = ("location", f"/api/events/{event.event_id}")
         return HttpResponse(202, msgspec.json.encode(Queued(event.event_id)), (location,))
-    if outcome.disposition is Disposition.CONFLICT:
+    if outcome.kind is ResultKind.CONFLICT:
         detail = "An event with this source and id is stored already, with another payload."
         return problem_response(CONFLICT, detail, event_id=event.event_id)
     record = ingested(event, outcome)
-    duplicate = outcome.disposition is Disposition.DUPLICATE
+    duplicate = outcome.kind is ResultKind.DUPLICATE
     headers = _REPLAYED if duplicate else ()
     if outcome.status is RecordStatus.FAILED:
         detail = "The event is kept and its record is FAILED; the reasons are in the record."
@@ -138,9 +138,9 @@ def outcome_response(event: Envelope, outcome: Outcome | Accepted) -> HttpRespon
     return HttpResponse(200 if duplicate else 201, msgspec.json.encode(record), headers)
 
 
-def _applied(preferred: Preferences, outcome: Outcome | Accepted) -> tuple[tuple[str, str], ...]:
+def _applied(preferred: Preferences, outcome: Result) -> tuple[tuple[str, str], ...]:
     applied = []
-    if preferred.respond_async and isinstance(outcome, Accepted):
+    if preferred.respond_async and outcome.kind is ResultKind.QUEUED:
         applied.append("respond-async")
     if preferred.wait_seconds is not None:
         applied.append(f"wait={preferred.wait_seconds}")

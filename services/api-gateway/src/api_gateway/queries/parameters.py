@@ -10,9 +10,9 @@ from pydantic import AwareDatetime, BeforeValidator
 from api_gateway.http.problems import INVALID, HttpProblem
 from api_gateway.http.request import admitted
 from shared.auth.authenticator import Caller
+from shared.contracts.errors import Problem
 from shared.contracts.event import source_problem
 from shared.contracts.moment import read_moment_of_query
-from shared.contracts.outcome import Problem
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -17,9 +17,10 @@ from api_gateway.queries.parameters import Cursor, Moment, Reader, json_response
 from api_gateway.schemas import RecordPage
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.cache import Cache
+from shared.contracts.errors import Problem
 from shared.contracts.event import Channel
-from shared.contracts.outcome import Problem, RecordStatus
 from shared.contracts.record import Record
+from shared.contracts.result import RecordStatus
 
 _ID_MAX: Final = 2**63 - 1
 # More than any record has: PostgreSQL's own limit of a value is less.

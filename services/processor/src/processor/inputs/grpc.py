@@ -15,7 +15,7 @@ from shared.contracts.receipt import Receipt
 from shared.failpoints import failpoint
 from shared.rpc import processing_pb2 as pb
 from shared.rpc.processing_pb2_grpc import ProcessingServicer
-from shared.wire import outcome_message, read_batch, read_receipt
+from shared.wire import read_batch, read_receipt, result_message
 
 _Context: TypeAlias = grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
 _ReportContext: TypeAlias = grpc.aio.ServicerContext[pb.Receipt, pb.Reported]
@@ -124,7 +124,7 @@ class ProcessingService(ProcessingServicer):
                 return _OTHER_CHANNEL
             outcomes = await self._submit(events)
             failpoint("processor.before_answer")
-            return outcome_message(outcomes)
+            return result_message(outcomes)
         except PermanentError as error:
             return _Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except OverloadedError as error:

@@ -16,7 +16,8 @@ from processor.ledger.rows import Processed
 from processor.ledger.sqlstates import Fault, OutdatedError
 from processor.ledger.statements import FIND_BODIES, FIND_FIRSTS, FIND_RESULT
 from processor.payload import may_be_same, same_payload
-from shared.contracts.outcome import Disposition, Outcome, Problem, RecordStatus
+from shared.contracts.errors import Problem
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 
@@ -24,7 +25,7 @@ _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
 class Known(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an event. `is_first`: it is the stored event itself, of this batch or of an earlier delivery."""
 
-    outcome: Outcome
+    outcome: Recorded
     is_first: bool
 
 
@@ -36,7 +37,7 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     size: int
     sha256: bytes | None
     has_result: bool
-    outcome: Outcome
+    outcome: Recorded
 
 
 class _Pair(msgspec.Struct, gc=False):
@@ -66,7 +67,7 @@ class Duplicates:
         self._answered_bytes_max = answered_bytes_max
 
     async def find(
-        self, connection: asyncpg.Connection, batch: Sequence[Processed], stored: Mapping[UUID, Outcome]
+        self, connection: asyncpg.Connection, batch: Sequence[Processed], stored: Mapping[UUID, Recorded]
     ) -> list[Known]:
         """Return the outcome of each event of the batch, in order.
 
@@ -104,7 +105,7 @@ class _Answers:
 
 
 async def _find_firsts(
-    connection: asyncpg.Connection, batch: Iterable[Processed], stored: Mapping[UUID, Outcome]
+    connection: asyncpg.Connection, batch: Iterable[Processed], stored: Mapping[UUID, Recorded]
 ) -> _StoredEvents:
     keys = {(each.event.event_id, len(each.event.body)) for each in batch if each.event.event_id not in stored}
     if not keys:
@@ -121,8 +122,8 @@ def _read_first(row: asyncpg.Record) -> StoredEvent:
         size=row["size"],
         sha256=row["sha256"],
         has_result=row["has_result"],
-        outcome=Outcome(
-            disposition=Disposition.DUPLICATE,
+        outcome=Recorded(
+            kind=ResultKind.DUPLICATE,
             raw_event_id=row["raw_event_id"],
             record_id=row["record_id"],
             status=RecordStatus(row["status"]),
@@ -133,7 +134,7 @@ def _read_first(row: asyncpg.Record) -> StoredEvent:
 
 
 def _pairs(
-    batch: Iterable[Processed], stored: Mapping[UUID, Outcome], firsts: _StoredEvents, answers: _Answers
+    batch: Iterable[Processed], stored: Mapping[UUID, Recorded], firsts: _StoredEvents, answers: _Answers
 ) -> list[_Pair | None]:
     """Pair each event with the stored event of its id; None for the stored event itself."""
     pairs: list[_Pair | None] = []
@@ -161,7 +162,7 @@ def _pair(each: Processed, firsts: _StoredEvents) -> _Pair:
     return _Pair(each, first, same=None if undecided else same, result=each.result)
 
 
-def _pair_within(each: Processed, stored: Processed, outcome: Outcome, answers: _Answers) -> _Pair:
+def _pair_within(each: Processed, stored: Processed, outcome: Recorded, answers: _Answers) -> _Pair:
     """Pair an event with one that its own batch has stored, whose body is in memory."""
     event = stored.event
     first = StoredEvent(
@@ -229,9 +230,9 @@ def _known(pair: _Pair) -> Known:
     """Return the stored outcome as that of a duplicate or a conflict."""
     event, first = pair.sent.event, pair.first
     result = pair.result if _is_answered(pair) else None
-    disposition = Disposition.DUPLICATE if pair.same else Disposition.CONFLICT
+    disposition = ResultKind.DUPLICATE if pair.same else ResultKind.CONFLICT
     outcome = first.outcome
     # Most duplicates have the bytes of the stored event: they share its outcome object.
-    if (outcome.disposition, outcome.result) != (disposition, result):
-        outcome = msgspec.structs.replace(outcome, disposition=disposition, result=result)
+    if (outcome.kind, outcome.result) != (disposition, result):
+        outcome = msgspec.structs.replace(outcome, kind=disposition, result=result)
     return Known(outcome, is_first=(event.received_at, event.channel) == (first.received_at, first.channel))

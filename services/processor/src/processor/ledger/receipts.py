@@ -4,7 +4,8 @@ import asyncpg
 
 from processor.ledger.database import Connections
 from processor.ledger.statements import ADD_RECEIPT, ADD_RECEIPT_GAP, ADD_TO_SERIES, ADD_UNCONFIRMED
-from shared.contracts.receipt import Fate, Progress, Receipt, start_of
+from shared.contracts.receipt import Progress, Receipt, start_of
+from shared.contracts.result import ResultKind
 
 
 class ReceiptStore:
@@ -36,7 +37,7 @@ async def _add_counts(connection: asyncpg.Connection, receipt: Receipt) -> None:
         [count.source for count in counts],
         [count.channel for count in counts],
         [start_of(count.hour) for count in counts],
-        *([count.fates[fate] for count in counts] for fate in Fate),
+        *([count.number(kind) for count in counts] for kind in ResultKind),
         [count.unlisted for count in counts],
     )
 

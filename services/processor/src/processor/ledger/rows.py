@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from shared.contracts.errors import Problem
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Outcome, Problem, RecordStatus
+from shared.contracts.result import Recorded, RecordStatus
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -88,7 +89,7 @@ def add_events_parameters(rows: Sequence[Row], records: Sequence[Row]) -> list[A
     return [*map(_sparse, columns), processed_at[0]]
 
 
-def add_conflicts_parameters(conflicts: Sequence[tuple[Envelope, Outcome]]) -> tuple[list[Any], ...]:
+def add_conflicts_parameters(conflicts: Sequence[tuple[Envelope, Recorded]]) -> tuple[list[Any], ...]:
     """Return the parameters of ADD_CONFLICTS for events and the outcomes that name the events stored first.
 
     Sorted, so that two batches with the same conflicts wait for each other instead of deadlocking.
@@ -110,7 +111,7 @@ def add_conflicts_parameters(conflicts: Sequence[tuple[Envelope, Outcome]]) -> t
 
 
 def add_settlements_parameters(
-    settled: Sequence[tuple[Envelope, Outcome]], source_ids: dict[str, int]
+    settled: Sequence[tuple[Envelope, Recorded]], source_ids: dict[str, int]
 ) -> tuple[list[Any], ...]:
     """Return the parameters of ADD_SETTLEMENTS. Sorted, for the same reason."""
     settled = sorted(settled, key=lambda pair: (pair[0].event_id, pair[0].received_at, pair[0].channel))
@@ -119,7 +120,7 @@ def add_settlements_parameters(
         [event.received_at for event, _ in settled],
         [source_ids[event.source] for event, _ in settled],
         [event.channel for event, _ in settled],
-        [outcome.disposition for _, outcome in settled],
+        [outcome.kind for _, outcome in settled],
     )
 
 

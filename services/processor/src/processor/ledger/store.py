@@ -34,7 +34,7 @@ from processor.ledger.sqlstates import (
 from processor.ledger.statements import ADD_CONFLICTS, ADD_EVENTS, ADD_SETTLEMENTS, RAW_COLUMNS, RECORD_COLUMNS
 from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import Envelope
-from shared.contracts.outcome import Disposition, Outcome
+from shared.contracts.result import Recorded, ResultKind
 from shared.failpoints import failpoint
 
 _MIB: Final = 1024 * 1024
@@ -68,7 +68,7 @@ class Store:
         # Whether the last batch held an event id that was there already.
         self._met_known = False
 
-    async def write(self, batch: Sequence[Processed], *, processed_at: datetime) -> list[Outcome]:
+    async def write(self, batch: Sequence[Processed], *, processed_at: datetime) -> list[Recorded]:
         """Commit the events; return one outcome for each, in order.
 
         New events are stored with their records in one transaction. Events that are stored already are compared
@@ -81,7 +81,7 @@ class Store:
                 The subclass LedgerRefusesError needs an operator.
             PermanentError: an event cannot be kept even as FAILED, or a rule refuses some of the events.
         """
-        stored: dict[UUID, Outcome] = {}
+        stored: dict[UUID, Recorded] = {}
         with self._connections.gate:
             batch = await self._former.apply(batch)
             for _ in range(_REPAIRS_MAX):
@@ -92,8 +92,8 @@ class Store:
             raise UnavailableError("the ledger goes on being other than it was")
 
     async def _write(
-        self, batch: Sequence[Processed], stored: dict[UUID, Outcome], processed_at: datetime
-    ) -> list[Outcome]:
+        self, batch: Sequence[Processed], stored: dict[UUID, Recorded], processed_at: datetime
+    ) -> list[Recorded]:
         """Write the events that are not in `stored`, add them there after the commit; return the outcome of each."""
         firsts: dict[UUID, Processed] = {}
         for each in batch:
@@ -122,7 +122,7 @@ class Store:
 
     async def _store(
         self, connection: asyncpg.Connection, items: Sequence[WriteItem], processed_at: datetime
-    ) -> dict[UUID, Outcome]:
+    ) -> dict[UUID, Recorded]:
         try:
             return await self._insert(connection, items, processed_at)
         except asyncpg.PostgresError as error:
@@ -142,7 +142,7 @@ class Store:
         items: Sequence[WriteItem],
         processed_at: datetime,
         bisection: "_Bisection",
-    ) -> dict[UUID, Outcome]:
+    ) -> dict[UUID, Recorded]:
         """Insert in halves, down to the event that is refused; an event with a wrong value is kept as FAILED."""
         try:
             async with connection.transaction():
@@ -167,7 +167,7 @@ class Store:
 
     async def _keep_failed(
         self, connection: asyncpg.Connection, refused: WriteItem, sqlstate: str, processed_at: datetime
-    ) -> dict[UUID, Outcome]:
+    ) -> dict[UUID, Recorded]:
         event = failed(refused.processed.event, f"PostgreSQL refused it (SQLSTATE {sqlstate})")
         try:
             return await self._insert(connection, [WriteItem(refused.id, refused.source_id, event)], processed_at)
@@ -176,12 +176,12 @@ class Store:
 
     async def _insert(
         self, connection: asyncpg.Connection, items: Sequence[WriteItem], processed_at: datetime
-    ) -> dict[UUID, Outcome]:
+    ) -> dict[UUID, Recorded]:
         """Insert what is new; return its outcomes by event id."""
         new = await self._add(connection, raw_rows(items), record_rows(items, processed_at))
         return {
-            item.processed.event.event_id: Outcome(
-                disposition=Disposition.STORED,
+            item.processed.event.event_id: Recorded(
+                kind=ResultKind.STORED,
                 raw_event_id=item.id,
                 record_id=item.id,
                 status=item.processed.status,
@@ -210,13 +210,13 @@ class Store:
         self,
         connection: asyncpg.Connection,
         batch: Sequence[Processed],
-        stored: dict[UUID, Outcome],
+        stored: dict[UUID, Recorded],
         source_ids: dict[str, int],
-    ) -> list[Outcome]:
+    ) -> list[Recorded]:
         """Return the outcome of every event: stored now, or a duplicate of the stored event, or a conflict with it."""
         found = await self._duplicates.find(connection, batch, stored)
         pairs = [(each.event, known.outcome) for each, known in zip(batch, found, strict=True)]
-        conflicts = [pair for pair in pairs if pair[1].disposition is Disposition.CONFLICT]
+        conflicts = [pair for pair in pairs if pair[1].kind is ResultKind.CONFLICT]
         # What was accepted once and came again, or on both roads, is the raw event itself.
         settled = [
             pair
@@ -229,8 +229,8 @@ class Store:
     async def _keep(
         self,
         connection: asyncpg.Connection,
-        conflicts: list[tuple[Envelope, Outcome]],
-        settled: list[tuple[Envelope, Outcome]],
+        conflicts: list[tuple[Envelope, Recorded]],
+        settled: list[tuple[Envelope, Recorded]],
         source_ids: dict[str, int],
     ) -> None:
         async with connection.transaction():

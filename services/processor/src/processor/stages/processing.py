@@ -13,10 +13,10 @@ from processor.metrics import FAILURES, count_batch
 from processor.stages.transform import transform
 from shared.contracts.errors import EtlPayError, PermanentError
 from shared.contracts.event import Envelope, has_own_id, now
-from shared.contracts.outcome import Outcome
+from shared.contracts.result import Recorded
 
-WriteEvents: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Outcome]]]
-WriteReceived: TypeAlias = Callable[[Sequence["Received"]], Awaitable[list[Outcome]]]
+WriteEvents: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Recorded]]]
+WriteReceived: TypeAlias = Callable[[Sequence["Received"]], Awaitable[list[Recorded]]]
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -34,7 +34,7 @@ class Stages:
         self._store = store
         self._cache = cache
 
-    async def write(self, received: Sequence[Received]) -> list[Outcome]:
+    async def write(self, received: Sequence[Received]) -> list[Recorded]:
         """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
         began = time.perf_counter()
         epoch = self._cache.epoch
@@ -62,7 +62,7 @@ def checked(write: WriteReceived, *, acknowledged: bool, alone: WriteReceived | 
     make. Otherwise it raises as `write`.
     """
 
-    async def write_events(events: Sequence[Envelope]) -> list[Outcome]:
+    async def write_events(events: Sequence[Envelope]) -> list[Recorded]:
         # Before they share a batch with other events.
         if not all(map(has_own_id, events)):
             raise PermanentError("an event id is not the one that its source and key make")
@@ -77,7 +77,7 @@ def checked(write: WriteReceived, *, acknowledged: bool, alone: WriteReceived | 
     return write_events
 
 
-async def _write_alone(received: Sequence[Received], alone: WriteReceived, why: PermanentError) -> list[Outcome]:
+async def _write_alone(received: Sequence[Received], alone: WriteReceived, why: PermanentError) -> list[Recorded]:
     try:
         return await alone(received)
     except LedgerRefusesError:

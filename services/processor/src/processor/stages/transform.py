@@ -12,8 +12,8 @@ from processor.ledger.rows import Processed, failed
 from processor.payload import CSV, READ_ERRORS, UnreadableError, read_row, values_at_most
 from shared.contracts.event import Envelope
 from shared.contracts.failure import failure_reason
-from shared.contracts.outcome import RecordStatus
 from shared.contracts.payload import malformed_problem
+from shared.contracts.result import RecordStatus
 
 _JSON: Final = "application/json"
 

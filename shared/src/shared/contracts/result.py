@@ -1,0 +1,67 @@
+"""What became of an event: one answer for HTTP, gRPC, receipts and metrics."""
+
+import enum
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from shared.contracts.errors import InvalidEventError, Problem, RetryableError
+
+
+class ResultKind(enum.IntEnum):
+    """How an event was answered; every received event has exactly one.
+
+    The first three are what storing did, by their numbers on the wire (`etlpay.processing.v1.Disposition`) and in the
+    ledger. The order is that of the numbers in `shared.contracts.receipt.Count`.
+    """
+
+    STORED = 1
+    DUPLICATE = 2
+    CONFLICT = 3
+    REFUSED = 4
+    QUEUED = 5
+    UNKNOWN = 6
+
+
+class RecordStatus(enum.IntEnum):
+    """What processing made of a raw event. The numbers are those of the wire and of the ledger."""
+
+    SUCCESS = 1
+    FAILED = 2
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What became of one event."""
+
+    kind: ResultKind
+
+
+QUEUED: Final = Result(kind=ResultKind.QUEUED)
+"""The event is durable in a RabbitMQ quorum queue and will be stored; there is no record yet."""
+
+
+class Recorded(Result, frozen=True, kw_only=True, gc=False):
+    """The ledger's answer. Of a duplicate or a conflict it names the event that was stored first.
+
+    `result` is the record's payload as JSON bytes; None: equal to the body that was sent.
+    """
+
+    raw_event_id: int
+    record_id: int
+    status: RecordStatus
+    processed_at: datetime
+    errors: tuple[Problem, ...] = ()
+    result: bytes | None = None
+
+
+class ErrorResult(Result, frozen=True, kw_only=True, gc=True):
+    """The event was refused, or nothing is known of it; `error` says why. See `error_result`."""
+
+    error: InvalidEventError | RetryableError
+
+
+def error_result(error: InvalidEventError | RetryableError) -> ErrorResult:
+    """Return the result of an event that was answered with an error."""
+    kind = ResultKind.REFUSED if isinstance(error, InvalidEventError) else ResultKind.UNKNOWN
+    return ErrorResult(kind=kind, error=error)

@@ -46,7 +46,7 @@ async def declare_alone(connection: AbstractConnection) -> None:
 class Watched:
     """A consumer at work, and what it was given."""
 
-    def __init__(self, settings: AmqpSettings, *, proved: bool = True) -> None:
+    def __init__(self, settings: AmqpSettings, *, with_canary: bool = True) -> None:
         self.readiness = Readiness(f"queue {QUEUE}")
         self.given: list[bytes] = []
         self.consumer = Consumer(
@@ -58,7 +58,7 @@ class Watched:
             declare=declare_alone,
             settle=self._settle,
             readiness=self.readiness,
-            proved=proved,
+            canary=with_canary,
         )
 
     async def _settle(self, delivery: Delivery) -> None:
@@ -106,8 +106,8 @@ async def test_a_canary_comes_through_and_is_no_event(settings: AmqpSettings, op
 async def test_a_queue_that_confirms_and_never_delivers_is_not_ready_until_it_does(
     settings: AmqpSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(canary, "_SWALLOWED_MAX", 3)
-    thief, watched = Watched(settings, proved=False), Watched(settings)
+    monkeypatch.setattr(canary, "_MISSING_MAX", 3)
+    thief, watched = Watched(settings, with_canary=False), Watched(settings)
     async with running(thief.consumer):
         await until(thief.is_ready)
         async with running(watched.consumer):

@@ -1,4 +1,4 @@
-"""AckCoalescer travel together, and none covers a delivery that is still in hand."""
+"""Acks are sent together, and none covers an unsettled delivery."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ class Broker:
     def deliver(self, acks: AckCoalescer, *tags: int) -> None:
         for tag in tags:
             self.open.add(tag)
-            acks.take(tag)
+            acks.add(tag)
 
     async def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - as the library has it
         covered = {tag for tag in self.open if tag <= delivery_tag} if multiple else {delivery_tag}
@@ -54,7 +54,7 @@ async def test_what_is_settled_at_once_is_one_frame(broker: Broker, acks: AckCoa
     assert broker.open == set()
 
 
-async def test_a_run_is_one_frame(broker: Broker, acks: AckCoalescer) -> None:
+async def test_a_batch_is_one_frame(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 1, 2, 3)
 
     await acks.ack([1, 2, 3])
@@ -70,7 +70,7 @@ async def test_a_delivery_alone_is_acked_alone(broker: Broker, acks: AckCoalesce
     assert broker.frames == ["ack 7"]
 
 
-async def test_an_ack_never_covers_what_is_still_in_hand(broker: Broker, acks: AckCoalescer) -> None:
+async def test_an_ack_never_covers_what_is_unsettled(broker: Broker, acks: AckCoalescer) -> None:
     broker.deliver(acks, 1, 2, 3, 4, 5)
 
     await asyncio.gather(*(acks.ack([tag]) for tag in (1, 2, 4, 5)))

@@ -1,4 +1,4 @@
-"""Where there is no room for another message, no more is read from the broker; whatever fits alone comes through."""
+"""At the limit nothing more is read from the broker; a message of any size is accepted alone."""
 
 import asyncio
 
@@ -8,10 +8,10 @@ from shared.messaging.throttle import ReadThrottle
 class Line:
     """The frames of an AMQP channel, read one after the other as the client library does."""
 
-    def __init__(self, room: ReadThrottle) -> None:
+    def __init__(self, throttle: ReadThrottle) -> None:
         self.frames: asyncio.Queue[int] = asyncio.Queue(maxsize=2)
         self.read: list[int] = []
-        room.guard(self.frames)
+        throttle.apply_to(self.frames)
 
     async def read_on(self) -> None:
         while True:
@@ -31,19 +31,19 @@ class Line:
         return sent
 
 
-async def test_frames_wait_while_the_room_is_full_and_go_on_when_it_is_not() -> None:
-    room = ReadThrottle(10)
-    line = Line(room)
+async def test_frames_wait_at_the_limit_and_go_on_below_it() -> None:
+    throttle = ReadThrottle(10)
+    line = Line(throttle)
     reading = asyncio.ensure_future(line.read_on())
 
     before = await line.fill(1, 2, 3)
-    room.take(6)
+    throttle.acquire(6)
     half = await line.fill(4)
-    room.take(6)
-    # The frame that was waited for before the room was full still comes.
+    throttle.acquire(6)
+    # The frame that was waited for before the limit still comes.
     full = await line.fill(5, 6, 7, 8, 9)
     read_while_full = list(line.read)
-    room.give_back(6)
+    throttle.release(6)
     await asyncio.sleep(0.01)
     reading.cancel()
 
@@ -52,12 +52,12 @@ async def test_frames_wait_while_the_room_is_full_and_go_on_when_it_is_not() -> 
     assert line.read == [1, 2, 3, 4, 5, 6, 7]
 
 
-async def test_a_message_larger_than_the_room_is_taken_alone() -> None:
-    room = ReadThrottle(10)
-    line = Line(room)
+async def test_a_message_larger_than_the_limit_is_accepted_alone() -> None:
+    throttle = ReadThrottle(10)
+    line = Line(throttle)
     reading = asyncio.ensure_future(line.read_on())
-    room.take(1_000)
-    room.give_back(1_000)
+    throttle.acquire(1_000)
+    throttle.release(1_000)
 
     await line.fill(1, 2)
     await asyncio.sleep(0)

@@ -16,7 +16,7 @@ async def test_what_ends_in_time_is_left_alone() -> None:
     await asyncio.sleep(0.3)
 
     assert not timeouts._waits
-    assert timeouts._looking is None
+    assert timeouts._timer is None
 
 
 async def test_what_takes_too_long_is_ended_with_a_time_out() -> None:
@@ -67,3 +67,20 @@ async def test_a_wait_within_a_longer_one_ends_alone() -> None:
         with pytest.raises(TimeoutError), timeouts.until(time.monotonic() + 0.05):
             await asyncio.sleep(10)
         await asyncio.sleep(0)
+
+
+async def test_all_waits_can_be_ended_at_once() -> None:
+    """Those of a session that is lost do not wait for their deadlines."""
+    timeouts = Timeouts()
+
+    async def wait() -> None:
+        with timeouts.until(time.monotonic() + 30):
+            await asyncio.sleep(30)
+
+    waits = [asyncio.ensure_future(wait()) for _ in range(2)]
+    await asyncio.sleep(0.01)
+
+    timeouts.expire()
+
+    ended = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), timeout=5)
+    assert [type(error) for error in ended] == [TimeoutError, TimeoutError]

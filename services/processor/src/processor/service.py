@@ -180,7 +180,7 @@ class _Intake:
                 declare=declare_ingest_queues,
                 settle=settle,
                 readiness=readiness,
-                proved=True,
+                canary=True,
             )
             async with running(consumer):
                 await wait_any(self._gate.closed, self._closing)

@@ -47,8 +47,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         prefetch_count=settings.queue_messages_max,
         bytes_max=settings.queue_bytes_max,
         declare=lambda connection: declare_public(connection, settings.queue),
-        settle_run=source.settle,
-        run_bytes_max=settings.batch.bytes_max,
+        settle_batch=source.settle,
+        batch_bytes_max=settings.batch.bytes_max,
         readiness=readiness,
     )
     async with (

@@ -1,8 +1,8 @@
-"""The small client for those who publish events to EtlPay through RabbitMQ."""
+"""A client for producers that publish events to EtlPay through RabbitMQ."""
 
-import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any, Self
 
 import aio_pika
@@ -30,11 +30,11 @@ class QueueClient:
     await client.publish("etl-queue", {"value": 1})
     ```
 
-    Each call connects anew; within `async with QueueClient() as client:` one connection serves them all.
+    Each call opens a connection. Within `async with QueueClient() as client:` all calls share one.
     """
 
     def __init__(self, url: str | None = None) -> None:
-        """`url` is `amqp://user:password@host:port/`; without it the settings count, as for the queue channel."""
+        """`url` is `amqp://user:password@host:port/`. Without it the settings of the queue channel are used."""
         settings = ClientSettings().queue_broker()
         self._deadline_seconds = settings.publish_seconds_max
         self._connect_seconds_max = settings.amqp_connect_seconds_max
@@ -50,14 +50,14 @@ class QueueClient:
         id: str | None = None,  # noqa: A002 - the producer's word for it
         type: str | None = None,  # noqa: A002 - the producer's word for it
     ) -> None:
-        """Return when the broker holds the message durably in `queue`, to which the exchange routes its name.
+        """Return when the broker has stored the message in `queue`. The exchange routes by the queue's name.
 
-        `payload` is one event (an object), several (a list of objects) or JSON bytes that are sent as they are.
+        `payload` is one event (an object), several (a list of objects) or JSON bytes, which are sent as they are.
         `id` makes repeating safe: the same `(source, id)` is stored once.
 
         Raises:
-            UnavailableError: no consumer has declared exchange and queue, or this user may not publish; nothing was
-                taken. OutcomeUnknownError: no confirmation in time. OSError: the broker cannot be reached.
+            UnavailableError: no consumer has declared exchange and queue, or this user may not publish. Nothing was
+                stored. OutcomeUnknownError: no confirmation in time. OSError: the broker cannot be reached.
         """
         headers = {"ce-source": source, "ce-id": id, "ce-type": type}
         message = Message(
@@ -65,7 +65,7 @@ class QueueClient:
             content_type="application/json",
             delivery_mode=DeliveryMode.PERSISTENT,
             message_id=uuid.uuid4().hex,
-            # The broker checks it: so a queue whose producers are bound to sources knows whose message it is.
+            # The broker checks it. So the consumer knows whose message it is, and which sources the user may name.
             user_id=self._url.user or None,
             headers={name: value for name, value in headers.items() if value is not None},
         )
@@ -92,13 +92,13 @@ class QueueClient:
             with translate_session_errors():
                 async with session.connection.channel(publisher_confirms=True, on_return_raises=True) as amqp_channel:
                     exchange = await amqp_channel.get_exchange(EVENTS_EXCHANGE, ensure=False)
-                    deadline = asyncio.get_running_loop().time() + self._deadline_seconds
+                    deadline = monotonic() + self._deadline_seconds
                     await publish_confirmed(session, exchange, message, routing_key=queue, deadline=deadline)
         except OutcomeUnknownError as error:
-            # The channel is this message's alone, so it is this message that was refused.
+            # The channel carried only this message, so this message was refused.
             if isinstance(error.__cause__, ChannelNotFoundEntity | ChannelAccessRefused):
-                raise UnavailableError("the exchange is not there, or not for this user") from error
+                raise UnavailableError("the exchange does not exist, or this user may not publish to it") from error
             raise
         except SESSION_ERRORS as error:
-            # Of any class that the library has for it, also after the confirmation.
+            # The library raises several classes, also after the confirmation.
             raise OutcomeUnknownError("the session ended") from error

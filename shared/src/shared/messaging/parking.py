@@ -1,7 +1,7 @@
-"""What a foreign message becomes that is set aside: its bytes as they are, and all that was said beside them.
+"""Parking: a foreign message that cannot become an event is kept with its bytes, headers and properties.
 
-Headers and properties are kept as tables within our own headers. As headers of the new message they would act:
-`CC` would send a copy wherever it says, with our permission to write there.
+Headers and properties become tables within our own headers. As headers of the new message they would have an effect:
+`CC` would send a copy to any queue that it names, with our permission to write there.
 """
 
 import uuid
@@ -12,7 +12,7 @@ from aio_pika import DeliveryMode, Message
 from pamqp import encode
 from pamqp.commands import Basic
 
-# All headers of a message stand in one frame of 128 KiB, with the properties and what is ours.
+# All headers of a message fit into one frame of 128 KiB, with the properties and our own headers.
 _HEADERS_BYTES_MAX: Final = 120 * 1024
 _NAME_BYTES_MAX: Final = 128
 _LEFT_OUT: Final = "left out: too large"
@@ -26,15 +26,15 @@ class Parkable(Protocol):
 
 
 def parked_message(parkable: Parkable, *, reason: str, queue: str) -> Message:
-    """Return the message to park in place of one that came from `queue`."""
-    said: dict[str, Any] = {name: value for name, value in parkable.properties if value not in (None, "")}
-    headers = said.pop("headers", {})
+    """Return the message to park for one that came from `queue`."""
+    properties: dict[str, Any] = {name: value for name, value in parkable.properties if value not in (None, "")}
+    headers = properties.pop("headers", {})
     return Message(
         parkable.body,
         headers={
             "etlpay-reason": reason,
             "etlpay-queue": queue,
-            "etlpay-properties": said,
+            "etlpay-properties": properties,
             "etlpay-headers": _kept(headers),
         },
         delivery_mode=DeliveryMode.PERSISTENT,
@@ -52,7 +52,7 @@ def _kept(headers: Mapping[str, Any]) -> dict[str, Any] | str:
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - of any AMQP type
-    """Return a value as the library can write it. Raises ValueError for a name that it would cut."""
+    """Return a value that the library can encode. Raises ValueError for a name that it would truncate."""
     match value:
         case dict():
             if any(len(name.encode()) > _NAME_BYTES_MAX for name in value):

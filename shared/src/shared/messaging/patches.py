@@ -1,9 +1,9 @@
 """Reads messages whose properties cannot be read.
 
-A header's name or a property that is not UTF-8 (RabbitMQ takes both) makes the client library end the connection, and
-the broker deliver the message again, for ever: one such message would stop a queue, and in the end set its innocent
-neighbours aside with it. So where the properties cannot be read the message is read without them. Its body is whole,
-and `UnreadableProperties` say that they are missing.
+RabbitMQ accepts header names and properties that are not UTF-8. The client library ends the connection on such a
+message, and the broker delivers it again without end: it would stop the queue, and the messages delivered beside it
+would reach their delivery limit. With this patch the message is read without its properties. Its body is complete, and
+`UnreadableProperties` say that the properties are missing.
 """
 
 import struct
@@ -22,24 +22,24 @@ _UNREADABLE = (RecursionError, ValueError, OverflowError, LookupError, TypeError
 
 
 class UnreadableProperties(Basic.Properties):
-    """What a message has in place of properties that cannot be read: none."""
+    """The properties of a message whose properties cannot be read: none."""
 
 
 def patch_unreadable_properties() -> None:
-    """Let the client library, in this process, read such messages without their properties. Idempotent."""
+    """Make the client library read such messages without their properties, in this process. Idempotent."""
     read = ContentHeader.unmarshal
     if hasattr(read, _MARK):
         return
 
     @wraps(read)
-    def read_what_can_be_read(self: ContentHeader, data: bytes) -> None:
+    def read_or_skip_properties(self: ContentHeader, data: bytes) -> None:
         try:
             read(self, data)
         except _UNREADABLE as error:
-            # The size stands before the properties; without it the frames that follow could not be told apart.
+            # The size comes before the properties. Without it the frames that follow could not be parsed.
             self.class_id, self.weight, self.body_size = struct.unpack(">HHQ", data[:12])
             self.properties = UnreadableProperties()
             log.warning("message read without its properties: they are not readable", error=type(error).__name__)
 
-    setattr(read_what_can_be_read, _MARK, True)
-    ContentHeader.unmarshal = read_what_can_be_read  # type: ignore[method-assign] # the library has no door for this
+    setattr(read_or_skip_properties, _MARK, True)
+    ContentHeader.unmarshal = read_or_skip_properties  # type: ignore[method-assign] # the library has no setting for this

@@ -1,9 +1,8 @@
-"""Confirmed publishing: a publish that returns is in a quorum queue, anything else is told as what it is."""
+"""Confirmed publishing: a call that returns has put the message into a quorum queue; any other end raises its error."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Final, Protocol
 
 from aio_pika import DeliveryMode, Message
@@ -23,6 +22,7 @@ from shared.messaging.topology import (
     require_ingest_queues,
 )
 from shared.runtime.readiness import Readiness
+from shared.runtime.timeouts import Timeouts
 from shared.runtime.waiting import wait_any
 from shared.settings import PublisherSettings
 from shared.wire import CONTENT_TYPE
@@ -37,30 +37,28 @@ _BLOCKED_SECONDS: Final = 1.0
 
 
 class BatchPublisher(Protocol):
-    """Hands event batches to the processor by way of the broker."""
+    """Sends event batches to the processor through the broker."""
 
     async def publish_batch(self, body: bytes) -> None:
-        """Return when the broker holds `body` (an encoded EventBatch) durably.
+        """Return when the broker has stored `body` (an encoded EventBatch).
 
         Raises:
-            UnavailableError, OverloadedError: it was not taken.
-            OutcomeUnknownError: it may have been taken.
-            PermanentError: it is larger than the broker takes.
+            UnavailableError, OverloadedError: it was not stored.
+            OutcomeUnknownError: it may have been stored.
+            PermanentError: it is larger than the broker accepts.
         """
 
 
 class Publisher:
-    """Publishes on one connection of its own with confirms, mandatory routing and a deadline.
-
-    Run `run` beside those who publish; `close` it when they are done.
-    """
+    """Publishes on its own connection with confirms, mandatory routing and a deadline. A part of a service."""
 
     def __init__(self, settings: PublisherSettings, *, name: str, readiness: Readiness | None = None) -> None:
         """`name` shows in the broker's list of connections."""
         self._settings = settings
         self._name = f"{name} publisher"
         self._readiness = readiness
-        self._places = asyncio.Semaphore(settings.publishes_in_flight_max)
+        self._in_flight = asyncio.Semaphore(settings.publishes_in_flight_max)
+        self._timeouts = Timeouts()
         self._connected = asyncio.Event()
         self._closing = asyncio.Event()
         self._session: Session | None = None
@@ -71,11 +69,11 @@ class Publisher:
         await run_sessions(self._settings, name=self._name, use=self._serve, closing=self._closing)
 
     def close(self) -> None:
-        """Let `run` return. Publishes still in flight are unknown."""
+        """Let `run` return. The outcome of publishes still in flight is unknown."""
         self._closing.set()
 
     async def publish_batch(self, body: bytes) -> None:
-        """Publish an encoded EventBatch to the ingest lane; see `BatchPublisher`."""
+        """Publish an encoded EventBatch to the ingest queue; see `BatchPublisher`."""
         if len(body) > MESSAGE_BYTES_MAX:
             raise PermanentError(f"a batch is larger than {MESSAGE_BYTES_MAX} bytes")
         await self._publish(_message(body), INGEST_QUEUE)
@@ -89,16 +87,14 @@ class Publisher:
         session = self._session
         if session is None or session.lost.is_set():
             raise UnavailableError("RabbitMQ cannot be reached")
-        deadline = asyncio.get_running_loop().time() + self._settings.publish_seconds_max
         try:
-            with translate_session_errors():
-                async with session.bounded(deadline):
-                    return await ingest_queue_depths(session.connection)
+            with translate_session_errors(), session.within(monotonic() + self._settings.publish_seconds_max):
+                return await ingest_queue_depths(session.connection)
         except (ChannelNotFoundEntity, *SESSION_ERRORS) as error:
             raise UnavailableError("RabbitMQ cannot be asked now") from error
 
     async def park(self, parkable: Parkable, *, reason: str, queue: str) -> None:
-        """Set aside a message that came from `queue` and is not to be stored; see `parked_message`.
+        """Put a message from `queue` that is not to be stored into the parked queue; see `parked_message`.
 
         Raises as `publish_batch` does.
         """
@@ -113,47 +109,38 @@ class Publisher:
         self._connected.set()
         try:
             while not (session.lost.is_set() or self._closing.is_set()):
-                self._tell(present=not await session.is_blocked())
+                self._report(present=not await session.is_blocked())
                 await wait_any(session.lost, self._closing, seconds_max=_BLOCKED_SECONDS)
         finally:
             self._connected.clear()
             self._session = self._direct = None
-            self._tell(present=False)
+            self._report(present=False)
 
     async def _publish(self, message: Message, queue: str) -> None:
-        deadline = asyncio.get_running_loop().time() + self._settings.publish_seconds_max
-        async with self._place(deadline):
-            session, direct = self._session, self._direct
-            if session is None or direct is None:
-                raise UnavailableError("RabbitMQ is not connected")
-            await publish_confirmed(session, direct, message, routing_key=queue, deadline=deadline)
-
-    @asynccontextmanager
-    async def _place(self, deadline: float) -> AsyncIterator[None]:
-        """Hold one of the places in flight, with a connection, or raise UnavailableError at the deadline."""
+        deadline = monotonic() + self._settings.publish_seconds_max
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._places.acquire()
+            with self._timeouts.until(deadline):
+                await self._in_flight.acquire()
         except TimeoutError as error:
             raise UnavailableError("RabbitMQ is slow to confirm") from error
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._session_alive()
-        except TimeoutError as error:
-            self._places.release()
-            raise UnavailableError("RabbitMQ is not connected") from error
-        try:
-            yield
+            session, direct = await self._connection(deadline)
+            await publish_confirmed(session, direct, message, routing_key=queue, deadline=deadline)
         finally:
-            self._places.release()
+            self._in_flight.release()
 
-    async def _session_alive(self) -> None:
-        """Return once there is a session that is not over; one that ended a moment ago may still be in its place."""
-        while self._session is None or self._session.lost.is_set():
-            self._connected.clear()
-            await self._connected.wait()
+    async def _connection(self, deadline: float) -> tuple[Session, AbstractExchange]:
+        """Wait for a session that is not lost. One that was lost a moment ago may still be set."""
+        try:
+            with self._timeouts.until(deadline):
+                while self._session is None or self._direct is None or self._session.lost.is_set():
+                    self._connected.clear()
+                    await self._connected.wait()
+        except TimeoutError as error:
+            raise UnavailableError("RabbitMQ is not connected") from error
+        return self._session, self._direct
 
-    def _tell(self, *, present: bool) -> None:
+    def _report(self, *, present: bool) -> None:
         if self._readiness is not None:
             self._readiness.set(READY, present=present)
 
@@ -171,24 +158,23 @@ def _message(body: bytes) -> Message:
 async def publish_confirmed(
     session: Session, exchange: AbstractExchange, message: Message, *, routing_key: str, deadline: float
 ) -> None:
-    """Publish and wait for the broker's confirmation until `deadline` (the event loop's time).
+    """Publish and wait for the broker's confirmation until `deadline` (of `time.monotonic`).
 
     Raises:
-        UnavailableError: the broker takes no messages now, or no queue takes them under this routing key.
-        OverloadedError: the queue is at its limit and refused it.
+        UnavailableError: the broker accepts no messages now, or no queue is bound under this routing key.
+        OverloadedError: the queue is at its limit and refused the message.
         OutcomeUnknownError: the session ended, or the deadline came, before the broker answered.
     """
     try:
-        async with session.bounded(deadline):
+        with session.within(deadline):
             await session.unblocked()
     except TimeoutError as error:
         raise UnavailableError("RabbitMQ takes no messages now") from error
     try:
-        with translate_session_errors():
-            async with session.bounded(deadline):
-                answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
+        with translate_session_errors(), session.within(deadline):
+            answer = await exchange.publish(message, routing_key=routing_key, mandatory=True)
     except PublishError as error:
-        # A new session declares the queue again, should somebody have deleted it.
+        # A new session declares the queue again, in case somebody has deleted it.
         session.abandon("unroutable")
         raise UnavailableError("no queue is bound under this routing key") from error
     except DeliveryError as error:

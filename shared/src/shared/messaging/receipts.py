@@ -1,4 +1,4 @@
-"""Sends receipts: what this process has counted goes to the ledger every few seconds, and at its end."""
+"""Sends receipts: the counts of this process go to the ledger every few seconds, and at its end."""
 
 import asyncio
 import uuid
@@ -15,33 +15,32 @@ from shared.wire import encode_receipt
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-# While nobody knows of this process, and at its end.
+# Between attempts to send the first receipt, and the last.
 _RETRY_SECONDS: Final = 0.5
-# Counting must not keep a channel shut.
+# A service starts without a receipt rather than not at all.
 _OPENING_SECONDS_MAX: Final = 10.0
-# With the rest of a drain it must fit into the time that a service has to stop.
+# It must fit into the deadline of the drain, with the other parts.
 _CLOSING_SECONDS_MAX: Final = 4.0
 
 Report: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 
 class ReceiptPublisher(Protocol):
-    """Takes receipts to the processor; `shared.messaging.publisher.Publisher` is the real one."""
+    """Sends receipts to the processor; `shared.messaging.publisher.Publisher` is the real one."""
 
     async def publish_receipt(self, body: bytes) -> None:
-        """Return when the broker holds the receipt durably. Raises RetryableError."""
+        """Return when the broker has stored the receipt. Raises RetryableError."""
 
 
 class ReceiptSender:
-    """Takes the tally at its start, every `interval_seconds`, and at its end, and publishes it.
+    """Takes the tally at the start, every `interval_seconds` and at the end, and publishes it. A part of a service.
 
-    There is a receipt also where nothing was counted: a series that ends without its closing receipt tells that the
-    process was killed, and a number that is not there that a receipt was lost. A receipt that is not confirmed is sent
-    again under the same number, and only then a new one begins: while nobody takes it the tally alone grows, and that
-    is bounded.
+    A receipt is sent even if nothing was counted: a series without its closing receipt shows that the process was
+    killed, and a missing number that a receipt was lost. An unconfirmed receipt is sent again under its number before
+    the next one begins. Meanwhile only the tally grows, and it is limited.
     """
 
-    def __init__(  # noqa: PLR0913 - what a receipt says of its process
+    def __init__(  # noqa: PLR0913 - a receipt names its process
         self,
         publisher: ReceiptPublisher,
         tally: Tally,
@@ -51,12 +50,12 @@ class ReceiptSender:
         interval_seconds: float,
         report: Report | None = None,
     ) -> None:
-        """Run `run` beside those who count; `close` it when they are done, and before the publisher.
+        """List it after the publisher and before the parts that count.
 
-        `report` is the direct way to the processor, tried first: a process that hands events over both ways needs both
-        here, so that it can acknowledge nothing for long that it cannot tell.
+        `report` sends directly to the processor, and is tried first. A process that submits events on both paths needs
+        both here too: it must not acknowledge events for long that it cannot report.
         """
-        self._ways: tuple[Report, ...] = (*([report] if report else []), publisher.publish_receipt)
+        self._paths: tuple[Report, ...] = (*([report] if report else []), publisher.publish_receipt)
         self._tally = tally
         self._service = service
         self._channel = channel
@@ -70,7 +69,7 @@ class ReceiptSender:
         self._opened = asyncio.Event()
 
     async def run(self) -> None:
-        """Send until `close`, then the last one."""
+        """Send receipts until `close`, then the closing one."""
         while not self._closing.is_set():
             await self._send()
             pause = self._interval_seconds if self._opened.is_set() else _RETRY_SECONDS
@@ -79,14 +78,14 @@ class ReceiptSender:
             log.warning("the last receipt was not sent; `etlpay audit` cannot vouch for the hours that it was to count")
 
     async def opened(self, stopping: asyncio.Event) -> None:
-        """Return once the first receipt is taken, or at `stopping`, or after some seconds.
+        """Return when the first receipt is confirmed, or at `stopping`, or after some seconds.
 
-        Acknowledge nothing before: nobody would know of a process that is killed in its first seconds.
+        Acknowledge nothing before: the ledger would not know of a process that is killed in its first seconds.
         """
         await wait_any(self._opened, stopping, seconds_max=_OPENING_SECONDS_MAX)
 
     def close(self) -> None:
-        """Let `run` send what is left, and return."""
+        """Let `run` send the closing receipt, and return."""
         self._closing.set()
 
     async def _send_last(self) -> bool:
@@ -99,22 +98,22 @@ class ReceiptSender:
         return True
 
     async def _send(self, *, closing: bool = False) -> bool:
-        """Return True when everything counted before was taken: what was not confirmed, and one receipt more.
+        """Send the unconfirmed receipt, if there is one, and one more; return whether both were confirmed.
 
-        One: while events keep coming there is always something to tell, and a receipt is worth many of them.
+        Only one: while events keep coming there is always something to report, and one receipt counts many events.
         """
-        if self._unconfirmed is not None and not await self._hand_over(self._unconfirmed):
+        if self._unconfirmed is not None and not await self._deliver(self._unconfirmed):
             return False
         if self._closed:
             return True
         self._closed = closing
         self._unconfirmed = self._begin(closing=closing)
-        return await self._hand_over(self._unconfirmed)
+        return await self._deliver(self._unconfirmed)
 
-    async def _hand_over(self, receipt: bytes) -> bool:
-        for take in self._ways:
+    async def _deliver(self, receipt: bytes) -> bool:
+        for send in self._paths:
             try:
-                await take(receipt)
+                await send(receipt)
             except RetryableError as error:
                 log.debug("receipt not confirmed; sending it again", error=type(error).__name__)
             else:
@@ -124,7 +123,7 @@ class ReceiptSender:
         return False
 
     def _begin(self, *, closing: bool) -> bytes:
-        """Return the next receipt."""
+        """Take the tally; return the next receipt."""
         taken_at = now()
         taken = self._tally.take(taken_at)
         self._number += 1

@@ -1,6 +1,6 @@
-"""Limits the bytes of unsettled messages. A prefetch counts messages, and one may hold a few bytes or 16 MiB.
+"""Limits the bytes of unsettled messages: a prefetch counts messages, which may be of a few bytes or of 16 MiB.
 
-Where there is none left, no more is read from the socket: the broker's own flow control then keeps the rest with it.
+At the limit nothing is read from the socket, and the broker's flow control keeps the rest of the messages in the queue.
 """
 
 import asyncio
@@ -8,38 +8,38 @@ from typing import Any
 
 
 class ReadThrottle:
-    """Limits the bytes of messages that are read but not settled. The message that reaches the limit is still taken."""
+    """Limits the bytes of received messages that are not settled. The message that reaches the limit is accepted."""
 
     def __init__(self, bytes_max: int) -> None:
-        """Begin with nothing taken."""
+        """Begin with no messages."""
         self._bytes_max = bytes_max
-        self._taken = 0
-        self._open = asyncio.Event()
-        self._open.set()
+        self._bytes = 0
+        self._below_limit = asyncio.Event()
+        self._below_limit.set()
 
-    def take(self, size: int) -> None:
-        """Note a message that was received."""
-        self._taken += size
-        if self._taken >= self._bytes_max:
-            self._open.clear()
+    def acquire(self, size: int) -> None:
+        """Count a message that was received."""
+        self._bytes += size
+        if self._bytes >= self._bytes_max:
+            self._below_limit.clear()
 
-    def give_back(self, size: int) -> None:
-        """Note that a message is out of hand."""
-        self._taken -= size
-        if self._taken < self._bytes_max:
-            self._open.set()
+    def release(self, size: int) -> None:
+        """Stop to count a message, which was settled."""
+        self._bytes -= size
+        if self._bytes < self._bytes_max:
+            self._below_limit.set()
 
-    def guard(self, frames: "asyncio.Queue[Any]") -> None:
-        """Hand out frames only below the limit; `frames` is the bounded queue of an AMQP channel's frames.
+    def apply_to(self, frames: "asyncio.Queue[Any]") -> None:
+        """Return no frame from `frames`, the bounded queue of an AMQP channel's frames, while at the limit.
 
-        When it is full the client library stops reading its connection, and TCP does the rest. A library that is held
-        up like this for more than half a minute takes its connection for dead: a session that ends in a long outage.
+        When the queue is full the client library stops reading its connection, and TCP does the rest. A library that
+        reads nothing for more than half a minute takes its connection for dead: in a long outage the session ends.
         """
         get = frames.get
 
-        async def get_while_there_is_room() -> Any:  # noqa: ANN401 - as the library has it
-            if not self._open.is_set():
-                await self._open.wait()
+        async def get_below_limit() -> Any:  # noqa: ANN401 - as the library has it
+            if not self._below_limit.is_set():
+                await self._below_limit.wait()
             return await get()
 
-        frames.get = get_while_there_is_room  # type: ignore[method-assign] # the library has no door for this
+        frames.get = get_below_limit  # type: ignore[method-assign] # the library has no setting for this

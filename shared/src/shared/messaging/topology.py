@@ -1,12 +1,14 @@
 """Every exchange and queue of EtlPay, declared in this one place.
 
-The lanes live in the virtual host that `ETLPAY_AMQP_URL` names, where no foreign producer has a permission; the public
-exchange and the foreign queues live in that of `ETLPAY_QUEUE_AMQP_URL`, which may be of another broker.
+The queues between our services are in the virtual host that `ETLPAY_AMQP_URL` names, where no foreign producer has
+permissions. The public exchange and the foreign queues are in the virtual host that `ETLPAY_QUEUE_AMQP_URL` names,
+which may belong to another broker.
 
-`etlpay.ingest` is the fast lane. A message that keeps failing there (a crash while it is in hand counts) moves to
-`etlpay.ingest.slow`, which is read one message at a time so that innocent neighbours come home, and from there to
-`etlpay.parked`, which nobody reads: its depth is an alarm. `etlpay.receipts` brings what the doors have counted. All
-are quorum queues: only those fsync before they confirm.
+`etlpay.ingest` is the fast ingest queue. A message that keeps failing there moves to `etlpay.ingest.slow`; a crash
+while it is unacked counts as a failure. The slow queue is read one message at a time, so that healthy messages that
+failed beside a poison message are stored. What keeps failing there moves to `etlpay.parked`, which nobody reads: a
+message in it is an alarm. `etlpay.receipts` carries the counts of the services. All are quorum queues: only those fsync
+before they confirm.
 """
 
 import asyncio
@@ -26,14 +28,14 @@ SLOW_QUEUE: Final = "etlpay.ingest.slow"
 PARKED_QUEUE: Final = "etlpay.parked"
 RECEIPTS_QUEUE: Final = "etlpay.receipts"
 
-# Set aside beside the queue that they came from: a dead letter cannot leave its virtual host.
+# Dead letters of a foreign queue: they cannot leave its virtual host.
 PARKED_SUFFIX: Final = ".parked"
 
 _QUORUM: Final[FieldTable] = {"x-queue-type": "quorum"}
-# Looking at a parked message gives it back; RabbitMQ 4 would drop it after twenty looks.
+# Looking at a parked message requeues it; RabbitMQ 4 would drop it after twenty times.
 _PARKED: Final[FieldTable] = {"x-delivery-limit": 1_000_000_000}
-_LANE_BYTES_MAX: Final = 8 * 1024**3
-_LANE_DELIVERIES_MAX: Final = 20
+_QUEUE_BYTES_MAX: Final = 8 * 1024**3
+_INGEST_DELIVERIES_MAX: Final = 20
 _PUBLIC_DELIVERIES_MAX: Final = 100
 _LOOK_SECONDS: Final = 0.5
 
@@ -43,18 +45,18 @@ def _dead_lettering(to: str, deliveries_max: int) -> FieldTable:
         "x-delivery-limit": deliveries_max,
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": to,
-        # At least once needs reject-publish: the broker refuses rather than drops.
+        # At least once needs reject-publish: a full queue refuses messages instead of dropping them.
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
-        "x-max-length-bytes": _LANE_BYTES_MAX,
+        "x-max-length-bytes": _QUEUE_BYTES_MAX,
     }
 
 
 _ARGUMENTS: Final[dict[str, FieldTable]] = {
     PARKED_QUEUE: _PARKED,
-    SLOW_QUEUE: _dead_lettering(PARKED_QUEUE, _LANE_DELIVERIES_MAX),
-    INGEST_QUEUE: _dead_lettering(SLOW_QUEUE, _LANE_DELIVERIES_MAX),
-    RECEIPTS_QUEUE: _dead_lettering(PARKED_QUEUE, _LANE_DELIVERIES_MAX),
+    SLOW_QUEUE: _dead_lettering(PARKED_QUEUE, _INGEST_DELIVERIES_MAX),
+    INGEST_QUEUE: _dead_lettering(SLOW_QUEUE, _INGEST_DELIVERIES_MAX),
+    RECEIPTS_QUEUE: _dead_lettering(PARKED_QUEUE, _INGEST_DELIVERIES_MAX),
 }
 
 
@@ -69,28 +71,27 @@ async def declare_ingest_queues(connection: AbstractConnection) -> None:
             try:
                 await amqp_channel.declare_queue(name, durable=True, arguments=_QUORUM | arguments)
             except ChannelPreconditionFailed:
-                log.error("a queue is there with another type or other arguments; nothing is read from it", queue=name)  # noqa: TRY400 - the reason says it all
+                log.error("a queue exists with another type or other arguments; nothing is read from it", queue=name)  # noqa: TRY400 - the reason says it all
                 raise
 
 
 async def require_ingest_queues(connection: AbstractConnection) -> None:
-    """Return once the queues between the services exist, for a service that may have permission to write only.
+    """Return once the queues between the services exist: for a service that may lack the permission to declare them.
 
-    Looking takes no permission. A lane that is missing is declared where that is allowed; elsewhere the processor,
-    whose intake they are, declares them, and until then there is nothing to publish to.
+    A missing queue is declared if this user may do so. Otherwise the processor declares it, and this waits.
     """
-    told = False
-    while not await _lanes_exist(connection):
+    reported = False
+    while not await _ingest_queues_exist(connection):
         try:
             await declare_ingest_queues(connection)
         except ChannelAccessRefused:
-            if not told:
-                log.info("waiting for the processor to declare the lanes; nothing is taken yet")
-            told = True
+            if not reported:
+                log.info("waiting for the processor to declare the ingest queues; nothing is published yet")
+            reported = True
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _lanes_exist(connection: AbstractConnection) -> bool:
+async def _ingest_queues_exist(connection: AbstractConnection) -> bool:
     try:
         async with connection.channel() as amqp_channel:
             for name in _ARGUMENTS:
@@ -101,7 +102,7 @@ async def _lanes_exist(connection: AbstractConnection) -> bool:
 
 
 async def ingest_queue_depths(connection: AbstractConnection) -> dict[str, int]:
-    """Return how many messages wait in each queue between the services; those in a consumer's hands do not count.
+    """Return how many messages wait in each queue between the services, without the unacked ones.
 
     Raises:
         aiormq.exceptions.ChannelNotFoundEntity: one does not exist.
@@ -116,13 +117,13 @@ async def ingest_queue_depths(connection: AbstractConnection) -> dict[str, int]:
 async def declare_public(connection: AbstractConnection, queue: str) -> None:
     """Make sure that `queue` exists and is bound to the public exchange under its own name. Idempotent.
 
-    A queue that is there already is used as it is, whatever its arguments: it may belong to somebody else. One that is
-    not gets a queue beside it for its dead letters, `<queue>.parked`.
+    A queue that exists is used with its own arguments: it may belong to somebody else. A queue that is declared here
+    gets another one for its dead letters, `<queue>.parked`.
     """
     try:
         await _bind_public(connection, queue, passive=True, arguments=None)
     except ChannelNotFoundEntity:
-        # The broker closed that channel with its refusal; the second attempt has one of its own.
+        # The broker has closed the channel of the first attempt; the second one opens another.
         parked = f"{queue}{PARKED_SUFFIX}"
         async with connection.channel() as amqp_channel:
             await amqp_channel.declare_queue(parked, durable=True, arguments=_QUORUM | _PARKED)

@@ -1,4 +1,4 @@
-"""Deliveries that are settled in runs: what was acked is gone, what was not comes again."""
+"""Deliveries that are settled in batches: what was acked is gone, what was not comes again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from shared.messaging.consumer import Consumer, DeliveryBatch
 from shared.settings import AmqpSettings
 from support.servers import Servers
 
-QUEUE = "runs-test"
+QUEUE = "batches-test"
 BODIES = [b"%d" % number for number in range(50)]
 
 
@@ -23,7 +23,7 @@ async def declare(connection: AbstractConnection) -> None:
 
 @pytest.fixture
 async def operator(servers: Servers) -> AsyncIterator[AbstractConnection]:
-    """A connection that may do everything where the lanes are; the queue holds the bodies, and is gone afterwards."""
+    """A connection with all permissions. The queue holds the bodies, and is deleted afterwards."""
     async with await aio_pika.connect(servers.broker_url("operator", LANES_VHOST)) as connection:
         await declare(connection)
         async with connection.channel() as amqp_channel:
@@ -45,15 +45,15 @@ async def left_over(connection: AbstractConnection) -> list[tuple[bytes, bool]]:
     return found
 
 
-async def test_a_delivery_of_a_run_that_is_not_acked_comes_again_alone(
+async def test_a_delivery_of_a_batch_that_is_not_acked_comes_again_alone(
     servers: Servers, operator: AbstractConnection
 ) -> None:
-    runs: list[list[bytes]] = []
+    batches: list[list[bytes]] = []
 
-    async def settle(run: DeliveryBatch) -> None:
-        runs.append([delivery.body for delivery in run.deliveries])
-        await run.ack([delivery for delivery in run.deliveries if delivery.body != b"17"])
-        if sum(map(len, runs)) == len(BODIES):
+    async def settle(batch: DeliveryBatch) -> None:
+        batches.append([delivery.body for delivery in batch.deliveries])
+        await batch.ack([delivery for delivery in batch.deliveries if delivery.body != b"17"])
+        if sum(map(len, batches)) == len(BODIES):
             consumer.close()
 
     consumer = Consumer(
@@ -66,12 +66,12 @@ async def test_a_delivery_of_a_run_that_is_not_acked_comes_again_alone(
         prefetch_count=20,
         bytes_max=1_000_000,
         declare=declare,
-        settle_run=settle,
-        run_bytes_max=1_000,
+        settle_batch=settle,
+        batch_bytes_max=1_000,
     )
     async with asyncio.timeout(20):
         await consumer.run()
 
-    assert [body for run in runs for body in run] == BODIES
-    assert len(runs) < len(BODIES)
+    assert [body for batch in batches for body in batch] == BODIES
+    assert len(batches) < len(BODIES)
     assert await left_over(operator) == [(b"17", True)]

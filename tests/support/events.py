@@ -6,7 +6,7 @@ from shared.contracts.event import Channel, Envelope, identify, now
 def event(
     body: bytes = b'{"value": 1}', *, key: str = "", source: str = "test", content_type: str = "application/json"
 ) -> Envelope:
-    """Return an envelope as a door would make it."""
+    """Return an envelope as an edge service would make it."""
     return Envelope(
         event_id=identify(source, key),
         source=source,

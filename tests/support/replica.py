@@ -1,4 +1,4 @@
-"""A processor's door over a ledger in memory, behind a port, and how it is called."""
+"""A processor's gRPC service over a ledger in memory, behind a port, and how it is called."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +21,7 @@ from shared.testing.processing import FakeProcessing
 
 
 class Replica:
-    """A processor's door over a ledger in memory, behind a port."""
+    """A processor's gRPC service over a ledger in memory, behind a port."""
 
     def __init__(self, port: int, callers: Callers | None = None, tls: TlsSettings | None = None) -> None:
         self.port = port
@@ -33,7 +33,7 @@ class Replica:
         self.go_on.set()
         self.error: type[EtlPayError] | None = None
         self.kept: list[Receipt] = []
-        self.door = self.new_door()
+        self.service = self.new_service()
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -42,7 +42,7 @@ class Replica:
         listen(self._server, f"127.0.0.1:{self.port}", self._tls)
         await self._server.start()
 
-    def new_door(self) -> ProcessingService:
+    def new_service(self) -> ProcessingService:
         return ProcessingService(self._submit, keep=self._keep, callers=self._callers)
 
     async def drain(self) -> None:
@@ -50,7 +50,7 @@ class Replica:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._server.stop(20))
             await asyncio.sleep(0)
-            self.door.drain()
+            self.service.drain()
 
     async def kill(self) -> None:
         assert self._server
@@ -70,14 +70,14 @@ class Replica:
 
 class _Counting(ProcessingService):
     def __init__(self, replica: Replica) -> None:
-        super().__init__(replica.door._submit, keep=replica.door._keep, callers=replica.door._callers)
+        super().__init__(replica.service._submit, keep=replica.service._keep, callers=replica.service._callers)
         self._replica = replica
 
     async def Process(  # noqa: N802 - the name in the proto
         self, requests: object, context: grpc.aio.ServicerContext[pb.EventBatch, pb.OutcomeBatch]
     ) -> None:
         self._replica.streams += 1
-        await self._replica.door.Process(requests, context)
+        await self._replica.service.Process(requests, context)
 
 
 @asynccontextmanager

@@ -197,7 +197,7 @@ async def _ask_rabbitmq(url: str) -> None:
 def stack_environment(folder: Path, **more: str) -> dict[str, str]:
     """Return the environment of an `etlpay` command with its state in `folder` and on ports that are not the usual."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ETLPAY_")}  # noqa: TID251 - a child's environment
-    names = [f"ETLPAY_{door}_PORT" for door in ("HTTP", "GRPC", "AMQP", "POSTGRES", "REDIS")]
+    names = [f"ETLPAY_{name}_PORT" for name in ("HTTP", "GRPC", "AMQP", "POSTGRES", "REDIS")]
     ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     return inherited | ports | {"ETLPAY_ROOT": str(folder)} | more
 

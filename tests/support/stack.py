@@ -1,4 +1,4 @@
-"""A whole running EtlPay, seen through its public doors only."""
+"""A whole running EtlPay, seen through its public ports only."""
 
 import asyncio
 import os

@@ -21,7 +21,7 @@ class Certificates:
         _write_chain(client, self.client_cert)
 
     def settings(self, *, clients: bool = False) -> dict[str, str]:
-        """Return the settings of a door."""
+        """Return the settings of a service."""
         files = {"tls_cert_file": str(self.cert), "tls_key_file": str(self.key)}
         return files | ({"tls_client_ca_file": str(self.ca)} if clients else {})
 

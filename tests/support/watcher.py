@@ -79,7 +79,7 @@ async def watcher(
 
 
 async def published(broker: aio_pika.abc.AbstractChannel) -> list[Envelope]:
-    """Take every event out of the lane."""
+    """Take every event out of the ingest queue."""
     queue = await broker.get_queue(INGEST_QUEUE)
     events: list[Envelope] = []
     while message := await queue.get(fail=False):

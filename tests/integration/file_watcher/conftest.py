@@ -11,7 +11,7 @@ from support.servers import Servers
 
 @pytest.fixture
 async def broker(servers: Servers) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    """A channel with the broker, whose lanes are empty."""
+    """A channel with the broker, whose ingest queues are empty."""
     async with await aio_pika.connect(servers.amqp_url) as connection:
         amqp_channel = await connection.channel()
         for queue in (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE):

@@ -1,4 +1,4 @@
-"""The whole file door as a process, on a real RabbitMQ."""
+"""The whole file-watcher as a process, on a real RabbitMQ."""
 
 import asyncio
 from collections.abc import AsyncIterator

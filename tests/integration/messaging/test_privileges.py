@@ -31,8 +31,8 @@ from shared.settings import PublisherSettings
 from support.amqp import publish
 from support.servers import Servers
 
-DOORS = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
-LANES = (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE)
+EDGE_SERVICES = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
+INGEST_QUEUES = (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE)
 
 
 def settings(servers: Servers, user: str, vhost: str = LANES_VHOST) -> PublisherSettings:
@@ -69,7 +69,7 @@ async def open_channel(declared: Servers) -> AsyncIterator[OpenChannel]:
         yield open_as
 
 
-async def test_a_foreign_producer_cannot_enter_where_the_lanes_are(declared: Servers) -> None:
+async def test_a_foreign_producer_cannot_open_our_virtual_host(declared: Servers) -> None:
     with pytest.raises(AMQPError, match=r"Connection\.Close"):
         await aio_pika.connect(declared.broker_url("producer", LANES_VHOST))
 
@@ -80,21 +80,23 @@ async def test_a_service_without_foreign_queues_cannot_enter_where_they_are(decl
         await aio_pika.connect(declared.broker_url(user, PUBLIC_VHOST))
 
 
-@pytest.mark.parametrize("user", DOORS)
-@pytest.mark.parametrize("queue", LANES)
-async def test_who_hands_over_cannot_read_a_lane(open_channel: OpenChannel, user: str, queue: str) -> None:
-    lane = await (await open_channel(user, LANES_VHOST)).get_queue(queue, ensure=False)
+@pytest.mark.parametrize("user", EDGE_SERVICES)
+@pytest.mark.parametrize("queue", INGEST_QUEUES)
+async def test_an_edge_service_cannot_read_an_ingest_queue(open_channel: OpenChannel, user: str, queue: str) -> None:
+    ingest = await (await open_channel(user, LANES_VHOST)).get_queue(queue, ensure=False)
     with pytest.raises(ChannelAccessRefused):
-        await lane.get(fail=False)
+        await ingest.get(fail=False)
 
-    lane = await (await open_channel(user, LANES_VHOST)).get_queue(queue, ensure=False)
+    ingest = await (await open_channel(user, LANES_VHOST)).get_queue(queue, ensure=False)
     with pytest.raises(ChannelAccessRefused):
-        await lane.consume(asyncio.Queue[AbstractIncomingMessage]().put)
+        await ingest.consume(asyncio.Queue[AbstractIncomingMessage]().put)
 
 
-@pytest.mark.parametrize("user", DOORS)
-@pytest.mark.parametrize("queue", LANES)
-async def test_who_hands_over_cannot_delete_or_empty_a_lane(open_channel: OpenChannel, user: str, queue: str) -> None:
+@pytest.mark.parametrize("user", EDGE_SERVICES)
+@pytest.mark.parametrize("queue", INGEST_QUEUES)
+async def test_an_edge_service_cannot_delete_or_empty_an_ingest_queue(
+    open_channel: OpenChannel, user: str, queue: str
+) -> None:
     amqp_channel = await open_channel(user, LANES_VHOST)
     with pytest.raises(ChannelAccessRefused):
         await amqp_channel.queue_delete(queue)
@@ -254,20 +256,20 @@ async def test_a_dead_letter_of_a_public_queue_stays_beside_it(declared: Servers
 
 
 @pytest.fixture
-async def without_lanes(declared: Servers) -> AsyncIterator[Servers]:
-    """The servers, with the lanes deleted."""
+async def without_queues(declared: Servers) -> AsyncIterator[Servers]:
+    """The servers, with the ingest queues deleted."""
     async with await aio_pika.connect(declared.broker_url("operator", LANES_VHOST)) as connection:
         amqp_channel = await connection.channel()
-        for queue in LANES:
+        for queue in INGEST_QUEUES:
             await amqp_channel.queue_delete(queue)
         yield declared
 
 
-async def test_a_door_takes_nothing_until_the_processor_has_declared_the_lanes(without_lanes: Servers) -> None:
+async def test_a_service_publishes_nothing_until_the_processor_has_declared_the_queues(without_queues: Servers) -> None:
     readiness = Readiness(READY)
-    publisher = Publisher(settings(without_lanes, "grpc-ingest"), name="test", readiness=readiness)
+    publisher = Publisher(settings(without_queues, "grpc-ingest"), name="test", readiness=readiness)
     consumer = Consumer(
-        settings(without_lanes, "processor"),
+        settings(without_queues, "processor"),
         name="test",
         queue=INGEST_QUEUE,
         prefetch_count=1,

@@ -31,7 +31,7 @@ def settings(servers: Servers) -> AmqpSettings:
 
 @pytest.fixture
 async def operator(servers: Servers) -> AsyncIterator[AbstractConnection]:
-    """A connection that may do everything where the lanes are."""
+    """A connection that may do everything in our virtual host."""
     async with await aio_pika.connect(servers.broker_url("operator", LANES_VHOST)) as connection:
         yield connection
 
@@ -122,7 +122,7 @@ async def test_a_queue_that_confirms_and_never_delivers_is_not_ready_until_it_do
     assert watched.given == []
 
 
-async def test_a_lane_of_another_kind_is_named_and_not_read(
+async def test_a_queue_of_another_kind_is_named_and_not_read(
     settings: AmqpSettings, operator: AbstractConnection
 ) -> None:
     await declare_ingest_queues(operator)

@@ -111,7 +111,7 @@ async def test_another_acceptance_of_the_same_event_is_settled_once_however_ofte
     assert await settled(owner) == [2, 3]
 
 
-async def test_each_door_may_accept_an_event_in_the_same_microsecond(
+async def test_each_process_may_accept_an_event_in_the_same_microsecond(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
     store = Store(connections, copy_events_min=2)

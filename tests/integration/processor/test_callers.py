@@ -16,7 +16,7 @@ from support.replica import Replica, calling
 from support.servers import free_port
 from support.tls import Certificates
 
-TOKEN = "the gateway's own"  # noqa: S105 - of a door that lives as long as its test
+TOKEN = "the gateway's own"  # noqa: S105 - of a service that lives as long as its test
 
 
 @asynccontextmanager

@@ -61,9 +61,9 @@ async def test_tiny_events_under_the_ids_of_large_ones_are_conflicts_and_take_no
     assert await owner.fetchval("SELECT count(*) FROM conflicts") == 100
 
 
-@pytest.mark.parametrize("lane", ["none", "fast"])
+@pytest.mark.parametrize("queue", ["none", "fast"])
 async def test_large_duplicates_and_conflicts_are_told_apart_one_after_the_other(
-    connections: Connections, owner: asyncpg.Connection, lane: str
+    connections: Connections, owner: asyncpg.Connection, queue: str
 ) -> None:
     store = Store(connections, copy_events_min=100)
     await fill(store, 30)
@@ -71,7 +71,7 @@ async def test_large_duplicates_and_conflicts_are_told_apart_one_after_the_other
     equal = [event(large(number, blank=" "), key=str(number)) for number in range(10, 20)]
     other = [event(large(number + 1), key=str(number)) for number in range(20, 30)]
 
-    outcomes = await write(store, *same, *equal, *other, acknowledged=lane == "fast")
+    outcomes = await write(store, *same, *equal, *other, acknowledged=queue == "fast")
 
     assert kinds(outcomes) == [DUPLICATE] * 20 + [CONFLICT] * 10
     assert await owner.fetchval("SELECT count(*) FROM conflicts") == 10

@@ -87,7 +87,7 @@ LOST += [f"UPDATE ON {table}" for table in sorted(CHANGING)]
 async def test_a_grant_that_is_lost_makes_the_ledger_not_ready(
     connections: Connections, owner: asyncpg.Connection, lost: str
 ) -> None:
-    """Nothing is taken then: each delivery that ends the process would count against its innocent neighbours, too."""
+    """Nothing is taken then: each delivery that ends the process would count against the other deliveries, too."""
     await check(connections)
     await owner.execute(f"REVOKE {lost} FROM etlpay_processor")
     try:

@@ -13,7 +13,7 @@ from shared.wire import encode_receipt
 from support.replica import Replica, calling
 from support.servers import free_port
 
-TOKEN = "the gateway's own"  # noqa: S105 - of a door that lives as long as its test
+TOKEN = "the gateway's own"  # noqa: S105 - of a service that lives as long as its test
 
 
 def receipt(service: str = "api-gateway", channel: Channel = Channel.HTTP) -> Receipt:

@@ -1,4 +1,4 @@
-"""The whole processor on real servers, through its two doors."""
+"""The whole processor on real servers, through both of its inputs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +27,7 @@ from support.servers import Servers, free_port
 
 @asynccontextmanager
 async def serving(settings: ProcessorSettings) -> AsyncIterator[GrpcProcessing]:
-    """Run the processor until the block ends, then drain it; yield a client of its gRPC door."""
+    """Run the processor until the block ends, then drain it; yield a client of its gRPC service."""
     settings = settings.model_copy(update={"processing_port": free_port()})
     stopping = asyncio.Event()
     client = GrpcProcessing(SubmissionSettings(processor_target=f"127.0.0.1:{settings.processing_port}"))
@@ -53,7 +53,7 @@ async def until(condition: Callable[[], Awaitable[bool]], *, seconds_max: float 
 
 @pytest.fixture
 async def broker(ledger: Servers) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    """A channel with the broker, whose lanes are empty."""
+    """A channel with the broker, whose ingest queues are empty."""
     async with await aio_pika.connect(ledger.amqp_url) as connection:
         amqp_channel = await connection.channel(on_return_raises=True)
         for queue in (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE):
@@ -101,12 +101,12 @@ async def test_a_batch_over_the_queue_is_stored_once_however_often_it_is_deliver
     assert await stored(owner) == 50
 
 
-async def test_a_message_that_is_no_batch_is_parked_with_its_bytes_and_its_neighbours_are_stored(
+async def test_a_message_that_is_no_batch_is_parked_with_its_bytes_and_the_others_are_stored(
     processor_settings: ProcessorSettings, owner: asyncpg.Connection, broker: aio_pika.abc.AbstractChannel
 ) -> None:
     async with serving(processor_settings), publishing(processor_settings) as publisher:
         await publisher.publish_batch(b"\xff\xffno batch")
-        await publisher.publish_batch(encode_batch([event(key="neighbour")]))
+        await publisher.publish_batch(encode_batch([event(key="other")]))
         await until(lambda: _is(stored, owner, 1))
         parked = await broker.declare_queue(PARKED_QUEUE, passive=True)
         await until(lambda: _holds(parked, 1))
@@ -136,7 +136,7 @@ async def test_a_processor_that_lost_a_grant_takes_nothing_until_it_has_it_again
     processor_settings: ProcessorSettings, owner: asyncpg.Connection, broker: aio_pika.abc.AbstractChannel
 ) -> None:
     """Else it would take deliveries and end, again and again, until they had been delivered too often."""
-    await declare_lanes_of(processor_settings)
+    await declare_queues_of(processor_settings)
     await owner.execute("REVOKE INSERT ON raw_events FROM etlpay_processor")
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group, publishing(processor_settings) as publisher:
@@ -184,13 +184,13 @@ async def test_a_processor_whose_schema_changes_takes_and_writes_nothing_until_i
         await owner.execute("UPDATE alembic_version SET version_num = $1", revision)
 
 
-async def test_an_event_that_a_rule_refuses_is_held_in_the_slow_lane_and_everything_else_is_stored(
+async def test_an_event_that_a_rule_refuses_is_held_in_the_slow_queue_and_everything_else_is_stored(
     processor_settings: ProcessorSettings,
     owner: asyncpg.Connection,
     broker: aio_pika.abc.AbstractChannel,
     raising: Raising,
 ) -> None:
-    """A DBA's trigger once ended the processor, again and again, until innocent messages were parked."""
+    """A DBA's trigger once ended the processor, again and again, until healthy messages were parked."""
     poison = event(b'{"poison": 1}', key="poison")
     await raising.tell("P0001", only_body=poison.body)
     async with serving(processor_settings), publishing(processor_settings) as publisher:
@@ -218,8 +218,8 @@ async def test_a_ledger_that_refuses_everything_costs_a_message_no_delivery(
         await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
         await asyncio.sleep(2)
         assert await stored(owner) == 0
-        for lane in (SLOW_QUEUE, PARKED_QUEUE):
-            assert await _holds(await broker.declare_queue(lane, passive=True), 0)
+        for queue in (SLOW_QUEUE, PARKED_QUEUE):
+            assert await _holds(await broker.declare_queue(queue, passive=True), 0)
 
         await raising.calm()
         await until(lambda: _is(stored, owner, 50))
@@ -244,7 +244,7 @@ async def test_a_drain_gives_back_what_cannot_be_written(
     assert await stored(owner) == 0
 
 
-async def declare_lanes_of(settings: ProcessorSettings) -> None:
+async def declare_queues_of(settings: ProcessorSettings) -> None:
     async with open_session(settings, "test") as session:
         await declare_ingest_queues(session.connection)
 

@@ -123,7 +123,7 @@ async def test_events_without_an_id_are_never_duplicates(connections: Connection
     assert await owner.fetchval("SELECT count(*) FROM raw_events") == 3
 
 
-async def test_an_unreadable_body_is_kept_as_failed_and_its_neighbours_are_stored(
+async def test_an_unreadable_body_is_kept_as_failed_and_the_others_are_stored(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
     outcomes = await write(new_store(connections), event(key="a"), event(b"\xff\x00not json", key="b"), event(key="c"))
@@ -132,7 +132,7 @@ async def test_an_unreadable_body_is_kept_as_failed_and_its_neighbours_are_store
     assert await owner.fetchval("SELECT body FROM raw_events WHERE idempotency_key = 'b'") == b"\xff\x00not json"
 
 
-async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_neighbours_are_stored(
+async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_others_are_stored(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
     batch = [transform(event(key=str(number))) for number in range(200)]

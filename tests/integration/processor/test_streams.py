@@ -1,4 +1,4 @@
-"""The streams between a caller and the processor's gRPC door: one batch after another, and what ends them."""
+"""The streams between a caller and the processor's gRPC service: one batch after another, and what ends them."""
 
 import asyncio
 import gc
@@ -114,7 +114,7 @@ async def _unknown(client: GrpcProcessing, name: str) -> bool:
 
 
 async def test_a_call_of_its_own_is_served_also_while_it_drains(replica: Replica) -> None:
-    """As doors before the streams made one for each batch."""
+    """As callers before the streams made one for each batch."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
         process: grpc.aio.UnaryUnaryMultiCallable[pb.EventBatch, pb.OutcomeBatch] = channel.unary_unary(
             "/etlpay.processing.v1.Processing/Process",
@@ -122,7 +122,7 @@ async def test_a_call_of_its_own_is_served_also_while_it_drains(replica: Replica
             response_deserializer=pb.OutcomeBatch.FromString,
         )
         before = await process(batch_message([event(key="a")]))
-        replica.door.drain()
+        replica.service.drain()
         after = await process(batch_message([event(key="b")]))
 
     assert [outcome.raw_event_id for outcome in (*before.outcomes, *after.outcomes)] == [1, 2]
@@ -187,7 +187,7 @@ async def test_a_processor_that_began_anew_gets_the_next_batch(replica: Replica)
     async with calling(replica) as client:
         await client.process([event(key="a")])
         await replica.drain()
-        replica.door = replica.new_door()
+        replica.service = replica.new_service()
         await replica.start()
         await until(lambda: client.connected)
 

@@ -111,7 +111,7 @@ async def test_a_large_record_is_left_to_the_ledger(cache: Cache) -> None:
 
 
 async def test_queued_never_covers_a_record(cache: Cache) -> None:
-    """The two notes race: the processor may be done before the door has written its own."""
+    """The two notes race: the processor may be done before the edge service has written its own."""
     done, waiting = record(), identify("shop", "waiting")
     await put(cache, done)
 

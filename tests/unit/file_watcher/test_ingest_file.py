@@ -41,7 +41,7 @@ async def test_every_row_is_published_before_the_file_is_done(inbox: Inbox) -> N
     assert inbox.names("work") == set()
 
 
-async def test_a_bad_row_does_not_disturb_its_neighbours(inbox: Inbox) -> None:
+async def test_a_bad_row_does_not_disturb_the_other_rows(inbox: Inbox) -> None:
     await inbox.ingest(inbox.drop("a.ndjson", b'{"a": 1}\nsecret\n[1]\n{"a": 2}\n'))
 
     assert inbox.bodies == [b'{"a": 1}', b'{"a": 2}']

@@ -1,4 +1,4 @@
-"""A delivery is acked after the commit and never before it; what can never be stored goes on to the next lane."""
+"""A delivery is acked after the commit and never before it; what can never be stored goes on to the next queue."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class KilledError(Exception):
     """The process ends here."""
 
 
-class DeliveryTwin:
+class FakeDelivery:
     """A message in hand that notes how it was settled."""
 
     message_id = "m-1"
@@ -70,8 +70,8 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def delivery(body: bytes, happened: list[str], *, redelivered: bool = False) -> Delivery:
-    """Return the twin as what the consumer expects."""
-    return cast("Delivery", DeliveryTwin(body, happened, redelivered=redelivered))
+    """Return the fake as what the consumer expects."""
+    return cast("Delivery", FakeDelivery(body, happened, redelivered=redelivered))
 
 
 # Hold what cannot be written, for ever.
@@ -80,7 +80,7 @@ NEVER = (asyncio.Event(),)
 BATCH = encode_batch([event(key="1"), event(key="2"), event(key="3")])
 
 
-async def test_the_fast_lane_commits_the_message_as_one_and_then_acks() -> None:
+async def test_the_fast_queue_commits_the_message_as_one_and_then_acks() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
@@ -89,7 +89,7 @@ async def test_the_fast_lane_commits_the_message_as_one_and_then_acks() -> None:
     assert happened == ["commit 3", "ack"]
 
 
-async def test_the_slow_lane_commits_each_event_alone_and_then_acks() -> None:
+async def test_the_slow_queue_commits_each_event_alone_and_then_acks() -> None:
     happened: list[str] = []
     ledger = Ledger(happened)
 
@@ -99,7 +99,7 @@ async def test_the_slow_lane_commits_each_event_alone_and_then_acks() -> None:
 
 
 @pytest.mark.parametrize("settle", [settle_together, settle_one_by_one])
-async def test_an_outage_is_waited_out_with_the_delivery_in_hand(settle: Any) -> None:  # noqa: ANN401 - either lane
+async def test_an_outage_is_waited_out_with_the_delivery_in_hand(settle: Any) -> None:  # noqa: ANN401 - either queue
     happened: list[str] = []
     ledger = Ledger(happened, *[UnavailableError("away")] * 20)
 
@@ -112,7 +112,7 @@ async def test_an_outage_is_waited_out_with_the_delivery_in_hand(settle: Any) ->
 
 @pytest.mark.parametrize("body", [b"\xff\xff", BATCH[:-1], b'{"value": 1}'])
 @pytest.mark.parametrize("settle", [settle_together, settle_one_by_one])
-async def test_what_is_no_batch_is_never_acked_as_if_it_were_stored(settle: Any, body: bytes) -> None:  # noqa: ANN401 - either lane
+async def test_what_is_no_batch_is_never_acked_as_if_it_were_stored(settle: Any, body: bytes) -> None:  # noqa: ANN401 - either queue
     happened: list[str] = []
     ledger = Ledger(happened)
 
@@ -131,7 +131,7 @@ async def test_a_message_without_events_is_given_up() -> None:
     assert happened == ["ack"]
 
 
-async def test_what_the_ledger_can_never_keep_goes_to_the_next_lane() -> None:
+async def test_what_the_ledger_can_never_keep_goes_to_the_next_queue() -> None:
     happened: list[str] = []
     ledger = Ledger(happened, PermanentError("cannot be kept"))
 
@@ -142,7 +142,7 @@ async def test_what_the_ledger_can_never_keep_goes_to_the_next_lane() -> None:
 
 @pytest.mark.parametrize("fault", [FatalError("no privilege"), RuntimeError("a fault of ours")])
 async def test_any_other_fault_leaves_the_delivery_unsettled(fault: Exception) -> None:
-    """It is raised to whoever runs the lane, and the broker delivers again."""
+    """It is raised to whoever reads the queue, and the broker delivers again."""
     happened: list[str] = []
     ledger = Ledger(happened, fault)
 
@@ -152,7 +152,7 @@ async def test_any_other_fault_leaves_the_delivery_unsettled(fault: Exception) -
     assert happened == []
 
 
-async def test_what_cannot_be_kept_takes_no_neighbour_of_a_slow_message_with_it() -> None:
+async def test_what_cannot_be_kept_takes_no_other_event_of_a_slow_message_with_it() -> None:
     """The message goes on to the parked ones, and everything else that is in it is stored."""
     happened: list[str] = []
     ledger = Ledger(happened, PermanentError("the first one"))
@@ -162,8 +162,8 @@ async def test_what_cannot_be_kept_takes_no_neighbour_of_a_slow_message_with_it(
     assert happened == ["commit 1", "commit 1", "reject"]
 
 
-async def test_every_innocent_of_a_slow_message_has_its_turn_although_one_ends_the_process() -> None:
-    """Delivered as often as the broker does, each time up to the culprit, which is nowhere and everywhere in order."""
+async def test_every_healthy_event_of_a_slow_message_has_its_turn_although_one_ends_the_process() -> None:
+    """Delivered as often as the broker does, each time up to the poison event, which stands at each place in turn."""
     stored: set[str] = set()
 
     async def write(events: Sequence[Envelope]) -> list[Recorded]:
@@ -181,7 +181,7 @@ async def test_every_innocent_of_a_slow_message_has_its_turn_although_one_ends_t
 
 
 @pytest.mark.parametrize("settle", [settle_together, settle_one_by_one])
-async def test_what_cannot_be_written_is_given_back_unsettled_when_it_is_not_to_be_held(settle: Any) -> None:  # noqa: ANN401 - either lane
+async def test_what_cannot_be_written_is_given_back_unsettled_when_it_is_not_to_be_held(settle: Any) -> None:  # noqa: ANN401 - either queue
     """The ledger is another one, or the process drains: the broker gives the delivery to whoever can store it."""
     happened: list[str] = []
     ledger = Ledger(happened, *[UnavailableError("of another version")] * 20)

@@ -193,7 +193,7 @@ async def test_message_that_no_batch_can_hold_is_parked_whole_then_acked() -> No
     assert [body] == line.publisher.parked
 
 
-async def test_neighbours_of_a_message_that_no_batch_can_hold_are_handed_on() -> None:
+async def test_messages_beside_one_that_no_batch_can_hold_are_forwarded() -> None:
     body = b'"' + b"x" * (16 * 1024 * 1024 - 2) + b'"'
     line = Line()
     deliveries = [line.deliver(b"{}"), line.deliver(body), line.deliver(b"[]")]

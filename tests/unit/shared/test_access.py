@@ -156,7 +156,7 @@ def test_on_this_machine_no_keys_are_needed(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "", "192.168.0.1", "gateway", "localhost.example.com"])  # noqa: S104 - what must be refused
-def test_beyond_this_machine_a_door_without_keys_does_not_open(host: str, write_keys: WriteKeys) -> None:
+def test_beyond_this_machine_a_service_without_keys_does_not_start(host: str, write_keys: WriteKeys) -> None:
     with pytest.raises(FatalError, match=r"ETLPAY_HTTP_HOST.*ETLPAY_API_KEYS_FILE.*ETLPAY_ALLOW_ANONYMOUS"):
         open_access(AccessSettings(), host=host, host_setting="ETLPAY_HTTP_HOST")
 
@@ -165,7 +165,7 @@ def test_beyond_this_machine_a_door_without_keys_does_not_open(host: str, write_
     assert not open_access(AccessSettings(allow_anonymous=True), host=host, host_setting="").asks_for_keys
 
 
-def test_a_door_whose_file_of_keys_is_missing_does_not_open(tmp_path: Path) -> None:
+def test_a_service_whose_file_of_keys_is_missing_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="FileNotFoundError"):
         open_access(AccessSettings(api_keys_file=str(tmp_path / "keys.toml")), host="127.0.0.1", host_setting="")
 

@@ -280,7 +280,7 @@ async def test_at_the_limit_of_the_backlog_nothing_is_taken(limits: dict[str, in
 
 
 async def test_what_waits_too_long_is_given_back_and_never_written() -> None:
-    """Both roads may be down for minutes, and a batch takes seconds to find that out: no caller is left hanging."""
+    """Both transports may be down for minutes: a caller gets its answer all the same."""
     writer = Writer()
     writer.let.clear()
 
@@ -318,7 +318,7 @@ async def test_what_is_being_written_is_not_given_back_however_long_it_takes() -
 
 
 async def test_a_group_larger_than_every_limit_goes_alone() -> None:
-    """It was taken by a door that allows it: refusing it here would refuse it for ever."""
+    """It was taken by a service that allows it: refusing it here would refuse it for ever."""
     writer = Writer()
 
     async with batching(writer.write, events_max=2, backlog_events_max=2, bytes_max=2) as batcher:

@@ -1,4 +1,4 @@
-"""The operator's door tells whether a service lives, whether it is ready, and what it lacks."""
+"""The operator's endpoint tells whether a service lives, whether it is ready, and what it lacks."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from shared.runtime.readiness import Readiness
 
 
 async def ask(readiness: Readiness, path: str) -> httpx2.Response:
-    """Return the door's answer, without a socket."""
+    """Return the endpoint's answer, without a socket."""
     transport = httpx2.ASGITransport(app=Starlette(routes=ops_routes(readiness)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.get(path)

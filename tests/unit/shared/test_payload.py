@@ -1,4 +1,4 @@
-"""A door takes one JSON object in UTF-8, and says of anything else what it is not."""
+"""An edge service takes one JSON object in UTF-8, and says of anything else what it is not."""
 
 import pytest
 from hypothesis import given

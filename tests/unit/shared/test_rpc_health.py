@@ -28,7 +28,7 @@ class HealthContext(FakeContext):
         raise AbortedError(code)
 
 
-def asking(service: str = "") -> Any:  # noqa: ANN401 - a twin of a call's context
+def asking(service: str = "") -> Any:  # noqa: ANN401 - a fake of a call's context
     return HealthContext([pb.HealthCheckRequest(service=service).SerializeToString()])
 
 

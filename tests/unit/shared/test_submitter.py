@@ -42,7 +42,7 @@ async def test_while_the_processor_answers_its_outcomes_are_the_answer() -> None
 
 @pytest.mark.parametrize("away", [UnavailableError("x"), OverloadedError("x"), OutcomeUnknownError("x")])
 async def test_without_the_processor_the_queue_takes_the_same_events(away: RetryableError) -> None:
-    """With the ids given before: an event that travels both roads is stored once."""
+    """With the ids given before: an event that travels over both transports is stored once."""
     processing, publisher = FakeProcessing(), FakePublisher()
     processing.away = away
     sent = [event(key="1"), event(key="2")]
@@ -151,6 +151,6 @@ async def test_after_closing_nothing_is_taken() -> None:
 
     async with submitting(processing, publisher) as submitter:
         submitter.close()
-        for road in (submitter.submit, submitter.enqueue):
+        for submit in (submitter.submit, submitter.enqueue):
             with pytest.raises(UnavailableError):
-                await road([event()])
+                await submit([event()])

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from file_watcher.ingest_file import FileIngester
-from file_watcher.publish import FilePublisher
+from file_watcher.pipeline import RowPipeline
+from file_watcher.publish import ConfirmedPublisher
 from file_watcher.settings import Settings
 from file_watcher.spool.claims import ClaimedFile
 from file_watcher.spool.directory import SpoolDirectory
@@ -14,6 +15,7 @@ from file_watcher.spool.entry import SpoolEntry
 from file_watcher.spool.scanning import CommonOptions, OptionsOf, ScanLimits
 from file_watcher.spool.watch import FinishedWatch
 from shared.batching import BatchLimits
+from shared.messaging.publisher import BatchPublisher
 from shared.testing.publisher import FakePublisher
 
 SETTINGS = Settings(batch=BatchLimits(events_max=10, in_flight_max=2))
@@ -33,6 +35,11 @@ def open_spool(  # noqa: PLR0913 - each is one thing that a test is about
     """Open the folders below `root`."""
     limits = ScanLimits(settle_seconds, empty_seconds, found_max, ignored)
     return SpoolDirectory(root, limits, umask=umask, remembered_max=remembered_max, options_of=options_of)
+
+
+def pipeline_to(publisher: BatchPublisher, settings: Settings, stopping: asyncio.Event) -> RowPipeline:
+    """Return a pipeline that ends at `publisher`."""
+    return RowPipeline(ConfirmedPublisher(publisher, stopping=stopping), settings.batch, stopping=stopping)
 
 
 class Inbox:
@@ -66,8 +73,8 @@ class Inbox:
 
     async def ingest_claimed(self, claimed: ClaimedFile, settings: Settings = SETTINGS) -> bool:
         """Land a claimed file once; return whether it is finished."""
-        file_publisher = FilePublisher(self.publisher, batches_in_flight_max=2, stopping=self.stopping)
-        ingester = FileIngester(self.spool, file_publisher, self.watch, settings, stopping=self.stopping)
+        pipeline = pipeline_to(self.publisher, settings, self.stopping)
+        ingester = FileIngester(self.spool, pipeline, self.watch, settings, stopping=self.stopping)
         try:
             return await ingester.ingest(claimed)
         finally:

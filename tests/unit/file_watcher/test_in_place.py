@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.in_place import InPlace, InPlaceFile
 from file_watcher.known_rows import KnownRows
-from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope
 from shared.runtime.readiness import Readiness
 from shared.testing.publisher import FakePublisher
+from support.inbox import pipeline_to
 
 SETTLED_SECONDS = 60
 
@@ -68,7 +68,7 @@ async def reading(  # noqa: PLR0913 - what can be said on the command line
         file = InPlaceFile(
             which,
             known,
-            file_publisher=FilePublisher(publisher, batches_in_flight_max=2, stopping=stopping),
+            pipeline=pipeline_to(publisher, settings or Settings(), stopping),
             settings=settings or Settings(),
             readiness=Readiness("file"),
             formats=formats,

@@ -9,13 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from file_watcher.ingest_file import FileIngester
-from file_watcher.publish import FilePublisher
 from file_watcher.settings import Settings
 from file_watcher.spool.entry import SpoolEntry
 from shared.contracts.errors import OutcomeUnknownError, UnavailableError
 from shared.contracts.event import Envelope
 from shared.testing.publisher import FakePublisher
-from support.inbox import SETTINGS, Inbox
+from support.inbox import SETTINGS, Inbox, pipeline_to
 
 
 @pytest.fixture
@@ -212,9 +211,9 @@ async def test_no_log_line_holds_a_name_that_cannot_be_written(inbox: Inbox) -> 
 
 async def test_a_file_without_a_source_is_refused_unopened(inbox: Inbox) -> None:
     (inbox.root / "inbox/stray.json").write_bytes(b"{}")
-    file_publisher = FilePublisher(inbox.publisher, batches_in_flight_max=2, stopping=inbox.stopping)
+    pipeline = pipeline_to(inbox.publisher, SETTINGS, inbox.stopping)
 
-    ingester = FileIngester(inbox.spool, file_publisher, inbox.watch, SETTINGS, stopping=inbox.stopping)
+    ingester = FileIngester(inbox.spool, pipeline, inbox.watch, SETTINGS, stopping=inbox.stopping)
     await ingester.refuse(SpoolEntry("inbox", "", "stray.json"), "no")
 
     assert inbox.names("failed") == {"stray.json", "stray.json.rejects.ndjson"}

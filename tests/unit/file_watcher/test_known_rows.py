@@ -5,23 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from file_watcher.known_rows import Extent, KnownRows
+from file_watcher.known_rows import Checkpoint, KnownRows
 from shared.contracts.errors import FatalError
 
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
 
 
-def extent(rows: int) -> Extent:
-    return Extent(inode=1, length=100, sha256=b"hash", rows=rows)
+def checkpoint(rows: int) -> Checkpoint:
+    return Checkpoint(inode=1, length=100, sha256=b"hash", rows=rows)
 
 
 def read(known: KnownRows, *digests: bytes, keep: bool = True, appended: bool = False, tail: int = 0) -> list[bool]:
     """Read rows; return which of them are new."""
-    with known.reading(appended=appended) as reading:
-        new = [reading.count(digest)[1] for digest in digests]
-        reading.tail = list(digests[len(digests) - tail :])
+    with known.counting(appended=appended) as counted:
+        new = [counted.count(digest)[1] for digest in digests]
+        counted.tail = list(digests[len(digests) - tail :])
         if keep:
-            known.keep(reading, extent(len(digests) - tail), header=b"h")
+            known.keep(counted, checkpoint(len(digests) - tail), header=b"h")
     return new
 
 
@@ -32,7 +32,7 @@ def test_a_row_is_new_once_also_after_a_restart(tmp_path: Path) -> None:
 
     with KnownRows(tmp_path / "rows.sqlite") as known:
         assert read(known, A, C, B) == [False, True, False]
-        assert known.extent == extent(3)
+        assert known.checkpoint == checkpoint(3)
         assert known.header == b"h"
 
 
@@ -63,7 +63,7 @@ def test_a_file_with_too_many_rows_behind_its_extent_is_counted_from_its_beginni
     with KnownRows(tmp_path / "rows.sqlite") as known:
         read(known, *digests, tail=1_001)
 
-        assert known.extent.rows is None
+        assert known.checkpoint.rows is None
         assert not any(read(known, *digests))
 
 

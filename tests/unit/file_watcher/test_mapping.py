@@ -1,10 +1,12 @@
 """How a row becomes an envelope."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from file_watcher.formats.columns import Columns, RowScreen, find_id
 from file_watcher.formats.rows import Row, UnreadableError
-from file_watcher.mapping import CsvRows, JsonRows
+from file_watcher.mapping import RowMapper, row_mapper
 from shared.contracts.csv_row import CSV_ROW, Dialect
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Channel, identify, now
@@ -12,28 +14,30 @@ from shared.contracts.event import Channel, identify, now
 RECEIVED_AT = now()
 
 
-def json_rows(id_field: str = "id") -> JsonRows:
-    return JsonRows("shop", "a.json", id_field=id_field, derive_key=lambda row: f"derived:{row.number}", derived=True)
+@dataclass
+class Table:
+    """The beginning of a CSV file."""
+
+    columns: Columns
+    screen: RowScreen
 
 
-def csv_rows(header: bytes = b"id,amount", dialect: Dialect | None = None) -> CsvRows:
+def json_rows(id_field: str = "id") -> RowMapper:
+    return row_mapper(None, "shop", "a.json", id_field=id_field, key_prefix="derived:")
+
+
+def csv_rows(header: bytes = b"id,amount", dialect: Dialect | None = None) -> RowMapper:
     dialect = dialect or Dialect()
     names = [name.strip() for name in header.decode(dialect.charset).split(dialect.delimiter)]
     id_index = find_id(names, "id")
-    return CsvRows(
-        "shop",
-        "a.csv",
-        columns=Columns(header, names, dialect, id_index, 1),
-        screen=RowScreen(names, id_index, totals=True),
-        derive_key=lambda row: f"derived:{row.number}",
-        derived=True,
-    )
+    table = Table(Columns(header, names, dialect, id_index, 1), RowScreen(names, id_index, totals=True))
+    return row_mapper(table, "shop", "a.csv", id_field="id", key_prefix="derived:")
 
 
 def test_the_body_is_the_rows_bytes() -> None:
     row = Row(7, b' {"id": "e1",  "amount": 1.10, "amount": 1e999, "x": "\\u0000"}')
 
-    event = json_rows()(row, RECEIVED_AT)
+    event = json_rows().map(row, RECEIVED_AT)
 
     assert event.body == row.body
     assert event.event_id == identify("shop", "e1")
@@ -54,7 +58,7 @@ def test_the_body_is_the_rows_bytes() -> None:
     ],
 )
 def test_a_row_has_its_own_id_or_a_derived_one(body: bytes, key: str) -> None:
-    event = json_rows()(Row(1, body), RECEIVED_AT)
+    event = json_rows().map(Row(1, body), RECEIVED_AT)
 
     assert event.idempotency_key == key
     assert event.derived == key.startswith("derived:")
@@ -62,7 +66,7 @@ def test_a_row_has_its_own_id_or_a_derived_one(body: bytes, key: str) -> None:
 
 
 def test_the_name_of_the_id_is_a_setting() -> None:
-    assert json_rows("ref")(Row(1, b'{"id": "a", "ref": "b"}'), RECEIVED_AT).idempotency_key == "b"
+    assert json_rows("ref").map(Row(1, b'{"id": "a", "ref": "b"}'), RECEIVED_AT).idempotency_key == "b"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ def test_the_name_of_the_id_is_a_setting() -> None:
 )
 def test_what_cannot_be_an_event_is_refused_without_its_value(body: bytes, pointer: str, detail: str) -> None:
     with pytest.raises(InvalidEventError) as refused:
-        json_rows()(Row(1, body), RECEIVED_AT)
+        json_rows().map(Row(1, body), RECEIVED_AT)
 
     (problem,) = refused.value.problems
     assert problem.pointer == pointer
@@ -99,13 +103,13 @@ def test_what_cannot_be_an_event_is_refused_without_its_value(body: bytes, point
 
 def test_the_pointer_to_an_odd_id_field_is_escaped() -> None:
     with pytest.raises(InvalidEventError) as refused:
-        json_rows("a/b~c")(Row(1, b'{"a/b~c": true}'), RECEIVED_AT)
+        json_rows("a/b~c").map(Row(1, b'{"a/b~c": true}'), RECEIVED_AT)
 
     assert refused.value.problems[0].pointer == "/a~1b~0c"
 
 
 def test_a_csv_body_can_be_read_alone() -> None:
-    event = csv_rows()(Row(3, b'e1,"1,10"'), RECEIVED_AT)
+    event = csv_rows().map(Row(3, b'e1,"1,10"'), RECEIVED_AT)
 
     assert event.body == b'id,amount\ne1,"1,10"'
     assert event.content_type == CSV_ROW
@@ -125,7 +129,7 @@ def test_a_csv_body_can_be_read_alone() -> None:
     ],
 )
 def test_a_record_has_its_own_id_or_a_derived_one(header: bytes, record: bytes, key: str) -> None:
-    assert csv_rows(header)(Row(1, record), RECEIVED_AT).idempotency_key == key
+    assert csv_rows(header).map(Row(1, record), RECEIVED_AT).idempotency_key == key
 
 
 @pytest.mark.parametrize(
@@ -150,17 +154,17 @@ def test_a_record_has_its_own_id_or_a_derived_one(header: bytes, record: bytes, 
 )
 def test_a_record_that_fits_no_header_is_refused(record: bytes, detail: str) -> None:
     with pytest.raises(InvalidEventError, match=detail):
-        csv_rows()(Row(1, record), RECEIVED_AT)
+        csv_rows().map(Row(1, record), RECEIVED_AT)
 
 
 def test_after_another_header_nothing_is_read() -> None:
     """The rows after it have their columns in another order."""
     with pytest.raises(UnreadableError, match="another header"):
-        csv_rows(b"id,amount")(Row(7, b"amount,id"), RECEIVED_AT)
+        csv_rows(b"id,amount").map(Row(7, b"amount,id"), RECEIVED_AT)
 
 
 def test_a_row_with_an_id_is_no_total() -> None:
-    event = csv_rows(b"payer,amount,id")(Row(1, b"Total,100,e1"), RECEIVED_AT)
+    event = csv_rows(b"payer,amount,id").map(Row(1, b"Total,100,e1"), RECEIVED_AT)
 
     assert event.idempotency_key == "e1"
 
@@ -169,7 +173,7 @@ def test_how_a_row_is_written_travels_with_it() -> None:
     dialect = Dialect(delimiter=";", quote="'", charset="windows-1252")
     header, record = "id;größe".encode("windows-1252"), "e1;'a;b €'".encode("windows-1252")
 
-    event = csv_rows(header, dialect)(Row(1, record), RECEIVED_AT)
+    event = csv_rows(header, dialect).map(Row(1, record), RECEIVED_AT)
 
     assert event.body == header + b"\n" + record
     assert event.content_type == 'text/csv; header=present; delimiter=";"; quote="\'"; charset=windows-1252'

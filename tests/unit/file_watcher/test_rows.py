@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from file_watcher.formats.csv_file import CsvFile
 from file_watcher.formats.file_format import FileFormat
-from file_watcher.formats.records import RecordCutter
 from file_watcher.formats.rows import (
     Piece,
+    RecordCutter,
     Reject,
     Row,
     Skipped,
@@ -22,7 +22,7 @@ from file_watcher.formats.rows import (
     cut_object,
     numbered_lines,
 )
-from file_watcher.mapping import CsvRows
+from file_watcher.mapping import row_mapper
 from shared.contracts.csv_row import Dialect
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import now
@@ -211,14 +211,12 @@ def test_what_a_csv_writer_wrote_is_cut_into_the_same_records(table: list[tuple[
 def events_of(content: bytes) -> list[list[str]]:
     """Return the fields of what a file's rows are stored as."""
     table = CsvFile(io.BytesIO(content), 10_000, complete=True)
-    map_row = CsvRows(
-        "s", "f", columns=table.columns, screen=table.screen, derive_key=lambda row: str(row.number), derived=True
-    )
+    mapper = row_mapper(table, "s", "f", id_field="id")
     stored = []
     for row in table.records():
         if isinstance(row, Row):
             with contextlib.suppress(InvalidEventError):
-                document = map_row(row, now()).body.decode()
+                document = mapper.map(row, now()).body.decode()
                 stored.append(list(csv.reader(io.StringIO(document, newline="")))[1])
     return stored
 

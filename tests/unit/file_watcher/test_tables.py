@@ -8,14 +8,14 @@ import msgspec
 import pytest
 import zstandard
 
-from file_watcher.batches import assemble
 from file_watcher.formats.file_format import FileFormat
 from file_watcher.formats.reading import kind_of, open_rows
 from file_watcher.formats.rows import UnreadableError
-from file_watcher.ingest_file import row_mapping
+from file_watcher.mapping import row_mapper
 from file_watcher.settings import Settings
 from processor.stages.transform import transform
-from shared.wire import decode_batch
+from shared.contracts.event import now
+from shared.wire import decode_batch, encode_batch
 
 SETTING = "ETLPAY_FILES_FORMATS_FILE"
 
@@ -32,18 +32,21 @@ def take(name: str, content: bytes, **form: object) -> Taken:
     """Read a file as the inbox does, and process its events. Raises UnreadableError where nothing of it counts."""
     settings = Settings()
     read = msgspec.convert(form, FileFormat)
-    rows = open_rows(io.BytesIO(content), kind_of(name), settings, form=read)
-    map_row = row_mapping(rows, "shop", name, id_field="id", derive_key=lambda row: f"line {row.number}", derived=True)
+    opened = open_rows(io.BytesIO(content), kind_of(name), settings, form=read)
+    mapper = row_mapper(opened.csv, "shop", name, id_field="id", key_prefix="line ")
     events: dict[str, dict[str, str]] = {}
     rejects: dict[int, str] = {}
     skipped = 0
-    for batch in assemble(rows.rows, map_row, settings.batch):
-        for event in decode_batch(batch.body) if batch.body else ():
+    part, parts = None, opened.parts
+    while part is None or not part.ended:
+        part = parts.next_part(settings.batch.events_max, settings.batch.bytes_max)
+        mapped = mapper.map_part(part, now())
+        for event in decode_batch(encode_batch(mapped.events)):
             draft = transform(event)
             assert draft.errors == ()
             events[event.idempotency_key] = msgspec.json.decode(event.body if draft.result is None else draft.result)
-        rejects |= {reject.number: reject.reason for reject in batch.rejects}
-        skipped += batch.skipped
+        rejects |= {reject.number: reject.reason for reject in mapped.rejects}
+        skipped += mapped.skipped
     return Taken(events, rejects, skipped)
 
 
@@ -297,7 +300,7 @@ def test_many_documents_in_a_row_are_told_as_such() -> None:
     content = b'{\n  "id": "ps-1",\n  "amount": 1.10\n}\n' * 50_000
 
     with pytest.raises(UnreadableError, match="more than one JSON document"):
-        list(open_rows(io.BytesIO(content), kind_of("a.json"), Settings()).rows)
+        list(open_rows(io.BytesIO(content), kind_of("a.json"), Settings()).parts.pieces)
 
 
 def test_one_object_that_wraps_an_array_is_one_event() -> None:

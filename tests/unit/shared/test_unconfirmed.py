@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic
 
-from file_watcher.batches import Batch
-from file_watcher.publish import FilePublisher
+from file_watcher.formats.rows import Part, Row
+from file_watcher.mapping import row_mapper
+from file_watcher.settings import Settings as FileSettings
 from queue_consumer.mapping import Place
 from queue_consumer.source import Source
 from shared.batching import BatchLimits
@@ -23,10 +24,9 @@ from shared.contracts.result import Recorded, ResultKind
 from shared.counters import TALLY
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
-from shared.wire import encode_batch
 from support.calls import Door, FakeContext, batch, request
-from support.events import event
 from support.gateway import run_gateway
+from support.inbox import pipeline_to
 
 ITEM = {"source_name": "shop", "payload": {"v": 1}}
 LATE = OutcomeUnknownError("late")
@@ -189,18 +189,24 @@ async def test_rows_that_are_given_up_are_listed_where_the_broker_may_hold_them(
     errors: list[RetryableError], listed: int
 ) -> None:
     publisher, stopping = Lossy(*errors), asyncio.Event()
-    files = FilePublisher(publisher, batches_in_flight_max=1, stopping=stopping)
-    rows = [event(key=key, source="shop") for key in ("1", "2")]
-    part = Batch(encode_batch(rows), 2, now(), ((now(), 2),), (), unreadable=False, last=None)
+
+    class Reading:
+        source, row_filter = "shop", None
+        mapper = row_mapper(None, "shop", "a.ndjson", id_field="id")
+
+        def next_part(self, *_: int) -> Part:
+            return Part([Row(1, b'{"id": "1"}'), Row(2, b'{"id": "2"}')], ended=True)
+
+    reading: Any = Reading()
     async with asyncio.TaskGroup() as group:
-        publishing = group.create_task(files.publish_all(iter([part]), source="shop", rejected=lambda _: None))
+        publishing = group.create_task(pipeline_to(publisher, FileSettings(), stopping).run(reading))
         began = now()
         await publisher.tried_all.wait()
         held = held_since()
         stopping.set()
 
     results, ids = counted()
-    assert publishing.result() is False
+    assert publishing.result() is None
     assert held <= began
     assert (results.get("unknown", 0), len(ids)) == (listed, listed)
 

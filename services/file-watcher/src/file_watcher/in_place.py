@@ -1,33 +1,31 @@
 """In-place mode: one file that its owner rewrites is read again whenever it changed, and never moved.
 
-Rows without an id of their own are told apart by their bytes: the n-th row of these bytes is the same event at every
-reading, wherever it stands. So an added row is new, an edited row is new, and a moved row is not. The name of the file
-is part of the key: two files are two, also where their rows are equal. The ledger's identity makes that last over a
-restart; what is kept in `KnownRows` only saves publishing rows again.
+Rows without an id of their own are identified by their bytes: the n-th row of these bytes is the same event at every
+reading, at whatever position. So an added row is new, an edited row is new, and a moved row is not. The name of the
+file is part of the key: equal rows of two files are two events. The ledger's identity makes that last over a restart;
+what is kept in `KnownRows` only saves publishing rows again.
 """
 
 import asyncio
+import csv
 import hashlib
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import structlog
 
-from file_watcher.batches import Batch, assemble
 from file_watcher.formats.reading import kind_of, open_rows
-from file_watcher.formats.rows import Reject, UnreadableError
+from file_watcher.formats.rows import Part, PartReader, Reject, Row, UnreadableError
 from file_watcher.formats.source_formats import NO_FORMATS, Formats
-from file_watcher.ingest_file import row_mapping
-from file_watcher.known_rows import NOTHING, KnownRows
-from file_watcher.one_reading import HeaderChangedError, OneReading, ReadFile
-from file_watcher.publish import FilePublisher
+from file_watcher.known_rows import DIGEST_BYTES, NOTHING, TAIL_MAX, Checkpoint, KnownRows, RowCount
+from file_watcher.mapping import RowMapper, row_mapper
+from file_watcher.pipeline import RowPipeline
 from file_watcher.settings import Settings
-from file_watcher.spool.entry import FileVersion, version_of
+from file_watcher.spool.entry import FileVersion, printable, version_of
 from shared.runtime.readiness import Readiness
 from shared.runtime.waiting import wait_any
 
@@ -36,10 +34,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 READY: Final = "file"
 
 _REJECTS_SHOWN: Final = 5
+_COLUMNS_SHOWN: Final = 10
 # A second change within one tick of the file system's clock leaves no trace, so a file this young is read once more.
 _CLOCK_TICK_NS: Final = 2_000_000_000
 _NAME_DIGITS: Final = 16
 _PART_BYTES: Final = 256 * 1024
+
+
+class HeaderChangedError(Exception):
+    """The header of a CSV file differs from that of the rows that were published. The message names the difference."""
 
 
 class InPlace(NamedTuple):
@@ -56,6 +59,120 @@ class InPlace(NamedTuple):
         return hashlib.sha256(self.name.encode("utf-8", "surrogateescape")).hexdigest()[:_NAME_DIGITS]
 
 
+class ReadFile:
+    """A file that hashes what is read of it, from its beginning on."""
+
+    def __init__(self, file: BinaryIO, before: Checkpoint) -> None:
+        """`before` is what was read of it the last time."""
+        self._file = file
+        self._before = before
+        self.seek(0)
+
+    def seek(self, offset: int, /) -> int:
+        """Begin again; only offset 0 is possible."""
+        self._digest = hashlib.sha256()
+        self._beginning: bytes | None = None
+        self.position = 0
+        return self._file.seek(offset)
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self.position
+
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
+
+    def read(self, size: int, /) -> bytes:
+        """Return some bytes, at most `size`; none at the end."""
+        left = self._before.length - self.position
+        # Read up to where the last reading ended, so that its part has a hash of its own.
+        chunk = self._file.read(min(size, left) if left > 0 else size)
+        self._digest.update(chunk)
+        self.position += len(chunk)
+        if self.position == self._before.length:
+            self._beginning = self._digest.digest()
+        return chunk
+
+    @property
+    def begins_as_before(self) -> bool:
+        """Tell whether what was read now begins with what was read the last time; nothing was, nothing is said."""
+        return not self._before.length or self._beginning == self._before.sha256
+
+    def checkpoint(self, rows: int) -> Checkpoint:
+        """Return what was read, with so many rows that no more bytes change."""
+        return Checkpoint(os.fstat(self.fileno()).st_ino, self.position, self._digest.digest(), rows)
+
+
+class InPlaceReading:
+    """One reading of the file: publishes the rows that are new, and counts all. See `Reading` and `RowFilter`."""
+
+    def __init__(self, file: InPlace, counted: RowCount, known: KnownRows, *, rows_max: int, appended: bool) -> None:
+        """`appended`: the file begins with what was read before. Rows beyond `rows_max` make the rest unreadable."""
+        self.source = file.source
+        self.row_filter = self
+        self.rejected = 0
+        self.first_rejects: list[dict[str, int | str]] = []
+        self._counted = counted
+        self._known = known
+        self._rows_max = rows_max
+        self._stable = (known.checkpoint.rows or 0) if appended else 0
+        self._skipped = self._stable
+        self._rows = 0
+        self._whole = True
+        self._header: bytes | None = None
+        generation = f"{known.generation}:" if known.generation else ""
+        self._key_prefix = f"row:{file.digest}:{generation}"
+
+    def check_header(self, header: bytes | None) -> None:
+        """Keep the header of a CSV file. Raises HeaderChangedError where it is not the one of before."""
+        before = self._known.header
+        if header is not None and before is not None and header != before:
+            changed = _difference(before, header)
+            raise HeaderChangedError(f"the header has changed: {changed}; start with --accept-header to go on")
+        self._header = header
+
+    def open(self, parts: PartReader, mapper: RowMapper) -> None:
+        """Use these."""
+        self._parts = parts
+        self.mapper = mapper
+
+    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
+        """See `Reading`."""
+        return self._parts.next_part(pieces_max, bytes_max)
+
+    def new(self, row: Row) -> Row | None:
+        """Count a row; return it with its key where it was not published before."""
+        self._rows += 1
+        if self._rows > self._rows_max:
+            raise UnreadableError(f"a file that is read in place may have {self._rows_max} rows")
+        if self._rows <= self._skipped:
+            return None
+        digest = hashlib.sha256(row.body).digest()[:DIGEST_BYTES]
+        nth, new = self._counted.count(digest)
+        if self._whole:
+            # The last row may go on in what is written next.
+            self._stable = self._rows - 1
+            self._counted.tail = [digest]
+        elif len(self._counted.tail) <= TAIL_MAX:
+            self._counted.tail.append(digest)
+        return Row(row.number, row.body, f"{self._key_prefix}{digest.hex()}:{nth}") if new else None
+
+    def skip_reject(self) -> None:
+        """Note that from here on more bytes may change what was read."""
+        self._whole = False
+
+    def reject(self, rejects: list[Reject]) -> None:
+        """Count rejected rows, and keep the first."""
+        self.rejected += len(rejects)
+        left = _REJECTS_SHOWN - len(self.first_rejects)
+        self.first_rejects += [{"line": reject.number, "reason": reject.reason} for reject in rejects[:left]]
+
+    def keep(self, file: ReadFile) -> None:
+        """Keep that all rows of this reading are published."""
+        self._known.keep(self._counted, file.checkpoint(self._stable), header=self._header)
+
+
 class InPlaceFile:
     """Reads one file at an interval."""
 
@@ -64,7 +181,7 @@ class InPlaceFile:
         file: InPlace,
         known: KnownRows,
         *,
-        file_publisher: FilePublisher,
+        pipeline: RowPipeline,
         settings: Settings,
         readiness: Readiness,
         formats: Formats = NO_FORMATS,
@@ -72,7 +189,7 @@ class InPlaceFile:
         """The path may be a link: its owner chose it. `known` is of this file alone."""
         self._file = file
         self._known = known
-        self._publisher = file_publisher
+        self._pipeline = pipeline
         self._settings = settings
         self._readiness = readiness
         self._formats = formats
@@ -104,35 +221,32 @@ class InPlaceFile:
     async def _read(self, file: BinaryIO, *, settled: bool) -> bool:
         """Publish what is new; return True when every row is confirmed or rejected, and is known from now on."""
         grown = await asyncio.to_thread(self._has_only_grown, file)
-        if self._file.rotates and not grown and self._known.extent.inode:
+        if self._file.rotates and not grown and self._known.checkpoint.inode:
             await asyncio.to_thread(self._known.begin_generation, f"{time.time_ns():x}")
-        shown = _Rejects()
-        appended = grown and self._known.extent.rows is not None
-        with self._known.reading(appended=appended) as counted:
-            reading = OneReading(
-                counted, self._known, rows_max=self._settings.files_in_place_rows_max, appended=appended
+        appended = grown and self._known.checkpoint.rows is not None
+        content = ReadFile(file, self._known.checkpoint if grown else NOTHING)
+        with self._known.counting(appended=appended) as counted:
+            reading = InPlaceReading(
+                self._file, counted, self._known, rows_max=self._settings.files_in_place_rows_max, appended=appended
             )
-            content = ReadFile(file, self._known.extent if grown else NOTHING)
-            confirmed = await self._publish(content, reading, shown, settled=settled)
+            confirmed = await self._publish(content, reading, settled=settled)
         # While its owner is writing, half a row is no news.
-        if shown.count and settled:
+        if reading.rejected and settled:
             log.warning(
                 "rows were rejected; the rest of the file was taken",
-                rejected=shown.count,
-                first=shown.first,
+                rejected=reading.rejected,
+                first=reading.first_rejects,
                 **self._names,
             )
         return confirmed
 
-    async def _publish(self, file: ReadFile, reading: OneReading, shown: "_Rejects", *, settled: bool) -> bool:
+    async def _publish(self, file: ReadFile, reading: InPlaceReading, *, settled: bool) -> bool:
         try:
-            batches = await asyncio.to_thread(self._batches, file, reading, settled=settled)
+            has_rows = await asyncio.to_thread(self._open, file, reading, settled=settled)
         except UnreadableError as error:
-            shown.add([Reject(0, str(error))])
+            reading.reject([Reject(0, str(error))])
             return True
-        if not await self._publisher.publish_all(
-            batches, source=self._file.source, rejected=lambda batch: shown.add(batch.rejects)
-        ):
+        if has_rows and await self._pipeline.run(reading) is None:
             return False
         if not file.begins_as_before:
             log.warning("the file changed while it was read; reading it again", **self._names)
@@ -142,38 +256,34 @@ class InPlaceFile:
 
     def _has_only_grown(self, file: BinaryIO) -> bool:
         """Tell whether the file begins with what was read of it before, and is the same file."""
-        extent, status = self._known.extent, os.fstat(file.fileno())
-        if not extent.length or status.st_size < extent.length:
+        checkpoint, status = self._known.checkpoint, os.fstat(file.fileno())
+        if not checkpoint.length or status.st_size < checkpoint.length:
             return False
-        if self._file.rotates and status.st_ino != extent.inode:
+        if self._file.rotates and status.st_ino != checkpoint.inode:
             return False
-        begin = ReadFile(file, extent)
+        begin = ReadFile(file, checkpoint)
         begin.seek(0)
-        while begin.position < extent.length and begin.read(_PART_BYTES):
+        while begin.position < checkpoint.length and begin.read(_PART_BYTES):
             pass
         return begin.begins_as_before
 
-    def _batches(self, file: ReadFile, reading: OneReading, *, settled: bool) -> Iterator[Batch]:
+    def _open(self, file: ReadFile, reading: InPlaceReading, *, settled: bool) -> bool:
+        """Open the rows; return False where the file is empty. Raises UnreadableError and HeaderChangedError."""
         size = os.fstat(file.fileno()).st_size
         if size > self._settings.files_bytes_max:
             raise UnreadableError(f"the file is larger than {self._settings.files_bytes_max} bytes")
         if not size:
             # A log that has just begun anew.
-            return iter(())
+            return False
         form = self._formats.of(self._file.source)
-        # A row counts with its line end, however old the file is: who writes it may do so in parts.
+        # A row counts with its line end, however old the file is: its writer may write it in parts.
         complete = settled and form.last_row == "accept"
-        content = open_rows(file, kind_of(self._file.path.name), self._settings, complete=complete, form=form)
-        reading.take_header(content.csv.header if content.csv else None)
-        map_row = row_mapping(
-            content,
-            self._file.source,
-            self._file.path.name,
-            id_field=self._settings.files_id_field,
-            derive_key=reading.keys(self._file.digest),
-            derived=True,
-        )
-        return assemble(reading.watched(content.rows), map_row, self._settings.batch, fresh=reading)
+        name = self._file.path.name
+        content = open_rows(file, kind_of(name), self._settings, complete=complete, form=form)
+        reading.check_header(content.csv.header if content.csv else None)
+        mapper = row_mapper(content.csv, self._file.source, printable(name), id_field=self._settings.files_id_field)
+        reading.open(content.parts, mapper)
+        return True
 
     def _complain(self, reason: str, *, operator_must_act: bool = False) -> None:
         """Say once, until it works again or the reason is another, why the file is not read."""
@@ -191,17 +301,25 @@ class InPlaceFile:
         return {"source": self._file.source, "file": self._file.path.name}
 
 
-class _Rejects:
-    """How many rows were rejected in one reading, and the first of them."""
+def _difference(before: bytes, header: bytes) -> str:
+    """Return which columns went and which came. The names of columns are no values, and may be logged."""
+    old, new = _columns(before), _columns(header)
+    gone, come = [name for name in old if name not in new], [name for name in new if name not in old]
+    if not gone and not come:
+        return "its columns stand in another order, or are written otherwise"
+    return f"gone {_shown(gone)}, new {_shown(come)}"
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.first: list[dict[str, int | str]] = []
 
-    def add(self, rejects: tuple[Reject, ...] | list[Reject]) -> None:
-        self.count += len(rejects)
-        room = _REJECTS_SHOWN - len(self.first)
-        self.first += [{"line": reject.number, "reason": reject.reason} for reject in rejects[:room]]
+def _columns(header: bytes) -> list[str]:
+    try:
+        return next(csv.reader([header.decode("utf-8", "replace")]), [])
+    except csv.Error:
+        return []
+
+
+def _shown(names: list[str]) -> str:
+    shown = ", ".join(ascii(name) for name in names[:_COLUMNS_SHOWN]) or "none"
+    return shown + (" ..." if len(names) > _COLUMNS_SHOWN else "")
 
 
 def _open_regular(path: Path) -> BinaryIO:

@@ -1,21 +1,20 @@
-"""FileIngest: the way of one claimed file, from its content hash to done/ or failed/."""
+"""Ingest a claimed file: its rows become confirmed events, then it moves to done/ or failed/."""
 
 import asyncio
-from collections.abc import Iterator
+import hashlib
+import os
 from typing import Final
 
 import structlog
 
-from file_watcher.batches import Batch, assemble
-from file_watcher.formats.content import ContentFile, row_digest
-from file_watcher.formats.reading import Content, FileKind, kind_of, open_rows
-from file_watcher.formats.rows import Reject, Row, UnreadableError
+from file_watcher.formats.content import DIGEST_CHARS, ContentFile
+from file_watcher.formats.reading import FileKind, kind_of, open_rows
+from file_watcher.formats.rows import Part, PartReader, Reject, Row, UnreadableError
 from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.identity import Identity, StoppingError, ToRead
-from file_watcher.mapping import CsvRows, DeriveKey, JsonRows, MapRow
+from file_watcher.mapping import RowMapper, row_mapper
 from file_watcher.metrics import count_file, count_refused, count_unnamed_rows
-from file_watcher.naming import NewRows, RowKeys, last_number
-from file_watcher.publish import FilePublisher
+from file_watcher.pipeline import Progress, RowPipeline
 from file_watcher.rejects import RejectsFile, encode_rejects
 from file_watcher.settings import Settings
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed
@@ -30,24 +29,26 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 DONE: Final = "done"
 FAILED: Final = "failed"
 
+_NO_MORE: Final = Part([], ended=True)
+
 
 class FileIngester:
-    """Lands claimed files."""
+    """Ingests claimed files."""
 
-    def __init__(  # noqa: PLR0913 - what a file is landed with
+    def __init__(  # noqa: PLR0913 - what a file is ingested with
         self,
         spool: SpoolDirectory,
-        file_publisher: FilePublisher,
+        pipeline: RowPipeline,
         watch: FinishedWatch,
         settings: Settings,
         *,
         stopping: asyncio.Event,
         formats: Formats = NO_FORMATS,
     ) -> None:
-        """One for all files; once `stopping` is set nothing more is read. `watch` gets the files that are finished."""
+        """One for all files. `watch` gets the files that are finished."""
         self._formats = formats
         self._spool = spool
-        self._publisher = file_publisher
+        self._pipeline = pipeline
         self._watch = watch
         self._settings = settings
         self._identity = Identity(spool, settings, is_stopping=stopping.is_set)
@@ -55,7 +56,7 @@ class FileIngester:
     async def ingest(self, claimed: ClaimedFile) -> bool:
         """Publish every row, then move the file.
 
-        Return False where it stays in work/, to be landed again: the service is stopping, or somebody changed it.
+        Return False where it stays in work/, to be ingested again: the service is stopping, or somebody changed it.
 
         Raises:
             OSError: the file cannot be read or moved, or its rejects or its note cannot be written; it stays in work/.
@@ -83,62 +84,72 @@ class FileIngester:
         count_file(FAILED)
         log.warning("a file was refused", reason=reason, **SpoolEntry(FAILED, entry.source, name).shown)
 
-    async def _read(self, claimed: ClaimedFile, kind: FileKind) -> "_Reading | None":
+    async def _read(self, claimed: ClaimedFile, kind: FileKind) -> "_ClaimedReading | None":
         """Publish every row up to where the content was hashed; None: not all of it was read."""
         rejects = RejectsFile(lambda: self._spool.create_rejects(claimed))
         try:
             reading = await asyncio.to_thread(self._begin, claimed, kind, rejects)
-            confirmed = await self._publisher.publish_all(
-                reading.batches,
-                source=claimed.source,
-                rejected=lambda batch: rejects.write(batch.rejects),
-                confirmed=reading.add,
-            )
+            progress = await self._pipeline.run(reading) if reading.is_open else reading.progress
         except StoppingError:
             return None
         finally:
             if rejects.count:
                 await asyncio.to_thread(rejects.close, durable=True)
-        if not confirmed:
+        if progress is None:
             return None
+        reading.progress = progress
         if claimed.version() != reading.version:
             log.warning("a file changed while it was read; it is read again", **claimed.entry.shown)
             return None
-        reading.rejects = rejects.count
         return reading
 
-    def _begin(self, claimed: ClaimedFile, kind: FileKind, rejects: RejectsFile) -> "_Reading":
+    def _begin(self, claimed: ClaimedFile, kind: FileKind, rejects: RejectsFile) -> "_ClaimedReading":
         """Fix what is read, and open it. A file of which nothing can be read has one reject, and no rows.
 
         Raises:
             StoppingError: the service is stopping.
         """
         version = claimed.version()
-        reading = _Reading(version, self._identity.fix(claimed, kind), numbered_by_line=kind.numbered_by_line)
+        to_read = self._identity.fix(claimed, kind)
         self._spool.discard_rejects(claimed)
+        reading = _ClaimedReading(claimed, kind, version, to_read, rejects)
+        shown = printable(claimed.name)
+        unpacked = ContentFile(claimed.file, kind.packing, self._settings, to_read.extent)
+        form = self._formats.of(claimed.source)
         try:
-            reading.batches = self._batches(claimed, kind, reading)
+            content = open_rows(unpacked, kind._replace(packing=""), self._settings, form=form)
         except UnreadableError as error:
             rejects.write([Reject(0, str(error))])
             count_refused(1, source=claimed.source, received_at=now())
-            reading.readable = False
+            return reading
+        mapper = row_mapper(
+            content.csv,
+            claimed.source,
+            shown,
+            id_field=self._settings.files_id_field,
+            key_prefix=f"file:{to_read.extent.digest}:",
+            derived=not to_read.extent.packed,
+        )
+        reading.open(content.parts, mapper)
         return reading
 
-    async def _finish(self, claimed: ClaimedFile, reading: "_Reading") -> None:
+    async def _finish(self, claimed: ClaimedFile, reading: "_ClaimedReading") -> None:
         # A file of which nothing could be an event needs a person, even where every row was read.
-        ended = DONE if reading.readable and (reading.events or not reading.rejects) else FAILED
+        rejected, unnamed = reading.rejects.count, reading.mapper.derived_keys if reading.is_open else 0
+        readable = reading.is_open and not reading.progress.unreadable
+        ended = DONE if readable and (reading.events or not rejected) else FAILED
         name = await self._move(claimed, ended, reading.version, reading.confirmed)
         shown = SpoolEntry(ended, claimed.source, name).shown
-        log.info("a file was read", queued=reading.events, rejected=reading.rejects, skipped=reading.skipped, **shown)
-        if reading.rejects:
+        log.info("a file was read", queued=reading.events, rejected=rejected, skipped=reading.progress.skipped, **shown)
+        if rejected:
             log.warning(
                 "rows were rejected; their numbers and reasons are in the rejects file beside the file",
-                rejected=reading.rejects,
+                rejected=rejected,
                 **shown,
             )
-        if reading.keys.count:
-            count_unnamed_rows(reading.keys.count)
-            log.warning("rows have no id; they are named by the file's content", rows=reading.keys.count, **shown)
+        if unnamed:
+            count_unnamed_rows(unnamed)
+            log.warning("rows have no id; they are named by the file's content", rows=unnamed, **shown)
 
     async def _move(self, claimed: ClaimedFile, ended: str, version: FileVersion, confirmed: Confirmed | None) -> str:
         failpoint("file-watcher.before_move")
@@ -172,87 +183,77 @@ class FileIngester:
             **SpoolEntry(FAILED, claimed.source, name).shown,
         )
 
-    def _batches(self, claimed: ClaimedFile, kind: FileKind, reading: "_Reading") -> Iterator[Batch]:
-        extent = reading.extent
-        unpacked = ContentFile(claimed.file, kind.packing, self._settings, extent)
-        form = self._formats.of(claimed.source)
-        content = open_rows(unpacked, kind._replace(packing=""), self._settings, form=form)
-        map_row = row_mapping(
-            content,
-            claimed.source,
-            claimed.name,
-            id_field=self._settings.files_id_field,
-            derive_key=reading.keys,
-            derived=not extent.packed,
-        )
-        return _while_unchanged(
-            assemble(content.rows, map_row, self._settings.batch, fresh=reading.new_rows(map_row)),
-            claimed,
-            reading.version,
-        )
 
+class _ClaimedReading:
+    """One reading of a claimed file, as far as it was hashed. See `Reading` and `RowFilter`."""
 
-def _while_unchanged(batches: Iterator[Batch], claimed: ClaimedFile, version: FileVersion) -> Iterator[Batch]:
-    """Yield batches until the file is no more what it was: a row that an edit tore in two is nobody's row."""
-    for batch in batches:
-        if claimed.version() != version:
-            return
-        yield batch
-
-
-class _Reading:
-    """What became of a file's rows so far; of those that were confirmed before it grew, too."""
-
-    def __init__(self, version: FileVersion, to_read: ToRead, *, numbered_by_line: bool) -> None:
+    def __init__(
+        self, claimed: ClaimedFile, kind: FileKind, version: FileVersion, to_read: ToRead, rejects: RejectsFile
+    ) -> None:
+        self.source = claimed.source
         self.version = version
         self.extent = to_read.extent
         self.taken_back = to_read.taken_back
-        self.keys = RowKeys(to_read.extent)
-        self.batches: Iterator[Batch] = iter(())
-        self.skipped = 0
-        self.readable = True
-        self.rejects = 0
+        self.rejects = rejects
+        self.progress = Progress()
         self._before = to_read.confirmed
-        self.events = to_read.confirmed.events if to_read.confirmed else 0
-        self._last: Row | Reject | None = None
-        self._by_line = numbered_by_line
+        self._by_line = kind.numbered_by_line
+        self._descriptor = claimed.file.fileno()
+        self.row_filter = self if self._before else None
+        self.is_open = False
 
-    def add(self, batch: Batch) -> None:
-        """Count a confirmed batch; they come in any order."""
-        self.events += batch.events
-        self.skipped += batch.skipped
-        self.readable = self.readable and not batch.unreadable
-        if batch.last and (self._last is None or batch.last.number > self._last.number):
-            self._last = batch.last
+    def open(self, parts: PartReader, mapper: RowMapper) -> None:
+        """Use these. Where it is not called, nothing of the file can be read."""
+        self._parts = parts
+        self.mapper = mapper
+        self.is_open = True
 
-    def new_rows(self, map_row: MapRow) -> NewRows | None:
-        """Return what tells the rows that it grew by, or None: all are new."""
-        return NewRows(self._before, map_row, numbered_by_line=self._by_line) if self._before else None
+    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
+        """Read rows until the file is no more what it was: a row that an edit tore in two is no row."""
+        part = self._parts.next_part(pieces_max, bytes_max)
+        status = os.fstat(self._descriptor)
+        return part if (status.st_ino, status.st_size, status.st_mtime_ns) == self.version else _NO_MORE
+
+    def new(self, row: Row) -> Row | None:
+        """Return the row where the file grew by it. A row that was cut off before, and is whole now, is new."""
+        before, last = self._before, _last_line(row, numbered_by_line=self._by_line)
+        if before is None or last > before.rows or (last == before.rows and _row_digest(row.body) != before.tail):
+            return row
+        # A row that was rejected is reported again, in the new rejects file.
+        self.mapper.map(row, now())
+        return None
+
+    def skip_reject(self) -> None:
+        """See `RowFilter`."""
+
+    def reject(self, rejects: list[Reject]) -> None:
+        """Write rejected rows. Raises OSError."""
+        self.rejects.write(rejects)
+
+    @property
+    def events(self) -> int:
+        """How many events are confirmed; with those from before the file grew."""
+        return self.progress.events + (self._before.events if self._before else 0)
 
     @property
     def confirmed(self) -> Confirmed:
-        """What is to be known of these rows when the file has grown."""
-        last = self._last
+        """What must be known of these rows when the file has grown."""
+        last = self.progress.last
         if last is None:
             rows, tail = (self._before.rows, self._before.tail) if self._before else (0, "")
         else:
-            rows = last_number(last, numbered_by_line=self._by_line)
-            tail = row_digest(last.body) if isinstance(last, Row) else ""
+            rows = _last_line(last, numbered_by_line=self._by_line)
+            tail = _row_digest(last.body) if isinstance(last, Row) else ""
         return Confirmed(extent=self.extent, rows=rows, tail=tail, events=self.events)
 
 
-def row_mapping(  # noqa: PLR0913 - what is one for all rows of a file
-    content: Content, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey, derived: bool
-) -> MapRow:
-    """Return the mapping for the rows of a file."""
-    shown = printable(file_name)
-    if content.csv is None:
-        return JsonRows(source, shown, id_field=id_field, derive_key=derive_key, derived=derived)
-    return CsvRows(
-        source,
-        shown,
-        columns=content.csv.columns,
-        screen=content.csv.screen,
-        derive_key=derive_key,
-        derived=derived,
-    )
+def _last_line(row: Row | Reject, *, numbered_by_line: bool) -> int:
+    """Return the number of the row's last line, or its own where rows have no lines."""
+    if isinstance(row, Row) and numbered_by_line:
+        return row.number + row.body.count(b"\n")
+    return row.number
+
+
+def _row_digest(body: bytes) -> str:
+    """Return the hash by which a row is told from one that was longer later."""
+    return hashlib.sha256(body).hexdigest()[:DIGEST_CHARS]

@@ -46,7 +46,7 @@ _COUNT: Final = (
 )
 
 
-class Extent(NamedTuple):
+class Checkpoint(NamedTuple):
     """A file as it was read: its first `length` bytes, their hash, and how many of their rows no more bytes change.
 
     `rows` is None where the rows behind them are too many to count them once more.
@@ -58,7 +58,7 @@ class Extent(NamedTuple):
     rows: int | None
 
 
-NOTHING: Final = Extent(0, 0, b"", 0)
+NOTHING: Final = Checkpoint(0, 0, b"", 0)
 """Of a file that was not read yet."""
 
 
@@ -97,13 +97,13 @@ class KnownRows:
         columns = "reading, inode, bytes, sha256, rows, tail, header, generation"
         row = self._database.execute(f"SELECT {columns} FROM file").fetchone()  # noqa: S608 - names of ours
         self._reading: int = row[0]
-        self.extent = Extent(*row[1:5])
+        self.checkpoint = Checkpoint(*row[1:5])
         self._tail: bytes = row[5]
         self.header: bytes | None = row[6]
         self.generation: str = row[7]
 
     @contextmanager
-    def reading(self, *, appended: bool) -> Iterator["Reading"]:
+    def counting(self, *, appended: bool) -> Iterator["RowCount"]:
         """Count the rows of one reading; what is counted lasts only where the reading is kept.
 
         `appended`: the file begins with its extent, whose rows need not be counted again.
@@ -115,19 +115,19 @@ class KnownRows:
                 for start in range(0, len(self._tail), DIGEST_BYTES):
                     digest = self._tail[start : start + DIGEST_BYTES]
                     self._database.execute("UPDATE rows SET present = present - 1 WHERE digest = ?", (digest,))
-            yield Reading(self._database, self._reading if appended else self._reading + 1)
+            yield RowCount(self._database, self._reading if appended else self._reading + 1)
         finally:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
 
-    def keep(self, reading: "Reading", extent: Extent, *, header: bytes | None) -> None:
+    def keep(self, counted: "RowCount", checkpoint: Checkpoint, *, header: bytes | None) -> None:
         """Keep what a reading has counted: all of its rows are published."""
-        tail = b"".join(reading.tail)
-        if len(reading.tail) > TAIL_MAX:
-            extent, tail = extent._replace(rows=None), b""
+        tail = b"".join(counted.tail)
+        if len(counted.tail) > TAIL_MAX:
+            checkpoint, tail = checkpoint._replace(rows=None), b""
         self._database.execute(
             "UPDATE file SET reading = ?, inode = ?, bytes = ?, sha256 = ?, rows = ?, tail = ?, header = ?",
-            (reading.number, *extent, tail, header),
+            (counted.number, *checkpoint, tail, header),
         )
         self._database.execute("COMMIT")
         self._read_file()
@@ -147,7 +147,7 @@ class KnownRows:
         self._read_file()
 
 
-class Reading:
+class RowCount:
     """The rows of one reading, as they are counted."""
 
     def __init__(self, database: sqlite3.Connection, number: int) -> None:

@@ -1,19 +1,19 @@
-"""Mapping: one row of a file becomes an envelope, or is refused with the reason. Pure."""
+"""Mapping: the rows of a part become envelopes, or are refused with the reason. Pure."""
 
 import csv
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
 from file_watcher.formats.columns import Columns, NoData, RowScreen
 from file_watcher.formats.file_format import SETTING
-from file_watcher.formats.records import RecordReader, is_well_quoted
-from file_watcher.formats.rows import Row, UnreadableError
+from file_watcher.formats.quoting import RecordReader, is_well_quoted
+from file_watcher.formats.rows import Part, Reject, Row, Skipped, UnreadableError, unreadable
 from shared.contracts.csv_row import content_type_of
 from shared.contracts.errors import InvalidEventError, Problem
-from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify
+from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify, stamp
 from shared.contracts.payload import malformed_problem
 
 _STRAY_QUOTE: Final = (
@@ -21,51 +21,158 @@ _STRAY_QUOTE: Final = (
     f'where quotes are characters like others, say quote = "" for its source in {SETTING}'
 )
 
-DeriveKey = Callable[[Row], str]
-"""Gives the idempotency key of a row that has no id of its own; the same for the same row, whenever it is read."""
+ReadId = Callable[[bytes], str]
+"""Checks a row and returns its own id; empty: it has none.
+
+Raises InvalidEventError; UnreadableError where from this row on nothing can be read.
+"""
 
 
-class MapRow(Protocol):
-    """Maps rows of one format."""
+class RowFilter(Protocol):
+    """Separates the new rows of a file from those that were published before."""
 
-    def __call__(self, row: Row, received_at: datetime) -> Envelope:
-        """Return the envelope. Raises InvalidEventError; UnreadableError where from this row on nothing can be read."""
+    def new(self, row: Row) -> Row | None:
+        """Return the row, with its key where it has one of its own; None: it is known. Called for each row, in order.
+
+        Raises:
+            InvalidEventError: it is known, and was rejected.
+            UnreadableError: the rest of the file is not read.
+        """
+
+    def skip_reject(self) -> None:
+        """Note that a row was rejected while the file was cut."""
 
 
-class JsonRows:
-    """Rows that are JSON objects; the body is the row."""
+class Table(Protocol):
+    """What the beginning of a CSV file says about its rows; `CsvFile` is one."""
 
-    def __init__(self, source: str, file_name: str, *, id_field: str, derive_key: DeriveKey, derived: bool) -> None:
-        """`id_field` is the member that holds a row's own id, a string or an integer.
+    columns: Columns
+    screen: RowScreen
 
-        `derived=False`: also the keys that we make are in producers' name space, as before they had one of their own.
+
+class MappedPart(NamedTuple):
+    """The events of a part, and what was rejected; `skipped` counts rows that held nothing.
+
+    `last` is the last row or reject; `unreadable`: nothing after it can be read.
+    """
+
+    events: list[Envelope]
+    rejects: list[Reject]
+    skipped: int
+    last: Row | Reject | None
+    unreadable: bool
+
+
+class RowMapper:
+    """Maps the rows of one file."""
+
+    def __init__(  # noqa: PLR0913 - what is one for all rows of a file
+        self,
+        source: str,
+        file_name: str,
+        read_id: ReadId,
+        *,
+        key_prefix: str = "",
+        derived: bool = True,
+        header: bytes = b"",
+        content_type: str = "application/json",
+    ) -> None:
+        """A row without an id of its own has the key `key_prefix` and its number, unless the row brings a key.
+
+        The body of an event is `header` and the row. `derived=False`: derived keys are in producers' name space, where
+        they were before derived keys had their own.
         """
         self._source = source
         self._file_name = file_name
-        self._derive_key = derive_key
+        self._read_id = read_id
+        self._key_prefix = key_prefix
         self._derived = derived
-        self._id_pointer = _pointer(id_field)
-        # Only the id becomes a value; the rest is checked to be JSON and skipped.
-        own = msgspec.defstruct("OwnId", [("value", str | int | None, None)], rename={"value": id_field}, gc=False)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(own).decode
+        self._header = header
+        self._content_type = content_type
+        self.derived_keys = 0
+        """How many rows had no id of their own."""
 
-    def __call__(self, row: Row, received_at: datetime) -> Envelope:
-        """See `MapRow`."""
-        own_id = self._own_id(row.body)
-        key = own_id or self._derive_key(row)
-        derived = self._derived and not own_id
+    def map(self, row: Row, received_at: datetime) -> Envelope:
+        """Return the envelope. Raises InvalidEventError; UnreadableError: from this row on nothing can be read."""
+        key = self._read_id(row.body)
+        derived = False
+        if not key:
+            key = row.key or f"{self._key_prefix}{row.number}"
+            derived = self._derived
+            self.derived_keys += 1
         return Envelope(
             event_id=identify(self._source, key, derived=derived),
             source=self._source,
             channel=Channel.FILE,
             received_at=received_at,
-            body=row.body,
+            body=self._header + row.body,
             idempotency_key=key,
             derived=derived,
+            content_type=self._content_type,
             origin=f"{self._file_name}:{row.number}",
         )
 
-    def _own_id(self, body: bytes) -> str:
+    def map_part(self, part: Part, received_at: datetime, row_filter: RowFilter | None = None) -> MappedPart:
+        """Return the envelopes of a part; each is a microsecond after the one before."""
+        events: list[Envelope] = []
+        rejects: list[Reject] = []
+        last: Row | Reject | None = None
+        skipped, fault = 0, part.fault
+        for piece in part.pieces:
+            if type(piece) is Row:
+                try:
+                    row = piece if row_filter is None else row_filter.new(piece)
+                    if row is not None:
+                        events.append(self.map(row, stamp(received_at, len(events))))
+                except InvalidEventError as error:
+                    rejects.append(Reject(piece.number, _reason(error)))
+                except UnreadableError as error:
+                    fault = unreadable(piece.number, error)
+                    break
+                last = piece
+            elif isinstance(piece, Reject):
+                rejects.append(piece)
+                last = piece
+                if row_filter:
+                    row_filter.skip_reject()
+            elif isinstance(piece, Skipped):
+                skipped += piece.count
+        if fault:
+            rejects.append(fault)
+        return MappedPart(events, rejects, skipped, last, fault is not None)
+
+
+def row_mapper(  # noqa: PLR0913 - what is one for all rows of a file
+    table: Table | None, source: str, file_name: str, *, id_field: str, key_prefix: str = "", derived: bool = True
+) -> RowMapper:
+    """Return the mapper of a file's rows: CSV records where it has a `table`, else JSON objects.
+
+    A JSON row's own id is its member `id_field`, a string or an integer, and the body is the row. A record's own id is
+    in the column that the table names, unless that is empty; the body is the header, a line feed and the record.
+    """
+    if table is None:
+        return RowMapper(source, file_name, _JsonId(id_field), key_prefix=key_prefix, derived=derived)
+    return RowMapper(
+        source,
+        file_name,
+        _CsvId(table.columns, table.screen),
+        key_prefix=key_prefix,
+        derived=derived,
+        header=table.columns.header + b"\n",
+        content_type=content_type_of(table.columns.dialect),
+    )
+
+
+class _JsonId:
+    """Reads the own id of a row that is a JSON object."""
+
+    def __init__(self, id_field: str) -> None:
+        self._pointer = _pointer(id_field)
+        # Only the id becomes a value; the rest is checked to be JSON and skipped.
+        own = msgspec.defstruct("OwnId", [("value", str | int | None, None)], rename={"value": id_field}, gc=False)
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(own).decode
+
+    def __call__(self, body: bytes) -> str:
         try:
             own = self._decode(body).value
             # The decoder passes over strings that it skips without looking at their encoding.
@@ -78,34 +185,17 @@ class JsonRows:
         except msgspec.ValidationError:
             if not body.lstrip().startswith(b"{"):
                 _refuse("", "must be a JSON object")
-            _refuse(self._id_pointer, "must be a string or an integer")
+            _refuse(self._pointer, "must be a string or an integer")
         except msgspec.DecodeError as error:
             _refuse("", malformed_problem(body, error))
-        return "" if own is None else _checked_id(own if isinstance(own, str) else _digits(own), self._id_pointer)
+        return "" if own is None else _checked_id(own if isinstance(own, str) else _digits(own), self._pointer)
 
 
-class CsvRows:
-    """Records of a CSV file; the body is the header, a line feed and the record, so that it can be read alone."""
+class _CsvId:
+    """Reads the own id of a CSV record."""
 
-    def __init__(  # noqa: PLR0913 - what is one for all rows of a file
-        self,
-        source: str,
-        file_name: str,
-        *,
-        columns: Columns,
-        screen: RowScreen,
-        derive_key: DeriveKey,
-        derived: bool,
-    ) -> None:
-        """A row's own id is what stands in the column that `columns` name for it; an empty one is none.
-
-        `derived`: see `JsonRows`.
-        """
+    def __init__(self, columns: Columns, screen: RowScreen) -> None:
         dialect = columns.dialect
-        self._source = source
-        self._file_name = file_name
-        self._prefix = columns.header + b"\n"
-        self._content_type = content_type_of(dialect)
         self._dialect = dialect
         self._charset = dialect.charset
         self._delimiter = dialect.delimiter
@@ -113,38 +203,19 @@ class CsvRows:
         # No record without a quote holds a line feed.
         self._quote = dialect.quote.encode() or b"\n"
         self._fields = len(columns.names)
-        self._id_index = columns.id_index
-        self._id_pointer = _pointer("" if columns.id_index is None else columns.names[columns.id_index])
+        self._index = columns.id_index
+        self._pointer = _pointer("" if columns.id_index is None else columns.names[columns.id_index])
         self._screen = screen
         self._firsts = screen.firsts
-        self._derive_key = derive_key
-        self._derived = derived
 
-    def __call__(self, row: Row, received_at: datetime) -> Envelope:
-        """See `MapRow`."""
-        own_id = self._own_id(row.body)
-        key = own_id or self._derive_key(row)
-        derived = self._derived and not own_id
-        return Envelope(
-            event_id=identify(self._source, key, derived=derived),
-            source=self._source,
-            channel=Channel.FILE,
-            received_at=received_at,
-            body=self._prefix + row.body,
-            idempotency_key=key,
-            derived=derived,
-            content_type=self._content_type,
-            origin=f"{self._file_name}:{row.number}",
-        )
-
-    def _own_id(self, record: bytes) -> str:
+    def __call__(self, record: bytes) -> str:
         fields = self._read(record)
         if len(fields) != self._fields:
             _refuse("", f"has {len(fields)} fields where the header has {self._fields}")
         if fields[0] in self._firsts:
             self._refuse_no_data(fields)
-        own = fields[self._id_index] if self._id_index is not None else ""
-        return own and _checked_id(own, self._id_pointer)
+        own = fields[self._index] if self._index is not None else ""
+        return own and _checked_id(own, self._pointer)
 
     def _read(self, record: bytes) -> list[str]:
         try:
@@ -190,3 +261,7 @@ def _checked_id(own: str, pointer: str) -> str:
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
     raise InvalidEventError([Problem(pointer, detail)]) from None
+
+
+def _reason(error: InvalidEventError) -> str:
+    return "; ".join(f"{problem.pointer} {problem.detail}".lstrip() for problem in error.problems)

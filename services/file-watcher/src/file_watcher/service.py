@@ -12,7 +12,8 @@ from file_watcher.in_place import READY as FILE
 from file_watcher.in_place import InPlace, InPlaceFile
 from file_watcher.ingest_file import FileIngester
 from file_watcher.known_rows import KnownRows
-from file_watcher.publish import FilePublisher
+from file_watcher.pipeline import RowPipeline
+from file_watcher.publish import ConfirmedPublisher
 from file_watcher.settings import Settings
 from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.scanning import OptionsOf, ScanLimits
@@ -48,10 +49,10 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
             settle_seconds=lambda source: formats.of(source).settle_seconds or settings.files_settle_seconds,
         )
 
-        async def edge(file_publisher: FilePublisher) -> None:
+        async def edge(pipeline: RowPipeline) -> None:
             watcher = InboxWatcher(
                 spool,
-                FileIngester(spool, file_publisher, watch, settings, stopping=stopping, formats=formats),
+                FileIngester(spool, pipeline, watch, settings, stopping=stopping, formats=formats),
                 watch,
                 readiness,
                 scan_seconds=settings.files_scan_seconds,
@@ -76,9 +77,9 @@ async def serve_in_place(
         if accept_header:
             known.accept_header()
 
-        async def edge(file_publisher: FilePublisher) -> None:
+        async def edge(pipeline: RowPipeline) -> None:
             reader = InPlaceFile(
-                file, known, file_publisher=file_publisher, settings=settings, readiness=readiness, formats=formats
+                file, known, pipeline=pipeline, settings=settings, readiness=readiness, formats=formats
             )
             await reader.run(stopping, interval_seconds=interval_seconds)
 
@@ -115,7 +116,7 @@ def _open_spool(settings: Settings, options_of: OptionsOf) -> SpoolDirectory:
 async def _serve(
     settings: Settings,
     readiness: Readiness,
-    edge: Callable[[FilePublisher], Awaitable[None]],
+    edge: Callable[[RowPipeline], Awaitable[None]],
     stopping: asyncio.Event,
 ) -> None:
     publisher = Publisher(settings, name="file-watcher", readiness=readiness)
@@ -126,11 +127,11 @@ async def _serve(
         channel=Channel.FILE,
         interval_seconds=settings.receipt_seconds,
     )
-    file_publisher = FilePublisher(publisher, batches_in_flight_max=settings.batch.in_flight_max, stopping=stopping)
+    pipeline = RowPipeline(ConfirmedPublisher(publisher, stopping=stopping), settings.batch, stopping=stopping)
     async with (
         running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)),
         running(publisher),
         running(receipts),
     ):
         await receipts.opened(stopping)
-        await edge(file_publisher)
+        await edge(pipeline)

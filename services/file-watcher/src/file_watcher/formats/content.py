@@ -1,6 +1,7 @@
 """The content of a file: unpacked within limits, up to a point, hashed, and read again exactly so far. Blocking."""
 
 import hashlib
+import io
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -157,6 +158,26 @@ def open_content(file: File, packing: str, limits: ReadLimits) -> Readable:
             return file
 
 
+def open_stream(file: File, packing: str, limits: ReadLimits) -> io.BufferedReader:
+    """Return the unpacked content from its beginning, buffered. See `open_content`."""
+    return io.BufferedReader(_Unbuffered(open_content(file, packing, limits)), _READ_BYTES)
+
+
+class _Unbuffered(io.RawIOBase):
+    """A content for a buffer; closing the buffer leaves the file open."""
+
+    def __init__(self, content: Readable) -> None:
+        self._content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what BufferedReader calls it with
+        chunk = self._content.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
 class _Unpacked:
     """Unpacked bytes, with limits against bombs; every fault of the packing becomes UnreadableError."""
 
@@ -262,8 +283,3 @@ class ContentHash:
     def text(self) -> str:
         """Return 32 hexadecimal digits."""
         return self._digest.hexdigest()[:DIGEST_CHARS]
-
-
-def row_digest(body: bytes) -> str:
-    """Return the hash by which a row is told from one that was longer later."""
-    return hashlib.sha256(body).hexdigest()[:DIGEST_CHARS]

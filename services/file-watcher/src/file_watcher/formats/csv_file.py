@@ -7,11 +7,11 @@ from typing import Final
 
 from file_watcher.formats.columns import RowScreen
 from file_watcher.formats.file_format import SETTING, UNSAID, FileFormat
-from file_watcher.formats.records import RecordCutter
 from file_watcher.formats.rows import (
     EmptyFileError,
     Line,
     Piece,
+    RecordCutter,
     Row,
     Stream,
     UnreadableError,

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final, NamedTuple
 
-from file_watcher.formats.content import File, Readable, ReadLimits, open_content
+from file_watcher.formats.content import File, ReadLimits, open_stream
 from file_watcher.formats.csv_file import CsvFile
 from file_watcher.formats.file_format import UNSAID, FileFormat
 from file_watcher.formats.rows import (
     EmptyFileError,
+    PartReader,
     Piece,
     Stream,
     UnreadableError,
@@ -24,7 +25,6 @@ from file_watcher.formats.rows import (
 )
 from shared.contracts.payload import begins_a_document, object_problem
 
-_READ_BYTES: Final = 256 * 1024
 _NAME: Final = re.compile(r".*\.(?P<format>json|ndjson|jsonl|csv)(?:\.(?P<packing>gz|zst))?", re.IGNORECASE | re.DOTALL)
 _BLANK: Final = b" \t\r\n"
 # What is looked at to tell lines of JSON from a document over several lines.
@@ -59,7 +59,7 @@ class FileKind(NamedTuple):
 class Content(NamedTuple):
     """The rows of a file; `csv` holds the header where there is one."""
 
-    rows: Iterator[Piece]
+    parts: PartReader
     csv: CsvFile | None
 
 
@@ -86,17 +86,17 @@ def open_rows(
     row_bytes_max = limits.files_row_bytes_max
     # The library's own limit is one for the whole process, and smaller than ours.
     csv.field_size_limit(row_bytes_max)
-    stream = _unpacked(file, kind, limits)
+    stream = open_stream(file, kind.packing, limits)
     _refuse_utf16(stream.peek()[:_HEAD_BYTES])
     match kind.format:
         case Format.CSV:
             table = CsvFile(stream, row_bytes_max, complete=complete, form=form, id_field=limits.files_id_field)
-            return Content(table.records(), table)
+            return Content(PartReader(table.records(), header=table.header), table)
         case Format.LINES:
-            return Content(_not_empty(cut_lines(stream, row_bytes_max)), None)
+            return Content(PartReader(_not_empty(cut_lines(stream, row_bytes_max))), None)
         case Format.JSON:
-            cut = _json_cutter(_unpacked(file, kind, limits), row_bytes_max)
-            return Content(cut(_unpacked(file, kind, limits), row_bytes_max), None)
+            cut = _json_cutter(open_stream(file, kind.packing, limits), row_bytes_max)
+            return Content(PartReader(cut(open_stream(file, kind.packing, limits), row_bytes_max)), None)
 
 
 def _refuse_utf16(head: bytes) -> None:
@@ -154,23 +154,3 @@ def _are_json_lines(lines: list[bytes]) -> bool:
         return False
     whole = sum(object_problem(without_end(line)) is None for line in lines)
     return 2 * whole > len(lines)
-
-
-def _unpacked(file: File, kind: FileKind, limits: ReadLimits) -> io.BufferedReader:
-    """Return the content from its beginning."""
-    return io.BufferedReader(_Lent(open_content(file, kind.packing, limits)), _READ_BYTES)
-
-
-class _Lent(io.RawIOBase):
-    """Lends a content to a buffer: closing the buffer leaves it open."""
-
-    def __init__(self, content: Readable) -> None:
-        self._content = content
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what BufferedReader calls it with
-        chunk = self._content.read(len(buffer))
-        buffer[: len(chunk)] = chunk
-        return len(chunk)

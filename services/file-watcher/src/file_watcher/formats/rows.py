@@ -1,15 +1,18 @@
-r"""Cutting the content of a file into rows: lines, elements of a JSON array, or one object. Pure.
+r"""Cutting a file's content into rows: lines, elements of a JSON array, one object, or CSV records (RFC 4180). Pure.
 
-Rows are numbered from 1: lines by their number, elements by their place. No row is changed. A row that cannot be cut
-becomes a `Reject` and the rows after it go on; where nothing after can be cut, `UnreadableError`. The records of a CSV
-file are cut by `records`.
+Rows are numbered from 1: lines by their number, elements by their position. No row is changed. A row that cannot be cut
+becomes a `Reject`, and the rows after it are read. Where nothing after it can be cut, `UnreadableError` is raised.
 """
 
+from collections import deque
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from file_watcher.formats.file_format import SETTING
+from file_watcher.formats.quoting import Quotes, quote_rules
+from shared.contracts.csv_row import Dialect
 from shared.contracts.errors import PermanentError
 from shared.contracts.payload import MORE_THAN_ONE, holds_more_than_one
 from shared.framing import ArrayFramer, FramingError
@@ -18,6 +21,15 @@ BOM: Final = b"\xef\xbb\xbf"
 
 _CHUNK_BYTES: Final = 256 * 1024
 _BLANK: Final = b" \t\r\n"
+NO_LINE_END: Final = (
+    f'has no line end, so it may be cut off; last_row = "accept" for its source in {SETTING} takes such rows'
+)
+_OPEN_AT_END: Final = "a quote is opened here and the file ends before it is closed, so it may be cut off"
+_NOT_CLOSED: Final = "a quote is not closed"
+# About what the attributes of an event take in a message.
+_ATTRIBUTES_BYTES: Final = 200
+# A record with line feeds in its quotes is short. Without this an open quote would hold megabytes of tiny lines.
+_RECORD_LINES_MAX: Final = 10_000
 
 
 class UnreadableError(PermanentError):
@@ -33,10 +45,14 @@ class EmptyFileError(UnreadableError):
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """The bytes of one row as they stand in the file."""
+    """The bytes of one row as they stand in the file.
+
+    `key` is the derived idempotency key, where it is not made of the file's content and the row's number.
+    """
 
     number: int
     body: bytes
+    key: str = ""
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
@@ -47,13 +63,22 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
 
 
 class Skipped(msgspec.Struct, frozen=True, gc=False):
-    """So many rows that held nothing."""
+    """The number of rows that held nothing."""
 
     count: int
 
 
 Piece = Row | Reject | Skipped
 """What a file is cut into."""
+
+
+class Part(NamedTuple):
+    """Consecutive pieces of a file. `ended`: there are no more; `fault`: because the rest cannot be read."""
+
+    pieces: list[Piece]
+    ended: bool
+    fault: Reject | None = None
+
 
 Line = tuple[int, bytes | None]
 """A line of a file with its number and its end; None in place of one that is too large."""
@@ -67,6 +92,45 @@ class Stream(Protocol):
 
     def readline(self, size: int, /) -> bytes:
         """Return up to the next line feed, at most `size` bytes."""
+
+
+class PartReader:
+    """Reads the pieces of a file in parts of bounded size."""
+
+    def __init__(self, pieces: Iterator[Piece], *, header: bytes = b"") -> None:
+        """`header` is what the body of each event begins with."""
+        self.pieces = pieces
+        self._extra_bytes = len(header) + _ATTRIBUTES_BYTES
+        self._number = 0
+
+    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
+        """Return the next part; its last row may exceed `bytes_max`. Raises OSError."""
+        pieces: list[Piece] = []
+        size = 0
+        fault = None
+        try:
+            for piece in self.pieces:
+                pieces.append(piece)
+                if type(piece) is Row:
+                    size += len(piece.body) + self._extra_bytes
+                if len(pieces) >= pieces_max or size >= bytes_max:
+                    self._count(pieces)
+                    return Part(pieces, ended=False)
+        except UnreadableError as error:
+            self._count(pieces)
+            fault = unreadable(self._number + 1, error)
+        return Part(pieces, ended=True, fault=fault)
+
+    def _count(self, pieces: list[Piece]) -> None:
+        """Note the number of the last row. Rows that held nothing have none: they follow the last row of a file."""
+        self._number = next(
+            (piece.number for piece in reversed(pieces) if not isinstance(piece, Skipped)), self._number
+        )
+
+
+def unreadable(number: int, error: UnreadableError) -> Reject:
+    """Return the reject of the row at which reading ended."""
+    return Reject(number, f"from here on nothing could be read: {error}")
 
 
 def cut_lines(stream: Stream, row_bytes_max: int) -> Iterator[Piece]:
@@ -138,3 +202,92 @@ def without_marks(content: bytes) -> bytes:
     while content.startswith(BOM):
         content = content.removeprefix(BOM)
     return content
+
+
+class RecordCutter:
+    """Cuts one record after the other out of lines, in constant memory."""
+
+    def __init__(
+        self, lines: Iterator[Line], dialect: Dialect, row_bytes_max: int, *, complete: bool, last_row_counts: bool
+    ) -> None:
+        """`complete=False`: somebody may still be writing, so what may grow is no record yet, and no reject.
+
+        `last_row_counts`: also a last record without its line end is one.
+        """
+        self._lines = lines
+        self._held: deque[Line] = deque()
+        self._dialect = dialect
+        self._row_bytes_max = row_bytes_max
+        self._complete = complete
+        self._last_row_counts = last_row_counts
+        self._blank = b" \t\r\n\v\f" + dialect.delimiter.encode()
+        # No line holds two line feeds: without a quote nothing is one.
+        self._quote = dialect.quote.encode() or b"\n\n"
+        self._skipped = 0
+
+    def records(self) -> Iterator[Piece]:
+        """Yield each record; last how many rows held only delimiters, blanks, or nothing, if any."""
+        held, lines, quote = self._held, self._lines, self._quote
+        hollow = self._blank + quote
+        while (numbered := held.popleft() if held else next(lines, None)) is not None:
+            number, line = numbered
+            if line is None:
+                yield too_large(number, self._row_bytes_max)
+                continue
+            if line.count(quote) % 2:
+                piece = self._join(number, line)
+            elif not line.strip(hollow) and self._holds_nothing(line):
+                self._skipped += 1
+                continue
+            elif line.endswith(b"\n"):
+                yield Row(number, line[:-1].removesuffix(b"\r"))
+                continue
+            else:
+                piece = self._last(number, line)
+            if piece is not None:
+                yield piece
+        if self._skipped:
+            yield Skipped(self._skipped)
+
+    def _holds_nothing(self, line: bytes) -> bool:
+        """Tell whether each field is empty; programs that quote every field do so with empty ones too."""
+        fields = line.rstrip(b"\r\n").split(self._dialect.delimiter.encode())
+        return all(not field.strip() or field == self._quote + self._quote for field in fields)
+
+    def _ended(self, number: int, record: bytes) -> Row | Reject | None:
+        """Return a record that goes up to the end of its last line."""
+        if record.endswith(b"\n"):
+            return Row(number, record[:-1].removesuffix(b"\r"))
+        return self._last(number, record)
+
+    def _last(self, number: int, record: bytes) -> Row | Reject | None:
+        """Return the file's last record, which has no line end: `25` may be the beginning of `25000`."""
+        if not self._complete:
+            return None
+        return Row(number, record) if self._last_row_counts else Reject(number, NO_LINE_END)
+
+    def _join(self, number: int, line: bytes) -> Row | Reject | None:
+        """Return the record that begins with a line whose quotes do not come in pairs.
+
+        Where the quote can be none that a later line closes it costs its own line only. Where the file ends before it
+        is closed, all lines from there on may be its text, and none of them counts.
+        """
+        rules = quote_rules(self._dialect.delimiter, self._dialect.quote)
+        if rules.begin(line) is not Quotes.OPEN:
+            return self._ended(number, line)
+        parts, size, following = [line], len(line), list[Line]()
+        while (numbered := self._next()) is not None:
+            following.append(numbered)
+            line = numbered[1] or b""
+            parts.append(line)
+            size += len(line)
+            quotes = rules.go_on(line)
+            if size > self._row_bytes_max or len(parts) > _RECORD_LINES_MAX or quotes is Quotes.WRONG or not line:
+                self._held.extendleft(reversed(following))
+                return Reject(number, _NOT_CLOSED)
+            if quotes is Quotes.CLOSED:
+                return self._ended(number, b"".join(parts))
+        return Reject(number, _OPEN_AT_END) if self._complete else None
+
+    def _next(self) -> Line | None:
+        return self._held.popleft() if self._held else next(self._lines, None)

@@ -20,8 +20,8 @@ from file_watcher.formats.columns import (
     value_kind,
 )
 from file_watcher.formats.file_format import SETTING, FileFormat, encode_header
-from file_watcher.formats.records import RecordCutter, RecordReader, is_well_quoted
-from file_watcher.formats.rows import Line, Reject, Row, UnreadableError
+from file_watcher.formats.quoting import RecordReader, is_well_quoted
+from file_watcher.formats.rows import Line, RecordCutter, Reject, Row, UnreadableError
 from shared.contracts.csv_row import Dialect
 
 DELIMITERS: Final = (",", ";", "\t", "|")

@@ -1,0 +1,138 @@
+"""The pipeline of rows: read, map, encode, publish. Each row passes each of them once."""
+
+import asyncio
+from typing import Protocol
+
+from file_watcher.batches import Batch, encode
+from file_watcher.formats.rows import Part, Reject, Row
+from file_watcher.mapping import RowFilter, RowMapper
+from file_watcher.metrics import count_empty, count_refused
+from file_watcher.publish import ConfirmedPublisher
+from shared.batching import BatchLimits
+from shared.contracts.event import reserve_moments
+from shared.contracts.receipt import InHand
+from shared.counters import in_hand
+from shared.failpoints import failpoint
+
+
+class Reading(Protocol):
+    """One reading of a file; its methods are called in a thread."""
+
+    @property
+    def source(self) -> str:
+        """Whose events the rows are."""
+
+    @property
+    def mapper(self) -> RowMapper:
+        """What maps the rows."""
+
+    @property
+    def row_filter(self) -> RowFilter | None:
+        """What finds the new rows; None: all rows are new."""
+
+    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
+        """See `PartReader.next_part`."""
+
+    def reject(self, rejects: list[Reject]) -> None:
+        """Keep rejected rows; called in the order of the rows."""
+
+
+class Progress:
+    """How far the rows of one file have come. Of `events`, `skipped` and `last` only confirmed batches count."""
+
+    def __init__(self) -> None:
+        """Nothing is read."""
+        self.ended = False
+        self.unconfirmed = False
+        self.fault: Exception | None = None
+        self.events = 0
+        self.skipped = 0
+        self.unreadable = False
+        self.last: Row | Reject | None = None
+
+    def confirm(self, batch: Batch) -> None:
+        """Count a confirmed batch; they come in any order."""
+        self.events += batch.events
+        self.skipped += batch.skipped
+        self.unreadable = self.unreadable or batch.unreadable
+        if batch.last and (self.last is None or batch.last.number > self.last.number):
+            self.last = batch.last
+
+
+class RowPipeline:
+    """Reads, maps and publishes the rows of files; what is in memory is bounded over all files together."""
+
+    def __init__(
+        self,
+        publisher: ConfirmedPublisher,
+        limits: BatchLimits,
+        *,
+        stopping: asyncio.Event,
+    ) -> None:
+        """One for all files; once `stopping` is set nothing more is read."""
+        self._publisher = publisher
+        self._limits = limits
+        self._in_flight = asyncio.Semaphore(limits.in_flight_max)
+        self._stopping = stopping
+
+    async def run(self, reading: Reading) -> Progress | None:
+        """Return what was published when every row is confirmed or rejected; None: `stopping` came first.
+
+        Raises:
+            Exception: what reading raised; the batches in flight are finished before.
+        """
+        progress = Progress()
+        async with asyncio.TaskGroup() as publishing:
+            while not (self._stopping.is_set() or progress.ended or progress.fault):
+                await self._in_flight.acquire()
+                batch = None
+                held = in_hand()
+                held.begin()
+                try:
+                    batch = await asyncio.to_thread(self._read_batch, reading, progress)
+                finally:
+                    if batch is None:
+                        self._let_go(held)
+                if batch:
+                    publishing.create_task(self._publish(batch, held, reading, progress))
+        if progress.fault:
+            raise progress.fault
+        return progress if progress.ended and not progress.unconfirmed else None
+
+    def _read_batch(self, reading: Reading, progress: Progress) -> Batch | None:
+        """Read, map and encode rows until there is a batch, or nothing more to read.
+
+        A fault is kept for later: publishes in flight are not cancelled.
+        """
+        limits = self._limits
+        try:
+            while not progress.ended:
+                part = reading.next_part(limits.events_max, limits.bytes_max)
+                received_at = reserve_moments(limits.events_max)
+                mapped = reading.mapper.map_part(part, received_at, reading.row_filter)
+                progress.ended = part.ended or mapped.unreadable
+                if mapped.rejects:
+                    reading.reject(mapped.rejects)
+                if mapped.events or mapped.rejects or mapped.skipped:
+                    return encode(mapped, received_at)
+        except Exception as error:  # noqa: BLE001 - `run` raises it when the batches in flight are finished
+            progress.fault = error
+        return None
+
+    async def _publish(self, batch: Batch, held: InHand, reading: Reading, progress: Progress) -> None:
+        try:
+            if batch.rejected:
+                count_refused(batch.rejected, source=reading.source, received_at=batch.received_at)
+            if batch.skipped:
+                count_empty(batch.skipped)
+            if not await self._publisher.publish(batch, source=reading.source):
+                progress.unconfirmed = True
+                return
+        finally:
+            self._let_go(held)
+        failpoint("file-watcher.mid_file")
+        progress.confirm(batch)
+
+    def _let_go(self, held: InHand) -> None:
+        held.end()
+        self._in_flight.release()

@@ -1,4 +1,4 @@
-"""Much of what is large, at once: each service stays within its memory, and what has no room waits or is refused."""
+"""Much of what is large, at once: each service stays within its memory, and what does not fit waits or is refused."""
 
 import asyncio
 from collections import Counter
@@ -50,7 +50,7 @@ async def test_a_queue_of_messages_of_8_mib(stack: Stack, source: str) -> None:
 
 @pytest.mark.parametrize("size", [2_000_000, 4_000_000], ids=["2 MB", "4 MB"])
 async def test_streams_of_large_batches(stack: Stack, source: str, size: int) -> None:
-    """As many as fit are served, and the others told to come again; a batch that is too large is refused."""
+    """As many as fit are served, and the others are refused; a batch that is too large is refused."""
     witness = Witness(stack)
     event = IngestRequest(source_name=source, payload_json=f'{{"mark": "{CANARY}", "fill": "{"x" * (size // 1_000)}"}}')
     events = (size - size // 10) // event.ByteSize()
@@ -67,7 +67,7 @@ async def test_streams_of_large_batches(stack: Stack, source: str, size: int) ->
 
 
 async def test_calls_with_a_megabyte_each(stack: Stack, source: str) -> None:
-    """Each is stored, or told to come again."""
+    """Each is stored or refused."""
     witness = Witness(stack)
     fill = "x" * (MIB - 1_000)
     request = IngestRequest(source_name=source, payload_json=f'{{"mark": "{CANARY}", "fill": "{fill}"}}')

@@ -128,9 +128,9 @@ async def test_a_batch_of_100_mb_is_taken_to_the_limit_and_says_how_far(stack: S
 
     assert statuses(found) == [200]
     assert b'"complete":false' in found
-    told = found.count(b'"status":"SUCCESS"')
-    assert 60 <= told <= 64
-    assert await stored(stack, source) == told
+    answered = found.count(b'"status":"SUCCESS"')
+    assert 60 <= answered <= 64
+    assert await stored(stack, source) == answered
 
 
 @pytest.mark.parametrize(

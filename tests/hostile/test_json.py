@@ -85,7 +85,7 @@ async def test_lines_of_a_batch_over_http(stack: Stack, source: str) -> None:
 
 @of_each_document
 async def test_an_element_of_an_array_over_http(stack: Stack, source: str, document: Document) -> None:
-    """What came before a place where the array cannot be read is stored and told; nothing after it is guessed."""
+    """What came before a place where the array cannot be read is stored and reported; nothing after it is guessed."""
     good = request_of(source, b'{"good": 1}')
     content = b"[" + good + b"," + request_of(source, document.body) + b"," + good + b"]"
 
@@ -116,15 +116,15 @@ async def test_an_event_over_grpc(stack: Stack, source: str, document: Document)
 
     async with grpc.aio.insecure_channel(stack.grpc) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/etlpay.EtlService/Ingest")
-        told = ""
+        answered = ""
         try:
             answer = IngestResponse.FromString(await call(request)).status
         except grpc.aio.AioRpcError as error:
             answer = error.code().name
-            told = f"{error.details()}{error.trailing_metadata()}"
+            answered = f"{error.details()}{error.trailing_metadata()}"
 
     fate = FATES[answer]
-    assert CANARY not in told
+    assert CANARY not in answered
     assert fate in document.fate.possible
     assert await stored(stack, source) == expected(fate, document.body)
 

@@ -1,4 +1,4 @@
-"""The HTTP door on a real socket: TLS, certificates of clients, API keys."""
+"""The HTTP server on a real socket: TLS, certificates of clients, API keys."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ KEY = generate_key()
 
 @asynccontextmanager
 async def run_door(access: Access | None = None, tls: dict[str, str] | None = None) -> AsyncIterator[int]:
-    """Serve over twins; yield the port."""
+    """Serve over fakes; yield the port."""
     async with run_gateway(access=access) as gateway:
         config = server_config(gateway.app, GatewaySettings(http_port=0, **(tls or {})))  # type: ignore[arg-type]  # settings of any type
         async with running(HttpServer(config)) as server:

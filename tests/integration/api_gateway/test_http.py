@@ -1,4 +1,4 @@
-"""The HTTP server with its limits, on a real socket, over twins: what a client that does not play by the rules gets."""
+"""The HTTP server with its limits, on a real socket, over fakes: what a client gets that breaks the rules."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ LIMITS = {
 }
 
 
-class Door:
+class HttpApi:
     """A running server."""
 
     def __init__(self, port: int, stored: Callable[[], int]) -> None:
@@ -51,24 +51,24 @@ class Door:
         return found
 
 
-DoorMaker = Callable[..., AbstractAsyncContextManager[Door]]
+ApiMaker = Callable[..., AbstractAsyncContextManager[HttpApi]]
 
 
 @asynccontextmanager
-async def run_door(**settings: object) -> AsyncIterator[Door]:
+async def run_api(**settings: object) -> AsyncIterator[HttpApi]:
     chosen = {**LIMITS, **settings}
     async with run_gateway(**chosen) as gateway:  # type: ignore[arg-type]  # as below
         config = server_config(gateway.app, GatewaySettings(http_port=0, **chosen))  # type: ignore[arg-type]  # settings of any type
         async with running(HttpServer(config)) as server:
             while server.port is None:  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.01)
-            yield Door(server.port, lambda: len(gateway.processing.events))
+            yield HttpApi(server.port, lambda: len(gateway.processing.events))
 
 
 @pytest.fixture
-def door() -> DoorMaker:
-    """Return what opens doors; its arguments are settings."""
-    return run_door
+def api() -> ApiMaker:
+    """Return what starts an API; its arguments are settings."""
+    return run_api
 
 
 def post(body: bytes = EVENT, *headers: bytes, path: bytes = b"/api/ingest") -> bytes:
@@ -86,8 +86,8 @@ def statuses(found: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
 
 
-async def test_requests_in_one_breath_are_answered_in_order(door: DoorMaker) -> None:
-    async with door() as d:
+async def test_requests_sent_together_are_answered_in_order(api: ApiMaker) -> None:
+    async with api() as d:
         found = await d.send(post() + post(b"{") + post())
 
         assert statuses(found) == [201, 400, 201]
@@ -109,8 +109,8 @@ async def test_requests_in_one_breath_are_answered_in_order(door: DoorMaker) -> 
         (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 431),
     ],
 )
-async def test_what_is_not_http_is_a_problem_and_the_end(door: DoorMaker, request_bytes: bytes, status: int) -> None:
-    async with door() as d:
+async def test_what_is_not_http_is_a_problem_and_the_end(api: ApiMaker, request_bytes: bytes, status: int) -> None:
+    async with api() as d:
         found = await d.send(request_bytes)
 
         assert statuses(found) == [status]
@@ -119,9 +119,9 @@ async def test_what_is_not_http_is_a_problem_and_the_end(door: DoorMaker, reques
         assert d.stored() == 0
 
 
-async def test_rubbish_after_a_request_does_not_take_its_answer_away(door: DoorMaker) -> None:
+async def test_rubbish_after_a_request_does_not_take_its_answer_away(api: ApiMaker) -> None:
     """A 400 would say that nothing was stored."""
-    async with door() as d:
+    async with api() as d:
         found = await d.send(post() + b"\x00rubbish\r\n\r\n")
 
         assert statuses(found)[0] == 201
@@ -129,8 +129,8 @@ async def test_rubbish_after_a_request_does_not_take_its_answer_away(door: DoorM
         assert not found.endswith(b"...open")
 
 
-async def test_a_batch_that_breaks_on_the_wire_gets_no_answer_that_could_be_wrong(door: DoorMaker) -> None:
-    async with door(http_batch_request_group_events=1) as d:
+async def test_a_batch_that_breaks_on_the_wire_gets_no_answer_that_could_be_wrong(api: ApiMaker) -> None:
+    async with api(http_batch_request_group_events=1) as d:
         head = HEAD.replace(b"ingest", b"ingest/batch") + b"transfer-encoding: chunked\r\n\r\n"
         item = b"[" + EVENT + b","
 
@@ -143,28 +143,28 @@ async def test_a_batch_that_breaks_on_the_wire_gets_no_answer_that_could_be_wron
 @pytest.mark.parametrize(
     "parts", [(b"",), (b"POST /api/ingest HT",), (b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-a:",), (b"\r\n",)]
 )
-async def test_a_head_that_does_not_come_closes_the_connection(door: DoorMaker, parts: tuple[bytes, ...]) -> None:
-    async with door() as d:
+async def test_a_head_that_does_not_come_closes_the_connection(api: ApiMaker, parts: tuple[bytes, ...]) -> None:
+    async with api() as d:
         assert await d.send(*parts) == b""
 
 
-async def test_a_head_that_drips_closes_the_connection(door: DoorMaker) -> None:
-    async with door() as d:
+async def test_a_head_that_drips_closes_the_connection(api: ApiMaker) -> None:
+    async with api() as d:
         drops = [bytes([byte]) for byte in b"POST /api/ingest HTTP/1.1\r\n"]
 
         assert await d.send(*drops, pause=0.05) == b""
 
 
-async def test_a_body_that_does_not_come_is_408(door: DoorMaker) -> None:
-    async with door() as d:
+async def test_a_body_that_does_not_come_is_408(api: ApiMaker) -> None:
+    async with api() as d:
         found = await d.send(HEAD + b"content-length: 10\r\n\r\n{")
 
         assert statuses(found) == [408]
         assert not found.endswith(b"...open")
 
 
-async def test_blank_lines_do_not_keep_a_connection_open(door: DoorMaker) -> None:
-    async with door() as d:
+async def test_blank_lines_do_not_keep_a_connection_open(api: ApiMaker) -> None:
+    async with api() as d:
         found = await d.send(post(), b"\r\n", pause=0.1)
 
         assert statuses(found) == [201]
@@ -172,8 +172,8 @@ async def test_blank_lines_do_not_keep_a_connection_open(door: DoorMaker) -> Non
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_a_large_body_is_413_and_the_client_can_read_it(door: DoorMaker, *, chunked: bool) -> None:
-    async with door() as d:
+async def test_a_large_body_is_413_and_the_client_can_read_it(api: ApiMaker, *, chunked: bool) -> None:
+    async with api() as d:
         size = 20_000_000
         chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
         head = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % size
@@ -184,8 +184,8 @@ async def test_a_large_body_is_413_and_the_client_can_read_it(door: DoorMaker, *
         assert statuses(found) == [413]
 
 
-async def test_a_client_that_asks_first_is_not_asked_for_what_is_too_large(door: DoorMaker) -> None:
-    async with door() as d:
+async def test_a_client_that_asks_first_is_not_asked_for_what_is_too_large(api: ApiMaker) -> None:
+    async with api() as d:
         head = HEAD + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n"
 
         assert statuses(await d.send(head % 10_000_000)) == [413]
@@ -193,9 +193,9 @@ async def test_a_client_that_asks_first_is_not_asked_for_what_is_too_large(door:
 
 
 @pytest.mark.parametrize("wish", [b"h2c", b"websocket"])
-async def test_a_request_that_would_like_an_upgrade_is_served_as_it_is(door: DoorMaker, wish: bytes) -> None:
+async def test_a_request_that_would_like_an_upgrade_is_served_as_it_is(api: ApiMaker, wish: bytes) -> None:
     """Some HTTP/2 clients send this with every first request, body included."""
-    async with door() as d:
+    async with api() as d:
         request = post(EVENT, b"connection: Upgrade, HTTP2-Settings", b"upgrade: " + wish, b"http2-settings: AA")
 
         whole = await d.send(request)
@@ -209,25 +209,25 @@ async def test_a_request_that_would_like_an_upgrade_is_served_as_it_is(door: Doo
     "broken", [b"NONSENSE\r\n\r\n", HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n"], ids=["head", "body"]
 )
 async def test_a_client_that_goes_on_sending_what_is_refused_still_gets_the_answer(
-    door: DoorMaker, broken: bytes
+    api: ApiMaker, broken: bytes
 ) -> None:
     """Closed at once, the connection would be reset, and the answer lost with it."""
-    async with door() as d:
+    async with api() as d:
         found = await d.send(broken, *[b"x" * 65_536] * 3, pause=0.1)
 
     assert statuses(found) == [400]
 
 
-async def test_what_is_broken_behind_a_request_in_hand_is_not_taken_for_its_answer(door: DoorMaker) -> None:
+async def test_what_is_broken_behind_a_request_in_hand_is_not_taken_for_its_answer(api: ApiMaker) -> None:
     """The first may be stored; 400 in its place would say that it is not."""
-    async with door() as d:
+    async with api() as d:
         found = await d.send(post() + HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
 
     assert 400 not in statuses(found)
 
 
-async def test_connections_beyond_the_limit_get_503_and_those_in_use_are_served(door: DoorMaker) -> None:
-    async with door(http_connections_max=1, http_body_seconds_max=5) as d:
+async def test_connections_beyond_the_limit_get_503_and_those_in_use_are_served(api: ApiMaker) -> None:
+    async with api(http_connections_max=1, http_body_seconds_max=5) as d:
         reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
         request = post(EVENT, b"connection: close")
         writer.write(request[:-5])
@@ -242,9 +242,9 @@ async def test_connections_beyond_the_limit_get_503_and_those_in_use_are_served(
         assert statuses(first) == [201]
 
 
-async def test_at_the_limit_the_connection_that_is_idle_for_longest_makes_room(door: DoorMaker) -> None:
+async def test_at_the_limit_the_connection_that_is_idle_for_longest_is_closed_for_another(api: ApiMaker) -> None:
     """One that a pool keeps for later is missed less than one that a client wants now."""
-    async with door(http_connections_max=2, caller_share_max=1, http_keep_alive_seconds=60) as d:
+    async with api(http_connections_max=2, caller_share_max=1, http_keep_alive_seconds=60) as d:
         opened = [await asyncio.open_connection("127.0.0.1", d.port) for _ in range(2)]
         for reader, writer in reversed(opened):
             writer.write(post())
@@ -267,11 +267,11 @@ async def test_an_idle_connection_is_kept_for_longer_than_pools_keep_theirs() ->
     assert GatewaySettings(_env_file=None).http_keep_alive_seconds > 60
 
 
-async def test_a_client_that_reads_nothing_of_an_answer_is_given_up(door: DoorMaker) -> None:
+async def test_a_client_that_reads_nothing_of_an_answer_is_given_up(api: ApiMaker) -> None:
     """Whoever answers: an event's answer, which repeats it, and a document."""
     event = b'{"source_name":"s","payload":{"fill":"%b"}}' % (b"x" * 90_000)
     requests = [post(event) * 200, b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n" * 20]
-    async with door(http_send_seconds_max=0.3, http_keep_alive_seconds=60) as d:
+    async with api(http_send_seconds_max=0.3, http_keep_alive_seconds=60) as d:
         for request in requests:
             reader, writer = await asyncio.open_connection("127.0.0.1", d.port, limit=1)
             writer.write(request)
@@ -289,8 +289,8 @@ async def _write_for_ever(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_a_client_that_reads_slowly_gets_a_whole_answer(door: DoorMaker) -> None:
-    async with door(http_send_seconds_max=0.5) as d:
+async def test_a_client_that_reads_slowly_gets_a_whole_answer(api: ApiMaker) -> None:
+    async with api(http_send_seconds_max=0.5) as d:
         reader, writer = await asyncio.open_connection("127.0.0.1", d.port, limit=65_536)
         writer.write(b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         found = b""
@@ -303,8 +303,8 @@ async def test_a_client_that_reads_slowly_gets_a_whole_answer(door: DoorMaker) -
     assert int(found.partition(b"content-length: ")[2].split(b"\r\n")[0]) == len(found.partition(b"\r\n\r\n")[2])
 
 
-async def test_stopping_lets_a_request_in_flight_finish(door: DoorMaker) -> None:
-    async with door(http_body_seconds_max=5) as d:
+async def test_stopping_lets_a_request_in_flight_finish(api: ApiMaker) -> None:
+    async with api(http_body_seconds_max=5) as d:
         reader, writer = await asyncio.open_connection("127.0.0.1", d.port)
         writer.write(post()[:-5])
         await asyncio.sleep(0.1)

@@ -385,7 +385,7 @@ async def test_an_audit_that_would_take_too_long_is_refused_and_keeps_nobody_els
 
     await locked.rollback()
     assert isinstance(first, HttpProblem)
-    assert first.kind is AUDIT_TOO_LARGE
+    assert first.type is AUDIT_TOO_LARGE
     assert isinstance(second, OverloadedError)
     assert isinstance(others, SourcePage)
     assert (await audit.page(part(), limit=10)).items == []

@@ -1,4 +1,4 @@
-"""The gateway over twins, without a socket."""
+"""The gateway over fakes, without a socket."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The HTTP door lets in whom it should, for the sources it should, as fast as it should."""
+"""The HTTP API admits the right callers, for their sources, at their rate."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`POST /api/ingest/batch`: one outcome per event, in order, whatever its neighbours are."""
+"""`POST /api/ingest/batch`: one result per event, in order, whatever the other events are."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -197,7 +197,7 @@ async def test_503_where_nothing_was_taken(gateway: GatewayMaker, fault: Overloa
 class FailingLater(FakeProcessing):
     """Goes away after its first batch."""
 
-    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a twin takes what the test hands it
+    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a fake takes what the test hands it
         outcomes = await super().process(events)
         self.away = UnavailableError("away")
         return outcomes
@@ -224,7 +224,7 @@ class BusyAtFirst(FakeProcessing):
         super().__init__()
         self.refusals = 2
 
-    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a twin takes what the test hands it
+    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a fake takes what the test hands it
         if self.refusals:
             self.refusals -= 1
             raise OverloadedError("busy")

@@ -129,10 +129,10 @@ async def test_an_answer_without_a_body_is_its_head(method: bytes, *, closes: bo
 async def test_a_client_that_waits_for_it_is_told_to_go_on_before_any_answer() -> None:
     talk = Talk(answering(b"abc"))
 
-    [told] = await talk.send(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n")
+    [response] = await talk.send(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n")
     [answer] = await talk.send(b"x")
 
-    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert response == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert answer.endswith(b"\r\n\r\nabc")
 
 

@@ -49,7 +49,7 @@ async def test_lists_hold_what_is_in_scope_and_nothing_else(scoped: Gateway) -> 
 
 @pytest.mark.parametrize("cached", [False, True])
 async def test_what_is_out_of_scope_is_not_there(scoped: Gateway, *, cached: bool) -> None:
-    """The answer is that to an id which does not exist: whether it does is not told."""
+    """The response is the one for an id that does not exist: it does not say which is the case."""
     if cached:
         await scoped.cache.put_records(scoped.ledger.all, epoch=None)
 
@@ -74,11 +74,11 @@ async def test_a_queued_event_is_told_of_to_whom_its_source_belongs(scoped: Gate
     own, foreign = identify(OWN, "q"), identify(FOREIGN, "q")
     await scoped.cache.put_queued([(own, OWN), (foreign, FOREIGN)])
 
-    told = await ask(scoped, f"/api/events/{own}")
-    kept_back = await ask(scoped, f"/api/events/{foreign}")
+    own_state = await ask(scoped, f"/api/events/{own}")
+    foreign_state = await ask(scoped, f"/api/events/{foreign}")
 
-    assert told.json()["state"] == "queued"
-    assert kept_back.status_code == 404
+    assert own_state.json()["state"] == "queued"
+    assert foreign_state.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/api/processed-records", "/api/audit"])

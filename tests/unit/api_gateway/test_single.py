@@ -253,7 +253,7 @@ class SlowProcessing(FakeProcessing):
         self.entered = asyncio.Event()
         self.go = asyncio.Event()
 
-    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a twin takes what the test hands it
+    async def process(self, events: "list[Envelope]") -> list[Recorded]:  # type: ignore[override]  # a fake takes what the test hands it
         self.entered.set()
         await self.go.wait()
         return await super().process(events)

@@ -1,4 +1,4 @@
-"""Workers: what each is told, and the CPU that it keeps to."""
+"""Workers: the settings of each, and its CPU."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api_gateway.http.workers import _environment, keep_to_cpu
+from api_gateway.http.workers import _environment, pin_to_cpu
 from api_gateway.settings import GatewaySettings
 from shared.contracts.errors import FatalError
 
@@ -21,7 +21,7 @@ def cpus_after(given: GatewaySettings) -> set[int]:
     """Return the CPUs of a thread that kept to its settings; the test's own thread keeps all of its."""
 
     def keep() -> set[int]:
-        keep_to_cpu(given)
+        pin_to_cpu(given)
         return os.sched_getaffinity(0)
 
     with ThreadPoolExecutor(1) as threads:
@@ -45,11 +45,11 @@ def test_a_cpu_that_is_not_there_is_told() -> None:
 def test_workers_have_ports_and_cpus_one_after_another() -> None:
     given = settings(http_workers=2, http_cpu=1, ops_port=9_000)
     with socket.socket() as listener:
-        told = [_environment(given, number, listener) for number in range(2)]
+        environments = [_environment(given, number, listener) for number in range(2)]
         inherited = str(listener.fileno())
 
     names = ("ETLPAY_HTTP_SOCKET", "ETLPAY_OPS_PORT", "ETLPAY_HTTP_CPU")
-    assert [tuple(each[name] for name in names) for each in told] == [
+    assert [tuple(each[name] for name in names) for each in environments] == [
         (inherited, "9000", "1"),
         (inherited, "9001", "2"),
     ]
@@ -57,7 +57,7 @@ def test_workers_have_ports_and_cpus_one_after_another() -> None:
 
 def test_workers_are_told_nothing_that_was_not_asked_for() -> None:
     with socket.socket() as listener:
-        told = _environment(settings(http_workers=2), 1, listener)
+        environments = _environment(settings(http_workers=2), 1, listener)
 
-    assert "ETLPAY_OPS_PORT" not in told
-    assert "ETLPAY_HTTP_CPU" not in told
+    assert "ETLPAY_OPS_PORT" not in environments
+    assert "ETLPAY_HTTP_CPU" not in environments

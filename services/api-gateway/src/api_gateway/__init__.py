@@ -1,1 +1,1 @@
-"""The HTTP door of EtlPay: ingest, queries, docs."""
+"""The HTTP API of EtlPay: ingest, queries, documents."""

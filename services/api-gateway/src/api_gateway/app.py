@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_gateway.http.framework import build_framework
 from api_gateway.http.headers import Headers, read_headers, text_of
-from api_gateway.http.hosts import Hosts, refusal_of
+from api_gateway.http.hosts import Hosts, host_refusal
 from api_gateway.http.problems import MISDIRECTED, HttpProblem, error_response, rate_exceeded, unauthenticated
 from api_gateway.http.request import (
     ADMITTED,
@@ -143,7 +143,7 @@ class Gateway:
             self._pages.release(peer)
 
     async def _serve_query(self, counted_as: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a query when it has its place; it gives it up when its response is read."""
+        """Serve a query when it has a place in the limit, which it holds until its response is read."""
         try:
             self._query_rates.spend(counted_as)
             async with RunningQuery(self._queries, counted_as):
@@ -163,7 +163,7 @@ class Gateway:
         """
         if self._hosts is not None and (problem := self._hosts.problem_of(headers.host, headers.origin)):
             self._access.refusals.count("host" if problem is MISDIRECTED else "origin")
-            raise refusal_of(problem)
+            raise host_refusal(problem)
         credentials = None if headers.authorization is None else text_of(headers.authorization)
         try:
             caller = self._access.admit(credentials, peer)

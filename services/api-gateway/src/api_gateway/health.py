@@ -1,4 +1,4 @@
-"""Watching what the gateway needs, so that /readyz tells within seconds."""
+"""Watches what the gateway needs, so that /readyz is right within seconds."""
 
 import asyncio
 from typing import Final
@@ -15,10 +15,10 @@ _ANSWER_SECONDS_MAX: Final = 2.0
 
 
 class ReadinessMonitor:
-    """Ready means: an event that comes now can be made durable, over one of the two roads.
+    """Ready means: an event that comes now can be made durable, over one of the two transports.
 
-    Over the processor it takes the processor and PostgreSQL; over the queue it takes RabbitMQ, where falling back is
-    allowed. Where API keys are asked for, they must count. Everything else is shown and not needed.
+    gRPC takes the processor and PostgreSQL; the queue takes RabbitMQ, if falling back is allowed. If API keys are
+    required, they must be fresh. Everything else is reported only.
     """
 
     def __init__(  # noqa: PLR0913 - everything that is watched
@@ -32,7 +32,7 @@ class ReadinessMonitor:
         access: Access,
         fallback_to_queue: bool,
     ) -> None:
-        """`broker` is what the publisher tells of its connection."""
+        """`broker` is the readiness of the publisher's connection."""
         self._readiness = readiness
         self._processing = processing
         self._ledger = ledger
@@ -42,17 +42,17 @@ class ReadinessMonitor:
         self._fallback_to_queue = fallback_to_queue
 
     async def look(self) -> None:
-        """Find out what is present, and report it."""
+        """Check everything once, and report it."""
         processor, rabbitmq, epoch = self._processing.connected, self._broker.ready, await self._epoch()
-        # Without a ledger nobody can tell of which one the cache speaks.
+        # Without a ledger it is unknown whether the cache is of the same one.
         self._cache.turn_to(epoch)
         await self._cache.look()
         postgres = epoch is not None
-        tell = self._readiness.set_optional
-        tell("processor", present=processor)
-        tell("postgres", present=postgres)
-        tell(RABBITMQ, present=rabbitmq)
-        tell("redis", present=self._cache.present)
+        report = self._readiness.set_optional
+        report("processor", present=processor)
+        report("postgres", present=postgres)
+        report(RABBITMQ, present=rabbitmq)
+        report("redis", present=self._cache.present)
         intake = (processor and postgres) or (rabbitmq and self._fallback_to_queue)
         self._readiness.set(INTAKE, present=intake)
         keys_count = self._access.look()

@@ -9,7 +9,7 @@ import uvicorn
 from api_gateway.app import build_app, query_routers
 from api_gateway.health import INTAKE, ReadinessMonitor
 from api_gateway.http.protocol import bounded_protocol
-from api_gateway.http.workers import inherited_listener, keep_to_cpu, stop_when_left_alone
+from api_gateway.http.workers import inherited_listener, pin_to_cpu, stop_with_parent
 from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import open_access
@@ -35,7 +35,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         FatalError: the port is taken, a file of keys or certificates cannot be used, anybody could come in, RabbitMQ
             does not let us in, or there is no such CPU.
     """
-    keep_to_cpu(settings)
+    pin_to_cpu(settings)
     access = open_access(settings, host=settings.http_host, host_setting="ETLPAY_HTTP_HOST")
     readiness, broker = Readiness(INTAKE, stopping=stopping), Readiness(RABBITMQ)
     publisher = Publisher(settings, name="api-gateway", readiness=broker)
@@ -69,7 +69,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         access=access,
         settings=settings,
     )
-    stop_when_left_alone(settings, stopping)
+    stop_with_parent(settings, stopping)
     try:
         async with (
             running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)),

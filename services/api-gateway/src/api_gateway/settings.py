@@ -56,7 +56,7 @@ class GatewaySettings(
     http_pages_max: PositiveInt = Field(
         32, description="requests for documents and metrics in flight; beyond it one gets 503"
     )
-    # Longer than the 60 s for which pools and load balancers keep a connection: one that they use again is still there.
+    # Longer than the 60 s for which client pools and load balancers keep a connection, so that they find it open.
     http_keep_alive_seconds: PositiveInt = Field(75, description="how long an idle connection stays open")
     http_head_seconds_max: PositiveFloat = Field(10.0, description="how long the head of a request may take to arrive")
     http_head_bytes_max: PositiveInt = Field(16 * 1024, description="size of the head of a request")

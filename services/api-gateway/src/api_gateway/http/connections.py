@@ -1,4 +1,4 @@
-"""The open connections: how many, from where, and which of them are idle, so that they make room for others."""
+"""The open connections: how many, from which address, and which idle one is closed for a new one."""
 
 from collections.abc import Hashable
 from typing import Protocol
@@ -8,28 +8,27 @@ from shared.runtime.limits import CapacityLimit
 
 
 class Connection(Protocol, Hashable):
-    """One that can be closed for another."""
+    """A connection that can be closed for another one."""
 
     def shed(self) -> None:
         """Close."""
 
 
 class Connections:
-    """A limit of connections that those from different addresses share. An idle one is closed where there is no room.
+    """A limit of connections that addresses share. At the limit the longest idle connection is closed for a new one.
 
-    A connection that nobody has sent a request on for longest is the one that is missed least. Those of the same
-    address go first, and another's only where that one holds more.
+    It is one of the same address if that has an idle one, else one of the address that holds most, if that holds more.
     """
 
     def __init__(self, number_max: int, *, share: float) -> None:
-        """`share` is what those of one address may be of `number_max`."""
+        """One address may hold at most `share` of `number_max`."""
         self._places = CapacityLimit(number_max, share=share)
         self._open: set[Connection] = set()
         # By address; each has its oldest first.
         self._idle: dict[str, dict[Connection, None]] = {}
 
     def add(self, connection: Connection, peer: str) -> None:
-        """Count a connection from `peer`. Raises OverloadedError where there is no room."""
+        """Count a connection from `peer`. Raises OverloadedError at the limit."""
         while True:
             try:
                 self._places.acquire(peer)
@@ -41,7 +40,7 @@ class Connections:
                 return
 
     def remove(self, connection: Connection, peer: str) -> None:
-        """Forget a connection; one that is not counted is not missed."""
+        """Forget a connection; one that is not counted is ignored."""
         if connection in self._open:
             self._open.discard(connection)
             self._places.release(peer)
@@ -61,7 +60,7 @@ class Connections:
                 del self._idle[peer]
 
     def _shed_idle(self, peer: str) -> bool:
-        """Close an idle connection; return whether there was one to close."""
+        """Close an idle connection; return whether one was closed."""
         owner = peer
         if peer not in self._idle and self._places.free <= 0 and self._idle:
             owner = max(self._idle, key=self._places.held)

@@ -20,7 +20,7 @@ _LENGTH_DIGITS_MAX: Final = 18
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*+)"')
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 _BARE: Final = re.compile(r"[\x21\x23-\x7e]++")
-# One preference (RFC 7240, section 2): a token, perhaps with a value, perhaps with parameters that are not ours.
+# One preference (RFC 7240, section 2): a token with an optional value; its parameters are ignored.
 _PREFERENCE: Final = re.compile(
     r"""[ \t]*+ (?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]++) [ \t]*+
         (?: = [ \t]*+ (?: "(?P<quoted>(?:[^"\\]|\\.)*+)" | (?P<value>[^\s",;]*+) ) )?+""",
@@ -30,16 +30,16 @@ _TO_COMMA: Final = re.compile(r'(?:[^",]++|"(?:[^"\\]|\\.)*+"?)*+,?+')
 
 
 class Preferences(NamedTuple):
-    """What the client would like: not to wait for the outcome, or only so long."""
+    """The preferences of a client: not to wait for the result, or only for some seconds."""
 
     respond_async: bool = False
     wait_seconds: int | None = None
 
 
 class Headers(NamedTuple):
-    """The headers of a request as they came, undecided; one that was given several times is joined with commas.
+    """The headers of a request, not yet decoded; the values of one that was sent several times are joined with commas.
 
-    They stay bytes until somebody asks what they say: most requests say the same, and that is looked up by the bytes.
+    They stay bytes because most requests send the same, and what that means is cached by the bytes.
     """
 
     content_type: bytes
@@ -62,7 +62,7 @@ def read_headers(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
     if len(found) < len(pairs):
         found = _join(pairs)
     take = found.get
-    # By place and not by name: of a request's microseconds it is a fifth of one.
+    # By position and not by name: that saves 0.2 microseconds of a request.
     return Headers(
         take(b"content-type", b""),
         take(b"content-encoding", b""),
@@ -84,14 +84,14 @@ def _join(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def text_of(value: bytes) -> str:
-    """Return what a header says; every byte is a character (RFC 9110, section 5.5)."""
+    """Return a header as text; every byte is a character (RFC 9110, section 5.5)."""
     return value.decode("latin-1")
 
 
 def body_format(headers: Headers, *, lines: bool) -> str:
-    """Return JSON or LINES (only where `lines` are taken).
+    """Return JSON or, if `lines` are allowed, LINES.
 
-    A request must say which: a page of any origin may let a browser send what has no content type.
+    A content type is required: a page of any origin can make a browser send a body without one.
 
     Raises:
         HttpProblem: another content type, charset or content encoding.
@@ -101,7 +101,7 @@ def body_format(headers: Headers, *, lines: bool) -> str:
 
 @lru_cache(maxsize=64)
 def _format_of(content_type: bytes, content_encoding: bytes, *, lines: bool) -> str:
-    """See `body_format`; what clients send is nearly always the same."""
+    """See `body_format`. It is cached because clients nearly always send the same."""
     if text_of(content_encoding).strip().lower() not in ("", "identity"):
         raise HttpProblem(
             MEDIA,
@@ -129,10 +129,10 @@ def _utf8(parameters: str) -> bool:
 
 
 def content_length(headers: Headers) -> int | None:
-    """Return the length that the client announced, if it did.
+    """Return the length that the client announced, or None.
 
     Raises:
-        HttpProblem: it is no length.
+        HttpProblem: it is not a length.
     """
     length = headers.content_length
     if not length:
@@ -162,7 +162,7 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 def preferences(headers: Headers) -> Preferences:
-    """Return the preferences we know (RFC 7240); of one given twice the first counts, the others are ignored."""
+    """Return the known preferences (RFC 7240); of one that is sent twice the first counts, others are ignored."""
     if not headers.prefer:
         return _NO_PREFERENCES
     prefer = text_of(headers.prefer)
@@ -173,7 +173,7 @@ def preferences(headers: Headers) -> Preferences:
             known.setdefault(match["name"].lower(), match["quoted"] or match["value"] or "")
             position = match.end()
         rest = _TO_COMMA.match(prefer, position)
-        # A quote that never ends would stand still; what follows it is nobody's preference.
+        # After a quote without an end there is no preference.
         position = rest.end() if rest and rest.end() > position else len(prefer)
     wait = known.get("wait", "")
     seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) <= _LENGTH_DIGITS_MAX else None

@@ -1,8 +1,8 @@
-"""By which names a request may ask for us where no key tells who sends it.
+"""Checks of the headers Host and Origin, for a gateway without API keys.
 
-A page of anybody can let a browser on this machine, or in this network, send requests to us. Across origins it can send
-only what needs no permission, which says where it comes from; and by a name of its own that it lets point to us (DNS
-rebinding) it could read the answers, too. So the name must be ours, and the page must be from here.
+Any web page can make a browser on this machine, or in this network, send requests to the gateway. Across origins such a
+request carries the header Origin. With a host name of its own that resolves to the gateway (DNS rebinding) the page
+could read the responses too. So Host must be one of our names, and Origin one of our hosts.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from api_gateway.settings import GatewaySettings
 
 ANY: Final = "*"
 
-# A name or an address, and perhaps a port (RFC 9110, section 7.2), without anything that would make it another one.
+# A name or an address with an optional port (RFC 9110, section 7.2), and nothing else.
 _HOST: Final = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s,]+)(?::[0-9]*)?")
 _CACHED: Final = 64
 _DETAILS: Final = {
@@ -27,29 +27,29 @@ _DETAILS: Final = {
 
 
 class Hosts:
-    """Our names: those that are given, and every address, because no page can make one its own."""
+    """The hosts by which a request may address the gateway: some names, and every IP address, which no page can own."""
 
     def __init__(self, own: Iterable[str], *, allowed: Iterable[str]) -> None:
-        """`own` are names that this service has anyhow; those `allowed` may also be where a page comes from."""
+        """`own` are names of this service; `allowed` are more names, of which pages may also come."""
         self._allowed = frozenset(name.lower() for name in allowed)
         self._names = self._allowed | {name.lower() for name in own if name}
-        # What clients send is nearly always the same; finding out takes microseconds, and is done for every request.
+        # Every request is checked, and clients nearly always send the same.
         self.problem_of = lru_cache(maxsize=_CACHED)(self._find_problem)
 
     @classmethod
     def from_settings(cls, settings: GatewaySettings, *, asks_for_keys: bool) -> Self | None:
-        """Return the names to check; None: any will do, because a key is asked for, or because the operator says so."""
+        """Return the hosts to check, or None if nothing is checked: there are API keys, or the setting allows any."""
         allowed = [name.strip() for name in settings.http_allowed_hosts.split(",") if name.strip()]
         if asks_for_keys or ANY in allowed:
             return None
         return cls(("localhost", settings.http_host), allowed=allowed)
 
     def _find_problem(self, host: bytes | None, origin: bytes | None) -> ProblemType | None:
-        """Return what is wrong with the headers `Host` and `Origin` of a request, or None."""
+        """Return the problem of the headers `Host` and `Origin` of a request, or None."""
         return self._problem_in(host if host is None else text_of(host), origin if origin is None else text_of(origin))
 
     def _problem_in(self, host: str | None, origin: str | None) -> ProblemType | None:
-        # A request without Host is no browser's: it cannot be made to leave it out.
+        # A request without Host is no browser's: browsers always send it.
         if host is not None and not self._is_ours(_name_of(host)):
             return MISDIRECTED
         if origin is None:
@@ -62,13 +62,13 @@ class Hosts:
         return name in self._names or _is_address(name)
 
 
-def refusal_of(kind: ProblemType) -> HttpProblem:
+def host_refusal(problem_type: ProblemType) -> HttpProblem:
     """Return the refusal of a request with such a problem. It does not repeat what was sent."""
-    return HttpProblem(kind, _DETAILS[kind])
+    return HttpProblem(problem_type, _DETAILS[problem_type])
 
 
 def _name_of(host: str) -> str:
-    """Return the name in `name:port`, in lower case; empty where it is none."""
+    """Return the name in `name:port`, in lower case; empty if there is none."""
     found = _HOST.fullmatch(host.strip())
     return found["name"].lower() if found else ""
 

@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.1), made of the very types that are read and answered."""
+"""The description of the API (OpenAPI 3.1), generated from the types that are decoded and encoded."""
 
 import inspect
 from typing import Any, Final
@@ -71,8 +71,8 @@ _HEADERS_OF: Final[dict[ProblemType, Schema]] = {
         "RateLimit": _TEXT | {"description": "what is left, and when it is more"},
     },
 }
-_ENTRANCE: Final = (UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, MISDIRECTED)
-_INGEST_REFUSALS: Final = (MALFORMED, *_ENTRANCE, SLOW, TOO_LARGE, MEDIA, RATE)
+_ADMISSION: Final = (UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, MISDIRECTED)
+_INGEST_REFUSALS: Final = (MALFORMED, *_ADMISSION, SLOW, TOO_LARGE, MEDIA, RATE)
 _KEYS: Final = {
     "type": "http",
     "scheme": "bearer",
@@ -80,9 +80,9 @@ _KEYS: Final = {
 }
 
 
-def reply(view: type[msgspec.Struct], *kinds: ProblemType) -> dict[int | str, Schema]:
+def reply(schema: type[msgspec.Struct], *problem_types: ProblemType) -> dict[int | str, Schema]:
     """Return the declared responses of a query: its success and its problems."""
-    return {200: _success(view, "the answer")} | _problems(*_ENTRANCE, *kinds)
+    return {200: _success(schema, "the answer")} | _problems(*_ADMISSION, *problem_types)
 
 
 def describe(app: FastAPI) -> Schema:
@@ -103,7 +103,7 @@ def describe(app: FastAPI) -> Schema:
 
 
 def _refined(component: Schema) -> Schema:
-    """Say what the types cannot: which text is a moment, and that a result is an object."""
+    """Add what the types do not say: which text is a moment, and that a result is an object."""
     properties = component.get("properties", {})
     for name, member in properties.items():
         if name.endswith("_at"):
@@ -117,23 +117,23 @@ def _refined(component: Schema) -> Schema:
     return component
 
 
-def _success(view: type[msgspec.Struct], description: str, headers: Schema | None = None) -> Schema:
-    content = {"application/json": {"schema": {"$ref": _REF.format(name=view.__name__)}}}
+def _success(schema: type[msgspec.Struct], description: str, headers: Schema | None = None) -> Schema:
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=schema.__name__)}}}
     return {"description": description, "content": content} | ({"headers": headers} if headers else {})
 
 
-def _problems(*kinds: ProblemType) -> dict[int | str, Schema]:
-    """Return a response per status; kinds that share one are told together."""
+def _problems(*problem_types: ProblemType) -> dict[int | str, Schema]:
+    """Return one response per status; problem types with the same status share it."""
     responses: dict[int | str, Schema] = {}
-    for kind in kinds:
-        text = f"{kind.title} (`{kind.name}`)"
-        if kind.status in responses:
-            responses[kind.status]["description"] += f", or: {text}"
+    for problem_type in problem_types:
+        text = f"{problem_type.title} (`{problem_type.name}`)"
+        if problem_type.status in responses:
+            responses[problem_type.status]["description"] += f", or: {text}"
             continue
         schema = {"$ref": _REF.format(name=ProblemDetails.__name__)}
-        responses[kind.status] = {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
-        if headers := _HEADERS_OF.get(kind, {} if kind.retry_after_seconds is None else _RETRY_AFTER):
-            responses[kind.status]["headers"] = headers
+        responses[problem_type.status] = {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+        if headers := _HEADERS_OF.get(problem_type, {} if problem_type.retry_after_seconds is None else _RETRY_AFTER):
+            responses[problem_type.status]["headers"] = headers
     return responses
 
 
@@ -156,7 +156,7 @@ def _ingest_one() -> Schema:
             {"Location": {"schema": {"type": "string"}, "description": "where to ask for it"}} | _APPLIED,
         ),
     }
-    kinds = (*_INGEST_REFUSALS, CONFLICT, INVALID, FAILED, OVERLOADED, UNAVAILABLE, UNKNOWN)
+    problem_types = (*_INGEST_REFUSALS, CONFLICT, INVALID, FAILED, OVERLOADED, UNAVAILABLE, UNKNOWN)
     return {
         "tags": ["ingest"],
         "operationId": "ingestEvent",
@@ -164,7 +164,7 @@ def _ingest_one() -> Schema:
         "description": "Safe to repeat with the same `id` (or `Idempotency-Key`): it is stored once, for ever.",
         "parameters": [_KEY, _prefer("`respond-async`: 202 at once; `wait=N`: 202 after N seconds without an outcome")],
         "requestBody": {"required": True, "content": {"application/json": {"schema": event, "examples": examples}}},
-        "responses": _in_order(answers | _problems(*kinds)),
+        "responses": _in_order(answers | _problems(*problem_types)),
     }
 
 

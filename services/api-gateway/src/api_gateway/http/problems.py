@@ -1,4 +1,4 @@
-"""Every answer that is not a success: problem details (RFC 9457). No problem repeats a value that was sent."""
+"""Every response that is not a success: problem details (RFC 9457). No problem repeats a value that was sent."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class ProblemType(NamedTuple):
-    """A kind of problem, as the page of problems explains it."""
+    """A type of problem, as the page of problems explains it."""
 
     name: str
     status: int
@@ -135,7 +135,7 @@ PROBLEM_TYPES: Final = (
     MALFORMED, UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA,
     MISDIRECTED, INVALID, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, AUDIT_TOO_LARGE, UNKNOWN,
 )  # fmt: skip
-_OF_STATUS: Final = {kind.status: kind for kind in (*reversed(PROBLEM_TYPES), INVALID, UNAVAILABLE)}
+_OF_STATUS: Final = {each.status: each for each in (*reversed(PROBLEM_TYPES), INVALID, UNAVAILABLE)}
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,22 +154,27 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     record: Ingested | msgspec.UnsetType = msgspec.UNSET
 
 
-class HttpProblem(EtlPayError):  # noqa: N818 - an answer, not an error
+class HttpProblem(EtlPayError):  # noqa: N818 - a response, not an error
     """The request is answered with a problem; nothing of it was stored."""
 
     def __init__(
-        self, kind: ProblemType, detail: str, *, errors: Sequence[Problem] = (), headers: Sequence[tuple[str, str]] = ()
+        self,
+        problem_type: ProblemType,
+        detail: str,
+        *,
+        errors: Sequence[Problem] = (),
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """`detail` is for a reader; it holds nothing that was sent."""
+        """`detail` is text for people; it holds nothing that was sent."""
         super().__init__(detail)
-        self.kind = kind
+        self.type = problem_type
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = tuple(headers)
 
 
 def problem_response(  # noqa: PLR0913 - the members of a problem document
-    kind: ProblemType,
+    problem_type: ProblemType,
     detail: str,
     *,
     errors: tuple[Problem, ...] = (),
@@ -177,20 +182,20 @@ def problem_response(  # noqa: PLR0913 - the members of a problem document
     event_id: UUID | None = None,
     record: Ingested | None = None,
 ) -> HttpResponse:
-    """Return the answer for a problem of this kind."""
+    """Return the response for a problem of this type."""
     details = ProblemDetails(
-        type=f"{PAGE}#{kind.name}",
-        title=kind.title,
-        status=kind.status,
+        type=f"{PAGE}#{problem_type.name}",
+        title=problem_type.title,
+        status=problem_type.status,
         detail=detail,
         instance=msgspec.UNSET if event_id is None else f"/api/events/{event_id}",
         errors=errors or msgspec.UNSET,
         event_id=msgspec.UNSET if event_id is None else event_id,
         record=msgspec.UNSET if record is None else record,
     )
-    if kind.retry_after_seconds is not None:
-        headers = (*headers, ("retry-after", str(kind.retry_after_seconds)))
-    return HttpResponse(kind.status, msgspec.json.encode(details), headers, MEDIA_TYPE)
+    if problem_type.retry_after_seconds is not None:
+        headers = (*headers, ("retry-after", str(problem_type.retry_after_seconds)))
+    return HttpResponse(problem_type.status, msgspec.json.encode(details), headers, MEDIA_TYPE)
 
 
 def unauthenticated() -> HttpProblem:
@@ -203,7 +208,7 @@ def unauthenticated() -> HttpProblem:
 
 
 def rate_exceeded(error: RateExceededError, *, what: str = "events") -> HttpProblem:
-    """Return the refusal of a request over its caller's rate, with the headers that tell of it (structured fields)."""
+    """Return the refusal of a request over its caller's rate, with the rate-limit headers (structured fields)."""
     window = max(1, math.ceil(1 / error.rate))
     return HttpProblem(
         RATE,
@@ -217,10 +222,10 @@ def rate_exceeded(error: RateExceededError, *, what: str = "events") -> HttpProb
 
 
 def error_response(error: HttpProblem | InvalidEventError | RetryableError | RightMissingError) -> HttpResponse:  # noqa: PLR0911 - one for each
-    """Return the answer for an error that stopped a request."""
+    """Return the response for an error that ended a request."""
     match error:
         case HttpProblem():
-            return problem_response(error.kind, error.detail, errors=error.errors, headers=error.headers)
+            return problem_response(error.type, error.detail, errors=error.errors, headers=error.headers)
         case MalformedError():
             return problem_response(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
         case OutOfScopeError():
@@ -238,6 +243,6 @@ def error_response(error: HttpProblem | InvalidEventError | RetryableError | Rig
 
 
 def status_response(status: int, headers: tuple[tuple[str, str], ...] = ()) -> HttpResponse:
-    """Return the answer for a status that the framework gave."""
-    kind = _OF_STATUS.get(status) or (MALFORMED if status < INTERNAL.status else INTERNAL)
-    return problem_response(kind._replace(status=status), kind.meaning, headers=headers)
+    """Return the response for a status of the framework."""
+    problem_type = _OF_STATUS.get(status) or (MALFORMED if status < INTERNAL.status else INTERNAL)
+    return problem_response(problem_type._replace(status=status), problem_type.meaning, headers=headers)

@@ -1,6 +1,6 @@
-"""The limits of HTTP connections that the server does not have.
+"""Limits of HTTP connections that uvicorn does not have.
 
-How many there are, of whom, the time and size of a request's head, and the time in which an answer must be read.
+The number of connections, in all and by address; the time and size of a request's head; the time to read a response.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from shared.runtime.limits import network_of
 _UPGRADE_HEADERS: Final = (b"connection", b"upgrade", b"http2-settings")
 _LINGER_SECONDS_MAX: Final = 2.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-# What a connection may hold of answers that its client does not read; the library's own is 64 KiB.
+# Bytes of responses that a connection may hold and its client does not read; the library's own limit is 64 KiB.
 _UNREAD_BYTES_MAX: Final = 16 * 1024
 
 
@@ -29,15 +29,15 @@ class _HeadTooLargeError(ValueError):
     """Ends the parsing of a request."""
 
 
-class _Answers(asyncio.Transport):
-    """What the answers on a connection are written to: the head of each goes out with the first of its body.
+class _ResponseWriter(asyncio.Transport):
+    """The transport that responses are written to: it sends the head of each with the first part of its body.
 
-    The server writes one after the other, and each write is a segment: a system call more here, and one in the client.
+    Each write is a segment, and uvicorn writes the head alone: one system call more here, and one in the client.
     Measured with 64 connections: 54 instead of 61 microseconds of CPU a request.
     """
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        """`transport` is the connection's, which `close` closes once all is written."""
+        """`transport` is the connection's; `close` closes it when everything is written."""
         super().__init__()
         self._transport = transport
         self._close = close
@@ -45,9 +45,9 @@ class _Answers(asyncio.Transport):
         self._begun = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hold a head; write all else at once. What comes after the end of a connection is dropped.
+        """Hold a head; write everything else at once; drop what comes after the end of the connection.
 
-        The server tells that to the last of several requests in one breath, and not to the one that is being answered.
+        Of several pipelined requests uvicorn reports the end to the last one only, so an earlier one may still write.
         """
         if self._transport.is_closing():
             return
@@ -61,24 +61,24 @@ class _Answers(asyncio.Transport):
             self._head = bytes(data)
 
     def end(self) -> None:
-        """Expect the head of the next answer; write that of this one, where it has no body."""
+        """Expect the head of the next response; write the head of this one if it had no body."""
         if self._head:
             self._transport.write(self._head)
             self._head = b""
         self._begun = False
 
     def close(self) -> None:
-        """Close the connection once all is written."""
+        """Close the connection when everything is written."""
         self.end()
         self._close()
 
     def is_closing(self) -> bool:
-        """Tell whether the connection ends."""
+        """Return whether the connection is closing."""
         return self._transport.is_closing()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose next request is not there in time; answers a request that cannot be read, and closes."""
+    """uvicorn's HTTP protocol with limits. A request that cannot be parsed is answered, and its connection closed."""
 
     head_seconds_max: float
     head_bytes_max: int
@@ -87,7 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
     open_connections: Connections
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the server's own arguments
-        """As the server calls it."""
+        """Take the arguments of uvicorn."""
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._framing_bytes = 0
@@ -101,12 +101,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start waiting for the first request."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=_UNREAD_BYTES_MAX)
-        self._answers = _Answers(transport, self._close)
+        self._writer = _ResponseWriter(transport, self._close)
         self._peer = network_of(self.client[0]) if self.client else ""
         try:
             self.open_connections.add(self, self._peer)
         except OverloadedError:
-            # At once: one that lingered would take the place of the next.
+            # At once: a connection that lingers would use the place of the next one.
             self._refuse(OVERLOADED, "There are too many connections.")
             self._close()
         else:
@@ -114,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Cancel the timers and forget the connection."""
         self._stop_waiting()
         self._stop_watching_reader()
         self._unset_keepalive_if_required()
@@ -122,36 +122,36 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shed(self) -> None:
-        """Close, to make room for another connection."""
+        """Close, so that another connection can be opened."""
         self._stop_waiting()
         self._close()
 
     def shutdown(self) -> None:
-        """Close once the answer in hand is read, for which there is no more than the time of a pause now."""
+        """Close when the current response is read, for which the client now has `send_seconds_max`."""
         super().shutdown()
         self._answer_deadline = self.loop.time() + self.send_seconds_max
         if self.transport.is_closing():
             self._watch_reader()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection on which nothing has come; at once, where the last answer is still not read."""
+        """Close a connection on which nothing arrived; abort it if the last response is still unread."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
 
     def pause_writing(self) -> None:
-        """Watch a client that does not read."""
+        """Start the timers of a client that does not read."""
         super().pause_writing()
         self._watch_reader()
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Stop the timers: the client has read."""
         self._stop_watching_reader()
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse; what does not complete a head in time, or is larger than one may be, ends the connection."""
+        """Parse. A head that is too slow or too large ends the connection."""
         if self._broken or self.transport.is_closing():
             # Dropped, not left unread: see `_linger`.
             return
@@ -176,9 +176,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_head()
 
     def on_headers_complete(self) -> None:
-        """Start serving, unless the request asks for another protocol: that wish is not granted, see `_feed`.
+        """Start serving, unless the request asks for an upgrade, see `_feed`.
 
-        Here at the latest a head that came in one piece is measured, and nothing of it served that is too large.
+        The size of a head that came in one piece is checked here, before the request is served.
         """
         self._head_bytes = len(self.url) + sum(map(len, chain.from_iterable(self.headers))) + 4 * len(self.headers)
         if self._head_bytes > self.head_bytes_max:
@@ -186,26 +186,26 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         if not self.parser.should_upgrade():
             super().on_headers_complete()
-            self.cycle.transport = self._answers
+            self.cycle.transport = self._writer
 
     def on_body(self, body: bytes) -> None:
-        """Count anew what is no body: the parser holds a trailer until its end, and passes over an extension's."""
+        """Count the bytes outside of the body from zero: trailers and chunk extensions have no limit in the parser."""
         self._framing_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """As the server has it."""
+        """Let uvicorn end the request, unless it asks for an upgrade."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
     def on_message_begin(self) -> None:
-        """Count this head from zero."""
+        """Count the bytes of this head from zero."""
         super().on_message_begin()
         self._head_bytes = self._framing_bytes = 0
 
     def on_response_complete(self) -> None:
-        """Leave the time until the next request to the server's keep-alive."""
-        self._answers.end()
+        """Wait for the next request; uvicorn's keep-alive limits that time."""
+        self._writer.end()
         super().on_response_complete()
         self._head_bytes = 0
         self._answer_deadline = None
@@ -213,13 +213,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.open_connections.set_idle(self, self._peer)
 
     def _close(self) -> None:
-        """Close once all is written, for which there is a limit."""
+        """Close when everything is written; the time for that is limited."""
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._watch_reader()
 
     def _watch_reader(self) -> None:
-        """End the connection of a client that reads nothing for a while, or takes too long for a whole answer."""
+        """Abort the connection if the client reads nothing for a while, or takes too long for a whole response."""
         if self._answer_deadline is None:
             self._answer_deadline = self.loop.time() + self.answer_seconds_max
         self._stop_watching_reader()
@@ -239,11 +239,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._reader_timer = None
 
     def _break_off(self) -> None:
-        """End a connection on which something cannot be read, without a word that is not true.
+        """End a connection whose bytes cannot be parsed. No response may be wrong about what was stored.
 
-        A request that was read to its end is answered first. A batch whose rest cannot be read may be stored in part,
-        so it gets no answer; nor does one behind another, whose answer this would be taken for. Of anything else
-        nothing is stored, and 400 says so.
+        A complete request is answered first. A batch of which the rest cannot be read may be stored in part, so it gets
+        no response. A pipelined request gets none either: the client would take it for the response to the one before.
+        Of any other request nothing is stored, and it gets 400.
         """
         self._broken = True
         self._stop_waiting()
@@ -254,7 +254,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.pipeline or self.cycle.response_started or self.cycle.scope["path"] == BATCH_PATH:
             self.transport.close()
         else:
-            # Nothing of it is served any more.
+            # Stop serving it.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._refuse(MALFORMED, "The body is not sent as HTTP/1.1 says.")
@@ -268,29 +268,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close when the client has, or soon: to close on bytes that are unread is to reset, and the answer is lost."""
+        """Close when the client has closed, or soon: closing on unread bytes is a reset, and loses the response."""
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS_MAX, self.timeout_keep_alive_handler)
 
-    def _refuse(self, kind: ProblemType, detail: str) -> None:
-        answer = problem_response(kind, detail)
-        headers = (*answer.headers, ("content-type", answer.media_type), ("content-length", str(len(answer.body))))
+    def _refuse(self, problem_type: ProblemType, detail: str) -> None:
+        response = problem_response(problem_type, detail)
+        headers = (
+            *response.headers,
+            ("content-type", response.media_type),
+            ("content-length", str(len(response.body))),
+        )
         self.transport.write(
             b"HTTP/1.1 %d %b\r\n%bconnection: close\r\n\r\n%b"
             % (
-                kind.status,
-                HTTPStatus(kind.status).phrase.encode(),
+                response.status,
+                HTTPStatus(response.status).phrase.encode(),
                 "".join(f"{name}: {value}\r\n" for name, value in headers).encode(),
-                answer.body,
+                response.body,
             )
         )
 
     def _feed(self, data: bytes) -> None:
-        """Parse. A request that would like an upgrade (HTTP/2 clients ask by habit) is served as if it had not asked.
+        """Parse. A request that asks for an upgrade (HTTP/2 clients do) is served as if it did not ask.
 
-        The parser leaves the body of such a request unread, so it gets the request a second time without the wish.
+        The parser does not read the body of such a request, so it gets the request again without the upgrade headers.
         """
         try:
             self.parser.feed_data(data)
@@ -306,7 +310,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _body_is_left_over(self) -> bool:
-        """True while the rest of a body arrives whose request is answered already."""
+        """Return whether the rest of a body is still arriving of a request that is answered."""
         return self.cycle is not None and self.cycle.more_body
 
     def _await_head(self) -> None:
@@ -328,9 +332,9 @@ def bounded_protocol(  # noqa: PLR0913 - the limits of a connection
     connections_max: int,
     caller_share_max: float,
 ) -> type[BoundedProtocol]:
-    """Return the protocol class with its limits, as the server takes it.
+    """Return the protocol class for uvicorn, with its limits.
 
-    Of an answer nothing may stay unread for `send_seconds_max`, and something for `answer_seconds_max`.
+    A client may read nothing for `send_seconds_max`, and take `answer_seconds_max` for a whole response.
     """
     limits = {
         "head_seconds_max": head_seconds_max,

@@ -15,10 +15,10 @@ from shared.runtime.limits import CapacityLimit
 from shared.runtime.timeouts import Timeouts
 
 ADMITTED: Final = "etlpay.admitted"
-"""Where an ASGI scope has what is known of an API request that was let in, for its endpoint."""
+"""The key of an ASGI scope under which an endpoint finds the `Admitted` of its request."""
 
 PIECE_BYTES_MAX: Final = 16 * 1024
-"""What is sent of an answer at once: the next piece waits until the client has read most of this one."""
+"""Bytes of a response that are sent at once; the next piece waits until the client has read most of this one."""
 
 _DRAIN_BYTES_MAX: Final = 128 * 1024 * 1024
 _DRAIN_SECONDS_MAX: Final = 2.0
@@ -26,11 +26,11 @@ _CLOSE: Final = (b"connection", b"close")
 
 
 class ClientGoneError(EtlPayError):
-    """The client closed the connection; there is nobody to answer."""
+    """The client closed the connection; nobody reads a response."""
 
 
 class BodyLimits(NamedTuple):
-    """The bounds of one body; `bytes_per_second_min` counts once it was waited for `pause_seconds_max`. 0: none."""
+    """The limits of one body; `bytes_per_second_min` applies after waits of `pause_seconds_max`. 0: none."""
 
     bytes_max: int
     pause_seconds_max: float
@@ -39,7 +39,7 @@ class BodyLimits(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """An API request that was let in: our headers of it, who sends it, and as whom its use of limits is counted."""
+    """An admitted API request: its headers, its caller, and the name under which limits count it."""
 
     headers: Headers
     caller: Caller
@@ -47,11 +47,11 @@ class Admitted(NamedTuple):
 
 
 REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=_DRAIN_SECONDS_MAX, seconds_max=_DRAIN_SECONDS_MAX)
-"""Of a request that is refused by its head: nothing of its body is kept."""
+"""For a request that is refused because of its head: nothing of its body is kept."""
 
 
 class RequestStream:
-    """Reads the request's body and sends the answer; a body that was not read to its end is not left in the way."""
+    """Reads the body of a request and sends the response. A body that was not read to its end is drained first."""
 
     def __init__(
         self, headers: Headers, receive: Receive, send: Send, *, limits: BodyLimits, timeouts: Timeouts
@@ -69,10 +69,10 @@ class RequestStream:
         self._waited_seconds = 0.0
 
     async def body(self, capacity: CapacityLimit, counted_as: str) -> tuple[bytes, int]:
-        """Return the body, and how much of `capacity` it took, which is the user's to give back.
+        """Return the body, and how much of `capacity` it took; the caller must release that.
 
         Raises:
-            HttpProblem: too large, too slow. OverloadedError: there is not enough. ClientGoneError.
+            HttpProblem: too large, too slow. OverloadedError: not enough capacity. ClientGoneError.
         """
         chunks: list[bytes] = []
         taken = 0
@@ -91,7 +91,7 @@ class RequestStream:
         return b"".join(chunks), taken
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. Raises HttpProblem (too large, too slow) or ClientGoneError."""
+        """Yield the body as it arrives. Raises HttpProblem (too large, too slow) or ClientGoneError."""
         deadline = self._begin()
         while not self._at_end:
             chunk = self._within_limit(await self._next(deadline))
@@ -105,7 +105,7 @@ class RequestStream:
     async def respond_in_parts(self, response: HttpResponse, parts: list[bytes], *more: tuple[str, str]) -> None:
         """Send a response whose body is `parts`; of a large one, return when the client has read nearly all of it.
 
-        The server ends the connection of a client that does not read.
+        The protocol closes the connection of a client that does not read.
         """
         if not self._at_end:
             await self._drain()
@@ -124,12 +124,12 @@ class RequestStream:
             await self._send({"type": "http.response.body"})
 
     async def fail(self) -> None:
-        """Answer 500, unless an answer has begun."""
+        """Respond with 500, unless a response has begun."""
         if not self._begun:
             await send_response(self._send, status_response(500), close=True)
 
     def _begin(self) -> float:
-        """Return until when the whole body must have come. Raises HttpProblem where it says that it is too large."""
+        """Return the deadline of the whole body. Raises HttpProblem if its announced length is too large."""
         length = content_length(self.headers)
         if length is not None and length > self._limits.bytes_max:
             raise self._too_large()
@@ -155,7 +155,7 @@ class RequestStream:
         return chunk
 
     def _seconds_left(self) -> float:
-        """Return how long more may be waited for a body that comes too slowly; our own waiting does not count."""
+        """Return how many seconds a slow body has left; time in which the gateway did not read does not count."""
         earned = self._received / self._limits.bytes_per_second_min
         return self._limits.pause_seconds_max + earned - self._waited_seconds
 
@@ -166,9 +166,9 @@ class RequestStream:
         return chunk
 
     async def _drain(self) -> None:
-        """Read and drop what is left, within limits: most clients only read an answer once they have sent all.
+        """Read and drop the rest, within limits: most clients read a response only after they have sent everything.
 
-        A client that goes meanwhile is no surprise: the server drops the answer.
+        If the client goes meanwhile, the server drops the response.
         """
         dropped = 0
         deadline = monotonic() + _DRAIN_SECONDS_MAX
@@ -183,20 +183,20 @@ class RequestStream:
 
 
 def admitted(scope: Scope) -> Admitted:
-    """Return what is known of an API request that was let in."""
+    """Return the admitted API request of an ASGI scope."""
     found: Admitted = scope[ADMITTED]
     return found
 
 
 async def send_pieces(send: Send, body: bytes) -> None:
-    """Send what may be much; more of the body, or its end, has to follow."""
+    """Send a part of a body in pieces; more of the body, or its end, must follow."""
     for start in range(0, len(body), PIECE_BYTES_MAX):
         piece = body[start : start + PIECE_BYTES_MAX]
         await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 def sending_pieces(send: Send) -> Send:
-    """Return a `send` that hands large bodies on in pieces, so that what a client does not read is not all with us."""
+    """Return a `send` that sends large bodies in pieces, so that little of what a client does not read is in memory."""
 
     async def forward(message: Message) -> None:
         body = message.get("body", b"")
@@ -209,7 +209,7 @@ def sending_pieces(send: Send) -> Send:
 
 
 async def send_response(send: Send, response: HttpResponse, *, close: bool = False) -> None:
-    """Send a whole answer to a request whose body nobody reads."""
+    """Send a whole response to a request whose body is not read."""
     headers = [(name.encode(), value.encode()) for name, value in response.headers]
     headers += [(b"content-type", response.media_type.encode()), (b"content-length", str(len(response.body)).encode())]
     if close:

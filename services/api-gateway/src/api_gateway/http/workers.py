@@ -1,4 +1,4 @@
-"""Several workers behind one socket, where one core is not enough: a process of Python uses one."""
+"""Several worker processes behind one socket: one process of Python uses one core."""
 
 import asyncio
 import os
@@ -23,11 +23,11 @@ _HOPELESS: Final = (1, 2)
 async def serve_with_workers(settings: GatewaySettings, stopping: asyncio.Event) -> None:
     """Keep `http_workers` gateways running until `stopping`, then let them drain.
 
-    They share nothing but the listening socket, which stays open here: a connection that comes while one of them is
-    started again waits or goes to another. Where this process dies without a word, they drain and end.
+    They share the listening socket alone. It stays open in this process, so a connection that arrives while a worker
+    restarts waits or goes to another worker. If this process is killed, the workers drain and end.
 
     Raises:
-        FatalError: the port is taken, or a worker says that it cannot work here.
+        FatalError: the port is taken, or a worker cannot work here.
     """
     with _listen(settings) as listener:
         ours, theirs = os.pipe()
@@ -41,24 +41,24 @@ async def serve_with_workers(settings: GatewaySettings, stopping: asyncio.Event)
 
 
 def inherited_listener(settings: GatewaySettings) -> list[socket.socket] | None:
-    """Return the socket that a worker was given, or None where it makes its own."""
+    """Return the listening socket that a worker inherits, or None if it opens its own."""
     return None if settings.http_socket is None else [socket.socket(fileno=settings.http_socket)]
 
 
-def stop_when_left_alone(settings: GatewaySettings, stopping: asyncio.Event) -> None:
-    """Let a worker set `stopping` once the process that started it is gone: its standard input ends then."""
+def stop_with_parent(settings: GatewaySettings, stopping: asyncio.Event) -> None:
+    """Let a worker set `stopping` when the process that started it is gone: its standard input ends then."""
     if settings.http_socket is not None:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopping.set)
 
 
-def keep_to_cpu(settings: GatewaySettings) -> None:
-    """Let this thread, and all that it starts, run on the CPU of the settings alone, if one is given.
+def pin_to_cpu(settings: GatewaySettings) -> None:
+    """Pin this thread, and the threads and processes that it starts, to the CPU in the settings, if there is one.
 
-    Where few CPUs are shared with what the gateway calls, the scheduler moves it to and fro, and leaves one idle. Two
-    CPUs, 64 connections: 9,700 instead of 8,000 requests a second.
+    On few CPUs the scheduler moves the gateway between them and leaves one idle. Measured with two CPUs and 64
+    connections: 9,700 instead of 8,000 requests a second.
 
     Raises:
-        FatalError: there is no such CPU for this process, or no way to keep to one.
+        FatalError: this process cannot use that CPU, or the system cannot pin.
     """
     if settings.http_cpu is None:
         return
@@ -111,17 +111,17 @@ def _environment(settings: GatewaySettings, number: int, listener: socket.socket
         own["ETLPAY_OPS_PORT"] = str(settings.ops_port + number)
     if settings.http_cpu is not None:
         own["ETLPAY_HTTP_CPU"] = str(settings.http_cpu + number)
-    return os.environ | own  # noqa: TID251 - what a worker is told, is what this process was told
+    return os.environ | own  # noqa: TID251 - a worker gets the settings of this process
 
 
 async def _wait(worker: Process, stopping: asyncio.Event) -> int:
-    """Return the exit code of a worker, which is told to drain at `stopping`, and where this task is cancelled."""
+    """Return the exit code of a worker. It gets SIGTERM at `stopping`, and when this task is cancelled."""
     ended = asyncio.ensure_future(worker.wait())
-    told = asyncio.ensure_future(stopping.wait())
+    stop = asyncio.ensure_future(stopping.wait())
     try:
-        await asyncio.wait([ended, told], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        told.cancel()
+        stop.cancel()
         if worker.returncode is None:
             with suppress(ProcessLookupError):
                 worker.terminate()

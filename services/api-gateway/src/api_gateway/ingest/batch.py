@@ -228,7 +228,7 @@ class _Run:
 
     def _nothing_to_report(self, refusal: HttpProblem) -> bool:
         """Tell whether the request as a whole is refused: no event in it, or a limit passed before any was taken."""
-        return not self._started and (self.counts.received == 0 or refusal.kind is not MALFORMED)
+        return not self._started and (self.counts.received == 0 or refusal.type is not MALFORMED)
 
     def _stop_at(self, refusal: HttpProblem | None) -> None:
         """Note where reading ended early as the result of the event that could not be read."""

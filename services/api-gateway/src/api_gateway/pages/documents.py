@@ -1,4 +1,4 @@
-"""What a reader opens in a browser: the API's pages at /docs, without anything from another host."""
+"""The pages at /docs. They load nothing from another host."""
 
 import html
 from importlib import resources
@@ -22,7 +22,7 @@ _STYLE: Final = (
 
 
 def problem_routes() -> list[Route]:
-    """Return the route of the page that explains problems, which every one of them names."""
+    """Return the route of the page that explains the problem types; each problem links to it."""
     problems = HTMLResponse(_problems_page())
 
     async def explain(_: Request) -> Response:
@@ -32,7 +32,7 @@ def problem_routes() -> list[Route]:
 
 
 def document_routes(title: str) -> list[Route]:
-    """Return the routes of the API's page and of what it loads."""
+    """Return the routes of the API's page and of the files that it loads."""
     page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title=title,
@@ -57,9 +57,9 @@ def document_routes(title: str) -> list[Route]:
 
 def _problems_page() -> str:
     sections = "".join(
-        f'<h2 id="{kind.name}">{html.escape(kind.title)}</h2><p><code>{kind.status} {kind.name}</code></p>'
-        f"<p>{html.escape(kind.meaning)}</p>"
-        for kind in PROBLEM_TYPES
+        f'<h2 id="{each.name}">{html.escape(each.title)}</h2><p><code>{each.status} {each.name}</code></p>'
+        f"<p>{html.escape(each.meaning)}</p>"
+        for each in PROBLEM_TYPES
     )
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>EtlPay: problems</title>'

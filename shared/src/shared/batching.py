@@ -1,4 +1,4 @@
-"""Group commit: whatever gathered while the last batch was being written becomes the next batch."""
+"""Group commit: the items that arrive while a batch is being written become the next batch."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ R = TypeVar("R")
 _MIB: Final = 1024 * 1024
 _LOOK_SECONDS_MAX: Final = 1.0
 _LOOKS_PER_LIMIT: Final = 8
-# So long, about, a batch that is not full waits for those in flight, which nobody may answer for seconds.
+# About how long a batch that is not full waits for the batches in flight, which may take seconds.
 _PARTIAL_SECONDS_MAX: Final = 0.5
 
 
@@ -57,10 +57,10 @@ class _Group(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """Gathers groups of items into batches and writes each batch with one call.
+    """Gathers groups of items into batches and writes each batch with one call. A part of a service.
 
-    Nothing waits on a timer: an idle writer takes at once whatever there is, so small load makes small batches and
-    large load large ones. A group is never split, and its items keep their order.
+    Nothing waits on a timer: an idle writer takes at once what has arrived, so a small load makes small batches and a
+    large load makes large ones. A group is never split, and its items keep their order.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Batcher(Generic[T, R]):
         limits: BatcherLimits,
         weigh: Callable[[T], int],
     ) -> None:
-        """`write` answers one result per item, in order; what it raises is raised to every group of the batch."""
+        """`write` returns one result per item, in order. An error of it is raised to every group of the batch."""
         self._write = write
         self._limits = limits
         self._weigh = weigh
@@ -84,12 +84,12 @@ class Batcher(Generic[T, R]):
     async def submit(self, items: Sequence[T], *, at_once: bool = False) -> list[R]:
         """Wait until the items are written; return their results, in order.
 
-        `at_once`: what is first in a batch goes without waiting for what may be on its way.
-        A caller that is cancelled stops waiting; its items are written all the same, unless they wait too long.
+        With `at_once` a batch that begins with this group does not linger for more items. If the caller is cancelled
+        its items are still written, unless they wait too long.
 
         Raises:
             OverloadedError: the backlog is full; nothing was taken.
-            UnavailableError: the batcher is closed, or no batch had room for too long; nothing was taken.
+            UnavailableError: the batcher is closed, or the items waited too long for a batch; nothing was taken.
         """
         if self._closed:
             raise UnavailableError("draining")
@@ -109,9 +109,9 @@ class Batcher(Generic[T, R]):
         return await group.settled
 
     async def run(self) -> None:
-        """Write batches until `close`, then return when all that was taken is settled."""
+        """Write batches until `close`, then write the backlog and return."""
         async with asyncio.TaskGroup() as group:
-            looking = group.create_task(self._give_back_what_waits())
+            expiring = group.create_task(self._expire_backlog())
             async with asyncio.TaskGroup() as writers:
                 while self._backlog or not self._closed:
                     if self._may_write():
@@ -122,15 +122,15 @@ class Batcher(Generic[T, R]):
                     else:
                         self._changed.clear()
                         await self._changed.wait()
-            looking.cancel()
+            expiring.cancel()
 
     def close(self) -> None:
-        """Take nothing more; `run` returns once the backlog is written."""
+        """Refuse new items; `run` returns once the backlog is written."""
         self._closed = True
         self._changed.set()
 
     def _may_write(self) -> bool:
-        """Tell whether a batch may go: there is a place for it, and it is full or old, or few are in flight."""
+        """Return whether to write a batch: the limit allows one more, and it is full or old, or few are in flight."""
         limits = self._limits
         if not self._backlog or self._in_flight >= limits.in_flight_max:
             return False
@@ -143,10 +143,10 @@ class Batcher(Generic[T, R]):
     def _is_full(self) -> bool:
         return self._backlog_events >= self._limits.events_max or self._backlog_bytes >= self._limits.bytes_max
 
-    async def _give_back_what_waits(self) -> None:
-        """Fail the groups that wait for longer than the limit: a batch that nobody takes may be written for seconds.
+    async def _expire_backlog(self) -> None:
+        """Fail the groups that wait longer than the limit: the batches in flight may take seconds.
 
-        A look now and then, so that no group needs a timer of its own.
+        One periodic check, so that no group needs a timer of its own.
         """
         limit = self._limits.backlog_seconds_max
         loop = asyncio.get_running_loop()
@@ -158,13 +158,13 @@ class Batcher(Generic[T, R]):
                 self._backlog_events -= len(group.items)
                 self._backlog_bytes -= group.bytes
                 if not group.settled.done():
-                    group.settled.set_exception(UnavailableError("no batch had room in time"))
-            # What is left may have waited long enough to go as it is.
+                    group.settled.set_exception(UnavailableError("the backlog was not written in time"))
+            # The rest may be old enough to be written as a batch that is not full.
             if self._backlog:
                 self._changed.set()
 
     def _take(self) -> list[_Group[T, R]]:
-        """Take the oldest groups that fit into one batch; a group too large for any batch goes alone."""
+        """Take the oldest groups that fit into one batch; a group larger than a batch is taken alone."""
         groups: list[_Group[T, R]] = []
         events = weight = 0
         while self._backlog:
@@ -183,7 +183,7 @@ class Batcher(Generic[T, R]):
 
     async def _settle_batch(self, groups: list[_Group[T, R]]) -> None:
         try:
-            # None where all were given back meanwhile.
+            # There is none if all have expired meanwhile.
             if groups:
                 await self._settle(groups)
         finally:
@@ -193,7 +193,7 @@ class Batcher(Generic[T, R]):
     async def _settle(self, groups: list[_Group[T, R]]) -> None:
         try:
             results = await self._write([item for group in groups for item in group.items])
-        # Whatever went wrong belongs to those who wait for this batch, and the writer goes on.
+        # The callers that wait for this batch get the error, and the next batches are written.
         except Exception as error:  # noqa: BLE001 - the loop boundary
             for group in groups:
                 if not group.settled.done():

@@ -1,6 +1,6 @@
-"""The cache: records in Redis or Valkey. A hint only: every call fails open, within its deadline.
+"""The cache of records, in Redis or Valkey. It is optional: a call that fails or is late counts as a miss.
 
-What it holds is signed, so that a wrong cache is an empty one: see `shared.signing`.
+Entries are signed, so that a manipulated cache is an empty one: see `shared.signing`.
 """
 
 import time
@@ -25,7 +25,7 @@ T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _RECORD_BYTES_MAX: Final = 64 * 1024
-# A record says itself which one it is: what is signed once lies under both of its names.
+# A record contains both of its ids, so it is signed once and stored under both.
 _A_RECORD: Final = "record"
 
 _encode = msgspec.json.encode
@@ -33,15 +33,15 @@ _read_record = msgspec.json.Decoder(Record).decode
 
 
 class Cache:
-    """Reads answer None, and writes do nothing, when the cache is away, slow, or holds what is not ours.
+    """Reads return None, and writes do nothing, while the cache is unavailable or slow, or holds invalid entries.
 
-    So it is, too, until `turn_to` has told of which ledger it speaks.
+    So they do until `turn_to` has set the epoch of the ledger.
     """
 
     def __init__(
         self, redis: Redis | None, *, seconds: int, key: str = "", clock: Callable[[], float] = time.time
     ) -> None:
-        """`seconds` is how long an entry is kept; without a `redis` the cache is always empty."""
+        """`seconds` is how long an entry is kept. Without `redis` the cache is always empty."""
         self._redis = redis
         self._seconds = seconds
         self._key = key
@@ -59,7 +59,7 @@ class Cache:
         """
         key = settings.cache_key.get_secret_value()
         if settings.redis_url and not key:
-            log.warning("the cache is not used: what it holds could be anybody's; set ETLPAY_CACHE_KEY_FILE")
+            log.warning("the cache is not used: its entries could be forged; set ETLPAY_CACHE_KEY_FILE")
         if not (settings.redis_url and key):
             return cls(None, seconds=settings.cache_seconds)
         redis = Redis.from_url(
@@ -73,7 +73,7 @@ class Cache:
         return cls(redis, seconds=settings.cache_seconds, key=key)
 
     def turn_to(self, epoch: str | None) -> None:
-        """Speak of the ledger of this epoch (see `shared.postgres.LEDGER_EPOCH`) from now on; None: it is not known."""
+        """Use entries of the ledger with this epoch only (see `shared.postgres.LEDGER_EPOCH`); None: it is unknown."""
         if epoch != self.epoch:
             self.epoch = epoch
             self._signer = Signer(self._key, epoch) if epoch is not None and self._redis is not None else None
@@ -89,15 +89,15 @@ class Cache:
         return record if record is not None and record.id == record_id else None
 
     async def source_of_queued(self, event_id: UUID) -> str | None:
-        """Return the source of an event that was noted as handed to the queue and not yet as stored, or None."""
+        """Return the source of an event that is queued and, as far as known, not stored yet; or None."""
         found = await self._get(f"etlpay:event:{event_id}", _queued(event_id))
         return None if found is None else found.decode()
 
     async def put_records(self, records: Sequence[Record], *, epoch: str | None) -> None:
-        """Keep records, under their event's id and their own.
+        """Write records, under their event's id and their own.
 
-        `epoch` is the cache's from *before* the ledger was asked for them, or told of them: where that is another one
-        by now, they may be of a ledger that is no more, and are left out.
+        `epoch` is the cache's epoch from *before* the records were read from the ledger, or written to it. If it has
+        changed since, the records may belong to a former ledger and are not written.
         """
         if self._redis is None or self._signer is None or epoch != self.epoch:
             return
@@ -112,7 +112,7 @@ class Cache:
             await self._attempt(pipeline.execute())
 
     async def put_queued(self, events: Sequence[tuple[UUID, str]]) -> None:
-        """Note that events, with their sources, were handed to the queue; never over a record that is there already."""
+        """Note that events, with their sources, are queued. A record that exists already is not overwritten."""
         if self._redis is None or self._signer is None:
             return
         expires_at = self._expiry()
@@ -123,12 +123,12 @@ class Cache:
             await self._attempt(pipeline.execute())
 
     async def look(self) -> None:
-        """Find out whether the cache is `present`."""
+        """Set `present`."""
         if self._redis is not None:
             await self._attempt(self._redis.ping())
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -137,12 +137,12 @@ class Cache:
         return None if found is None else _readable(found)
 
     async def _get(self, name: str, subject: str) -> bytes | None:
-        """Return what one of us has said of a subject, where that lies under a name."""
+        """Return the value under a name if one of our services wrote it for the subject."""
         if self._redis is None or self._signer is None:
             return None
-        # Without decode_responses the client answers bytes; its types do not say so.
+        # Without decode_responses the client returns bytes, unlike its types.
         found = await self._attempt(self._redis.get(name))
-        # The ledger may have become another one meanwhile.
+        # The epoch may have changed meanwhile.
         if self._signer is None or not isinstance(found, bytes):
             return None
         return self._signer.verified(subject, found, at=int(self._clock()))
@@ -166,7 +166,7 @@ def _queued(event_id: UUID) -> str:
 
 
 def _readable(found: bytes) -> Record | None:
-    """Return the record; None where another release of ours has written it, in another shape."""
+    """Return the record; None if another release has written it in another format."""
     try:
         return _read_record(found)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -174,7 +174,7 @@ def _readable(found: bytes) -> Record | None:
 
 
 def _tls_options(settings: RedisSettings) -> dict[str, Any]:
-    """Return how the client library speaks TLS. Raises FatalError where the files cannot be used."""
+    """Return the TLS options of the client library. Raises FatalError if the files cannot be used."""
     files = settings.redis_tls
     if client_context(files) is None:
         return {}

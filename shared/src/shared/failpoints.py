@@ -1,8 +1,8 @@
-"""Places where a fault can be set off on purpose, so that what happens at every instruction is tested and not guessed.
+"""Failpoints: places in the code where a test can cause a fault.
 
-Off unless `arm` is called, and then as cheap as one comparison. `ETLPAY_FAILPOINT=processor.committed:kill@3` kills the
-process at its third passage of that place. Before it acts it leaves a line in the file that ETLPAY_FAILPOINT_LOG
-names: a test whose fault never came true has tested nothing, and must know.
+They do nothing, at the cost of one comparison, unless `arm` is called. `ETLPAY_FAILPOINT=processor.committed:kill@3`
+kills the process when it passes that place for the third time. The failpoint first writes a line to the file that
+ETLPAY_FAILPOINT_LOG names: a test whose fault never happened has tested nothing, and must fail.
 """
 
 import os
@@ -17,11 +17,11 @@ Action = Literal["kill", "pause", "error"]
 
 
 class InjectedError(Exception):
-    """The fault that `:error` asks for: a surprise that no code is written for."""
+    """The error that `:error` raises: no code expects it."""
 
 
 class _Armed:
-    """The one place that acts in this process, and how often it was passed."""
+    """The one failpoint that acts in this process, and how often it still has to be passed."""
 
     def __init__(self, name: str, action: Action, passage: int, log: Path) -> None:
         self._name = name
@@ -34,11 +34,11 @@ class _Armed:
             return
         self._left -= 1
         if self._left == 0:
-            self._tell()
+            self._log_fault()
             self._act()
 
-    def _tell(self) -> None:
-        """Leave the line on the disk: after a kill there is nobody left to say it."""
+    def _log_fault(self) -> None:
+        """Write the line to the disk before the process may be killed."""
         with self._log.open("a", encoding="utf-8") as log:
             log.write(f"{self._name}:{self._action} {os.getpid()}\n")
             log.flush()
@@ -58,24 +58,24 @@ _armed: _Armed | None = None
 
 
 def failpoint(name: str) -> None:
-    """Mark a place. Does nothing unless this process was armed for it."""
+    """Mark a place. Does nothing unless the process is armed for it."""
     if _armed is not None:
         _armed.pass_by(name)
 
 
 def arm(specification: str, log: Path | None) -> None:
-    """Let `name:action@passage` come true once; an empty specification disarms.
+    """Arm the failpoint of `name:action@passage` once; an empty specification disarms.
 
     Raises:
-        ValueError: it says something else, or `log` is missing: both must be set, so that nobody arms by accident.
+        ValueError: the specification is invalid, or `log` is missing. Both are needed, so that nobody arms by accident.
     """
-    global _armed  # noqa: PLW0603 - one comparison with a global is what a place costs that does nothing
+    global _armed  # noqa: PLW0603 - the cost of a failpoint is one comparison with a global
     if not specification:
         _armed = None
         return
-    said = _SPECIFICATION.fullmatch(specification)
-    if said is None:
+    parsed = _SPECIFICATION.fullmatch(specification)
+    if parsed is None:
         raise ValueError("must be name:kill, name:pause or name:error, with @ and a number for a later passage")
     if log is None:
         raise ValueError("takes effect only together with ETLPAY_FAILPOINT_LOG")
-    _armed = _Armed(said["name"], cast("Action", said["action"]), int(said["passage"] or 1), log)
+    _armed = _Armed(parsed["name"], cast("Action", parsed["action"]), int(parsed["passage"] or 1), log)

@@ -1,4 +1,4 @@
-"""Waiting for what is on its way already."""
+"""Waiting for items that are about to arrive."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,10 +9,11 @@ _QUIET_TURNS: Final = 20
 
 
 async def linger(count: Callable[[], int], *, enough: Callable[[], bool] = lambda: False) -> None:
-    """Let what the event loop holds already come along; `count` tells how much is here, `enough` ends it early.
+    """Return once no more items arrive, or `enough` returns True. `count` returns how many have arrived.
 
-    Turns of the loop, not time, so that nothing waits while it is quiet: what a socket brought at once comes some turns
-    apart, and calls of gRPC more than that, for its own thread brings them. Measured beside taking the first at once:
+    It waits for turns of the event loop, not for time, so nothing waits while nothing arrives. Messages that a socket
+    received at once arrive some turns apart, and calls of gRPC more turns, since its own thread passes them on.
+    Measured, against taking the first at once:
     single messages of a queue 5,000 instead of 2,800 a second, single HTTP requests 255 instead of 326 microseconds of
     CPU. With ten or thirty quiet turns 21 to 24 calls of gRPC are a batch, with three 14 to 17.
     """

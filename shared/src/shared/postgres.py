@@ -1,4 +1,4 @@
-"""How services connect to PostgreSQL: limits in time on both sides, one pool, moments that stay exact."""
+"""Connections to PostgreSQL: a pool, time limits on both sides, exact timestamps."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -11,19 +11,19 @@ import asyncpg
 from shared.settings import PostgresPoolSettings, PostgresSettings
 from shared.tls import client_context
 
-# What asking PostgreSQL may end with.
+# What a query may raise.
 POSTGRES_ERRORS: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    # What the driver says of a connection whose end it has not understood yet.
+    # The driver raises it on a connection that has ended without its notice.
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )
 
-# SQL for a text that any restore changes: a dump makes the tables anew, and with them the names of their files; a copy
-# of the files, or a moment in the past, is reached by starting a server; and another server has started at another
-# moment. What does not change it (a role's own deletions) leaves the ids of records in use.
+# SQL for a text that changes with every restore: a dump creates the tables again, with other file names; a file copy or
+# a point-in-time recovery starts the server again; another server has another start time. A role's own deletions do not
+# change it, and leave the ids of records in use.
 LEDGER_EPOCH: Final = """concat_ws('/', extract(epoch FROM pg_postmaster_start_time()),
     pg_relation_filenode(to_regclass('raw_events')), pg_relation_filenode(to_regclass('processed_records')),
     (SELECT oid FROM pg_database WHERE datname = current_database()))"""
@@ -31,17 +31,17 @@ LEDGER_EPOCH: Final = """concat_ws('/', extract(epoch FROM pg_postmaster_start_t
 _CONNECT_SECONDS_MAX: Final = 10.0
 _CLOSE_SECONDS_MAX: Final = 2.0
 
-# PostgreSQL counts microseconds from here (its documentation, "Date/Time Types"), and keeps the two ends of the
-# counter for its infinities.
+# PostgreSQL counts microseconds from here (its documentation, "Date/Time Types"), and uses the smallest and the largest
+# number for its infinities.
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDS: Final = {-(2**63): datetime.min.replace(tzinfo=UTC), 2**63 - 1: datetime.max.replace(tzinfo=UTC)}
 
 
 class Pool:
-    """Connections of one role, at most so many; each is made when it is first needed.
+    """A limited number of connections of one role, opened on demand.
 
-    Without SQLAlchemy between: its layers cost 750 of the 1,200 microseconds of CPU that a batch of 32 events took.
+    Without SQLAlchemy, which cost 750 of the 1,200 microseconds of CPU that a batch of 32 events took.
     """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, seconds_max: float) -> None:
@@ -51,7 +51,7 @@ class Pool:
 
     @classmethod
     async def open(cls, settings: PostgresPoolSettings, *, name: str, server_settings: Mapping[str, str]) -> Self:
-        """Return a pool whose connections are as `connect_options` says."""
+        """Return a pool of connections with `connect_options`."""
         pool = await asyncpg.create_pool(
             settings.postgres_url,
             password=settings.postgres_password.get_secret_value() or None,
@@ -65,36 +65,36 @@ class Pool:
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[asyncpg.Connection]:
-        """Give a connection for a while. Raises what asking PostgreSQL ends with: see POSTGRES_ERRORS."""
+        """Yield a connection. Raises POSTGRES_ERRORS."""
         connection = await self._pool.acquire(timeout=self._seconds_max)
         try:
             yield connection
         except (asyncpg.InternalClientError, asyncio.CancelledError):
-            # Nobody knows what it is in the middle of.
+            # Its state is unknown.
             connection.terminate()
             raise
         finally:
-            # What goes wrong here is the connection's own end, and no word on what was done with it.
+            # An error here concerns the connection only, and not the statements that it has run.
             with suppress(*POSTGRES_ERRORS):
                 await self._pool.release(connection, timeout=_CLOSE_SECONDS_MAX)
 
     async def close(self) -> None:
-        """Close all of them."""
+        """Close all connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS_MAX):
                 await self._pool.close()
 
 
 async def _leave_as_it_is(_: asyncpg.Connection) -> None:
-    """Reset nothing when a connection is given back: nothing is set in a session, and asking would be a round trip."""
+    """Reset nothing when a connection is released: we set nothing in a session, and a reset takes a round trip."""
 
 
 def connect_options(settings: PostgresSettings, *, name: str, server_settings: Mapping[str, str]) -> dict[str, Any]:
-    """Return how asyncpg connects: every statement has a limit in time, on our side and on the server's.
+    """Return the options of asyncpg: every statement has a time limit, on our side and on the server.
 
     Args:
-        settings: where PostgreSQL is, and the limits.
-        name: what PostgreSQL calls the connections (`application_name`).
+        settings: the address of PostgreSQL, and the limits.
+        name: the name of the connections in PostgreSQL (`application_name`).
         server_settings: further settings of the session.
 
     Raises:
@@ -102,14 +102,14 @@ def connect_options(settings: PostgresSettings, *, name: str, server_settings: M
     """
     context = client_context(settings.postgres_tls)
     return {
-        # Without an authority the URL decides, as libpq has it.
+        # Without an authority the URL decides, as in libpq.
         **({"ssl": context} if context else {}),
         "timeout": min(settings.postgres_seconds_max, _CONNECT_SECONDS_MAX),
         "command_timeout": settings.postgres_seconds_max + 1,
         "server_settings": {
             "application_name": name,
             "statement_timeout": str(int(settings.postgres_seconds_max * 1000)),
-            # The server notices that we are gone also while a statement runs.
+            # The server notices a lost client also while a statement runs.
             "client_connection_check_interval": "1000",
             **server_settings,
         },
@@ -117,10 +117,10 @@ def connect_options(settings: PostgresSettings, *, name: str, server_settings: M
 
 
 async def _keep_moments_exact(connection: asyncpg.Connection) -> None:
-    """Let a connection store moments as they are.
+    """Make a connection store timestamps exactly.
 
-    asyncpg by itself writes the first moment of year 1 (what Go and protobuf call the zero time) as `-infinity`, the
-    last one of year 9999 as `infinity`, and reads both without a time zone.
+    asyncpg writes the first moment of year 1 (the zero time of Go and protobuf) as `-infinity`, the last moment of year
+    9999 as `infinity`, and reads both without a time zone.
     """
     await connection.set_type_codec(
         "timestamptz", schema="pg_catalog", encoder=_encode, decoder=_decode, format="tuple"

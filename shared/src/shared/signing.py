@@ -1,7 +1,7 @@
-"""Entries of the cache, signed: what was not written by one of us, for this ledger and not long ago, is nothing.
+"""Signed entries of the cache: an entry is valid only if one of our services wrote it, for this ledger, not long ago.
 
-Whoever holds the cache can then leave entries out, and can neither invent one, nor change one, nor let one count for
-something else than it was written for, nor bring back one that has expired or that tells of a ledger that is no more.
+Who controls the cache can remove entries. It can neither forge nor change an entry, nor move it to another key, nor
+bring back one that has expired or belongs to a former ledger.
 """
 
 import hmac
@@ -15,9 +15,9 @@ class Signer:
     """Signs and verifies entries of one ledger, with HMAC-SHA256."""
 
     def __init__(self, key: str, epoch: str) -> None:
-        """`key` is the secret of those who may write; `epoch` tells the ledger from any other that has its address."""
+        """`key` is the secret of the services that write; `epoch` identifies the ledger."""
         own_key = hmac.digest(key.encode(), epoch.encode(), "sha256")
-        # Copied for each entry: to begin anew with the key takes as long as a record of a kilobyte.
+        # Copied for each entry: hashing the key again takes as long as a record of a kilobyte.
         self._begun = hmac.new(own_key, digestmod="sha256")
 
     def sign(self, subject: str, value: bytes, *, expires_at: int) -> bytes:
@@ -34,6 +34,6 @@ class Signer:
 
     def _tag(self, subject: str, dated: bytes) -> bytes:
         tag = self._begun.copy()
-        # What it speaks of ends at the first NUL, so no two pairs are the same bytes.
+        # The subject ends at the first NUL, so no two pairs have the same bytes.
         tag.update(b"%b\0%b" % (subject.encode(), dated))
         return tag.digest()

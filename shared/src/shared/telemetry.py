@@ -50,7 +50,7 @@ def configure_logs(*, service: str, level: str) -> None:
 def escape_surrogates(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Write out what no text can hold, such as bytes of a file's name that are not UTF-8: JSON readers refuse it."""
+    """Escape surrogates, such as bytes of a file's name that are not UTF-8: JSON readers refuse them."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isascii():
             event[name] = value.encode("utf-8", "backslashreplace").decode()

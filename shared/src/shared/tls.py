@@ -1,4 +1,4 @@
-"""TLS towards a server of the stack: whom we trust, and how we prove who we are. Files are PEM."""
+"""TLS as a client: the trusted authority, and our own certificate. Files are PEM."""
 
 import ssl
 from pathlib import Path
@@ -8,7 +8,7 @@ from shared.contracts.errors import FatalError
 
 
 class TlsFiles(NamedTuple):
-    """What a client of one server was given. Empty: none."""
+    """The files for the connections to one server. Empty: none."""
 
     ca_file: str
     cert_file: str
@@ -22,7 +22,7 @@ class TlsFiles(NamedTuple):
 
 
 class TlsContents(NamedTuple):
-    """What is in those files, as gRPC takes it."""
+    """The content of those files, as gRPC takes it."""
 
     ca: bytes
     cert: bytes | None
@@ -30,7 +30,7 @@ class TlsContents(NamedTuple):
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext | None:
-    """Return a context that checks the server's certificate and its name; None where no authority is given.
+    """Return a context that checks the server's certificate and its name; None without an authority.
 
     Raises:
         FatalError: a file cannot be used.
@@ -47,7 +47,7 @@ def client_context(files: TlsFiles) -> ssl.SSLContext | None:
 
 
 def read_files(files: TlsFiles) -> TlsContents | None:
-    """Return what is in the files; None where no authority is given. Raises FatalError where one cannot be read."""
+    """Return the content of the files; None without an authority. Raises FatalError where one cannot be read."""
     if not files.ca_file:
         return None
     try:

@@ -14,7 +14,7 @@ def main() -> int:
     settings = load_settings(GatewaySettings, service="api-gateway")
     serve = serve_with_workers
     if settings.http_workers == 1 or settings.http_socket is not None:
-        from api_gateway.service import serve  # noqa: PLC0415 - 55 MiB that who looks after workers does without
+        from api_gateway.service import serve  # noqa: PLC0415 - saves 55 MiB in the process that only supervises workers
     return run(partial(serve, settings), drain_seconds_max=settings.drain_seconds_max)
 
 

@@ -1,4 +1,4 @@
-"""The composition root: everything the gateway is made of meets here."""
+"""The composition root: the parts of the gateway, in the order in which they start."""
 
 import asyncio
 import ssl
@@ -29,11 +29,11 @@ _LOOK_SECONDS: Final = 1.0
 
 
 async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
-    """Serve until `stopping`; then let the requests in flight finish, and what they handed over.
+    """Serve until `stopping`; then finish the requests in flight, and write what they submitted.
 
     Raises:
-        FatalError: the port is taken, a file of keys or certificates cannot be used, anybody could come in, RabbitMQ
-            does not let us in, or there is no such CPU.
+        FatalError: the port is taken, a file of keys or certificates cannot be used, the port would be open
+            without keys, RabbitMQ refuses this service, or there is no such CPU.
     """
     pin_to_cpu(settings)
     access = open_access(settings, host=settings.http_host, host_setting="ETLPAY_HTTP_HOST")
@@ -88,7 +88,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
 
 
 def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
-    """Return the HTTP server's configuration, with its bounds."""
+    """Return the HTTP server's configuration, with its limits."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type] # any ASGI application
         host=settings.http_host,

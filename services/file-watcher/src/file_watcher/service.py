@@ -1,4 +1,4 @@
-"""The composition root: what is made, in which order it starts, and how it drains."""
+"""The composition root: the parts of file-watcher, in the order in which they start."""
 
 import asyncio
 import hashlib
@@ -33,10 +33,10 @@ _SOURCE_DIGITS: Final = 16
 
 
 async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
-    """Land the files of the inbox until `stopping`.
+    """Ingest the files of the inbox until `stopping`.
 
     Raises:
-        FatalError: the folders or the file of formats cannot be used, or RabbitMQ does not let us in.
+        FatalError: the folders or the file of formats cannot be used, or RabbitMQ refuses this service.
     """
     ignore_broken_leases()
     readiness = Readiness(RABBITMQ, INBOX, stopping=stopping)
@@ -66,10 +66,10 @@ async def serve_inbox(settings: Settings, stopping: asyncio.Event) -> None:
 async def serve_in_place(
     settings: Settings, file: InPlace, interval_seconds: float, stopping: asyncio.Event, *, accept_header: bool
 ) -> None:
-    """Take in what is new in one file until `stopping`.
+    """Ingest the new rows of one file until `stopping`.
 
     Raises:
-        FatalError: the file of formats or what was kept of the file cannot be used, or RabbitMQ does not let us in.
+        FatalError: the file of formats or the known rows cannot be read, or RabbitMQ refuses this service.
     """
     readiness = Readiness(RABBITMQ, FILE, stopping=stopping)
     formats = open_formats(settings.files_formats_file)
@@ -87,13 +87,13 @@ async def serve_in_place(
 
 
 def _kept_of(settings: Settings, file: InPlace) -> Path:
-    """Return where it is kept what is known of the file."""
+    """Return the path of the known rows of the file."""
     source = hashlib.sha256(file.source.encode()).hexdigest()[:_SOURCE_DIGITS]
     return settings.files_root / "work" / ".in-place" / f"{source}-{file.digest}.sqlite"
 
 
 def ignore_broken_leases() -> None:
-    """Live on when a producer opens a file in the moment in which `being_written` asks for it."""
+    """Ignore the signal that comes when a producer opens a file while `being_written` holds a lease on it."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 

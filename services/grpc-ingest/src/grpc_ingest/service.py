@@ -1,4 +1,4 @@
-"""The composition root: what is made, in which order it starts, and how it drains."""
+"""The composition root: the parts of grpc-ingest, in the order in which they start."""
 
 import asyncio
 
@@ -37,11 +37,11 @@ _FLUSH_SECONDS = 0.5
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
-    """Serve until `stopping`; then finish the calls in flight, hand over what was taken, and close.
+    """Serve until `stopping`; then finish the calls in flight, and write what they submitted.
 
     Raises:
-        FatalError: the port is taken, a file of keys or certificates cannot be used, anybody could come in, or RabbitMQ
-            does not let us in.
+        FatalError: the port is taken, a file of keys or certificates cannot be used, the port would be open
+            without keys, or RabbitMQ refuses this service.
     """
     access = open_access(settings, host=settings.grpc_host, host_setting="ETLPAY_GRPC_HOST")
     readiness, broker = Readiness(_INTAKE, stopping=stopping), Readiness(RABBITMQ)
@@ -84,7 +84,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 def build_calls(settings: Settings, connections: RpcConnections) -> Calls:
-    """Return the bounds of calls."""
+    """Return the limits of calls."""
     return Calls(
         calls_max=settings.rpc_calls_max,
         requests_bytes_max=settings.grpc_requests_bytes_max,
@@ -95,7 +95,7 @@ def build_calls(settings: Settings, connections: RpcConnections) -> Calls:
 
 
 def _side_calls(settings: Settings, access: Access) -> SideCalls:
-    """Return the bounds of health checking and reflection; streams of theirs need a key where keys are asked for."""
+    """Return the limits of health checking and reflection; their streams need an API key if keys are required."""
 
     def may_stream(context: Context) -> bool:
         try:
@@ -108,7 +108,7 @@ def _side_calls(settings: Settings, access: Access) -> SideCalls:
 
 
 def build_servicer(settings: Settings, submitter: Submitter, access: Access, calls: Calls) -> EtlServicer:
-    """Return what answers calls."""
+    """Return the servicer of `etlpay.EtlService`."""
     return EtlServicer(
         submitter,
         access,
@@ -148,7 +148,7 @@ class _CallServer:
         self._closing = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until `close`. Raises FatalError where the port is taken."""
+        """Serve until `close`. Raises FatalError if the port is taken."""
         server = build_server(self._settings)
         server.add_generic_rpc_handlers(self._handlers)
         port = await _listen(server, self._settings)
@@ -160,7 +160,7 @@ class _CallServer:
             bounding.cancel()
 
     def close(self) -> None:
-        """Take no new call."""
+        """Accept no new call."""
         self._closing.set()
 
 
@@ -208,7 +208,7 @@ class _Intake:
 
 
 async def _stop(server: grpc.aio.Server, servicer: EtlServicer, *, seconds_max: float) -> None:
-    """Take no new call, let the calls in flight finish, then cut what only listens, such as health watchers."""
+    """Accept no new call, finish the calls in flight, then end the streams that only listen, such as health watches."""
     async with asyncio.TaskGroup() as group:
         group.create_task(server.stop(grace=seconds_max))
         try:
@@ -216,5 +216,5 @@ async def _stop(server: grpc.aio.Server, servicer: EtlServicer, *, seconds_max: 
                 await servicer.drain()
         except TimeoutError:
             log.warning("calls in flight were cut off; what they had handed over is stored", seconds_max=seconds_max)
-        # The last answers are on their way to the socket; a shorter grace takes the place of the longer one.
+        # The last responses still have to reach the socket; the shorter grace replaces the longer one.
         group.create_task(server.stop(grace=_FLUSH_SECONDS))

@@ -10,7 +10,7 @@ from shared.runtime.startup import load_settings
 
 
 def main() -> int:
-    """Return the exit code: 0 after a drain, 1 where the processor cannot work here."""
+    """Return the exit code: 0 after a drain, 1 if the processor cannot work here."""
     settings = load_settings(ProcessorSettings, service="processor")
     return run(partial(serve, settings), drain_seconds_max=settings.drain_seconds_max)
 

@@ -1,4 +1,4 @@
-"""The composition root: everything the processor is made of, put together once."""
+"""The composition root: the parts of the processor, in the order in which they start."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -40,11 +40,11 @@ _GRPC_GRACE_SECONDS: Final = 10.0
 
 
 async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
-    """Run the processor until `stopping`; then take nothing more, finish, settle and close.
+    """Run the processor until `stopping`; then take nothing more, write and settle what was taken.
 
     Raises:
-        FatalError: anybody could hand events over, the certificates cannot be used, RabbitMQ does not let us in, or
-            PostgreSQL will never do.
+        FatalError: the port would be open without tokens, the certificates cannot be used, RabbitMQ refuses this
+            service, or PostgreSQL cannot keep what it commits.
     """
     callers = open_callers(settings, host=settings.processing_host)
     readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}", stopping=stopping)
@@ -121,7 +121,7 @@ class _Intake:
         self._receipts = receipts
         self._gate = gate
         self._readiness = readiness
-        # The caller has gathered, and waits: looking for more took 28 turns of the loop a batch of 31, 32.5
+        # The caller has gathered, and waits: lingering for more took 28 turns of the loop a batch of 31, 32.5
         # microseconds of CPU an event instead of 30.0 (single HTTP requests, 64 connections). Messages of the queues
         # wait for one another: without that NDJSON files took 27,500 events a second, with it 29,700 (one run each).
         write = checked(partial(batcher.submit, at_once=True), acknowledged=False, alone=stages.write)
@@ -131,7 +131,7 @@ class _Intake:
     async def run(self) -> None:
         """Take events until `close`, then settle what was taken."""
         settings, write = self._settings, self._stages.write
-        # Then a delivery that cannot be written is not held any longer.
+        # From then on a delivery that cannot be written goes back to the broker.
         until = (self._gate.closed, self._closing)
         together_write = checked(self._batcher.submit, acknowledged=True, alone=write)
         together = partial(settle_together, write=together_write, until=until)
@@ -197,14 +197,14 @@ class _Intake:
         await self._closing.wait()
         health.close()
         async with asyncio.TaskGroup() as group:
-            # Callers learn that they have to go elsewhere before their streams end.
+            # Callers are told to connect elsewhere before their streams end.
             group.create_task(server.stop(_GRPC_GRACE_SECONDS))
             await asyncio.sleep(0)
             self._servicer.drain()
 
 
 async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asyncio.Event) -> bool:
-    """Wait for a ledger that can be written before anything is taken; return False when asked to stop meanwhile."""
+    """Wait until the ledger can be written; return False when `stopping` came first."""
     reported = ""
     while not stopping.is_set():
         try:
@@ -220,13 +220,13 @@ async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asy
 
 
 async def _look(connections: Connections, cache: Cache, readiness: Readiness) -> None:
-    """Check the ledger, and set /readyz, the gate of those who write, and the epoch of the cache accordingly."""
+    """Check the ledger, and set the readiness, the gate and the epoch of the cache accordingly."""
     gate = connections.gate
     try:
         async with asyncio.timeout(_LOOK_SECONDS):
             cache.turn_to(await check(connections))
     except (FatalError, LedgerRefusesError) as error:
-        # To end would cost every unsettled message one of its deliveries, and help nobody.
+        # Ending the process would cost every unacked message one of its deliveries.
         gate.close(str(error))
         cache.turn_to(None)
     except (RetryableError, TimeoutError):

@@ -1,4 +1,4 @@
-"""The composition root: what is made, in which order it starts, and how it drains."""
+"""The composition root: the parts of queue-consumer, in the order in which they start."""
 
 import asyncio
 from functools import partial
@@ -24,10 +24,10 @@ _LOOK_SECONDS: Final = 1.0
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
-    """Consume until `stopping`; then settle what is in hand, and close.
+    """Consume until `stopping`; then settle what was received.
 
     Raises:
-        FatalError: RabbitMQ does not let us in, or the file of producers cannot be read.
+        FatalError: RabbitMQ refuses this service, or the file of producers cannot be read.
     """
     readiness = Readiness(READY, stopping=stopping)
     producers = _producers(settings)

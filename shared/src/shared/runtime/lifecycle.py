@@ -22,26 +22,26 @@ _GC_OBJECTS: Final = 10_000
 def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds_max: float) -> int:
     """Run `serve(stopping)` until it returns; return the exit code.
 
-    SIGTERM and SIGINT set `stopping`. A service that has not returned `drain_seconds_max` later is ended as it is:
-    what it had not settled comes back from where it came. The code is 0 after a drain, 1 where it cannot work here or
-    its drain took too long, and 70 (EX_SOFTWARE of sysexits.h) for an error that nobody expected.
+    SIGTERM and SIGINT set `stopping`. If the service has not returned `drain_seconds_max` later, the process ends at
+    once: unsettled messages are delivered again. The code is 0 after a drain, 1 if the service cannot work here or its
+    drain took too long, and 70 (EX_SOFTWARE of sysexits.h) after an unexpected error.
     """
     code = 0
-    # What was imported stays for ever. Full collections that visited it stood still for 50 ms, once a second under
-    # load: the slowest hundredth of single HTTP requests took 61 ms instead of 15.
+    # Imported modules are never freed. Full collections that visited them stopped the process for 50 ms, once a second
+    # under load: the slowest hundredth of single HTTP requests took 61 ms instead of 15.
     gc.collect()
     gc.freeze()
-    # A request makes a hundred objects that are looked after: with the 700 that Python waits for, looking was a
-    # thirteenth of what the gateway did for one.
+    # A request creates a hundred objects that the collector tracks. With Python's threshold of 700 the collections took
+    # a thirteenth of the gateway's CPU time.
     gc.set_threshold(_GC_OBJECTS)
     try:
         uvloop.run(_serve(serve, drain_seconds_max))
     except* FatalError as fatal:
-        log.error("stopped: cannot work here", reasons=list(_reasons(fatal)))  # noqa: TRY400 - the reason says it all
+        log.error("stopped: cannot work here", reasons=list(_reasons(fatal)))  # noqa: TRY400 - the reason is enough
         code = 1
-    except* Exception as unexpected:  # noqa: BLE001 - the end of the process, told in its own words
+    except* Exception as unexpected:  # noqa: BLE001 - the end of the process
         log.critical(
-            "ended by an unexpected error; what was not settled comes back from where it came",
+            "ended by an unexpected error; unsettled messages are delivered again",
             errors=list(_places(unexpected)),
         )
         code = os.EX_SOFTWARE
@@ -49,7 +49,7 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds_max:
 
 
 def _reasons(group: BaseExceptionGroup[BaseException]) -> Iterator[str]:
-    """Yield the message of each error, however deep the task groups were nested that it came through."""
+    """Yield the message of each error in nested groups."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _reasons(error)
@@ -58,7 +58,7 @@ def _reasons(group: BaseExceptionGroup[BaseException]) -> Iterator[str]:
 
 
 def _places(error: BaseException) -> Iterator[dict[str, str | list[str]]]:
-    """Yield the type of each error, and the way to where it was raised, without its message."""
+    """Yield the type and the stack of each error, without its message: that may hold a payload."""
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from _places(one)
@@ -87,7 +87,7 @@ async def _limit_drain(stopping: asyncio.Event, seconds_max: float) -> None:
     await stopping.wait()
     log.info("draining")
     await asyncio.sleep(seconds_max)
-    log.error("drain took too long; unsettled work will be delivered again", seconds_max=seconds_max)
+    log.error("drain took too long; unsettled messages are delivered again", seconds_max=seconds_max)
     sys.stdout.flush()
-    # Cancelling would cut a writer off in the middle; a process that is gone is what every protocol here is built for.
+    # Cancelling could interrupt a writer half-way. Every protocol here is built for a process that is killed.
     os._exit(1)

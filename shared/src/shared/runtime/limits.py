@@ -1,4 +1,4 @@
-"""A limit that callers share, so that none of them can use it up for the others."""
+"""A limit that callers share fairly: none of them can use all of it."""
 
 import asyncio
 import ipaddress
@@ -13,12 +13,11 @@ _IPV6_NETWORK_BITS: Final = 64
 
 
 class CapacityLimit:
-    """So much of something (requests, bytes, streams) for all callers; one that holds nothing yet is served first.
+    """Limits requests, bytes or streams of all callers together, and the share of each.
 
-    A caller may hold at most a fixed multiple of what is left free (the dynamic threshold of shared switch buffers,
-    Choudhury and Hahne 1998). So one caller alone can hold `share` of the whole, several greedy ones hold equal parts,
-    and something stays free for the next one. It costs two counts, however many callers there are: who holds nothing
-    is not remembered.
+    A caller may hold at most a fixed multiple of what is free (the dynamic threshold of shared switch buffers,
+    Choudhury and Hahne 1998). So one caller alone can hold `share` of the whole, several greedy callers hold equal
+    parts, and some capacity stays free for the next one. A caller that holds nothing takes no memory.
 
     >>> streams = CapacityLimit(4, share=0.75)
     >>> for _ in range(3):
@@ -27,7 +26,7 @@ class CapacityLimit:
     """
 
     def __init__(self, size: int, *, share: float) -> None:
-        """`share` is more than 0; with 1 a caller may hold everything."""
+        """`share` is more than 0. With 1 a caller may hold everything."""
         self._free = size
         self._per_free = share / (1 - share) if share < 1 else float("inf")
         self._held: dict[str, int] = {}
@@ -43,21 +42,21 @@ class CapacityLimit:
         return self._held.get(caller, 0)
 
     def acquire(self, caller: str, amount: int = 1) -> None:
-        """Take `amount`; give it back with `release`. Where nobody holds anything, any amount may be taken.
+        """Take `amount`; give it back with `release`. While nobody holds anything, any amount is granted.
 
         Raises:
-            OverloadedError: there is not enough, or what is left is for others.
+            OverloadedError: too little is free, or the caller holds its share.
         """
         free = self._free
         held = self._held.get(caller, 0)
         left = free - amount
         if (left < 0 or (held and held + amount > self._per_free * left)) and self._held:
-            raise OverloadedError("too much is in hand")
+            raise OverloadedError("the limit is reached")
         self._free = left
         self._held[caller] = held + amount
 
     def try_acquire(self, caller: str, amount: int = 1) -> bool:
-        """Take `amount` where that needs no waiting; return whether it was taken."""
+        """Take `amount` if that needs no waiting; return whether it was taken."""
         if self._waiting:
             return False
         try:
@@ -67,7 +66,7 @@ class CapacityLimit:
         return True
 
     def overdraw(self, caller: str, amount: int) -> None:
-        """Take what is in hand already, whether it is there or not; give it back with `release`."""
+        """Take `amount` even beyond the limit: it is in use already. Give it back with `release`."""
         self._free -= amount
         self._held[caller] = self._held.get(caller, 0) + amount
 
@@ -83,9 +82,9 @@ class CapacityLimit:
             self._serve_waiting()
 
     async def wait(self, caller: str, amount: int = 1, *, seconds_max: float | None = None) -> None:
-        """Take `amount` as soon as there is enough, those first who hold least; give it back with `release`.
+        """Take `amount` as soon as enough is free, callers that hold least first; give it back with `release`.
 
-        The number of those who wait is the user's to bound. Raises OverloadedError after `seconds_max`.
+        The user of this class limits the number of waiters. Raises OverloadedError after `seconds_max`.
         """
         if self.try_acquire(caller, amount):
             return
@@ -100,11 +99,11 @@ class CapacityLimit:
         except BaseException as error:
             self._forget(waiter)
             if isinstance(error, TimeoutError):
-                raise OverloadedError("too much is in hand") from error
+                raise OverloadedError("the limit is reached") from error
             raise
 
     def _forget(self, waiter: "_Waiter") -> None:
-        """Stop waiting; what was taken for it meanwhile goes back."""
+        """Remove a waiter; release what was granted to it meanwhile."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
             self._serve_waiting()
@@ -112,10 +111,10 @@ class CapacityLimit:
             self.release(waiter.caller, waiter.amount)
 
     def _serve_waiting(self) -> None:
-        """Let those go on for whom there is enough. Nobody overtakes one for whom too little is free."""
+        """Grant what waiters ask for, until one asks for more than is free: nobody overtakes it."""
         for waiter in sorted(self._waiting, key=lambda waiter: self._held.get(waiter.caller, 0)):
             if waiter.served.cancelled():
-                # It waits no more, and is about to say so.
+                # Its task is about to remove it.
                 continue
             try:
                 self.acquire(waiter.caller, waiter.amount)
@@ -128,7 +127,7 @@ class CapacityLimit:
 
 
 class Holding:
-    """What one user holds of a capacity, and gives back at the latest in the end, with `release`."""
+    """The part of a limit that one user holds, until `release`."""
 
     __slots__ = ("_amount", "_caller", "_capacity")
 
@@ -144,13 +143,13 @@ class Holding:
         self._amount += amount
 
     async def wait(self, amount: int, *, seconds_max: float | None = None) -> None:
-        """Take more as soon as there is enough. Raises OverloadedError after `seconds_max`."""
+        """Take more as soon as enough is free. Raises OverloadedError after `seconds_max`."""
         if not self._capacity.try_acquire(self._caller, amount):
             await self._capacity.wait(self._caller, amount, seconds_max=seconds_max)
         self._amount += amount
 
     def correct(self, more: int) -> None:
-        """Take more, or give some back where it is less than 0: it turned out that this is in hand."""
+        """Take `more` even beyond the limit, or give back if it is negative: the estimate before was wrong."""
         if more > 0:
             self._capacity.overdraw(self._caller, more)
         elif more < 0:
@@ -172,9 +171,9 @@ class _Waiter(msgspec.Struct, eq=False):
 
 @lru_cache(maxsize=4_096)
 def network_of(address: str) -> str:
-    """Return what callers at an address are told apart by: an IPv4 address, or the /64 network of an IPv6 one.
+    """Return what counts as one caller: an IPv4 address, or the /64 network of an IPv6 address.
 
-    A host has a whole /64 to choose its addresses from. What is no address stands for itself.
+    An IPv6 host may use any address of its /64. Text that is no address is returned as it is.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])

@@ -1,6 +1,6 @@
-"""The connections of a gRPC server, which the library can neither count nor close: the process does, by their sockets.
+"""Counts and closes the connections of a gRPC server by their sockets: the library can do neither.
 
-Linux only, as the services are: the sockets are those in `/proc/self/fd` whose own port is the server's.
+Linux only, as the services are: the sockets are those in `/proc/self/fd` whose local port is the server's.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import structlog
 
 from shared.runtime.limits import network_of
+from shared.runtime.waiting import wait_any
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -24,38 +25,35 @@ _LOOK_SECONDS: Final = 1.0
 
 
 class RpcConnections:
-    """Closes connections beyond a limit, the newest of whoever has most, and those that somebody asks it to close."""
+    """Closes the connections of `close`, and those beyond a limit: the newest of the caller that has most."""
 
     def __init__(self, number_max: int) -> None:
-        """Nothing is looked at before `keep_bounded`."""
+        """Run `keep_bounded`."""
         self._number_max = number_max
         self._to_close: set[str] = set()
         self._asked = asyncio.Event()
 
     def close(self, peer: str) -> None:
-        """Let the connection of a peer be closed, which is named as a call's context does: `ipv4:192.0.2.1:50000`."""
+        """Close the connection of a peer, named as in the context of a call: `ipv4:192.0.2.1:50000`."""
         self._to_close.add(unquote(peer))
         self._asked.set()
 
     async def keep_bounded(self, port: int) -> None:
-        """Look after the connections of a port, for ever."""
+        """Limit the connections of a port, until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._asked.wait()
-            except TimeoutError:
-                # There are other descriptors than sockets: fewer of all of them is fewer connections.
-                if sum(1 for _ in _DESCRIPTORS.iterdir()) <= self._number_max:
-                    continue
+            await wait_any(self._asked, seconds_max=_LOOK_SECONDS)
+            # Not every descriptor is a socket: with so few of them there are not too many connections.
+            if not self._asked.is_set() and sum(1 for _ in _DESCRIPTORS.iterdir()) <= self._number_max:
+                continue
             self._asked.clear()
             asked, self._to_close = self._to_close, set()
-            # Some thousand of them take a tenth of a second.
+            # Some thousand connections take a tenth of a second.
             if closed := await asyncio.to_thread(_close, port, asked, self._number_max):
-                log.warning("connections closed: too many, or answers that nobody reads", number=closed)
+                log.warning("connections closed: too many, or clients that read no responses", number=closed)
 
 
 class _Connection(NamedTuple):
-    """The descriptor of a connection, and who is at its other end."""
+    """The descriptor of a connection, and its peer."""
 
     descriptor: int
     peer: str
@@ -63,7 +61,7 @@ class _Connection(NamedTuple):
 
 
 def _close(port: int, asked: set[str], number_max: int) -> int:
-    """Close the connections of a port that were asked for, and those beyond a number; return how many that were."""
+    """Close the connections of a port to the peers `asked`, and those beyond a number; return how many."""
     found = _connections(port)
     chosen = [one for one in found if one.peer in asked]
     chosen += _beyond([one for one in found if one.peer not in asked], number_max)
@@ -84,7 +82,7 @@ def _connections(port: int) -> list[_Connection]:
 
 
 def _shut_down(connection: _Connection, port: int) -> None:
-    """End it in both directions, unless it has gone meanwhile: the library sees a client that has gone."""
+    """Shut down a connection if it is still open. To the library it looks closed by the client."""
     with _copy_of(connection.descriptor) as copy, suppress(OSError):
         if copy and _connection(connection.descriptor, copy, port) == connection:
             copy.shutdown(socket.SHUT_RDWR)
@@ -92,7 +90,7 @@ def _shut_down(connection: _Connection, port: int) -> None:
 
 @contextmanager
 def _copy_of(descriptor: int) -> Iterator[socket.socket | None]:
-    """Yield a copy, which stays what it is where the original is closed, and its number used again; None: no socket."""
+    """Yield a duplicate, which stays valid when the original is closed and its number used again. None: no socket."""
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             yield None
@@ -119,7 +117,7 @@ def _connection(descriptor: int, candidate: socket.socket, port: int) -> _Connec
 
 
 def _beyond(connections: list[_Connection], number_max: int) -> list[_Connection]:
-    """Return the newest connections of whoever has most, until so many are left."""
+    """Return the newest connections of the network that has most, until so many are left."""
     by_network: dict[str, list[_Connection]] = {}
     for one in connections:
         by_network.setdefault(one.network, []).append(one)

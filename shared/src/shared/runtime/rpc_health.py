@@ -1,4 +1,4 @@
-"""Health checking (`grpc.health.v1`) with limits of its own: probes and watchers take no other call's place."""
+"""Health checking (`grpc.health.v1`) with limits of its own, so that it takes no capacity from other calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ from shared.runtime.limits import CapacityLimit, network_of
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
-# The longest name of a service, with room: the library would read megabytes.
+# Enough for the longest name of a service: the library would read megabytes.
 _REQUEST_BYTES_MAX: Final = 4 * 1024
 _READ_AT_ONCE: Final = 2
 
@@ -35,7 +35,7 @@ class RpcAbort(EtlPayError):  # noqa: N818 - an answer, not an error
 
 
 class SideCalls:
-    """The bounds of calls that store nothing: health checking and reflection. Each ends in time, and reads little."""
+    """Limits the number, the duration and the request size of calls that store nothing: health and reflection."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SideCalls:
         share: float,
         may_stream: Callable[[Context], bool] = lambda _: True,
     ) -> None:
-        """Those from one address may be `share` of `calls_max`; a stream is for callers that `may_stream`."""
+        """One address may have `share` of `calls_max`. Callers need `may_stream` to open a stream."""
         self._calls = CapacityLimit(calls_max, share=share)
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
         self._call_seconds_max = call_seconds_max
@@ -54,17 +54,17 @@ class SideCalls:
         self._may_stream = may_stream
 
     async def answer_one(self, context: Context, answer: Callable[[bytes], Any]) -> Any:  # noqa: ANN401 - a message
-        """Return the response to the request of a call that has one."""
+        """Return the response to a call with one request."""
         async with self._counted(context, seconds_max=self._call_seconds_max):
             return answer(await self.read(context) or b"")
 
     async def serve_stream(self, context: Context, serve: Callable[[], Awaitable[None]]) -> None:
-        """Serve a stream until it ends, or has lasted for long enough: then it ends well, and may be opened again."""
+        """Serve a stream until it ends. After its time limit it ends with OK, and may be opened again."""
         async with self._counted(context, seconds_max=self._stream_seconds_max, stream=True):
             await serve()
 
     async def read(self, context: Context) -> bytes | None:
-        """Return the next request, None after the last. Raises RpcAbort where it does not come, or is large."""
+        """Return the next request, None after the last. Raises RpcAbort if it is late or too large."""
         try:
             async with asyncio.timeout(self._call_seconds_max), self._reading:
                 request = await context.read()
@@ -98,10 +98,10 @@ class SideCalls:
 
 
 class Health:
-    """Says whether calls are served, to who asks (`Check`) and who wants to be told (`Watch`)."""
+    """The health service: `Check` returns whether calls are served, `Watch` sends it at every change."""
 
     def __init__(self, services: Sequence[str], calls: SideCalls) -> None:
-        """`services` besides the whole server, all of which serve at first."""
+        """`services` and the whole server report SERVING at first."""
         self._calls = calls
         self._services = frozenset(("", *services))
         self._status = pb.HealthCheckResponse.SERVING
@@ -109,7 +109,7 @@ class Health:
         self._closed = False
 
     def set(self, *, serving: bool) -> None:
-        """Say from now on whether calls are served; after `close` it stays as it is."""
+        """Set whether calls are served; after `close` it has no effect."""
         status = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
         if not self._closed and status != self._status:
             self._status = status
@@ -117,14 +117,14 @@ class Health:
             changed.set()
 
     def close(self) -> None:
-        """Say that no calls are served any more."""
+        """Report NOT_SERVING from now on."""
         self.set(serving=False)
         self._closed = True
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handlers to add to a server.
 
-        Both are streams to the library, which would wait for the request of another call before anybody could give up.
+        Both are streams to the library: for a unary call it reads the request itself, without a time limit.
         """
         return grpc.method_handlers_generic_handler(
             SERVICE_NAME,
@@ -139,7 +139,7 @@ class Health:
         )
 
     async def check(self, _requests: object, context: Context) -> pb.HealthCheckResponse:
-        """Answer whether a service is served."""
+        """Return whether a service is served."""
 
         def answer(request: bytes) -> pb.HealthCheckResponse:
             service = _service_of(request)
@@ -151,9 +151,9 @@ class Health:
         return response
 
     async def watch(self, _requests: object, context: Context) -> None:
-        """Tell whether a service is served, now and whenever that changes."""
+        """Send whether a service is served, now and at every change."""
 
-        async def tell() -> None:
+        async def send() -> None:
             known = _service_of(await self._calls.read(context) or b"") in self._services
             while True:
                 changed = self._changed
@@ -161,12 +161,12 @@ class Health:
                 await context.write(pb.HealthCheckResponse(status=status))
                 await changed.wait()
 
-        await self._calls.serve_stream(context, tell)
+        await self._calls.serve_stream(context, send)
 
 
 @lru_cache(maxsize=1_024)
 def _network_of_peer(peer: str) -> str:
-    """Return what callers are told apart by, of `ipv4:192.0.2.1:50000`, `ipv6:%5B2001:db8::1%5D:50000` or `unix:`."""
+    """Return what counts as one caller, of `ipv4:192.0.2.1:50000`, `ipv6:%5B2001:db8::1%5D:50000` or `unix:`."""
     kind, _, address = unquote(peer).partition(":")
     if kind not in {"ipv4", "ipv6"}:
         return kind
@@ -174,7 +174,7 @@ def _network_of_peer(peer: str) -> str:
 
 
 def peer_of(context: Context) -> str:
-    """Return the address that a call comes from, or its network."""
+    """Return the caller of a call: its address or network."""
     peer: str = context.peer()
     return _network_of_peer(peer)
 

@@ -15,14 +15,14 @@ from shared.settings import TlsSettings
 
 MIB: Final = 1024 * 1024
 
-# Calls that are being refused: each is one to the library until it has ended.
+# Calls that are being refused: the library counts each until it has ended.
 _REFUSED_AT_ONCE: Final = 64
 
 _LIBRARY_LOG: Final = logging.getLogger("grpc._cython.cygrpc")
 
 
-def _is_worth_telling(record: logging.LogRecord) -> bool:
-    """Tell an error of ours from an answer that came after its caller had gone, which is the caller's business."""
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return False for the error of a response whose caller is gone."""
     error = record.exc_info[1] if record.exc_info else None
     return type(error).__name__ != "ExecuteBatchError"
 
@@ -48,27 +48,27 @@ class RpcServerSettings(BaseModel):
 def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
     """Return a server without services or ports; calls beyond the limit get RESOURCE_EXHAUSTED.
 
-    The library counts calls of all kinds together, so its limit is beyond those of the kinds, which the services keep.
+    The library counts calls of all kinds together, so its limit is the sum of the limits that the services keep.
     """
-    if _is_worth_telling not in _LIBRARY_LOG.filters:
-        _LIBRARY_LOG.addFilter(_is_worth_telling)
+    if _is_ours not in _LIBRARY_LOG.filters:
+        _LIBRARY_LOG.addFilter(_is_ours)
     return grpc.aio.server(
         maximum_concurrent_rpcs=settings.rpc_calls_max + settings.rpc_health_calls_max + _REFUSED_AT_ONCE,
         options=(
-            # Two processes on one port would share calls without knowing; a second start must fail instead.
+            # Otherwise a second process could listen on the same port and get half of the calls; it must fail instead.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", settings.rpc_message_bytes_max),
             ("grpc.max_send_message_length", settings.rpc_message_bytes_max),
-            # What may come on a stream before anybody reads it, and in one piece from a socket. Left to itself the
-            # library gives a fast one megabytes of both: 16 streams of 2 MB took 200 MB at their peak, and take 90.
+            # How much of a stream is buffered before it is read, and how much of a socket is read at once. By default
+            # the library buffers megabytes of both: 16 streams of 2 MB took 200 MB at their peak instead of 90.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.http2.lookahead_bytes", 64 * 1024),
             ("grpc.experimental.tcp_read_chunk_size", 8 * 1024),
             ("grpc.experimental.tcp_max_read_chunk_size", 64 * 1024),
-            # Who connects and says nothing, or speaks something else, is closed.
+            # A connection that is silent, or speaks another protocol, is closed.
             ("grpc.server_handshake_timeout_ms", settings.rpc_handshake_seconds_max * 1000),
             ("grpc.max_concurrent_streams", settings.rpc_streams_per_connection_max),
-            # Clients that balance by name only see new replicas when they connect anew.
+            # Clients that balance by name see new replicas only when they connect again.
             ("grpc.max_connection_age_ms", settings.rpc_connection_age_seconds_max * 1000),
             ("grpc.max_connection_age_grace_ms", settings.rpc_connection_grace_seconds * 1000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -80,7 +80,7 @@ def build_server(settings: RpcServerSettings) -> grpc.aio.Server:
 def health_calls(
     settings: RpcServerSettings, *, share: float, may_stream: Callable[[Context], bool] = lambda _: True
 ) -> SideCalls:
-    """Return the bounds of health checking and reflection, of which those from one address may have `share`."""
+    """Return the limits of health checking and reflection, of which one address may have `share`."""
     return SideCalls(
         calls_max=settings.rpc_health_calls_max,
         call_seconds_max=settings.rpc_health_call_seconds_max,
@@ -91,10 +91,10 @@ def health_calls(
 
 
 def listen(server: grpc.aio.Server, address: str, tls: TlsSettings) -> int:
-    """Let a server listen, with TLS where there is a certificate; return the port.
+    """Make a server listen, with TLS if there is a certificate; return the port.
 
     Raises:
-        FatalError: the files cannot be used. RuntimeError: the address cannot be had.
+        FatalError: the TLS files cannot be read. RuntimeError: the address cannot be used.
     """
     if not tls.tls_cert_file:
         return server.add_insecure_port(address)

@@ -1,4 +1,4 @@
-"""What a program does first: read its settings, then its logs can tell what is wrong with them."""
+"""The start of a program: read its settings, and configure its logs."""
 
 from typing import Any, NoReturn, TypeVar
 
@@ -18,9 +18,9 @@ _USAGE = 2
 
 
 def load_settings(settings_class: type[S], *, service: str, **overrides: Any) -> S:  # noqa: ANN401 - the values of any setting
-    """Return the settings, with the logs configured; warn of variables that look like ours and are not.
+    """Return the settings, with the logs configured; warn about unknown ETLPAY variables.
 
-    `overrides` come before the environment, such as the flags of a command line.
+    `overrides`, such as the flags of a command line, take precedence over the environment.
 
     Raises:
         SystemExit: 2, where a setting cannot be used; the log names it and does not repeat its value.

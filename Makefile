@@ -1,4 +1,4 @@
-# The only door to the commands of this repository. `make help` lists them.
+# The commands of this repository. `make help` lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 VENV := .venv

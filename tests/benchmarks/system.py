@@ -47,7 +47,7 @@ class Cost:
 
 
 class System:
-    """A running stack, its owner's door to PostgreSQL, and its programs by name."""
+    """A running stack, its owner's connection with PostgreSQL, and its programs by name."""
 
     def __init__(self, stack: Stack) -> None:
         """Look up the programs of the stack."""

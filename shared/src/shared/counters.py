@@ -1,4 +1,4 @@
-"""What every door counts, in one place: received = stored + duplicate + conflict + refused + queued + unknown.
+"""What every edge service counts, in one place: received = stored + duplicate + conflict + refused + queued + unknown.
 
 An event is counted when it is answered, with its arrival and its result at once, and in the tally alone. The receipts
 that `etlpay audit` compares with the ledger take from it by source and hour, and Prometheus reads its totals by channel
@@ -39,7 +39,9 @@ class TotalsCollector(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield one counter for all that came, and one for each kind of result."""
         totals = self._tally.totals()
-        received = CounterMetricFamily("etlpay_events_received", "Events that came to a door.", labels=["channel"])
+        received = CounterMetricFamily(
+            "etlpay_events_received", "Events that an edge service has answered.", labels=["channel"]
+        )
         for channel, numbers in totals.items():
             received.add_metric([channel.label], sum(numbers))
         yield received

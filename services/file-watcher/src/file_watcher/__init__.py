@@ -1,1 +1,1 @@
-"""The file door of EtlPay: a watched inbox, and files that are read in place."""
+"""Files into EtlPay: a watched inbox, and files that are read in place."""

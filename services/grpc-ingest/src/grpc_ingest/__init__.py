@@ -1,1 +1,1 @@
-"""The gRPC door: `etlpay.EtlService`. It hands events over and reads or writes no database."""
+"""EtlPay over gRPC: `etlpay.EtlService`. It hands events over and reads or writes no database."""

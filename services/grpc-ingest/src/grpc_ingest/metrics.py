@@ -1,4 +1,4 @@
-"""Counters of the gRPC door: received = stored + duplicate + conflict + refused + queued + unknown."""
+"""Counters of the gRPC channel: received = stored + duplicate + conflict + refused + queued + unknown."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -126,7 +126,7 @@ def _is_plain(record: str, dialect: Dialect) -> bool:
 
 def _records(text: str, dialect: Dialect) -> Iterator[list[str]]:
     """Return a reader of the records of a text."""
-    # A field may be as long as the row; the row is as long as its door let it be.
+    # A field may be as long as the row; the row is as long as its edge service allows.
     csv.field_size_limit(len(text) + 1)
     # Cut at line feeds alone, and each kept: one in quotes belongs to its value.
     return csv.reader(

@@ -1,4 +1,4 @@
-"""Counters of the queue door: received = queued + refused + unknown, and a redelivery is received again."""
+"""Counters of the queue channel: received = queued + refused + unknown, and a redelivery is received again."""
 
 from collections import Counter as Numbers
 from collections.abc import Sequence

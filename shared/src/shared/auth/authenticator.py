@@ -230,7 +230,7 @@ class Access:
 
 
 def open_access(settings: AccessSettings, *, host: str, host_setting: str, clock: Clock = time.monotonic) -> Access:
-    """Return who may come in through a door that listens on `host`.
+    """Return who may use a service that listens on `host`.
 
     Raises:
         FatalError: the file of keys cannot be used, or anybody on the network could come in and nobody said so.

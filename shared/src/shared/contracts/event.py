@@ -144,6 +144,7 @@ def stamp(received_at: datetime, position: int) -> datetime:
     """Return `received_at` of the event at `position` of those that came together: each a microsecond after the other.
 
     So `(event_id, received_at, channel)` names one acceptance, also where one id stands in a batch twice. A delivery
-    that comes again, or an event that travelled both roads, has the same; another acceptance of the same event has not.
+    that comes again, or an event that travelled over both transports, has the same. Another acceptance of the event has
+    another.
     """
     return received_at + position * _MICROSECOND

@@ -1,4 +1,4 @@
-"""What a payload is: the check that each door makes on it, and when two are the same."""
+"""What a payload is: the check that each edge service makes on it, and when two are the same."""
 
 import re
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Receipts: what a door has answered, by source, channel and hour, so that it can be compared with what is stored."""
+"""Receipts: what an edge service has answered, by source, channel and hour. They are compared with what is stored."""
 
 import uuid
 from collections.abc import Iterable, Sequence
@@ -77,7 +77,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process of a door has answered since its last receipt. `(instance, number)` names it for ever.
+    """What one process of an edge service has answered since its last receipt. `(instance, number)` names it for ever.
 
     `progress` is None where the code before wrote it.
     """

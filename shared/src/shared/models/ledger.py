@@ -137,7 +137,7 @@ receipts = Table(
         comment="of unknown: may be stored, and are not listed in unconfirmed; "
         "null: nothing was listed, so all of them",
     ),
-    comment="How the doors answered, in portions; etlpay audit compares it with what is stored.",
+    comment="How edge services answered, in portions; etlpay audit compares it with what is stored.",
 )
 
 upgrades = Table(

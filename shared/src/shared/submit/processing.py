@@ -1,4 +1,4 @@
-"""The processor's gRPC door, as its callers see it."""
+"""The processor's gRPC service, as its callers use it."""
 
 import asyncio
 import math

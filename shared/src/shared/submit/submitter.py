@@ -20,7 +20,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class Submitter:
     """Gathers what callers submit at the same time into batches and hands each batch over at once.
 
-    The event ids are given before, so an event that travels both roads is still stored once.
+    The event ids are given before, so an event that travels over both transports is still stored once.
     """
 
     def __init__(

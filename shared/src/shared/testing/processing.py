@@ -1,4 +1,4 @@
-"""The processor's twin: a ledger in memory that answers as the real one does."""
+"""A fake of the processor: a ledger in memory that answers as the real one does."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal

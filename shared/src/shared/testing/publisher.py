@@ -1,4 +1,4 @@
-"""The publisher's twin: a quorum queue in memory."""
+"""A fake of the publisher: a quorum queue in memory."""
 
 from shared.contracts.errors import PermanentError, RetryableError
 from shared.contracts.event import Envelope

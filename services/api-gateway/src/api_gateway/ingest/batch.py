@@ -47,7 +47,7 @@ _COUNT_OF: Final = {
 
 
 class IngestBatch:
-    """Answers 200 with one result per event; one bad event never fails its neighbours."""
+    """Answers 200 with one result per event; one bad event never fails the others."""
 
     def __init__(self, submitter: Submitter, cache: Cache, settings: GatewaySettings) -> None:
         """`cache` learns of the events that went to the queue."""

@@ -1,4 +1,4 @@
-"""What the HTTP door counts: received = stored + duplicate + conflict + refused + queued + unknown."""
+"""What the HTTP channel counts: received = stored + duplicate + conflict + refused + queued + unknown."""
 
 from collections.abc import Sequence
 

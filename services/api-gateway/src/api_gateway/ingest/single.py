@@ -97,7 +97,7 @@ class IngestOne:
         """Submit and wait as long as the client would like to.
 
         Where that is over before there is an outcome the event goes to the queue as well: then 202 is the truth, and
-        the ledger takes an event that comes on both roads once.
+        the ledger takes an event that comes over both transports once.
         """
         if preferred.wait_seconds is None:
             hand_over = self._submitter.enqueue if preferred.respond_async else self._submitter.submit

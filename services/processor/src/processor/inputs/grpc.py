@@ -1,4 +1,4 @@
-"""The waiting door: etlpay.processing.v1.Processing over gRPC."""
+"""The input whose callers wait: etlpay.processing.v1.Processing over gRPC."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -58,7 +58,7 @@ class ProcessingService(ProcessingServicer):
             self._callers.note_refusal("token", peer=context.peer())
             await context.abort(*_STRANGER)
             return
-        # The first is read also where nothing more is: a call of its own, as older doors make it, is a stream of one.
+        # The first is read also while draining: a call of one batch, as older callers make it, is a stream of one.
         request: object = await context.read()
         while isinstance(request, pb.EventBatch):
             answer = await self._store(request, caller)

@@ -1,4 +1,4 @@
-"""The door where nobody waits: batches of events on the two lanes of RabbitMQ, and the receipts of the doors."""
+"""The input without waiting callers: batches of events on the two ingest queues, and receipts."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ _RETRY_PAUSE_SECONDS_MAX = 5.0
 
 
 async def settle_together(delivery: Delivery, write: WriteEvents, *, until: Sequence[asyncio.Event]) -> None:
-    """Store a delivery of the fast lane as a whole, then ack it; see `_settle`.
+    """Store a delivery of the fast queue as a whole, then ack it; see `_settle`.
 
     While the ledger cannot be written it is tried again; once one of `until` is set it is given back to the broker.
     """
@@ -32,10 +32,10 @@ async def settle_together(delivery: Delivery, write: WriteEvents, *, until: Sequ
 
 
 async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, until: Sequence[asyncio.Event]) -> None:
-    """Store a delivery of the slow lane event by event, then ack it. `until`: see `settle_together`.
+    """Store a delivery of the slow queue event by event, then ack it. `until`: see `settle_together`.
 
     One that cannot be stored, that the ledger refuses or that ends the process breaks alone. A delivery that comes
-    again is stored in another order, so that each innocent has its turn before the culprit some time.
+    again is stored in another order, so that each healthy event comes before the poison event some time.
     """
 
     async def store(events: list[Envelope]) -> None:
@@ -97,7 +97,7 @@ class _OneByOne:
 
 
 async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitable[None]]) -> None:
-    """Ack after the commit, as the last line. What cannot ever be stored goes on to the next lane, bytes and all."""
+    """Ack after the commit, as the last line. What cannot ever be stored goes on to the next queue, bytes and all."""
     failpoint("processor.received")
     try:
         events = decode_batch(delivery.body, uuid_type=uuid_type)

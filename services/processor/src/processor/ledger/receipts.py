@@ -1,4 +1,4 @@
-"""The receipts of the doors, kept in the ledger beside what they are compared with."""
+"""The receipts of the edge services, kept in the ledger beside what they are compared with."""
 
 import asyncpg
 

@@ -134,7 +134,7 @@ ADD_TO_SERIES: Final = """
 """
 
 # The grants are asked for as well: a processor that lost one would take deliveries, end at the first that it writes,
-# and begin anew, until innocent messages had been delivered too often.
+# and begin anew, until healthy messages had been delivered too often.
 CHECK_LEDGER: Final = f"""
     SELECT current_setting('fsync') = 'on' AS fsync,
            current_setting('synchronous_commit') <> 'off' AS synchronous_commit,

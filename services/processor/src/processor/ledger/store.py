@@ -217,7 +217,7 @@ class Store:
         found = await self._duplicates.find(connection, batch, stored)
         pairs = [(each.event, known.outcome) for each, known in zip(batch, found, strict=True)]
         conflicts = [pair for pair in pairs if pair[1].kind is ResultKind.CONFLICT]
-        # What was accepted once and came again, or on both roads, is the raw event itself.
+        # What was accepted once and came again, or over both transports, is the raw event itself.
         settled = [
             pair
             for pair, each, known in zip(pairs, batch, found, strict=True)

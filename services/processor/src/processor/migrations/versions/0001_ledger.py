@@ -104,7 +104,7 @@ CREATE TABLE receipts (
     unknown bigint NOT NULL,
     PRIMARY KEY (instance, number, source, channel, hour)
 );
-COMMENT ON TABLE receipts IS 'How the doors answered, in portions; etlpay audit compares it with what is stored.';
+COMMENT ON TABLE receipts IS 'How edge services answered, in portions; etlpay audit compares it with what is stored.';
 COMMENT ON COLUMN receipts.instance IS 'the process that counted';
 COMMENT ON COLUMN receipts.number IS 'of its receipts, from 1';
 COMMENT ON COLUMN receipts.source IS 'empty: unreadable; *: sources beyond the limit, together';

@@ -1,4 +1,4 @@
-"""A settlement is named by its channel too: two doors may accept one event in the same microsecond."""
+"""A settlement is named by its channel too: two services may accept one event in the same microsecond."""
 
 from alembic import op
 

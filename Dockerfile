@@ -14,16 +14,18 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 # What comes from others has a layer of its own: a change of our code does not install it again.
 ARG SERVICE
+COPY client/pyproject.toml client/
 COPY shared/pyproject.toml shared/
 COPY ${SERVICE}/pyproject.toml ${SERVICE}/
 RUN python requirements.py ${SERVICE} > requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/etlpay/bin/python install --require-hashes --requirement requirements.txt
 
+COPY client/src client/src
 COPY shared/src shared/src
 COPY ${SERVICE}/src ${SERVICE}/src
 RUN pip --python /opt/builder/bin/python wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels \
-    ./shared ./${SERVICE} \
+    $(python requirements.py --folders ${SERVICE}) \
  && pip --python /opt/etlpay/bin/python install --no-deps --no-index wheels/*.whl
 
 

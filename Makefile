@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := shared $(wildcard services/*) cli
+PACKAGES := client shared $(wildcard services/*) cli
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
 .PHONY: help

@@ -3,6 +3,7 @@
 The image installs this before our own code is copied. pip cannot find it by itself: it installs the requirements of a
 project only together with the project, and with hashes it wants every requirement pinned. So whole entries of the lock
 are printed, of what is declared and of all that follows from it. What the lock does not name is refused.
+`... --folders FOLDER` prints the folders of our own distributions that this one needs, itself included.
 """
 
 import re
@@ -11,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_SHARED = re.compile(r"etlpay-shared(?:\[(?P<extras>[^]]*)])?$")
+_OURS = re.compile(r"etlpay-(?P<folder>client|shared)(?:\[(?P<extras>[^]]*)])?$")
 _VIA = "    # via "
 
 
@@ -28,18 +29,24 @@ def project(folder: Path) -> dict[str, Any]:
     return table
 
 
-def requirements(folder: Path, shared_folder: Path) -> set[str]:
-    """Return the requirements of a distribution, with those of `shared` and of the extras it asks of it."""
-    found: set[str] = set()
-    for requirement in project(folder)["dependencies"]:
-        ours = _SHARED.match(requirement)
-        if ours is None:
-            found.add(requirement)
-            continue
-        shared = project(shared_folder)
-        found.update(shared["dependencies"])
-        for extra in filter(None, re.split(r"\s*,\s*", ours["extras"] or "")):
-            found.update(shared["optional-dependencies"][extra])
+class Needed(NamedTuple):
+    """What a distribution needs: requirements of others, and folders of our own distributions."""
+
+    requirements: set[str]
+    folders: set[str]
+
+
+def needed(folder: Path, extras: str = "") -> Needed:
+    """Return what a distribution needs with these extras, which stand with commas between."""
+    table = project(folder)
+    found = Needed(set(), {str(folder)})
+    chosen = [table["optional-dependencies"][extra] for extra in filter(None, re.split(r"\s*,\s*", extras))]
+    for requirement in sum(chosen, table["dependencies"]):
+        if ours := _OURS.match(requirement):
+            for names, more in zip(found, needed(Path(ours["folder"]), ours["extras"] or ""), strict=True):
+                names.update(more)
+        else:
+            found.requirements.add(requirement)
     return found
 
 
@@ -68,9 +75,13 @@ def closure(names: set[str], entries: dict[str, Entry]) -> set[str]:
 
 
 def main() -> int:
-    """Print the entries of the folder, or the package, named on the command line."""
+    """Print the entries, or with `--folders` the folders, that the command line asks for."""
+    option, argument = ("", *sys.argv[1:])[-2:]
+    if option == "--folders":
+        print(*(f"./{folder}" for folder in sorted(needed(Path(argument)).folders)))
+        return 0
     entries = read_lock(Path("requirements.lock").read_text())
-    wanted = {sys.argv[2]} if sys.argv[1] == "--name" else requirements(Path(sys.argv[1]), Path("shared"))
+    wanted = {argument} if option == "--name" else needed(Path(argument)).requirements
     names = {name(requirement) for requirement in wanted}
     if missing := sorted(names - entries.keys()):
         print(f"not in requirements.lock, call `make lock`: {', '.join(missing)}", file=sys.stderr)

@@ -18,11 +18,14 @@ import msgspec
 from aio_pika.abc import AbstractChannel
 from yarl import URL
 
-from shared.messaging.client import ClientSettings
 from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, PUBLIC_QUEUE, SLOW_QUEUE
-from shared.settings import AmqpSettings
+from shared.settings import AmqpSettings, ProgramSettings, QueueBrokerSettings
 
 PUBLIC_PARKED_QUEUE = f"{PUBLIC_QUEUE}.parked"
+
+
+class Settings(ProgramSettings, QueueBrokerSettings):
+    """The addresses of both brokers."""
 
 
 @asynccontextmanager
@@ -69,7 +72,7 @@ def keep(path: Path, content: bytes) -> None:
 
 async def main(command: str) -> None:
     """Run the command on our queues, then on the public ones."""
-    settings = ClientSettings()
+    settings = Settings()
     if command == "take-parked":
         os.umask(0o077)
         await take_out(settings, PARKED_QUEUE)

@@ -15,7 +15,7 @@ import uvloop
 
 from benchmarks.measuring import Sample
 from benchmarks.payloads import body, key
-from shared.rpc import etlpay_pb2 as pb
+from etlpay_client import etlpay_pb2 as pb
 
 _STORED = b"SUCCESS"
 

@@ -14,8 +14,8 @@ import uvicorn
 import uvloop
 
 from benchmarks.measuring import TESTS_FOLDER
-from shared.rpc import etlpay_pb2 as pb
-from shared.rpc.etlpay_pb2_grpc import EtlServiceServicer, add_EtlServiceServicer_to_server
+from etlpay_client import etlpay_pb2 as pb
+from etlpay_client.etlpay_pb2_grpc import EtlServiceServicer, add_EtlServiceServicer_to_server
 from support.servers import free_port
 
 HTTP_CPU = max(os.sched_getaffinity(0))

@@ -13,9 +13,9 @@ import pytest
 
 from etlpay_cli.errors import UNVOUCHED
 from etlpay_cli.layout import DATABASE, OWNER_ROLE, Layout
-from shared.messaging import QueueClient
-from shared.rpc import etlpay_pb2 as pb
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+from etlpay_client import QueueClient
+from etlpay_client import etlpay_pb2 as pb
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from support.servers import CHECKOUT
 from support.stack import Stack, until
 

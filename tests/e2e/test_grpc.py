@@ -10,8 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from shared.rpc.etlpay_pb2 import IngestBatchRequest, IngestRequest
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+from etlpay_client.etlpay_pb2 import IngestBatchRequest, IngestRequest
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from support.stack import Stack
 
 

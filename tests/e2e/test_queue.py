@@ -7,7 +7,7 @@ import aio_pika
 from aio_pika.abc import HeadersType
 from yarl import URL
 
-from shared.messaging import QueueClient
+from etlpay_client import QueueClient
 from support import amqp
 from support.stack import Stack, until
 

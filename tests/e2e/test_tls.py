@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from etlpay_cli.certificates import CA_NAME, CERT_NAME, KEY_NAME
-from shared.rpc import etlpay_pb2
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+from etlpay_client import etlpay_pb2
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from support.servers import docker_is_here
 from support.stack import Stack, run_stack, until
 

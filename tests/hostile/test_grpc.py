@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from shared.rpc.etlpay_pb2 import IngestBatchRequest, IngestRequest
+from etlpay_client.etlpay_pb2 import IngestBatchRequest, IngestRequest
 from support.hostile import CANARY
 from support.stack import Stack, until
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import zstandard
 
-from shared.rpc.etlpay_pb2 import IngestRequest, IngestResponse
+from etlpay_client.etlpay_pb2 import IngestRequest, IngestResponse
 from support.amqp import publish
 from support.hostile import CANARY, DOCUMENTS, Document, Fate
 from support.stack import Stack, until

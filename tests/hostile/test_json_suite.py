@@ -12,8 +12,8 @@ import grpc.aio
 import msgspec
 import pytest
 
-from shared.rpc.etlpay_pb2 import IngestRequest
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
+from etlpay_client.etlpay_pb2 import IngestRequest
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from support.amqp import publish
 from support.npm import Package, read_packaged
 from support.stack import Stack, until

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from etlpay_cli.local.services import DEMO_QUEUE_SOURCE
+from etlpay_client.etlpay_pb2 import IngestRequest
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from shared.contracts.event import SOURCE_CHARS_MAX
-from shared.rpc.etlpay_pb2 import IngestRequest
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from support.amqp import publish
 from support.hostile import CANARY, SURROGATE_BYTES, SURROGATE_ESCAPED, TEXTS, Text
 from support.stack import Stack, until

@@ -10,12 +10,12 @@ import grpc.aio
 import pytest
 from google.rpc.status_pb2 import Status
 
+from etlpay_client import etlpay_pb2 as pb
 from grpc_ingest.admission import Calls
 from grpc_ingest.servicer import EtlServicer
 from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import Access
 from shared.batching import BatcherLimits
-from shared.rpc import etlpay_pb2 as pb
 from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing

@@ -17,8 +17,7 @@ import httpx2
 import msgspec
 
 from etlpay_cli.errors import UNAVAILABLE, StackError
-from shared.messaging import QueueClient
-from shared.rpc import etlpay_pb2, etlpay_pb2_grpc
+from etlpay_client import QueueClient, QueueClientError, etlpay_pb2, etlpay_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,7 +73,7 @@ class Demo:
                 passage.answer = await send(passage)
                 passage.record = await self._find_record(passage)
                 passage.problem = "" if passage.record else f"not stored within {_STORED_SECONDS_MAX:.0f} seconds"
-            except (httpx2.HTTPError, grpc.RpcError, OSError, ExceptionGroup) as error:
+            except (httpx2.HTTPError, grpc.RpcError, QueueClientError, OSError, ExceptionGroup) as error:
                 passage.problem = f"{type(error).__name__}: {_say(error)}"
             yield passage
 

@@ -10,13 +10,13 @@ import msgspec
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
+from etlpay_client import etlpay_pb2 as pb
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from faults.harness.case import Case, Context
 from faults.harness.deadlines import ANSWER_SECONDS_MAX, CLIENT_SECONDS_MAX
 from faults.harness.journal import Attempt, Sent
 from faults.harness.producers import GrpcProducer, HttpProducer
 from faults.harness.world import HOST
-from shared.rpc import etlpay_pb2 as pb
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 
 # Longer than the longest answer may take, so that none is given by those who woke up.
 _FROZEN_SECONDS: Final = ANSWER_SECONDS_MAX + 3.0

@@ -8,6 +8,8 @@ import aio_pika
 import grpc.aio
 
 from etlpay_cli.provision import LANES_VHOST
+from etlpay_client import etlpay_pb2 as pb
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from faults.harness.case import Case, Context
 from faults.harness.deadlines import CLIENT_SECONDS_MAX
 from faults.harness.journal import Answer, Attempt, Sent, Version
@@ -15,8 +17,6 @@ from faults.harness.memory import watched_memory
 from faults.harness.mutants import mutated
 from faults.harness.producers import GrpcProducer, HttpProducer, Producer, QueueProducer, drop
 from faults.harness.world import HOST, World
-from shared.rpc import etlpay_pb2 as pb
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from support.waiting import until_true
 
 _POISON: Final = "kills whoever reads it"

@@ -13,13 +13,12 @@ import grpc.aio
 import httpx2
 import msgspec
 
+from etlpay_client import QueueClient, QueueClientError
+from etlpay_client import etlpay_pb2 as pb
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from faults.harness.deadlines import CLIENT_SECONDS_MAX, timed
 from faults.harness.journal import Answer, Attempt, Sent
 from faults.harness.world import HOST
-from shared.contracts.errors import EtlPayError
-from shared.messaging.client import QueueClient
-from shared.rpc import etlpay_pb2 as pb
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from support.waiting import until_true
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ _ANSWERS: Final = {
 _CSV_FILES: Final = 0.3
 """Of so many files the rows are CSV, of the others JSON."""
 _AMQP_ERRORS: Final = (aiormq.exceptions.AMQPError, aio_pika.exceptions.AMQPError, asyncio.InvalidStateError)
-_BROKER_ERRORS: Final = (EtlPayError, OSError, TimeoutError, EOFError, *_AMQP_ERRORS)
+_BROKER_ERRORS: Final = (QueueClientError, OSError, TimeoutError, EOFError, *_AMQP_ERRORS)
 
 
 class Producer:

@@ -14,7 +14,7 @@ from etlpay_cli.layout import Layout
 from etlpay_cli.local import rabbitmq
 from etlpay_cli.provision import DEFINITIONS_PLACE, PRODUCERS_PLACE
 from etlpay_cli.state import read_state
-from shared.messaging import QueueClient
+from etlpay_client import QueueClient
 from shared.messaging.topology import EVENTS_EXCHANGE, PUBLIC_QUEUE
 from shared.producers import read_producers
 from support.servers import run_etlpay, stack_environment

@@ -13,14 +13,14 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
+from etlpay_client import etlpay_pb2 as pb
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from grpc_ingest.service import build_calls, build_servicer, serve
 from grpc_ingest.settings import Settings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
 from shared.batching import BatcherLimits
 from shared.contracts.errors import FatalError
-from shared.rpc import etlpay_pb2 as pb
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from shared.runtime.rpc_connections import RpcConnections
 from shared.runtime.rpc_server import build_server, listen
 from shared.submit.submitter import Submitter

@@ -14,12 +14,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+from etlpay_client import etlpay_pb2 as pb
+from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from grpc_ingest.service import serve
 from grpc_ingest.settings import Settings
 from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
-from shared.rpc import etlpay_pb2 as pb
 from shared.rpc import processing_pb2
-from shared.rpc.etlpay_pb2_grpc import EtlServiceStub
 from shared.rpc.processing_pb2_grpc import ProcessingServicer, add_ProcessingServicer_to_server
 from shared.testing.processing import FakeProcessing
 from shared.wire import decode_batch, read_batch, result_message

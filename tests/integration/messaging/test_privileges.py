@@ -11,8 +11,8 @@ from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelPreconditi
 from pamqp.commands import Basic
 
 from etlpay_cli.provision import LANES_VHOST, PUBLIC_VHOST
-from shared.contracts.errors import RetryableError, UnavailableError
-from shared.messaging import QueueClient
+from etlpay_client import QueueClient, UnavailableError
+from shared.contracts.errors import RetryableError
 from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
 from shared.messaging.topology import (
@@ -235,7 +235,7 @@ async def test_a_producer_is_told_that_no_consumer_was_ever_here(declared: Serve
     async with await aio_pika.connect(declared.broker_url("operator")) as connection:
         await (await connection.channel()).exchange_delete(EVENTS_EXCHANGE)
 
-    with pytest.raises(UnavailableError, match="exchange is not there"):
+    with pytest.raises(UnavailableError, match="exchange does not exist"):
         await QueueClient(declared.broker_url("producer")).publish(PUBLIC_QUEUE, {})
 
 

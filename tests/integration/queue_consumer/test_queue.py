@@ -16,12 +16,12 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic, Queue
 from pamqp.header import ContentHeader
 
+from etlpay_client import QueueClient
 from queue_consumer.service import serve
 from queue_consumer.settings import Settings
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Envelope
 from shared.contracts.failure import failure_reason
-from shared.messaging import QueueClient
 from shared.messaging.topology import EVENTS_EXCHANGE, INGEST_QUEUE, PARKED_QUEUE, declare_ingest_queues
 from shared.wire import decode_batch
 from support.proxy import Proxy

@@ -8,11 +8,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etlpay_client import etlpay_pb2 as pb
 from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, OverloadedError, Problem
 from shared.contracts.event import Channel, Envelope, identify
 from shared.contracts.result import QUEUED, Recorded, RecordStatus, ResultKind
-from shared.rpc import etlpay_pb2 as pb
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 EVENT_ID = identify("grpc-demo", "order-1")

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from etlpay_client import etlpay_pb2 as pb
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, Problem, RetryableError
 from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
 from shared.contracts.payload import object_problem
 from shared.contracts.result import Recorded, Result, ResultKind
-from shared.rpc import etlpay_pb2 as pb
 from shared.wire import from_microseconds, to_microseconds
 
 # What became of one request.

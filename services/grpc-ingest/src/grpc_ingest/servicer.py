@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from etlpay_client import etlpay_pb2 as pb
 from grpc_ingest import metrics, problems
 from grpc_ingest.admission import Calls, RpcAbort, Terms, admit
 from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
@@ -25,7 +26,6 @@ from shared.contracts.event import Envelope, now, stamp
 from shared.contracts.result import Recorded, Result, ResultKind
 from shared.counters import in_hand
 from shared.failpoints import failpoint
-from shared.rpc import etlpay_pb2 as pb
 from shared.runtime.limits import CapacityLimit, Holding
 from shared.runtime.timeouts import Timeouts
 from shared.wire import split_batches

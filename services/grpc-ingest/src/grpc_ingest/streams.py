@@ -8,10 +8,10 @@ from typing import NamedTuple, TypeAlias
 import grpc.aio
 from google.rpc.status_pb2 import Status
 
+from etlpay_client import etlpay_pb2 as pb
 from grpc_ingest import problems
 from grpc_ingest.admission import RpcAbort, Terms
 from shared.failpoints import failpoint
-from shared.rpc import etlpay_pb2 as pb
 from shared.runtime.limits import Holding
 from shared.runtime.timeouts import Timeouts
 

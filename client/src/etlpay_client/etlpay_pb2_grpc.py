@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from shared.rpc import etlpay_pb2 as shared_dot_rpc_dot_etlpay__pb2
+from etlpay_client import etlpay_pb2 as etlpay__client_dot_etlpay__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in shared/rpc/etlpay_pb2_grpc.py depends on'
+        + ' but the generated code in etlpay_client/etlpay_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,18 +36,18 @@ class EtlServiceStub:
         """
         self.Ingest = channel.unary_unary(
                 '/etlpay.EtlService/Ingest',
-                request_serializer=shared_dot_rpc_dot_etlpay__pb2.IngestRequest.SerializeToString,
-                response_deserializer=shared_dot_rpc_dot_etlpay__pb2.IngestResponse.FromString,
+                request_serializer=etlpay__client_dot_etlpay__pb2.IngestRequest.SerializeToString,
+                response_deserializer=etlpay__client_dot_etlpay__pb2.IngestResponse.FromString,
                 _registered_method=True)
         self.IngestBatch = channel.unary_unary(
                 '/etlpay.EtlService/IngestBatch',
-                request_serializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
-                response_deserializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchResponse.FromString,
+                request_serializer=etlpay__client_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
+                response_deserializer=etlpay__client_dot_etlpay__pb2.IngestBatchResponse.FromString,
                 _registered_method=True)
         self.IngestStream = channel.stream_stream(
                 '/etlpay.EtlService/IngestStream',
-                request_serializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
-                response_deserializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchResponse.FromString,
+                request_serializer=etlpay__client_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
+                response_deserializer=etlpay__client_dot_etlpay__pb2.IngestBatchResponse.FromString,
                 _registered_method=True)
 
 
@@ -84,18 +84,18 @@ def add_EtlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Ingest': grpc.unary_unary_rpc_method_handler(
                     servicer.Ingest,
-                    request_deserializer=shared_dot_rpc_dot_etlpay__pb2.IngestRequest.FromString,
-                    response_serializer=shared_dot_rpc_dot_etlpay__pb2.IngestResponse.SerializeToString,
+                    request_deserializer=etlpay__client_dot_etlpay__pb2.IngestRequest.FromString,
+                    response_serializer=etlpay__client_dot_etlpay__pb2.IngestResponse.SerializeToString,
             ),
             'IngestBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.IngestBatch,
-                    request_deserializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchRequest.FromString,
-                    response_serializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchResponse.SerializeToString,
+                    request_deserializer=etlpay__client_dot_etlpay__pb2.IngestBatchRequest.FromString,
+                    response_serializer=etlpay__client_dot_etlpay__pb2.IngestBatchResponse.SerializeToString,
             ),
             'IngestStream': grpc.stream_stream_rpc_method_handler(
                     servicer.IngestStream,
-                    request_deserializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchRequest.FromString,
-                    response_serializer=shared_dot_rpc_dot_etlpay__pb2.IngestBatchResponse.SerializeToString,
+                    request_deserializer=etlpay__client_dot_etlpay__pb2.IngestBatchRequest.FromString,
+                    response_serializer=etlpay__client_dot_etlpay__pb2.IngestBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -123,8 +123,8 @@ class EtlService:
             request,
             target,
             '/etlpay.EtlService/Ingest',
-            shared_dot_rpc_dot_etlpay__pb2.IngestRequest.SerializeToString,
-            shared_dot_rpc_dot_etlpay__pb2.IngestResponse.FromString,
+            etlpay__client_dot_etlpay__pb2.IngestRequest.SerializeToString,
+            etlpay__client_dot_etlpay__pb2.IngestResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -150,8 +150,8 @@ class EtlService:
             request,
             target,
             '/etlpay.EtlService/IngestBatch',
-            shared_dot_rpc_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
-            shared_dot_rpc_dot_etlpay__pb2.IngestBatchResponse.FromString,
+            etlpay__client_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
+            etlpay__client_dot_etlpay__pb2.IngestBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -177,8 +177,8 @@ class EtlService:
             request_iterator,
             target,
             '/etlpay.EtlService/IngestStream',
-            shared_dot_rpc_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
-            shared_dot_rpc_dot_etlpay__pb2.IngestBatchResponse.FromString,
+            etlpay__client_dot_etlpay__pb2.IngestBatchRequest.SerializeToString,
+            etlpay__client_dot_etlpay__pb2.IngestBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

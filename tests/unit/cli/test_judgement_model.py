@@ -17,19 +17,9 @@ from etlpay_cli.audit import exit_code
 from etlpay_cli.errors import ERROR, UNVOUCHED
 from etlpay_cli.judgement import Line, Page, Series, judge
 from shared.contracts.event import Channel, stamp
-from shared.contracts.receipt import (
-    SILENT_INTERVALS,
-    SILENT_SECONDS,
-    Answered,
-    Count,
-    InHand,
-    Taken,
-    Tally,
-    Unconfirmed,
-    hour_of,
-    start_of,
-)
+from shared.contracts.receipt import SILENT_INTERVALS, SILENT_SECONDS, Count, Unconfirmed, hour_of, start_of
 from shared.contracts.result import ResultKind
+from shared.counters import InHand, Taken, Tally
 
 BEGIN = datetime(2026, 11, 23, 8, 59, tzinfo=UTC)
 INTERVAL_SECONDS = 10.0
@@ -115,7 +105,7 @@ class Books(RuleBasedStateMachine):
         if (process := self._alive(which)) and process.in_hand:
             event = self._answer(process, stored=stored)
             self.told.add(event.name)
-            process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, kind)])
+            process.tally.add(Channel.HTTP, kind, event.source, event.name.received_at)
 
     @rule(which=st.integers(0, 9), stored=st.booleans())
     def leave_unknown(self, which: int, stored: bool) -> None:  # noqa: FBT001 - hypothesis hands it over by name
@@ -137,7 +127,7 @@ class Books(RuleBasedStateMachine):
     def refuse(self, which: int) -> None:
         if (process := self._alive(which)) and process.in_hand:
             event = self._answer(process, stored=False)
-            process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, ResultKind.UNKNOWN)])
+            process.tally.add(Channel.HTTP, ResultKind.UNKNOWN, event.source, event.name.received_at)
 
     @rule(seconds=st.sampled_from([1, 9, 9, 9]))
     def pass_time(self, seconds: int) -> None:
@@ -192,7 +182,7 @@ class Books(RuleBasedStateMachine):
         for process in self.processes:
             while process.alive and process.in_hand:
                 event = self._answer(process, stored=False)
-                process.tally.add(Channel.HTTP, [Answered(event.source, event.name.received_at, ResultKind.UNKNOWN)])
+                process.tally.add(Channel.HTTP, ResultKind.UNKNOWN, event.source, event.name.received_at)
             if process.alive:
                 self._tell(process)
         as_of = self.now + SILENCE + timedelta(seconds=1)

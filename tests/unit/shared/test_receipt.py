@@ -15,19 +15,9 @@ from shared.contracts.errors import (
     UnavailableError,
 )
 from shared.contracts.event import Channel, stamp
-from shared.contracts.receipt import (
-    OTHER_SOURCES,
-    Answered,
-    Count,
-    Progress,
-    Receipt,
-    Tally,
-    Unconfirmed,
-    hour_of,
-    start_of,
-)
+from shared.contracts.receipt import OTHER_SOURCES, Count, Progress, Receipt, Unconfirmed, hour_of, start_of
 from shared.contracts.result import ErrorResult, ResultKind, error_result
-from shared.counters import TotalsCollector
+from shared.counters import Tally, TotalsCollector
 from shared.messaging.receipts import ReceiptSender, Report
 from shared.runtime.service import running
 from shared.testing.publisher import FakePublisher
@@ -39,10 +29,12 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 def test_answers_count_by_source_channel_and_hour() -> None:
     tally = Tally()
 
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED), Answered("a", NOON, ResultKind.STORED, 2)])
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.QUEUED), Answered("b", NOON, ResultKind.STORED)])
-    tally.add(Channel.GRPC, [Answered("a", NOON, ResultKind.UNKNOWN)])
-    tally.add(Channel.HTTP, [Answered("a", NOON - timedelta(microseconds=1), ResultKind.CONFLICT)])
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON)
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON, 2)
+    tally.add(Channel.HTTP, ResultKind.QUEUED, "a", NOON)
+    tally.add(Channel.HTTP, ResultKind.STORED, "b", NOON)
+    tally.add(Channel.GRPC, ResultKind.UNKNOWN, "a", NOON)
+    tally.add(Channel.HTTP, ResultKind.CONFLICT, "a", NOON - timedelta(microseconds=1))
 
     counts = {(count.source, count.channel, start_of(count.hour)): count.results for count in tally.take(NOON).counts}
     assert counts == {
@@ -55,7 +47,7 @@ def test_answers_count_by_source_channel_and_hour() -> None:
 
 def test_what_was_taken_is_not_counted_again() -> None:
     tally = Tally()
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON)
 
     assert len(tally.take(NOON).counts) == 1
     assert tally.take(NOON).counts == ()
@@ -63,10 +55,11 @@ def test_what_was_taken_is_not_counted_again() -> None:
 
 def test_totals_go_on_when_counts_are_taken_and_prometheus_reads_them() -> None:
     tally = Tally()
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED, 2), Answered("b", NOON, ResultKind.REFUSED)])
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON, 2)
+    tally.add(Channel.HTTP, ResultKind.REFUSED, "b", NOON)
     tally.take(NOON)
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
-    tally.add(Channel.FILE, [Answered("a", NOON, ResultKind.QUEUED)])
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON)
+    tally.add(Channel.FILE, ResultKind.QUEUED, "a", NOON)
 
     found = {
         (sample.name, sample.labels["channel"]): sample.value
@@ -87,8 +80,9 @@ def test_totals_go_on_when_counts_are_taken_and_prometheus_reads_them() -> None:
 def test_sources_beyond_the_limit_count_together_and_none_is_lost() -> None:
     tally = Tally(keys_max=3)
 
-    tally.add(Channel.HTTP, [Answered(str(number), NOON, ResultKind.QUEUED) for number in range(1_000)])
-    tally.add(Channel.HTTP, [Answered("0", NOON, ResultKind.QUEUED)])
+    for number in range(1_000):
+        tally.add(Channel.HTTP, ResultKind.QUEUED, str(number), NOON)
+    tally.add(Channel.HTTP, ResultKind.QUEUED, "0", NOON)
 
     counts = {count.source: count.number(ResultKind.QUEUED) for count in tally.take(NOON).counts}
     assert counts == {"0": 2, "1": 1, "2": 1, OTHER_SOURCES: 997}
@@ -210,11 +204,11 @@ async def test_the_last_receipt_is_tried_again() -> None:
 async def test_an_unconfirmed_receipt_is_sent_again_under_its_number_before_the_next_one() -> None:
     publisher, tally = FakePublisher(), Tally()
     sender = sending(publisher, tally)
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON)
     publisher.fault = OutcomeUnknownError("late")
 
     assert not await sender._send()
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED, 5)])
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON, 5)
     publisher.fault = None
     assert await sender._send()
 
@@ -232,7 +226,7 @@ class CountingPublisher(FakePublisher):
         self._tally = tally
 
     async def publish_receipt(self, body: bytes) -> None:
-        self._tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
+        self._tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON)
         await super().publish_receipt(body)
 
 
@@ -240,7 +234,7 @@ async def test_under_load_a_turn_sends_one_receipt() -> None:
     tally = Tally()
     publisher = CountingPublisher(tally)
     sender = sending(publisher, tally)
-    tally.add(Channel.HTTP, [Answered("a", NOON, ResultKind.STORED)])
+    tally.add(Channel.HTTP, ResultKind.STORED, "a", NOON)
 
     async with asyncio.timeout(5):
         assert await sender._send()
@@ -251,7 +245,7 @@ async def test_under_load_a_turn_sends_one_receipt() -> None:
 async def test_closing_sends_what_is_left() -> None:
     publisher, tally = FakePublisher(), Tally()
     sender = sending(publisher, tally)
-    tally.add(Channel.FILE, [Answered("a", NOON, ResultKind.QUEUED)])
+    tally.add(Channel.FILE, ResultKind.QUEUED, "a", NOON)
 
     sender.close()
     await sender.run()

@@ -7,9 +7,9 @@ from typing import Final
 from prometheus_client import Counter
 
 from shared.contracts.event import Channel, Envelope, source_problem
-from shared.contracts.receipt import UNREADABLE_SOURCE, Answered
+from shared.contracts.receipt import UNREADABLE_SOURCE
 from shared.contracts.result import ResultKind
-from shared.counters import count_answer, count_answers, count_unconfirmed
+from shared.counters import count, count_unconfirmed
 
 _EMPTY_ROWS: Final = Counter(
     "etlpay_files_empty_rows", "CSV rows that held only delimiters or blanks, and were skipped."
@@ -23,8 +23,8 @@ _UNNAMED_ROWS: Final = Counter("etlpay_files_unnamed_rows", "Rows without an id 
 
 def count_queued(arrivals: Sequence[tuple[datetime, int]], *, source: str) -> None:
     """Count rows whose batch the broker has confirmed: how many came in at which moment."""
-    answered = [Answered(source, received_at, ResultKind.QUEUED, number) for received_at, number in arrivals]
-    count_answers(Channel.FILE, answered)
+    for received_at, number in arrivals:
+        count(Channel.FILE, ResultKind.QUEUED, source=source, received_at=received_at, number=number)
 
 
 def count_given_up(events: Sequence[Envelope]) -> None:
@@ -35,7 +35,7 @@ def count_given_up(events: Sequence[Envelope]) -> None:
 def count_refused(rows: int, *, source: str, received_at: datetime) -> None:
     """Count rows that cannot be events; `source` is the name that their folder gives them, whatever it is."""
     known = UNREADABLE_SOURCE if source_problem(source) else source
-    count_answer(Channel.FILE, ResultKind.REFUSED, source=known, received_at=received_at, number=rows)
+    count(Channel.FILE, ResultKind.REFUSED, source=known, received_at=received_at, number=rows)
 
 
 def count_empty(rows: int) -> None:

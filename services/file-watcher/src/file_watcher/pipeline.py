@@ -10,8 +10,7 @@ from file_watcher.metrics import count_empty, count_refused
 from file_watcher.publish import ConfirmedPublisher
 from shared.batching import BatchLimits
 from shared.contracts.event import reserve_moments
-from shared.contracts.receipt import InHand
-from shared.counters import in_hand
+from shared.counters import InHand, in_hand
 from shared.failpoints import failpoint
 
 

@@ -5,17 +5,15 @@ from datetime import datetime
 
 from shared.contracts.errors import OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, source_problem
-from shared.contracts.receipt import UNREADABLE_SOURCE, Answered
+from shared.contracts.receipt import UNREADABLE_SOURCE
 from shared.contracts.result import Result, ResultKind
-from shared.counters import count_answer, count_answers, count_unconfirmed
+from shared.counters import count, count_unconfirmed
 
 
 def count_outcomes(events: Sequence[Envelope], outcomes: Sequence[Result]) -> None:
     """Count events that were answered each with its outcome."""
-    answered = zip(events, outcomes, strict=True)
-    count_answers(
-        Channel.GRPC, [Answered(event.source, event.received_at, outcome.kind) for event, outcome in answered]
-    )
+    for event, outcome in zip(events, outcomes, strict=True):
+        count(Channel.GRPC, outcome.kind, source=event.source, received_at=event.received_at)
 
 
 def count_error(events: Sequence[Envelope], error: RetryableError) -> None:
@@ -23,7 +21,8 @@ def count_error(events: Sequence[Envelope], error: RetryableError) -> None:
     if isinstance(error, OutcomeUnknownError):
         count_unanswered(events)
     else:
-        count_answers(Channel.GRPC, [Answered(event.source, event.received_at, ResultKind.UNKNOWN) for event in events])
+        for event in events:
+            count(Channel.GRPC, ResultKind.UNKNOWN, source=event.source, received_at=event.received_at)
 
 
 def count_unanswered(events: Sequence[Envelope]) -> None:
@@ -34,4 +33,4 @@ def count_unanswered(events: Sequence[Envelope]) -> None:
 def count_refused(source: str, *, received_at: datetime) -> None:
     """Count a request that could be no event; `source` is what it named, whatever that is."""
     known = UNREADABLE_SOURCE if source_problem(source) else source
-    count_answer(Channel.GRPC, ResultKind.REFUSED, source=known, received_at=received_at)
+    count(Channel.GRPC, ResultKind.REFUSED, source=known, received_at=received_at)

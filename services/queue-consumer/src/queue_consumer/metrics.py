@@ -7,9 +7,9 @@ from typing import Final
 from prometheus_client import Counter
 
 from shared.contracts.event import Channel, Envelope
-from shared.contracts.receipt import Answered, hour_of
+from shared.contracts.receipt import hour_of
 from shared.contracts.result import ResultKind
-from shared.counters import count_answers, count_unconfirmed
+from shared.counters import count, count_unconfirmed
 
 _PARKED: Final = Counter("etlpay_messages_parked", "Messages set aside because no batch can hold them.", ["channel"])
 
@@ -43,7 +43,8 @@ def _count(events: Sequence[Envelope], kind: ResultKind) -> None:
     first, last = events[0].received_at, events[-1].received_at
     if hour_of(first) == hour_of(last):
         numbers = Numbers([event.source for event in events])
-        answered = [Answered(source, first, kind, number) for source, number in numbers.items()]
+        for source, number in numbers.items():
+            count(Channel.QUEUE, kind, source=source, received_at=first, number=number)
     else:
-        answered = [Answered(event.source, event.received_at, kind) for event in events]
-    count_answers(Channel.QUEUE, answered)
+        for event in events:
+            count(Channel.QUEUE, kind, source=event.source, received_at=event.received_at)

@@ -77,6 +77,10 @@ class Caller:
         if self._bucket is not None:
             self._bucket.spend(events)
 
+    def check_rate(self) -> None:
+        """Raise RateExceededError where the rate is used up; what does not know yet how much it takes asks so."""
+        self.spend(0)
+
     def overdraw(self, events: int) -> None:
         """Count events of a request that was let in before it was known how many they are."""
         if self._bucket is not None:

@@ -17,12 +17,13 @@ class EtlPayError(Exception):
 
 
 class InvalidEventError(EtlPayError):
-    """The input cannot be an event. Nothing of it was stored; `problems` name the places."""
+    """The input cannot be an event. Nothing of it was stored; `problems` name the places, `source` who sent it."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        """Keep the problems; at least one."""
+    def __init__(self, problems: Sequence[Problem], *, source: str = "") -> None:
+        """Keep the problems, at least one, and the source that the input names; empty where it names none."""
         super().__init__("; ".join(f"{problem.pointer or '/'}: {problem.detail}" for problem in problems))
         self.problems = tuple(problems)
+        self.source = source
 
 
 class RetryableError(EtlPayError):

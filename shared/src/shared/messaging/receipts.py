@@ -9,7 +9,8 @@ import structlog
 
 from shared.contracts.errors import RetryableError
 from shared.contracts.event import Channel, now
-from shared.contracts.receipt import Progress, Receipt, Tally
+from shared.contracts.receipt import Progress, Receipt
+from shared.counters import Tally
 from shared.runtime.waiting import wait_any
 from shared.wire import encode_receipt
 

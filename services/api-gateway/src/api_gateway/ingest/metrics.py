@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from shared.contracts.errors import EtlPayError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, now
-from shared.contracts.receipt import UNREADABLE_SOURCE, Answered
+from shared.contracts.receipt import UNREADABLE_SOURCE
 from shared.contracts.result import Result, ResultKind
-from shared.counters import count_answer, count_answers, count_unconfirmed
+from shared.counters import count, count_unconfirmed
 
 
 def count_outcome(event: Envelope, outcome: Result) -> None:
     """Count an event that was answered with an outcome."""
-    count_answer(Channel.HTTP, outcome.kind, source=event.source, received_at=event.received_at)
+    count(Channel.HTTP, outcome.kind, source=event.source, received_at=event.received_at)
 
 
 def count_error(error: EtlPayError, event: Envelope | None = None) -> None:
@@ -21,7 +21,7 @@ def count_error(error: EtlPayError, event: Envelope | None = None) -> None:
         return
     kind = ResultKind.UNKNOWN if isinstance(error, RetryableError) else ResultKind.REFUSED
     source, received_at = (event.source, event.received_at) if event else (UNREADABLE_SOURCE, now())
-    count_answer(Channel.HTTP, kind, source=source, received_at=received_at)
+    count(Channel.HTTP, kind, source=source, received_at=received_at)
 
 
 def count_unanswered(events: Sequence[Envelope]) -> None:
@@ -34,10 +34,9 @@ def count_group(events: Sequence[Envelope], outcomes: Sequence[Result] | Retryab
     if isinstance(outcomes, OutcomeUnknownError):
         count_unanswered(events)
     elif isinstance(outcomes, RetryableError):
-        count_answers(Channel.HTTP, [Answered(event.source, event.received_at, ResultKind.UNKNOWN) for event in events])
+        for event in events:
+            count(Channel.HTTP, ResultKind.UNKNOWN, source=event.source, received_at=event.received_at)
     else:
-        answered = zip(events, outcomes, strict=True)
-        count_answers(
-            Channel.HTTP, [Answered(event.source, event.received_at, outcome.kind) for event, outcome in answered]
-        )
-    count_answer(Channel.HTTP, ResultKind.REFUSED, source=UNREADABLE_SOURCE, received_at=now(), number=refused)
+        for event, outcome in zip(events, outcomes, strict=True):
+            count(Channel.HTTP, outcome.kind, source=event.source, received_at=event.received_at)
+    count(Channel.HTTP, ResultKind.REFUSED, source=UNREADABLE_SOURCE, received_at=now(), number=refused)

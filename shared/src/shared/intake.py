@@ -1,0 +1,138 @@
+"""The intake of events where a client waits: one flow for HTTP and gRPC, for one event and for a batch."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeAlias, TypeVar
+
+from shared.auth.authenticator import Caller
+from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, RetryableError
+from shared.contracts.event import Channel, Envelope, now, stamp
+from shared.contracts.result import ErrorResult, Result, error_result
+from shared.counters import count, count_unconfirmed, in_hand
+from shared.wire import split_batches
+
+T = TypeVar("T")
+
+Read: TypeAlias = Callable[[T, datetime], Envelope]
+"""Makes an event of a request and its moment of arrival. Raises InvalidEventError."""
+
+HandOver: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Result]]]
+"""Returns one result per event, in order. Raises RetryableError."""
+
+Answered: TypeAlias = tuple[Envelope | None, Result]
+"""An event with its result; None: it was refused."""
+
+
+class Submitting(Protocol):
+    """Hands events over; `shared.submit.submitter.Submitter` is the real one."""
+
+    async def submit(self, events: Sequence[Envelope]) -> list[Result]:
+        """Return one result per event. Raises RetryableError."""
+
+    async def enqueue(self, events: Sequence[Envelope]) -> list[Result]:
+        """Return once the events are durable in the queue. Raises RetryableError."""
+
+
+class Intake:
+    """Takes events in: charge the rate, read and check each, submit or enqueue, count, answer in order.
+
+    A service decodes its request, calls, and encodes the results:
+
+    >>> answered = await intake.accept([document], read_event, caller)  # doctest: +SKIP
+    >>> [(event, result)] = answered  # doctest: +SKIP
+    """
+
+    def __init__(self, submitter: Submitting, channel: Channel, *, batch_events_max: int, batch_bytes_max: int) -> None:
+        """`submitter` takes the events of `channel` over, at most so many at once."""
+        self.submit = submitter.submit
+        self.enqueue = submitter.enqueue
+        self._channel = channel
+        self._batch_events_max = batch_events_max
+        self._batch_bytes_max = batch_bytes_max
+
+    async def accept(
+        self, requests: Sequence[T], read: Read[T], caller: Caller, *, hand_over: HandOver | None = None
+    ) -> list[Answered]:
+        """Return the results of requests that came together, in order; every one is counted when this returns.
+
+        `hand_over`: `submit` (the default), `enqueue`, or `submit_within`.
+
+        Raises:
+            RateExceededError: nothing was taken.
+        """
+        caller.spend(len(requests))
+        with in_hand():
+            return await self._accept(requests, read, caller, hand_over or self.submit, now())
+
+    async def accept_part(
+        self, requests: Sequence[T], read: Read[T], caller: Caller, *, hand_over: HandOver, received_at: datetime
+    ) -> list[Answered]:
+        """Return the results of the next requests of a stream that was let in: those are charged, and never refused.
+
+        The stream calls `caller.check_rate` and begins `shared.counters.in_hand` before it takes its moment.
+        `received_at` is that of the first request: `stamp` of the stream's moment and of the requests before it.
+        """
+        caller.overdraw(len(requests))
+        return await self._accept(requests, read, caller, hand_over, received_at)
+
+    async def submit_within(self, seconds: float, events: Sequence[Envelope]) -> list[Result]:
+        """Submit, and wait as long as the client likes to.
+
+        Where that is over before there are results the events go to the queue as well: then `QUEUED` is true, and the
+        ledger stores an event once that comes over both transports. Raises RetryableError.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.submit(events)
+        except TimeoutError:
+            pass
+        try:
+            return await self.enqueue(events)
+        except RetryableError as error:
+            raise OutcomeUnknownError("it may still be stored") from error
+
+    async def _accept(
+        self, requests: Sequence[T], read: Read[T], caller: Caller, hand_over: HandOver, received_at: datetime
+    ) -> list[Answered]:
+        drafts: list[Envelope | ErrorResult] = []
+        events: list[Envelope] = []
+        for position, request in enumerate(requests):
+            moment = stamp(received_at, position)
+            source = ""
+            try:
+                event = read(request, moment)
+                source = event.source
+                caller.check_source(source)
+            except InvalidEventError as error:
+                result = error_result(error)
+                count(self._channel, result.kind, source=source or error.source, received_at=moment)
+                drafts.append(result)
+            else:
+                drafts.append(event)
+                events.append(event)
+        results: list[Result] = []
+        for batch in split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max):
+            results += await self._hand_over(batch, hand_over)
+        if len(events) == len(drafts):
+            return list(zip(events, results, strict=True))
+        rest = iter(results)
+        return [(draft, next(rest)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts]
+
+    async def _hand_over(self, events: Sequence[Envelope], hand_over: HandOver) -> list[Result]:
+        """Return the results, counted before the next await: a drain or a lost client may end the call there."""
+        results: list[Result]
+        try:
+            results = await hand_over(events)
+        except OutcomeUnknownError as error:
+            count_unconfirmed(self._channel, events)
+            return [error_result(error)] * len(events)  # counted, and listed
+        except RetryableError as error:
+            results = [error_result(error)] * len(events)
+        except BaseException:
+            # A drain or a client that goes away ends the wait, or this is a fault of ours.
+            count_unconfirmed(self._channel, events)
+            raise
+        for event, result in zip(events, results, strict=True):
+            count(self._channel, result.kind, source=event.source, received_at=event.received_at)
+        return results

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from etlpay_cli import state
+from shared.runtime.waiting import wait_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ class Keeper:
                 await process.wait()
                 if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
                     backoff_seconds = _BACKOFF_SECONDS_FIRST
-                await _wait(self._stopping, backoff_seconds)
+                await wait_any(self._stopping, seconds_max=backoff_seconds)
                 backoff_seconds = min(2 * backoff_seconds, _BACKOFF_SECONDS_MAX)
         finally:
             self._kill()
@@ -93,7 +94,7 @@ class Keeper:
             async with asyncio.timeout(self.program.stop_seconds_max):
                 self._signal(self.program.stop_signal)
                 while self.program.stop_insists and not self._ended.is_set():
-                    await _wait(self._ended, _INSIST_SECONDS)
+                    await wait_any(self._ended, seconds_max=_INSIST_SECONDS)
                     self._signal(self.program.stop_signal)
                 await self._ended.wait()
         except TimeoutError:
@@ -139,12 +140,6 @@ class Keeper:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-
-
-async def _wait(event: asyncio.Event, seconds_max: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds_max):
-            await event.wait()
 
 
 def created_at(pid: int) -> float | None:

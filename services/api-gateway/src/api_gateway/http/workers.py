@@ -12,6 +12,7 @@ import structlog
 
 from api_gateway.settings import GatewaySettings
 from shared.contracts.errors import FatalError
+from shared.runtime.waiting import wait_any
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -99,9 +100,7 @@ async def _keep_running(
         if code in _HOPELESS:
             raise FatalError("a worker cannot work here; its log says why")
         log.error("a worker ended; another one takes its place", code=code)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PAUSE_SECONDS):
-                await stopping.wait()
+        await wait_any(stopping, seconds_max=_PAUSE_SECONDS)
 
 
 def _environment(settings: GatewaySettings, number: int, listener: socket.socket) -> dict[str, str]:

@@ -11,11 +11,13 @@ import pytest
 from google.rpc.status_pb2 import Status
 
 from etlpay_client import etlpay_pb2 as pb
-from grpc_ingest.admission import Calls
+from grpc_ingest.context import Calls
 from grpc_ingest.servicer import EtlServicer
 from grpc_ingest.streams import StreamLimits
 from shared.auth.authenticator import Access
 from shared.batching import BatcherLimits
+from shared.contracts.event import Channel
+from shared.intake import Intake
 from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
@@ -105,13 +107,20 @@ class Door:
         stream_limits = StreamLimits(
             **{name: limits.pop(f"stream_{name}", value) for name, value in of_stream.items()}  # type: ignore[arg-type] # as Python has it: a whole number is one of seconds, too
         )
-        self.servicer = EtlServicer(
+        bounds |= limits
+        intake = Intake(
             self.submitter,
+            Channel.GRPC,
+            batch_events_max=bounds["batch_events_max"],
+            batch_bytes_max=bounds.pop("batch_bytes_max"),
+        )
+        self.servicer = EtlServicer(
+            intake,
             access or Access(None),
             self.calls,
             stream_limits=stream_limits,
             caller_share_max=share,
-            **(bounds | limits),
+            **bounds,
         )
 
     @asynccontextmanager

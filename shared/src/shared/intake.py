@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from shared.auth.authenticator import Caller
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, now, stamp
-from shared.contracts.result import ErrorResult, Result, error_result
+from shared.contracts.result import Answered, ErrorResult, Result, error_result
 from shared.counters import count, count_unconfirmed, in_hand
 from shared.wire import split_batches
 
@@ -19,9 +19,6 @@ Read: TypeAlias = Callable[[T, datetime], Envelope]
 
 HandOver: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Result]]]
 """Returns one result per event, in order. Raises RetryableError."""
-
-Answered: TypeAlias = tuple[Envelope | None, Result]
-"""An event with its result; None: it was refused."""
 
 
 class Submitting(Protocol):

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etlpay_client import etlpay_pb2 as pb
-from grpc_ingest.mapping import Answer, batch_problem, batch_response, to_envelope
+from grpc_ingest.mapping import batch_problem, batch_response, to_envelope
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, OverloadedError, Problem
 from shared.contracts.event import Channel, Envelope, identify
-from shared.contracts.result import QUEUED, Recorded, RecordStatus, ResultKind
+from shared.contracts.result import QUEUED, Recorded, RecordStatus, Result, ResultKind, error_result
+from support.events import event
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-EVENT_ID = identify("grpc-demo", "order-1")
+EVENT = event(source="grpc-demo", key="order-1")
 STORED = Recorded(kind=ResultKind.STORED, raw_event_id=7, record_id=9, status=RecordStatus.SUCCESS, processed_at=NOW)
 
 
@@ -23,8 +24,8 @@ def envelope(request: pb.IngestRequest, body_bytes_max: int = 1_000_000) -> Enve
     return to_envelope(request, received_at=NOW, body_bytes_max=body_bytes_max)
 
 
-def response_to(answer: Answer) -> pb.IngestResponse:
-    return batch_response([(EVENT_ID, answer)]).responses[0]
+def response_to(result: Result) -> pb.IngestResponse:
+    return batch_response([(EVENT, result)]).responses[0]
 
 
 def problems_of(request: pb.IngestRequest, body_bytes_max: int = 1_000_000) -> dict[str, str]:
@@ -137,7 +138,7 @@ def test_stored_event_answers_with_its_record() -> None:
     response = response_to(STORED)
 
     assert (response.id, response.status, response.raw_event_id) == (9, "SUCCESS", 7)
-    assert response.event_id == str(EVENT_ID)
+    assert response.event_id == str(EVENT.event_id)
     assert not response.duplicate
     assert response.processed_at.ToDatetime(UTC) == NOW
 
@@ -158,17 +159,17 @@ def test_failed_record_answers_with_its_reasons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
+    ("result", "status"),
     [
         (QUEUED, "ACCEPTED"),
         (msgspec.structs.replace(STORED, kind=ResultKind.CONFLICT), "CONFLICT"),
-        (InvalidEventError([Problem("/id", "is wrong")]), "REFUSED"),
-        (OverloadedError("full"), "UNKNOWN"),
-        (OutcomeUnknownError("late"), "UNKNOWN"),
+        (error_result(InvalidEventError([Problem("/id", "is wrong")])), "REFUSED"),
+        (error_result(OverloadedError("full")), "UNKNOWN"),
+        (error_result(OutcomeUnknownError("late")), "UNKNOWN"),
     ],
 )
-def test_answer_without_a_record_has_no_record_id(answer: Answer, status: str) -> None:
-    response = response_to(answer)
+def test_answer_without_a_record_has_no_record_id(result: Result, status: str) -> None:
+    response = response_to(result)
 
     assert (status, 0) == (response.status, response.id)
     assert not response.HasField("processed_at")

@@ -5,7 +5,7 @@ import asyncio
 import grpc.aio
 import structlog
 
-from grpc_ingest.admission import Calls, RpcAbort, admit
+from grpc_ingest.context import Calls, admit
 from grpc_ingest.reflection import SERVICE_NAME as REFLECTION
 from grpc_ingest.reflection import reflection_handler
 from grpc_ingest.servicer import SERVICE_NAME, EtlServicer
@@ -15,6 +15,7 @@ from shared.auth.authenticator import KEYS, Access, open_access
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel
 from shared.counters import TALLY
+from shared.intake import Intake
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender
@@ -22,7 +23,7 @@ from shared.runtime.ops import OpsServer
 from shared.runtime.readiness import Readiness
 from shared.runtime.rpc_connections import RpcConnections
 from shared.runtime.rpc_health import SERVICE_NAME as HEALTH
-from shared.runtime.rpc_health import Context, Health, SideCalls
+from shared.runtime.rpc_health import Context, Health, RpcAbort, SideCalls
 from shared.runtime.rpc_server import build_server, health_calls, listen
 from shared.runtime.service import Periodic, running
 from shared.submit.processing import GrpcProcessing
@@ -110,11 +111,15 @@ def _side_calls(settings: Settings, access: Access) -> SideCalls:
 def build_servicer(settings: Settings, submitter: Submitter, access: Access, calls: Calls) -> EtlServicer:
     """Return the servicer of `etlpay.EtlService`."""
     return EtlServicer(
-        submitter,
+        Intake(
+            submitter,
+            Channel.GRPC,
+            batch_events_max=settings.grpc_batch_events_max,
+            batch_bytes_max=settings.batch.bytes_max,
+        ),
         access,
         calls,
         batch_events_max=settings.grpc_batch_events_max,
-        batch_bytes_max=settings.batch.bytes_max,
         body_bytes_max=settings.body_bytes_max,
         calls_read_max=settings.grpc_calls_read_max,
         call_seconds_max=settings.grpc_call_seconds_max,

@@ -6,13 +6,13 @@ from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 import grpc.aio
-from google.rpc.status_pb2 import Status
 
 from etlpay_client import etlpay_pb2 as pb
 from grpc_ingest import problems
-from grpc_ingest.admission import RpcAbort, Terms
+from grpc_ingest.context import CallContext
 from shared.failpoints import failpoint
 from shared.runtime.limits import Holding
+from shared.runtime.rpc_health import RpcAbort
 from shared.runtime.timeouts import Timeouts
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, pb.IngestBatchResponse]
@@ -27,7 +27,7 @@ class StreamLimits(NamedTuple):
     age_seconds_max: float
 
 
-class Answered(NamedTuple):
+class BatchAnswer(NamedTuple):
     """The answer to a batch, and what both take of memory until it is sent."""
 
     response: pb.IngestBatchResponse
@@ -35,7 +35,7 @@ class Answered(NamedTuple):
 
 
 # A batch's answer to come, what ends the stream after those before it, or its end.
-_Coming: TypeAlias = asyncio.Task[Answered | Status] | Status | None
+_Coming: TypeAlias = asyncio.Task[BatchAnswer | RpcAbort] | RpcAbort | None
 
 
 class BatchStream:
@@ -49,8 +49,8 @@ class BatchStream:
         context: Context,
         holding: Holding,
         *,
-        check: Callable[[bytes], Terms],
-        ingest: Callable[[bytes, Terms], Awaitable[Answered]],
+        check: Callable[[bytes], CallContext],
+        ingest: Callable[[bytes, CallContext], Awaitable[BatchAnswer]],
         limits: StreamLimits,
         draining: asyncio.Event,
         timeouts: Timeouts,
@@ -67,7 +67,7 @@ class BatchStream:
         self._coming: asyncio.Queue[_Coming] = asyncio.Queue()
         self.unread = False
 
-    async def run(self) -> Status | None:
+    async def run(self) -> RpcAbort | None:
         """Serve the stream; return the status that it ends with, None where the client has ended it."""
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read(group))
@@ -98,29 +98,29 @@ class BatchStream:
         finally:
             self._coming.put_nowait(None)
 
-    async def _answer(self, request: bytes, admitted: asyncio.Event) -> Answered | Status:
+    async def _answer(self, request: bytes, admitted: asyncio.Event) -> BatchAnswer | RpcAbort:
         """Return the status instead of raising it: what came before this batch is answered first.
 
         `admitted` is set once there was room for it, or never will be.
         """
         try:
-            terms = self._check(request)
+            call = self._check(request)
             await self._holding.wait(len(request))
             admitted.set()
-            answered = await self._ingest(request, terms)
+            answered = await self._ingest(request, call)
         except RpcAbort as error:
-            return error.status
+            return error
         else:
             self._holding.correct(answered.size - len(request))
             return answered
         finally:
             admitted.set()
 
-    async def _write(self) -> Status | None:
+    async def _write(self) -> RpcAbort | None:
         """Write each answer in the order of its batch; return the status that ends the stream early, if one does."""
         while (coming := await self._coming.get()) is not None:
-            answer = coming if isinstance(coming, Status) else await coming
-            if isinstance(answer, Status):
+            answer = coming if isinstance(coming, RpcAbort) else await coming
+            if isinstance(answer, RpcAbort):
                 return answer
             try:
                 with self._timeouts.until(monotonic() + self._limits.send_seconds_max):

@@ -2,11 +2,12 @@
 
 import enum
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from shared.contracts.errors import InvalidEventError, Problem, RetryableError
+from shared.contracts.event import Envelope
 
 
 class ResultKind(enum.IntEnum):
@@ -59,6 +60,10 @@ class ErrorResult(Result, frozen=True, kw_only=True, gc=True):
     """The event was refused, or nothing is known of it; `error` says why. See `error_result`."""
 
     error: InvalidEventError | RetryableError
+
+
+Answered: TypeAlias = tuple[Envelope | None, Result]
+"""An event with its result; None: it was refused."""
 
 
 def error_result(error: InvalidEventError | RetryableError) -> ErrorResult:

@@ -27,11 +27,12 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class RpcAbort(EtlPayError):  # noqa: N818 - an answer, not an error
     """The call ends with a code instead of a response."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        """`details` are for a reader."""
+    def __init__(self, code: grpc.StatusCode, details: str, metadata: Sequence[tuple[str, bytes]] = ()) -> None:
+        """`details` are for a reader, `metadata` for programs."""
         super().__init__(details)
         self.code = code
         self.details = details
+        self.metadata = metadata
 
 
 class SideCalls:

@@ -1,4 +1,4 @@
-"""Admission: who calls, on which terms, and what calls hold until their answers are sent."""
+"""Who calls and how, and what calls hold until their answers are sent."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -6,12 +6,11 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc.aio
-from google.rpc.status_pb2 import Status
 
 from grpc_ingest import problems
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
 from shared.auth.scopes import RightMissingError
-from shared.contracts.errors import EtlPayError, UnavailableError
+from shared.contracts.errors import UnavailableError
 from shared.runtime.limits import CapacityLimit, Holding
 from shared.runtime.rpc_health import peer_of
 
@@ -19,25 +18,16 @@ _Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-class RpcAbort(EtlPayError):  # noqa: N818 - an answer, not an error
-    """The call ends with a status of its own instead of a response."""
-
-    def __init__(self, status: Status) -> None:
-        """`status` is what the client gets."""
-        super().__init__(status.message)
-        self.status = status
-
-
-class Terms(NamedTuple):
-    """On which terms events are taken: who sends them, as whom that is counted, if the outcome is waited for."""
+class CallContext(NamedTuple):
+    """Who sends the events of a call, as whom its limits count it, and whether it waits for the results."""
 
     caller: Caller
     counted_as: str
     wait: bool
 
 
-def admit(context: _Context, access: Access) -> Terms:
-    """Return the terms that a call's metadata ask for. Raises RpcAbort (no valid API key that may send).
+def admit(context: _Context, access: Access) -> CallContext:
+    """Return what a call's metadata say of it. Raises RpcAbort (no valid API key that may send).
 
     No web page can call: a browser speaks no gRPC. So nothing is asked of host and origin here.
     """
@@ -48,12 +38,12 @@ def admit(context: _Context, access: Access) -> Terms:
         caller = access.admit(", ".join(_values(metadata, "authorization")), peer)
         caller.check_right("send")
     except UnauthenticatedError as error:
-        raise RpcAbort(problems.unauthenticated()) from error
+        raise problems.unauthenticated() from error
     except RightMissingError as error:
-        raise RpcAbort(problems.right_missing()) from error
+        raise problems.right_missing() from error
     except UnavailableError as error:
-        raise RpcAbort(problems.retry_later(error)) from error
-    return Terms(caller, caller.name or peer, _waits(metadata))
+        raise problems.retry_later(error) from error
+    return CallContext(caller, caller.name or peer, _waits(metadata))
 
 
 class Calls:

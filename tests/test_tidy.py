@@ -18,12 +18,12 @@ from etlpay_cli.local.services import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE_LINES_MAX = {"product": 350, "tests": 400}
-FUNCTION_LINES_MAX = {"product": 65, "tests": 70}
+FUNCTION_LINES_MAX = {"product": 60, "tests": 70}
 FUNCTION_LINES_P90_MAX = 20
 # As `wc -w` counts them.
 PATH_OF_READERS = ("README.md", "ARCHITECTURE.md", "docs/delivery-guarantees.md", "docs/operations.md")
-PATH_WORDS_MAX = 8_300
-PAGES_WORDS_MAX = 60_000
+PATH_WORDS_MAX = 8_000
+PAGES_WORDS_MAX = 14_500
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "misc", "common", "base", "manager", "managers"}
 # Put together, so that this file does not find itself.
 UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)))
@@ -32,8 +32,33 @@ UNREASONED = re.compile(r"# noqa(?!: [A-Z0-9, ]+ - \S)|# type: ignore(?!\[[a-z, 
 
 # Metaphors that stood for a term of the glossary, and names that said one thing in several words. A word is put
 # together where it would find itself.
-METAPHORS = ("doorkeeper",)
-FORMER_NAMES = {"RejectedCallError"}
+METAPHORS = ("befell", "culprit", "doorkeeper", "innocent", "patience")
+FORMER_NAMES = {
+    "RejectedCallError",
+    "RefusedError",
+    "RefusalError",
+    "Fate",
+    "ItemStatus",
+    "Accepted",
+    "Disposition",
+    "Room",
+    "Hand",
+    "Acks",
+    "Settling",
+    "Exchange",
+    "Kind",
+    "Watch",
+    "Claimed",
+    "Folders",
+    "Found",
+    "Stamp",
+    "Arrival",
+    "LedgerIds",
+    "told_session_end",
+    "keep_session",
+    "first_of",
+    "make_id",
+}
 
 SERVICES = sorted(folder.name for folder in (ROOT / "services").iterdir() if folder.is_dir())
 DISTRIBUTIONS = [

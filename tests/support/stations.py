@@ -1,6 +1,8 @@
 """Which modules of the product handle one event, from its channel to the ledger: found by a profile function."""
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import groupby
 from types import FrameType
 
 import msgspec
@@ -29,12 +31,16 @@ class Step:
 
 
 class Trace:
-    """The calls until the commit of the event whose payload holds `mark`; `note` is a profile function."""
+    """The calls until the commit of the event whose payload holds `mark`; `note` is a profile function.
+
+    `forms` are the classes of the values that hold it: structures, messages of protobuf and named tuples.
+    """
 
     def __init__(self, mark: str) -> None:
         self._mark = mark.encode()
         self._steps: dict[FrameType, Step] = {}
         self._handling: list[Step] = []
+        self.forms: set[str] = set()
         self.committed = False
 
     def note(self, frame: FrameType, event: str, value: object) -> None:
@@ -57,10 +63,18 @@ class Trace:
             found.setdefault(step.file, set()).add(step.function)
         return found
 
+    def rooms(self, service: str) -> list[str]:
+        """Return the rooms of an edge service through which the event goes until the broker's client has it."""
+        files = [step.file for step in self._handling]
+        until = next((place for place, file in enumerate(files) if file.startswith("shared/messaging/")), len(files))
+        rooms = [_room(file) for file in files[:until] if file.startswith(f"{service}/")]
+        return [room for room, _ in groupby(rooms)]
+
     @property
     def helpers(self) -> set[str]:
         """The modules that those call for the event and that do not see it, such as limits and counters."""
-        return {step.file for step in list(self._steps.values()) if _for_the_event(step)} - set(self.stations)
+        steps = list(self._steps.values())
+        return {step.file for step in steps if any(each.handles for each in _callers(step))} - set(self.stations)
 
     def _step(self, frame: FrameType) -> Step:
         step = self._steps.get(frame)
@@ -77,18 +91,25 @@ class Trace:
         if isinstance(value, str):
             return self._mark.decode() in value
         if isinstance(value, Message):
-            return self._mark in value.SerializeToString()
-        if isinstance(value, msgspec.Struct):
+            parts: list[object] = [value.SerializeToString()]
+        elif isinstance(value, msgspec.Struct):
             parts = [getattr(value, name) for name in value.__struct_fields__]
         elif isinstance(value, dict):
             parts = list(value.values())
         else:
             parts = list(value) if isinstance(value, list | tuple | deque) else []
-        return depth < _DEPTH_MAX and any(self._holds(each, depth + 1) for each in parts)
+        found = depth < _DEPTH_MAX and any(self._holds(each, depth + 1) for each in parts)
+        if found and not isinstance(value, dict | list | deque) and type(value) is not tuple:
+            self.forms.add(type(value).__name__)
+        return found
 
 
-def _for_the_event(step: Step) -> bool:
-    caller = step.caller
-    while caller is not None and not caller.handles:
-        caller = caller.caller
-    return caller is not None
+def _callers(step: Step) -> Iterator[Step]:
+    while step.caller is not None:
+        step = step.caller
+        yield step
+
+
+def _room(file: str) -> str:
+    """Return the package within a service in which a module is; a module beside them is a room by itself."""
+    return file.rpartition("/")[0] if file.count("/") > 1 else file

@@ -153,7 +153,7 @@ async def test_a_killed_process_leaves_its_hour_unvouched_for_and_nothing_missin
 
     assert code == UNVOUCHED, said
     assert "grpc: cannot be vouched for: grpc-ingest (" in said
-    assert "ended without telling what it had answered since" in said
+    assert "ended without a receipt of what it had answered since" in said
     assert channels["grpc"]["events"] == 3
     assert channels["grpc"].get("missing", 0) == 0
     # Its last receipt may have gone just before it was killed.

@@ -23,7 +23,7 @@ from yarl import URL
 
 from etlpay_cli import state
 from etlpay_cli.layout import Layout
-from etlpay_cli.provision import CACHE_CONFIG_PLACE, LANES_VHOST, PRODUCERS_PLACE
+from etlpay_cli.provision import CACHE_CONFIG_PLACE, INGEST_VHOST, PRODUCERS_PLACE
 from shared.messaging.topology import INGEST_QUEUE, PUBLIC_QUEUE, RECEIPTS_QUEUE, declare_ingest_queues, declare_public
 from shared.wire import CONTENT_TYPE
 from support.amqp import publish
@@ -96,7 +96,7 @@ class Before:
             await connection.close()
 
     async def _fill_queues(self) -> None:
-        async with await aio_pika.connect(self._amqp_url(LANES_VHOST)) as connection:
+        async with await aio_pika.connect(self._amqp_url(INGEST_VHOST)) as connection:
             await declare_ingest_queues(connection)
             for queue, bodies in ((INGEST_QUEUE, QUEUED), (RECEIPTS_QUEUE, (RECEIPT,))):
                 for body in bodies:

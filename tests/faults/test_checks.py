@@ -10,9 +10,7 @@ import pytest
 
 from etlpay_cli.audit import exit_code
 from etlpay_cli.errors import UNVOUCHED
-from etlpay_cli.judgement import Doubt, Line, Page
-from etlpay_cli.judgement import Verdict as Report
-from etlpay_cli.judgement import judge as reconcile
+from etlpay_cli.reconcile import Doubt, Line, Page, Report, reconcile
 from faults.harness.audit import imbalance, unvouched
 from faults.harness.checks import Ledger, Verdict, _without_injected_error, compare
 from faults.harness.journal import Answer, Attempt, Journal, Sent, Version

@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from yarl import URL
 
 from etlpay_cli.layout import Layout
-from etlpay_cli.provision import LANES_VHOST, SECRET_PLACES
+from etlpay_cli.provision import INGEST_VHOST, SECRET_PLACES
 from shared.messaging.topology import PARKED_QUEUE
 from support import amqp
 from support.hostile import CANARY
@@ -105,7 +105,7 @@ async def _take_parked(stack: Stack) -> AbstractIncomingMessage | None:
     """Take a message out as its operator would."""
     [place] = SECRET_PLACES["operator"]
     password = Layout(stack.root).read_secret(place)
-    url = URL(stack.amqp).with_user("operator").with_password(password).with_path(f"/{LANES_VHOST}")
+    url = URL(stack.amqp).with_user("operator").with_password(password).with_path(f"/{INGEST_VHOST}")
     async with await aio_pika.connect(url) as connection:
         queue = await (await connection.channel()).get_queue(PARKED_QUEUE)
         found = await queue.get(fail=False)

@@ -12,14 +12,14 @@ from typing import Final
 
 import psutil
 
-from etlpay_cli.local.keeper import Keeper
+from etlpay_cli.local.process import SupervisedProcess
 from etlpay_cli.local.program import Program
 from support.waiting import until_true
 
 _RESTART_SECONDS: Final = 0.3
 
 
-class Child(Keeper):
+class Child(SupervisedProcess):
     """Starts the program again at once whenever it dies. `run` is its task; everything else may be called meanwhile."""
 
     def __init__(self, program: Program, log: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from etlpay_cli.layout import DATABASE, READER_ROLE, Layout
 from etlpay_cli.ports import HOST
-from etlpay_cli.provision import LANES_VHOST, PRODUCERS_PLACE
+from etlpay_cli.provision import INGEST_VHOST, PRODUCERS_PLACE
 from etlpay_cli.state import Mode, write_private
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """The doors of the stack. `amqp` is a foreign producer's, `postgres` the reader's; they hold passwords.
+    """Where the stack is reached. `amqp` is a producer's address, `postgres` the reader's; they hold passwords.
 
     `redis` holds one too, and is empty where the cache is not reached from this machine.
     """
@@ -48,7 +48,7 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def addresses(mode: Mode, layout: Layout, ports: Mapping[str, int], credentials: Credentials) -> Addresses:
-    """Return the doors of a stack."""
+    """Return the addresses of a stack."""
     reader = f"{READER_ROLE}:{credentials.reader_password}"
     cache = f":{credentials.redis_password}@" if credentials.redis_password else ""
     return Addresses(
@@ -72,7 +72,7 @@ def read_credentials(layout: Layout) -> Credentials:
 def write_stack_env(layout: Layout, ports: Mapping[str, int], credentials: Credentials) -> None:
     """Write the settings with which a service that is started by hand in the checkout finds the stack."""
     settings = {
-        "ETLPAY_AMQP_URL": f"amqp://operator@{HOST}:{ports['amqp']}/{LANES_VHOST}",
+        "ETLPAY_AMQP_URL": f"amqp://operator@{HOST}:{ports['amqp']}/{INGEST_VHOST}",
         "ETLPAY_AMQP_PASSWORD": credentials.operator_password,
         "ETLPAY_POSTGRES_URL": f"postgresql://{READER_ROLE}@{HOST}:{ports['postgres']}/{DATABASE}",
         "ETLPAY_POSTGRES_PASSWORD": credentials.reader_password,

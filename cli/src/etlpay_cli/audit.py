@@ -1,4 +1,4 @@
-"""`etlpay audit`: asks the gateway for the books hour by hour, and again until they are settled or the time is up."""
+"""Asks the gateway for the audit hour by hour, and again until the lines are settled or the time is up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 
 from etlpay_cli.errors import ERROR, UNAVAILABLE, UNVOUCHED, StackError
-from etlpay_cli.judgement import Page, Verdict, judge
+from etlpay_cli.reconcile import Page, Report, reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +29,11 @@ _read_page = msgspec.json.Decoder(Page).decode
 
 
 class _UnavailableError(StackError):
-    """Later it may."""
+    """The gateway cannot answer now."""
 
 
 class _TooLargeError(StackError):
-    """An answer would take too long; one about a part of it may not."""
+    """An answer would take too long. One about a part of the time may not."""
 
 
 class _Problem(msgspec.Struct):
@@ -54,42 +54,42 @@ async def audit(  # noqa: PLR0913 - what an operator can ask for
     source: str | None,
     wait_seconds: float,
     progress: Callable[[str], None],
-    judge: Callable[[Sequence[Page]], Verdict] = judge,
-) -> Verdict:
-    """Return the verdict over the hours from `since` to `until` ago, once it is settled or `wait_seconds` have passed.
+    reconcile: Callable[[Sequence[Page]], Report] = reconcile,
+) -> Report:
+    """Return the report of the hours from `since` to `until` ago, once it is settled or `wait_seconds` have passed.
 
-    What is missing is given that time to come, too: a processor may have it in hand, where no queue shows it. And so is
-    a gateway that cannot answer now.
+    It also waits for missing events, since a processor may hold them while no queue shows them, and for a gateway that
+    cannot answer now.
 
     Raises:
         StackError: the gateway cannot answer.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_seconds
-    books = _Books(http, source)
+    lines = _AuditReader(http, source)
     while True:
         now = datetime.now(UTC)
         try:
             hours = hours_between(now - since, now - until)
-            verdict = judge([page for hour in hours for page in await books.pages(hour)])
+            report = reconcile([page for hour in hours for page in await lines.pages(hour)])
         except _UnavailableError as error:
             if loop.time() >= deadline:
                 raise
             progress(str(error))
         else:
-            if loop.time() >= deadline or not (verdict.unsettled or verdict.wrong or verdict.may_clear):
-                return verdict
-            progress(f"not settled yet: {'; '.join(verdict.unsettled) or 'something is missing, and may still come'}")
+            if loop.time() >= deadline or not (report.unsettled or report.wrong or report.may_clear):
+                return report
+            progress(f"not settled yet: {'; '.join(report.unsettled) or 'something is missing, and may still come'}")
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def exit_code(verdict: Verdict) -> int:
+def exit_code(report: Report) -> int:
     """Return 0: it balances; 1: it does not; 5: it is too early to tell; 6: it cannot be vouched for."""
-    if verdict.settled_wrong:
+    if report.settled_wrong:
         return ERROR
-    if verdict.unsettled or verdict.wrong:
+    if report.unsettled or report.wrong:
         return UNAVAILABLE
-    return 0 if verdict.vouched else UNVOUCHED
+    return 0 if report.vouched else UNVOUCHED
 
 
 def hours_between(first: datetime, last: datetime) -> Iterator[datetime]:
@@ -100,13 +100,13 @@ def hours_between(first: datetime, last: datetime) -> Iterator[datetime]:
         hour += _HOUR
 
 
-class _Books:
+class _AuditReader:
     """Asks for the pages of hours, in parts that are small enough for the gateway to answer."""
 
     def __init__(self, http: httpx2.AsyncClient, source: str | None) -> None:
         self._http = http
         self._source = source
-        # What was too large in one hour is so in the next one.
+        # A part that was too large in one hour is too large in the next one.
         self._part = _HOUR
 
     async def pages(self, hour: datetime) -> list[Page]:
@@ -133,14 +133,14 @@ class _Books:
             query["source"] = self._source
         pages: list[Page] = []
         while True:
-            page = await _patient_page(self._http, query)
+            page = await _page_when_available(self._http, query)
             pages.append(page)
             if page.next is None:
                 return pages
             query["cursor"] = page.next
 
 
-async def _patient_page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
+async def _page_when_available(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
     """Return a page; ask again for a while where the gateway cannot answer now, and not for the other pages as well."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _BUSY_SECONDS_MAX
@@ -170,7 +170,7 @@ async def _page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
 
 
 def _refusal(body: bytes) -> StackError:
-    """Return why the gateway did not answer, by the type of the problem that it told."""
+    """Return why the gateway did not answer, by the type of its problem."""
     try:
         too_large = msgspec.json.decode(body, type=_Problem).type.endswith(_TOO_LARGE)
     except msgspec.DecodeError:

@@ -158,7 +158,7 @@ def _public(key: object) -> bytes:
 
 
 def main() -> int:
-    """Provision the folder named on the command line, and certify who is in it."""
+    """Provision the folder named on the command line, and make the certificates of its services."""
     if len(sys.argv) != 2:  # noqa: PLR2004 - the program's name and one folder
         sys.stderr.write("usage: python -m etlpay_cli.certificates DIR\n")
         return 2

@@ -1,4 +1,4 @@
-"""What `etlpay clean` would delete, so that nobody deletes a ledger by a habit that he has from other projects."""
+"""What `etlpay clean` would delete, so that it can ask before a ledger is deleted."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class DockerStack:
         return docker_works(self._layout) and bool(self._containers())
 
     def addresses(self) -> Addresses:
-        """Return the doors of the stack."""
+        """Return the addresses of the stack."""
         return addresses(self.mode, self._layout, self._published_ports(), self._credentials())
 
     def details(self) -> dict[str, str]:
@@ -212,7 +212,7 @@ def docker_works(layout: Layout) -> bool:
 
 
 def compose_variables(files: Path) -> dict[str, str]:
-    """Return what compose.yaml is told: the files channel is this checkout's folder, served under who can use it."""
+    """Return the variables of compose.yaml: the files channel is this checkout's folder, for a user who may read it."""
     variables = {"ETLPAY_FILES": str(files)}
     if os.geteuid() != 0:
         # The watcher must be able to claim what this user drops, and this user to take back what failed.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 HOST = "127.0.0.1"
-# Doors keep their well-known numbers where they can. What has no number here is private and gets a free port.
+# Public ports keep their well-known numbers where they can. A port without a number here is private: any free one.
 PREFERRED: dict[str, int | None] = {
     "http": 8000,
     "grpc": 50051,

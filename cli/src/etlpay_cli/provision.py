@@ -64,40 +64,40 @@ class Permission:
     read: str
 
 
-# The lanes between the services have a virtual host of their own, so that no permission for a foreign queue, and no
+# The ingest queues have a virtual host of their own, so that no permission for a foreign queue, and no
 # slip in one, reaches them.
 PUBLIC_VHOST = "/"
-LANES_VHOST = "etlpay"
+INGEST_VHOST = "etlpay"
 
 _NOTHING = r"^$"
 # Writing to the default exchange is called `amq.default`. Whoever only hands over neither reads nor declares.
-_HANDS_OVER = {LANES_VHOST: Permission(configure=_NOTHING, write=r"^amq\.default$", read=_NOTHING)}
+_PUBLISHES = {INGEST_VHOST: Permission(configure=_NOTHING, write=r"^amq\.default$", read=_NOTHING)}
 # Whoever produces hands events to the exchange: it neither reads a queue nor empties, declares or deletes one, and the
 # default exchange, which leads to every queue of the virtual host, is not for it.
 _PRODUCES = {PUBLIC_VHOST: Permission(configure=_NOTHING, write=r"^etlpay\.events$", read=_NOTHING)}
 _EVERYTHING = Permission(configure=".*", write=".*", read=".*")
-# By user and virtual host; who is not named for one cannot even connect to it.
+# By user and virtual host. A user cannot connect to a virtual host that is not listed for it.
 BROKER_USERS: dict[str, dict[str, Permission]] = {
-    "api-gateway": _HANDS_OVER,
-    "grpc-ingest": _HANDS_OVER,
-    "file-watcher": _HANDS_OVER,
+    "api-gateway": _PUBLISHES,
+    "grpc-ingest": _PUBLISHES,
+    "file-watcher": _PUBLISHES,
     # Declaring a queue that has a dead letter exchange takes reading it, and writing to that exchange.
     "processor": {
-        LANES_VHOST: Permission(
+        INGEST_VHOST: Permission(
             configure=r"^etlpay\.(ingest|ingest\.slow|parked|receipts)$",
             write=r"^amq\.default$",
             read=r"^etlpay\.(ingest|ingest\.slow|receipts)$",
         )
     },
     # Foreign queues have foreign names. What is parked is nobody's to read but the operator's.
-    "queue-consumer": _HANDS_OVER
+    "queue-consumer": _PUBLISHES
     | {
         PUBLIC_VHOST: Permission(
             configure=r"^(?!amq\.)", write=r"^(amq\.default$|(?!amq\.))", read=r"^(?!amq\.)(?!.*\.parked$)"
         )
     },
     "producer": _PRODUCES,
-    "operator": {PUBLIC_VHOST: _EVERYTHING, LANES_VHOST: _EVERYTHING},
+    "operator": {PUBLIC_VHOST: _EVERYTHING, INGEST_VHOST: _EVERYTHING},
 }
 _SALT_BYTES = 4  # fixed by rabbit_password_hashing_sha256
 
@@ -158,7 +158,7 @@ def definitions(passwords: dict[str, str], known: dict[str, Any] | None = None) 
     hashes = {user["name"]: user["password_hash"] for user in users}
     producers = [user for user in users if user["name"].startswith(PRODUCER_PREFIX)]
     return {
-        "vhosts": [{"name": PUBLIC_VHOST}, {"name": LANES_VHOST}],
+        "vhosts": [{"name": PUBLIC_VHOST}, {"name": INGEST_VHOST}],
         "users": [
             _broker_user(
                 user,

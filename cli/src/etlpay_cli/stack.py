@@ -27,7 +27,7 @@ class Stack(Protocol):
         """Tell whether it is running, ready or not."""
 
     def addresses(self) -> Addresses:
-        """Return its doors."""
+        """Return its addresses."""
 
     def details(self) -> dict[str, str]:
         """Return what else is known of each part."""

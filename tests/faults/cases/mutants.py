@@ -5,8 +5,8 @@ from typing import Final
 
 import aio_pika
 
-from etlpay_cli.judgement import judge
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
+from etlpay_cli.reconcile import reconcile
 from faults.cases.services import came_true
 from faults.cases.uploads import MID_FILE, NO_FILES, appended, kill, repacked
 from faults.harness.case import Case, Context
@@ -42,7 +42,7 @@ async def _repair(world: World) -> None:
     """Remove the mutant, and everything that it stored."""
     child = world.children["processor"]
     child.always(next(program for program in world.service_programs() if program.name == "processor"))
-    connection = await aio_pika.connect(world.amqp_url("operator", LANES_VHOST))
+    connection = await aio_pika.connect(world.amqp_url("operator", INGEST_VHOST))
     async with world.owner() as owner, connection, connection.channel() as amqp_channel:
         await child.terminate()
         for queue in ("etlpay.ingest", "etlpay.ingest.slow", "etlpay.parked"):
@@ -128,7 +128,7 @@ CASES: Final = [
         "events lost beside a killed gateway: the audit tells",
         _lost_beside_unreported,
         channels=frozenset({"http"}),
-        reconcile=judge,
+        reconcile=reconcile,
         must_show=Sign.REPORTED,
         smoke=True,
         drain_seconds_max=_DRAIN_SECONDS_MAX,

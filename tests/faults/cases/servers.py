@@ -13,7 +13,7 @@ import asyncpg
 import redis.asyncio
 
 from etlpay_cli.layout import READER_ROLE
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
 from faults.harness.case import ALL_CHANNELS, Case, Context, Inflict
 from faults.harness.journal import Attempt
 from faults.harness.producers import QueueProducer
@@ -217,19 +217,19 @@ async def _disk_alarm(context: Context) -> bool:
 async def _queue_full(context: Context) -> bool:
     """The processor is frozen, and its ingest queue takes no more than a few messages."""
     await context.rabbitmqctl(
-        "set_policy", "-p", LANES_VHOST, "--apply-to", "queues", "full", r"^etlpay\.ingest$", '{"max-length": 3}'
+        "set_policy", "-p", INGEST_VHOST, "--apply-to", "queues", "full", r"^etlpay\.ingest$", '{"max-length": 3}'
     )
     with context.child("processor").frozen():
         refused = await until_true(lambda: context.load.journal.calls["later"] > 0, 30)
         await asyncio.sleep(3)
-    await context.rabbitmqctl("clear_policy", "-p", LANES_VHOST, "full")
+    await context.rabbitmqctl("clear_policy", "-p", INGEST_VHOST, "full")
     return refused
 
 
 async def _delete_ingest_queue(context: Context) -> bool:
     """The ingest queue is deleted when it is empty: what a deleted queue held is gone. HTTP and gRPC go on."""
     deleted = 0
-    connection = await aio_pika.connect(context.world.amqp_url("operator", LANES_VHOST))
+    connection = await aio_pika.connect(context.world.amqp_url("operator", INGEST_VHOST))
     async with connection, connection.channel() as amqp_channel:
         for _ in range(3):
             # Nobody sends, and nothing is on its way: only then does an empty queue stay empty. A receipt that is

@@ -148,7 +148,7 @@ async def start_second(world: World, service: str) -> Child:
     more = choose_ports({}, {}, unusual)
     own = {name: more[name] for name in ("processing", "processor-ops", "file-watcher-ops")}
     ports = {**world.ports, **own}
-    programs = (services.processor(world.layout, ports), *services.doors(world.layout, ports))
+    programs = (services.processor(world.layout, ports), *services.edge_services(world.layout, ports))
     program = next(program for program in programs if program.name == service)
     child = world.keep(replace(program, name=f"{service}-2"))
     await child.wait_ready()

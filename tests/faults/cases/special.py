@@ -7,7 +7,7 @@ from typing import Final
 import aio_pika
 import grpc.aio
 
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
 from etlpay_client import etlpay_pb2 as pb
 from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from faults.harness.case import Case, Context
@@ -58,7 +58,7 @@ async def _poison(context: Context) -> bool:
 
 async def _take_parked(world: World) -> list[bytes]:
     try:
-        connection = await aio_pika.connect(world.amqp_url("operator", LANES_VHOST))
+        connection = await aio_pika.connect(world.amqp_url("operator", INGEST_VHOST))
         async with connection, connection.channel() as amqp_channel:
             queue = await amqp_channel.get_queue("etlpay.parked")
             bodies = []

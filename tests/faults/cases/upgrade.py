@@ -9,7 +9,7 @@ from typing import Final
 import aio_pika
 import asyncpg
 
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
 from faults.harness.case import Case, Context
 from shared.contracts.event import identify, now
 from shared.messaging.topology import INGEST_QUEUE
@@ -63,7 +63,7 @@ async def _upgrade(context: Context) -> bool:
     async with asyncio.TaskGroup() as group:
         died = group.create_task(processor.kill(away_seconds=4))
         await asyncio.sleep(0.5)
-        connection = await aio_pika.connect(context.world.amqp_url("operator", LANES_VHOST))
+        connection = await aio_pika.connect(context.world.amqp_url("operator", INGEST_VHOST))
         async with connection, connection.channel(on_return_raises=True) as amqp_channel:
             for body in (_PREVIOUS, _next_version()) * 2:
                 message = aio_pika.Message(

@@ -11,8 +11,7 @@ import httpx2
 
 from etlpay_cli.audit import audit, connect_to, exit_code
 from etlpay_cli.errors import ERROR, UNVOUCHED, StackError
-from etlpay_cli.judgement import Page, judge
-from etlpay_cli.judgement import Verdict as Report
+from etlpay_cli.reconcile import Page, Report, reconcile
 from faults.harness.checks import Sign, Verdict
 from faults.harness.journal import Journal
 from faults.harness.world import HOST, Place
@@ -37,7 +36,7 @@ async def balance(  # noqa: PLR0913 - what a case was, and what was before it
     deadline = loop.time() + _SETTLED_SECONDS_MAX
     while True:
         try:
-            reports = await _reports(world, journal, judge)
+            reports = await _reports(world, journal, reconcile)
         except StackError as error:
             verdict.fault(f"the audit failed: {error}")
             return
@@ -78,7 +77,7 @@ async def _audit(http: httpx2.AsyncClient, source: str, reconcile: Reconcile) ->
         source=source,
         wait_seconds=_SETTLED_SECONDS_MAX,
         progress=lambda _: None,
-        judge=reconcile,
+        reconcile=reconcile,
     )
 
 

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from etlpay_cli.judgement import Page
-from etlpay_cli.judgement import Verdict as Report
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
+from etlpay_cli.reconcile import Page, Report
 from faults.harness.checks import Sign
 from faults.harness.load import Load
 from faults.harness.world import Fault, World
@@ -55,7 +54,7 @@ class Context:
 
     async def ingest_queues(self) -> dict[str, int]:
         """Return how many messages each ingest queue holds, unacknowledged ones included."""
-        listed = await self.rabbitmqctl("list_queues", "-p", LANES_VHOST, "name", "messages")
+        listed = await self.rabbitmqctl("list_queues", "-p", INGEST_VHOST, "name", "messages")
         lines = [line.split() for line in listed.splitlines() if line.startswith(INGEST_QUEUE)]
         return {name: int(count) for name, count in lines}
 

@@ -18,8 +18,8 @@ import msgspec
 
 import file_watcher.__main__ as watcher_program
 import processor.__main__ as processor_program
-from etlpay_cli.judgement import Page, Verdict, judge
 from etlpay_cli.local.program import Program
+from etlpay_cli.reconcile import Page, Report, reconcile
 from file_watcher.formats.reading import FileKind
 from file_watcher.identity import Identity
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
@@ -111,11 +111,11 @@ def _key_in_second_transaction() -> None:
     store.Store._insert = insert  # type: ignore[method-assign] # broken on purpose
 
 
-def net(pages: Sequence[Page]) -> Verdict:
+def net(pages: Sequence[Page]) -> Report:
     """Reconcile as an audit that nets: a surplus is set off against what is missing."""
-    verdict = judge(pages)
-    findings = [msgspec.structs.replace(finding, doubts=[]) for finding in verdict.findings]
-    return msgspec.structs.replace(verdict, findings=findings, doubts=[])
+    report = reconcile(pages)
+    findings = [msgspec.structs.replace(finding, doubts=[]) for finding in report.findings]
+    return msgspec.structs.replace(report, findings=findings, doubts=[])
 
 
 def _poison() -> None:

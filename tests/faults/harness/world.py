@@ -202,7 +202,7 @@ class World:
         ingest_services = [
             program
             for name in SERVICES
-            for program in services.doors(self.layout, self._ports_of(name))
+            for program in services.edge_services(self.layout, self._ports_of(name))
             if program.name == name
         ]
         return [

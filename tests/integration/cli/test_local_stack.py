@@ -18,7 +18,7 @@ import redis.asyncio
 from etlpay_cli import state
 from etlpay_cli.addresses import Addresses
 from etlpay_cli.layout import Layout
-from etlpay_cli.local.keeper import is_alive
+from etlpay_cli.local.process import is_alive
 from support.servers import CHECKOUT, run_etlpay, stack_environment
 
 SERVERS = ("epmd", "postgres", "rabbitmq", "valkey")

@@ -111,6 +111,6 @@ async def test_a_start_keeps_producers_and_replaces_what_an_older_version_allowe
 
 
 def test_a_consumer_that_is_started_by_hand_is_bound_too(stack: Stack) -> None:
-    told = stack.layout.stack_env.read_text(encoding="utf-8")
+    written = stack.layout.stack_env.read_text(encoding="utf-8")
 
-    assert f"ETLPAY_PRODUCERS_FILE={stack.layout.secret(PRODUCERS_PLACE)}" in told
+    assert f"ETLPAY_PRODUCERS_FILE={stack.layout.secret(PRODUCERS_PLACE)}" in written

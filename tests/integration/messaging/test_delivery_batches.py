@@ -7,7 +7,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractConnection
 
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
 from shared.messaging.consumer import Consumer, DeliveryBatch
 from shared.settings import AmqpSettings
 from support.servers import Servers
@@ -24,7 +24,7 @@ async def declare(connection: AbstractConnection) -> None:
 @pytest.fixture
 async def operator(servers: Servers) -> AsyncIterator[AbstractConnection]:
     """A connection with all permissions. The queue holds the bodies, and is deleted afterwards."""
-    async with await aio_pika.connect(servers.broker_url("operator", LANES_VHOST)) as connection:
+    async with await aio_pika.connect(servers.broker_url("operator", INGEST_VHOST)) as connection:
         await declare(connection)
         async with connection.channel() as amqp_channel:
             for body in BODIES:
@@ -58,7 +58,7 @@ async def test_a_delivery_of_a_batch_that_is_not_acked_comes_again_alone(
 
     consumer = Consumer(
         AmqpSettings(
-            amqp_url=f"amqp://operator@{servers.amqp_host}:{servers.amqp_port}/{LANES_VHOST}",
+            amqp_url=f"amqp://operator@{servers.amqp_host}:{servers.amqp_port}/{INGEST_VHOST}",
             amqp_password=servers.broker_password("operator"),
         ),
         name="test",

@@ -12,7 +12,7 @@ import aio_pika
 import msgspec
 import pytest
 
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
 from shared.messaging.topology import PARKED_QUEUE, PUBLIC_QUEUE, declare_ingest_queues, declare_public
 from support.servers import CHECKOUT, Servers
 
@@ -29,7 +29,7 @@ class Tool:
         self.folder = folder
 
     async def park(self, queue: str, body: bytes, **headers: Any) -> None:  # noqa: ANN401 - of any AMQP type
-        vhost = LANES_VHOST if queue == PARKED_QUEUE else "/"
+        vhost = INGEST_VHOST if queue == PARKED_QUEUE else "/"
         async with await aio_pika.connect(self.servers.broker_url("operator", vhost)) as connection:
             amqp_channel = await connection.channel()
             message = aio_pika.Message(body, headers=dict(headers), content_type="a/b", correlation_id="c")
@@ -41,7 +41,7 @@ class Tool:
     def _run(self, python_path: str) -> int:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ETLPAY_")}  # noqa: TID251 - a child's environment
         own = {
-            "ETLPAY_AMQP_URL": f"amqp://operator@{self.servers.amqp_host}:{self.servers.amqp_port}/{LANES_VHOST}",
+            "ETLPAY_AMQP_URL": f"amqp://operator@{self.servers.amqp_host}:{self.servers.amqp_port}/{INGEST_VHOST}",
             "ETLPAY_AMQP_PASSWORD": self.servers.amqp_password,
             "PYTHONPATH": python_path,
         }
@@ -60,7 +60,7 @@ class Tool:
 
 @pytest.fixture
 async def tool(servers: Servers, tmp_path: Path) -> Tool:
-    async with await aio_pika.connect(servers.broker_url("operator", LANES_VHOST)) as connection:
+    async with await aio_pika.connect(servers.broker_url("operator", INGEST_VHOST)) as connection:
         await declare_ingest_queues(connection)
         await (await (await connection.channel()).get_queue(PARKED_QUEUE)).purge()
     async with await aio_pika.connect(servers.broker_url("operator")) as connection:

@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, ExchangeType
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelPreconditionFailed
 from pamqp.commands import Basic
 
-from etlpay_cli.provision import LANES_VHOST, PUBLIC_VHOST
+from etlpay_cli.provision import INGEST_VHOST, PUBLIC_VHOST
 from etlpay_client import QueueClient, UnavailableError
 from shared.contracts.errors import RetryableError
 from shared.messaging.consumer import Consumer
@@ -35,7 +35,7 @@ EDGE_SERVICES = ("api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
 INGEST_QUEUES = (INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE, RECEIPTS_QUEUE)
 
 
-def settings(servers: Servers, user: str, vhost: str = LANES_VHOST) -> PublisherSettings:
+def settings(servers: Servers, user: str, vhost: str = INGEST_VHOST) -> PublisherSettings:
     """Return the settings of one user for one virtual host."""
     return PublisherSettings(
         amqp_url=f"amqp://{user}@{servers.amqp_host}:{servers.amqp_port}/{vhost.removeprefix('/')}",
@@ -46,7 +46,7 @@ def settings(servers: Servers, user: str, vhost: str = LANES_VHOST) -> Publisher
 @pytest.fixture
 async def declared(servers: Servers) -> Servers:
     """The servers, with every queue declared by the service that declares it, under that service's own user."""
-    async with await aio_pika.connect(servers.broker_url("processor", LANES_VHOST)) as connection:
+    async with await aio_pika.connect(servers.broker_url("processor", INGEST_VHOST)) as connection:
         await declare_ingest_queues(connection)
     async with await aio_pika.connect(servers.broker_url("queue-consumer")) as connection:
         await declare_public(connection, PUBLIC_QUEUE)
@@ -71,7 +71,7 @@ async def open_channel(declared: Servers) -> AsyncIterator[OpenChannel]:
 
 async def test_a_foreign_producer_cannot_open_our_virtual_host(declared: Servers) -> None:
     with pytest.raises(AMQPError, match=r"Connection\.Close"):
-        await aio_pika.connect(declared.broker_url("producer", LANES_VHOST))
+        await aio_pika.connect(declared.broker_url("producer", INGEST_VHOST))
 
 
 @pytest.mark.parametrize("user", ["api-gateway", "grpc-ingest", "file-watcher", "processor"])
@@ -83,11 +83,11 @@ async def test_a_service_without_foreign_queues_cannot_enter_where_they_are(decl
 @pytest.mark.parametrize("user", EDGE_SERVICES)
 @pytest.mark.parametrize("queue", INGEST_QUEUES)
 async def test_an_edge_service_cannot_read_an_ingest_queue(open_channel: OpenChannel, user: str, queue: str) -> None:
-    ingest = await (await open_channel(user, LANES_VHOST)).get_queue(queue, ensure=False)
+    ingest = await (await open_channel(user, INGEST_VHOST)).get_queue(queue, ensure=False)
     with pytest.raises(ChannelAccessRefused):
         await ingest.get(fail=False)
 
-    ingest = await (await open_channel(user, LANES_VHOST)).get_queue(queue, ensure=False)
+    ingest = await (await open_channel(user, INGEST_VHOST)).get_queue(queue, ensure=False)
     with pytest.raises(ChannelAccessRefused):
         await ingest.consume(asyncio.Queue[AbstractIncomingMessage]().put)
 
@@ -97,11 +97,11 @@ async def test_an_edge_service_cannot_read_an_ingest_queue(open_channel: OpenCha
 async def test_an_edge_service_cannot_delete_or_empty_an_ingest_queue(
     open_channel: OpenChannel, user: str, queue: str
 ) -> None:
-    amqp_channel = await open_channel(user, LANES_VHOST)
+    amqp_channel = await open_channel(user, INGEST_VHOST)
     with pytest.raises(ChannelAccessRefused):
         await amqp_channel.queue_delete(queue)
 
-    amqp_channel = await open_channel(user, LANES_VHOST)
+    amqp_channel = await open_channel(user, INGEST_VHOST)
     found = await amqp_channel.get_queue(queue, ensure=False)
     with pytest.raises(ChannelAccessRefused):
         await found.purge()
@@ -110,7 +110,7 @@ async def test_an_edge_service_cannot_delete_or_empty_an_ingest_queue(
 async def test_what_is_parked_is_not_the_processors_to_read(
     open_channel: OpenChannel,
 ) -> None:
-    amqp_channel = await open_channel("processor", LANES_VHOST)
+    amqp_channel = await open_channel("processor", INGEST_VHOST)
     found = await amqp_channel.get_queue(PARKED_QUEUE, ensure=False)
 
     with pytest.raises(ChannelAccessRefused):
@@ -258,7 +258,7 @@ async def test_a_dead_letter_of_a_public_queue_stays_beside_it(declared: Servers
 @pytest.fixture
 async def without_queues(declared: Servers) -> AsyncIterator[Servers]:
     """The servers, with the ingest queues deleted."""
-    async with await aio_pika.connect(declared.broker_url("operator", LANES_VHOST)) as connection:
+    async with await aio_pika.connect(declared.broker_url("operator", INGEST_VHOST)) as connection:
         amqp_channel = await connection.channel()
         for queue in INGEST_QUEUES:
             await amqp_channel.queue_delete(queue)

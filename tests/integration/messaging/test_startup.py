@@ -9,7 +9,7 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from pamqp.common import FieldTable
 
-from etlpay_cli.provision import LANES_VHOST
+from etlpay_cli.provision import INGEST_VHOST
 from shared.messaging import canary
 from shared.messaging.consumer import Consumer, Delivery
 from shared.messaging.topology import INGEST_QUEUE, declare_ingest_queues
@@ -24,7 +24,7 @@ QUEUE = "canary-test"
 @pytest.fixture
 def settings(servers: Servers) -> AmqpSettings:
     return AmqpSettings(
-        amqp_url=f"amqp://operator@{servers.amqp_host}:{servers.amqp_port}/{LANES_VHOST}",
+        amqp_url=f"amqp://operator@{servers.amqp_host}:{servers.amqp_port}/{INGEST_VHOST}",
         amqp_password=servers.broker_password("operator"),
     )
 
@@ -32,7 +32,7 @@ def settings(servers: Servers) -> AmqpSettings:
 @pytest.fixture
 async def operator(servers: Servers) -> AsyncIterator[AbstractConnection]:
     """A connection that may do everything in our virtual host."""
-    async with await aio_pika.connect(servers.broker_url("operator", LANES_VHOST)) as connection:
+    async with await aio_pika.connect(servers.broker_url("operator", INGEST_VHOST)) as connection:
         yield connection
 
 

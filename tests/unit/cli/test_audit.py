@@ -1,4 +1,4 @@
-"""`etlpay audit` asks for as much of an hour at a time as the gateway can answer, and judges the whole."""
+"""`etlpay audit` asks for as much of an hour at a time as the gateway can answer, and reports on the whole."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import pytest
 
 from etlpay_cli.audit import audit, exit_code
 from etlpay_cli.errors import UNAVAILABLE, StackError
-from etlpay_cli.judgement import Verdict
+from etlpay_cli.reconcile import Report
 
 NUMBERS = (
     "received", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "unlisted", "events", "success",
@@ -51,7 +51,7 @@ class Gateway:
         return {"source": "shop", "channel": "http", "moved_at": LONG_AGO} | zeros | numbers
 
 
-async def ask(answer: Callable[[httpx2.Request], httpx2.Response]) -> Verdict:
+async def ask(answer: Callable[[httpx2.Request], httpx2.Response]) -> Report:
     transport = httpx2.MockTransport(answer)
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as http, asyncio.timeout(20):
         return await audit(
@@ -67,25 +67,25 @@ async def ask(answer: Callable[[httpx2.Request], httpx2.Response]) -> Verdict:
 async def test_an_hour_that_is_too_large_is_asked_for_in_parts() -> None:
     gateway = Gateway(seconds_max=300)
 
-    verdict = await ask(gateway)
+    report = await ask(gateway)
 
-    assert exit_code(verdict) == 0
-    assert {finding.line.events for finding in verdict.findings} == {3_600}
+    assert exit_code(report) == 0
+    assert {finding.line.events for finding in report.findings} == {3_600}
     # What was found out in the first hour is known in the next one.
     assert set(gateway.answered) == {timedelta(seconds=225)}
-    assert len(gateway.answered) == len(verdict.findings) * 16
+    assert len(gateway.answered) == len(report.findings) * 16
 
 
 async def test_where_even_a_second_is_too_much_it_says_so() -> None:
-    with pytest.raises(StackError, match="within a second") as told:
+    with pytest.raises(StackError, match="within a second") as raised:
         await ask(lambda _: TOO_LARGE)
 
-    assert told.value.exit_code == UNAVAILABLE
+    assert raised.value.exit_code == UNAVAILABLE
 
 
 async def test_another_audit_that_runs_is_waited_for() -> None:
     gateway = Gateway(refusals=[BUSY, httpx2.Response(503, text="a proxy says so")])
 
-    verdict = await ask(gateway)
+    report = await ask(gateway)
 
-    assert exit_code(verdict) == 0
+    assert exit_code(report) == 0

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from etlpay_cli import __main__ as command
+from etlpay_cli.__main__ import app
+from etlpay_cli.commands import clean as command
 from etlpay_cli.layout import Layout
 from etlpay_cli.settings import CliSettings
 
@@ -34,9 +35,9 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
         for number in range(files):
             (layout.inbox / "shop").mkdir(parents=True, exist_ok=True)
             (layout.inbox / "shop" / f"{number}.csv").write_text("a\n1\n")
-        monkeypatch.setattr(command, "_here", lambda: (layout, CliSettings()))
+        monkeypatch.setattr(command, "checkout", lambda: (layout, CliSettings()))
         monkeypatch.setattr(command, "all_stacks", lambda *_: [ledger])
-        result = CliRunner().invoke(command.app, ["clean", *arguments])
+        result = CliRunner().invoke(app, ["clean", *arguments])
         return result.exit_code, ledger.deleted, result.output
 
     return run

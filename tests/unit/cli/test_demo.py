@@ -12,11 +12,11 @@ async def test_a_gateway_that_is_not_reached_is_said_in_one_sentence() -> None:
     def refuse(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("refused", request=request)
 
-    doors = Addresses(
+    found = Addresses(
         mode="local", http="http://gateway", grpc="gateway:1", amqp="", postgres="", redis="", inbox="/nowhere"
     )
-    async with httpx2.AsyncClient(base_url=doors.http, transport=httpx2.MockTransport(refuse)) as http:
+    async with httpx2.AsyncClient(base_url=found.http, transport=httpx2.MockTransport(refuse)) as http:
         with pytest.raises(StackError, match=r"^the gateway cannot be reached \(ConnectError\)$") as raised:
-            await Demo(doors, http).sources()
+            await Demo(found, http).sources()
 
     assert raised.value.exit_code == UNAVAILABLE

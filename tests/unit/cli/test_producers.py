@@ -11,14 +11,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from etlpay_cli.addresses import Addresses
+from etlpay_cli.commands.producers import app
 from etlpay_cli.errors import StackError
-from etlpay_cli.producers import app
 from etlpay_cli.provision import DEFINITIONS_PLACE, PRIVATE, PRODUCERS_PLACE, hash_password, provision, replace_file
 from shared.producers import Producer, read_producers
 
 
 class FakeStack:
-    """A stack whose secrets are files, and whose broker remembers what it was told."""
+    """A stack whose secrets are files, and whose broker records its commands."""
 
     definitions_path = "/broker/definitions.json"
 
@@ -26,8 +26,8 @@ class FakeStack:
         provision(root / "secrets", PRIVATE)
         self.root = root / "secrets"
         self.lock = root / "lock"
-        self.told: list[tuple[str, ...]] = []
-        self.producers_when_told: list[str] = []
+        self.commands: list[tuple[str, ...]] = []
+        self.producers_at_command: list[str] = []
         self.fault: StackError | None = None
 
     def addresses(self) -> Addresses:
@@ -50,8 +50,8 @@ class FakeStack:
     def rabbitmqctl(self, *arguments: str, accepted: Sequence[int] = (0,)) -> None:  # noqa: ARG002 - it knows every user
         if self.fault is not None:
             raise self.fault
-        self.told.append(arguments)
-        self.producers_when_told.append(self.read_secret(PRODUCERS_PLACE))
+        self.commands.append(arguments)
+        self.producers_at_command.append(self.read_secret(PRODUCERS_PLACE))
 
     def producers(self) -> list[Producer]:
         return read_producers(self.root / PRODUCERS_PLACE)
@@ -86,8 +86,8 @@ def test_a_new_producer_is_bound_to_its_sources_before_the_broker_knows_it(stack
         "producer-shop",
         ("shop*", "other"),
     )
-    assert stack.told == [("import_definitions", "/broker/definitions.json")]
-    assert "producer-shop" in stack.producers_when_told[0]
+    assert stack.commands == [("import_definitions", "/broker/definitions.json")]
+    assert "producer-shop" in stack.producers_at_command[0]
 
 
 def test_its_address_is_printed_alone_and_its_password_is_kept_as_a_hash(stack: FakeStack) -> None:
@@ -108,7 +108,7 @@ def test_its_address_is_printed_alone_and_its_password_is_kept_as_a_hash(stack: 
     assert not any(
         address.password in path.read_text(encoding="utf-8") for path in stack.root.rglob("*") if path.is_file()
     )
-    assert address.password not in str(stack.told)
+    assert address.password not in str(stack.commands)
 
 
 def test_with_the_first_producer_the_stacks_own_users_are_bound_too(stack: FakeStack) -> None:
@@ -137,7 +137,7 @@ def test_a_producer_that_is_revoked_is_gone_from_broker_definitions_and_file(sta
     result = run(stack, "revoke", "--name", "shop")
 
     assert result.exit_code == 0
-    assert stack.told[1:] == [("delete_user", "producer-shop")]
+    assert stack.commands[1:] == [("delete_user", "producer-shop")]
     assert stack.user("producer-shop") is None
     assert run(stack, "revoke", "--name", "shop").exit_code == 1
 
@@ -147,7 +147,7 @@ def test_a_user_of_the_stack_is_unbound_and_not_deleted(stack: FakeStack) -> Non
 
     assert run(stack, "revoke", "--name", "demo").exit_code == 0
 
-    assert stack.told[1:] == []
+    assert stack.commands[1:] == []
     assert stack.user("producer") is not None
     assert [each.name for each in stack.producers()] == ["operator", "shop"]
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_a_producer_is_refused_and_nothing_changes(stack: FakeSta
 
     result = run(stack, "create", "--name", name, "--source", source)
 
-    assert (result.exit_code, result.stdout, stack.told) == (2, "", [])
+    assert (result.exit_code, result.stdout, stack.commands) == (2, "", [])
     assert before == (stack.read_secret(PRODUCERS_PLACE), stack.read_secret(DEFINITIONS_PLACE))
 
 

@@ -14,7 +14,7 @@ from etlpay_cli.provision import (
     BROKER_USERS,
     CACHE_CONFIG_PLACE,
     DEFINITIONS_PLACE,
-    LANES_VHOST,
+    INGEST_VHOST,
     PRIVATE,
     PRODUCER_PREFIX,
     PRODUCERS_PLACE,
@@ -232,7 +232,7 @@ def rights(made: dict[str, Any], user: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("user", ["api-gateway", "grpc-ingest", "file-watcher", "processor", "producer"])
 def test_who_has_no_business_in_a_virtual_host_cannot_enter_it(user: str) -> None:
-    wanted = PUBLIC_VHOST if user == "producer" else LANES_VHOST
+    wanted = PUBLIC_VHOST if user == "producer" else INGEST_VHOST
 
     assert list(BROKER_USERS[user]) == [wanted]
 
@@ -240,21 +240,21 @@ def test_who_has_no_business_in_a_virtual_host_cannot_enter_it(user: str) -> Non
 @pytest.mark.parametrize("user", ["api-gateway", "grpc-ingest", "file-watcher", "queue-consumer"])
 @pytest.mark.parametrize("name", ["etlpay.ingest", "etlpay.ingest.slow", "etlpay.parked", "amq.topic", "", "other"])
 def test_who_hands_over_can_write_to_the_lanes_and_nothing_else(user: str, name: str) -> None:
-    assert may(user, LANES_VHOST, "write", "amq.default")
-    assert not may(user, LANES_VHOST, "read", name or "amq.default")
-    assert not may(user, LANES_VHOST, "configure", name or "amq.default")
-    assert not may(user, LANES_VHOST, "write", name or "amq.fanout")
+    assert may(user, INGEST_VHOST, "write", "amq.default")
+    assert not may(user, INGEST_VHOST, "read", name or "amq.default")
+    assert not may(user, INGEST_VHOST, "configure", name or "amq.default")
+    assert not may(user, INGEST_VHOST, "write", name or "amq.fanout")
 
 
 @pytest.mark.parametrize(
     ("user", "vhost", "action", "name", "allowed"),
     [
-        ("processor", LANES_VHOST, "configure", "etlpay.ingest", True),
-        ("processor", LANES_VHOST, "read", "etlpay.ingest.slow", True),
-        ("processor", LANES_VHOST, "configure", "etlpay.parked", True),
-        ("processor", LANES_VHOST, "read", "etlpay.parked", False),
-        ("processor", LANES_VHOST, "configure", "etlpay.ingest2", False),
-        ("processor", LANES_VHOST, "write", "etlpay.ingest", False),
+        ("processor", INGEST_VHOST, "configure", "etlpay.ingest", True),
+        ("processor", INGEST_VHOST, "read", "etlpay.ingest.slow", True),
+        ("processor", INGEST_VHOST, "configure", "etlpay.parked", True),
+        ("processor", INGEST_VHOST, "read", "etlpay.parked", False),
+        ("processor", INGEST_VHOST, "configure", "etlpay.ingest2", False),
+        ("processor", INGEST_VHOST, "write", "etlpay.ingest", False),
         ("queue-consumer", PUBLIC_VHOST, "read", "payments", True),
         ("queue-consumer", PUBLIC_VHOST, "configure", "etl-queue", True),
         ("queue-consumer", PUBLIC_VHOST, "configure", "etl-queue.parked", True),
@@ -272,7 +272,7 @@ def test_who_hands_over_can_write_to_the_lanes_and_nothing_else(user: str, name:
         ("producer", PUBLIC_VHOST, "read", "etl-queue.parked", False),
         ("producer", PUBLIC_VHOST, "read", "etlpay.events", False),
         ("operator", PUBLIC_VHOST, "read", "etl-queue.parked", True),
-        ("operator", LANES_VHOST, "read", "etlpay.parked", True),
+        ("operator", INGEST_VHOST, "read", "etlpay.parked", True),
     ],
 )
 def test_a_broker_user_may_do_what_it_needs_and_no_more(

@@ -88,18 +88,18 @@ def test_where_the_cache_is_not_published_nobody_is_told_of_it(tmp_path: Path) -
 def test_the_address_of_a_cache_of_before_has_no_password(tmp_path: Path) -> None:
     before = {name: SECRETS[name] for name in ("producer_password", "reader_password", "amqp_password")}
 
-    doors = addresses("local", Layout(tmp_path), PORTS, Credentials.of_folder(before))
+    found = addresses("local", Layout(tmp_path), PORTS, Credentials.of_folder(before))
 
-    assert doors.redis == "redis://127.0.0.1:6379/0"
+    assert found.redis == "redis://127.0.0.1:6379/0"
 
 
 def test_the_addresses_are_a_producers_and_a_readers(tmp_path: Path) -> None:
-    doors = addresses("local", Layout(tmp_path), PORTS, CREDENTIALS)
+    found = addresses("local", Layout(tmp_path), PORTS, CREDENTIALS)
 
-    assert doors.http == "http://127.0.0.1:8000"
-    assert doors.grpc == "127.0.0.1:50051"
-    assert doors.amqp == "amqp://producer:p-pw@127.0.0.1:5672/"
-    assert doors.postgres == "postgresql://etlpay_reader:r-pw@127.0.0.1:5432/etlpay"
-    assert doors.redis == "redis://:c-pw@127.0.0.1:6379/0"
-    assert doors.inbox == str(tmp_path / "data/inbox")
-    assert "o-pw" not in repr(doors)
+    assert found.http == "http://127.0.0.1:8000"
+    assert found.grpc == "127.0.0.1:50051"
+    assert found.amqp == "amqp://producer:p-pw@127.0.0.1:5672/"
+    assert found.postgres == "postgresql://etlpay_reader:r-pw@127.0.0.1:5432/etlpay"
+    assert found.redis == "redis://:c-pw@127.0.0.1:6379/0"
+    assert found.inbox == str(tmp_path / "data/inbox")
+    assert "o-pw" not in repr(found)

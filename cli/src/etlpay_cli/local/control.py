@@ -16,7 +16,7 @@ from etlpay_cli import probes, state
 from etlpay_cli.addresses import addresses, read_credentials
 from etlpay_cli.errors import UNAVAILABLE, StackError
 from etlpay_cli.local import packages, postgres, rabbitmq, services
-from etlpay_cli.local.keeper import find, is_alive
+from etlpay_cli.local.process import find, is_alive
 from etlpay_cli.provision import DEFINITIONS_PLACE, PRIVATE, replace_file
 from etlpay_cli.settings import inherited_environment
 
@@ -48,7 +48,7 @@ class LocalStack:
         return known is not None and known.mode == self.mode and is_alive(known.supervisor)
 
     def addresses(self) -> Addresses:
-        """Return the doors of the stack."""
+        """Return the addresses of the stack."""
         return addresses(self.mode, self._layout, self._known().ports, read_credentials(self._layout))
 
     def details(self) -> dict[str, str]:

@@ -93,7 +93,7 @@ def count_events(port: int, password: str) -> int | None:
 
 
 def psql_arguments(port: int, host: str = HOST) -> tuple[str, ...]:
-    """Return how `psql` is told to count events, as the reader, without a password on its command line."""
+    """Return the arguments with which `psql` counts events as the reader, without a password on its command line."""
     login = ("--host", host, "--port", str(port), "--username", READER_ROLE, "--dbname", DATABASE, "--no-password")
     return (*login, "--no-psqlrc", "--tuples-only", "--no-align", "--command", _COUNT_EVENTS)
 

@@ -1,4 +1,4 @@
-"""The five services and the migration as processes of a local stack: what each is told, and nothing more."""
+"""The five services and the migration as processes of a local stack: each with its own settings only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from etlpay_cli import probes
 from etlpay_cli.layout import DATABASE, OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE, Layout
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
-from etlpay_cli.provision import LANES_VHOST, PRODUCERS_PLACE
+from etlpay_cli.provision import INGEST_VHOST, PRODUCERS_PLACE
 from etlpay_cli.settings import inherited_environment
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def processor(layout: Layout, ports: Mapping[str, int]) -> Program:
     return _service("processor", {**own, **database, **_cache("processor", layout, ports)}, layout, ports)
 
 
-def doors(layout: Layout, ports: Mapping[str, int]) -> tuple[Program, ...]:
+def edge_services(layout: Layout, ports: Mapping[str, int]) -> tuple[Program, ...]:
     """Return how the services that take events in are run, one for each channel."""
     http = {"ETLPAY_HTTP_HOST": HOST, "ETLPAY_HTTP_PORT": str(ports["http"])}
     grpc = {"ETLPAY_GRPC_HOST": HOST, "ETLPAY_GRPC_PORT": str(ports["grpc"])}
@@ -120,7 +120,7 @@ def ready_port(name: str, ports: Mapping[str, int]) -> int:
 def _service(name: str, own: Mapping[str, str], layout: Layout, ports: Mapping[str, int]) -> Program:
     ops = {"ETLPAY_OPS_HOST": HOST, "ETLPAY_OPS_PORT": str(ports[f"{name}-ops"])}
     broker = {
-        "ETLPAY_AMQP_URL": f"amqp://{name}@{HOST}:{ports['amqp']}/{LANES_VHOST}",
+        "ETLPAY_AMQP_URL": f"amqp://{name}@{HOST}:{ports['amqp']}/{INGEST_VHOST}",
         "ETLPAY_AMQP_PASSWORD_FILE": str(layout.secret(f"{name}/amqp_password")),
     }
     return Program(

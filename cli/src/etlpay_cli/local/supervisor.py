@@ -19,7 +19,7 @@ from etlpay_cli import state
 from etlpay_cli.addresses import read_credentials, write_stack_env
 from etlpay_cli.layout import Layout
 from etlpay_cli.local import postgres, rabbitmq, services, valkey
-from etlpay_cli.local.keeper import Keeper, StartError, created_at
+from etlpay_cli.local.process import StartError, SupervisedProcess, created_at
 from etlpay_cli.ports import PortTakenError, choose_ports, claiming
 from etlpay_cli.provision import PRIVATE, provision
 from etlpay_cli.settings import CliSettings, demanded_ports
@@ -43,7 +43,7 @@ class Supervisor:
         self._known = known
         self._group = group
         # In the order of their start: each stage needs the ones before it.
-        self._stages: list[list[Keeper]] = []
+        self._stages: list[list[SupervisedProcess]] = []
         self.stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -62,52 +62,52 @@ class Supervisor:
         self._enter("stopping")
         for stage in reversed(self._stages):
             async with asyncio.TaskGroup() as stops:
-                for keeper in stage:
-                    stops.create_task(keeper.stop())
+                for process in stage:
+                    stops.create_task(process.stop())
         self._enter("failed" if self._known.failed else "stopped")
 
     async def bound_logs(self) -> None:
         """Keep every log below its limit. Ends with the run."""
         while not self.stopping.is_set():
             for stage in self._stages:
-                for keeper in stage:
-                    keeper.bound_log()
+                for process in stage:
+                    process.bound_log()
             await asyncio.sleep(_LOG_CHECK_SECONDS)
 
     async def _start_all(self) -> None:
         layout, ports = self._layout, self._known.ports
         rabbitmq.prepare(layout, ports)
-        [epmd] = self._keep(rabbitmq.epmd_program(layout, ports))
+        [epmd] = self._start_stage(rabbitmq.epmd_program(layout, ports))
         await epmd.wait_ready()
-        broker, cache = self._keep(rabbitmq.program(layout, ports), valkey.program(layout, ports))
+        broker, cache = self._start_stage(rabbitmq.program(layout, ports), valkey.program(layout, ports))
         async with asyncio.TaskGroup() as starts:
             starts.create_task(broker.wait_ready())
             starts.create_task(cache.wait_ready())
             starts.create_task(self._start_database())
         if self._known.servers_only:
             return
-        # The processor stops after the doors: what they still hold finds it.
-        processor = self._keep(services.processor(layout, ports))
-        doors = self._keep(*services.doors(layout, ports))
+        # The processor stops after the edge services: it takes what they still hold.
+        processor = self._start_stage(services.processor(layout, ports))
+        edge_services = self._start_stage(*services.edge_services(layout, ports))
         async with asyncio.TaskGroup() as starts:
-            for keeper in (*processor, *doors):
-                starts.create_task(keeper.wait_ready())
+            for process in (*processor, *edge_services):
+                starts.create_task(process.wait_ready())
 
     async def _start_database(self) -> None:
         layout, ports = self._layout, self._known.ports
         await asyncio.to_thread(postgres.prepare, layout)
-        [database] = self._keep(postgres.program(layout, ports))
+        [database] = self._start_stage(postgres.program(layout, ports))
         await database.wait_ready()
         if not self._known.servers_only:
             await self._complete(services.migration(layout, ports))
 
-    def _keep(self, *programs: Program) -> list[Keeper]:
+    def _start_stage(self, *programs: Program) -> list[SupervisedProcess]:
         """Start programs as one stage."""
-        stage = [Keeper(program, self._layout.log(program.name), self._write) for program in programs]
+        stage = [SupervisedProcess(program, self._layout.log(program.name), self._write) for program in programs]
         self._stages.append(stage)
-        for keeper in stage:
-            self._known.programs[keeper.program.name] = keeper.seen
-            self._group.create_task(keeper.run(), name=keeper.program.name)
+        for process in stage:
+            self._known.programs[process.program.name] = process.seen
+            self._group.create_task(process.run(), name=process.program.name)
         return stage
 
     async def _complete(self, task: Task) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from etlpay_cli.audit import exit_code, hours_between
 from etlpay_cli.errors import ERROR, UNAVAILABLE, UNVOUCHED, StackError
-from etlpay_cli.judgement import Line, Page, Series, judge
+from etlpay_cli.reconcile import Line, Page, Series, reconcile
 from etlpay_cli.spans import parse_span
 
 HOUR = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -59,89 +59,89 @@ def process(channel: str = "http", *, silent_seconds: float = 600, missing_recei
 
 
 def test_stored_and_queued_balance_with_events_and_settlements() -> None:
-    verdict = judge([page(line(stored=3, queued=7, events=7, settled_duplicate=2, settled_conflict=1))])
+    report = reconcile([page(line(stored=3, queued=7, events=7, settled_duplicate=2, settled_conflict=1))])
 
-    assert exit_code(verdict) == 0
+    assert exit_code(report) == 0
 
 
 def test_a_missing_event_is_named_by_source_and_hour() -> None:
-    verdict = judge([page(line(queued=5, events=5), line("bank", queued=5, events=4))])
+    report = reconcile([page(line(queued=5, events=5), line("bank", queued=5, events=4))])
 
-    [found] = verdict.settled_wrong
+    [found] = report.settled_wrong
     assert (found.line.source, found.hour, found.missing) == ("bank", HOUR, 1)
-    assert exit_code(verdict) == ERROR
+    assert exit_code(report) == ERROR
 
 
 def test_the_surplus_of_one_source_does_not_pay_for_another() -> None:
-    verdict = judge([page(line(queued=5, events=4), line("bank", queued=5, events=6))])
+    report = reconcile([page(line(queued=5, events=4), line("bank", queued=5, events=6))])
 
-    assert [found.line.source for found in verdict.settled_wrong] == ["shop"]
+    assert [found.line.source for found in report.settled_wrong] == ["shop"]
 
 
 def test_an_event_without_a_record_does_not_balance() -> None:
-    assert exit_code(judge([page(line(stored=2, events=2, success=1))])) == ERROR
+    assert exit_code(reconcile([page(line(stored=2, events=2, success=1))])) == ERROR
 
 
 def test_more_stored_than_acknowledged_is_not_vouched_for() -> None:
-    """What a killed process stored and never told of may hide as many that were acknowledged and lost."""
-    verdict = judge([page(line(stored=1, events=3))])
+    """Events of a killed process that are in no receipt may hide as many that were acknowledged and lost."""
+    report = reconcile([page(line(stored=1, events=3))])
 
-    assert (verdict.findings[0].surplus, exit_code(verdict)) == (2, UNVOUCHED)
-    assert len(verdict.findings[0].doubts) == 1
+    assert (report.findings[0].surplus, exit_code(report)) == (2, UNVOUCHED)
+    assert len(report.findings[0].doubts) == 1
 
 
 def test_what_is_stored_and_was_listed_as_unconfirmed_is_no_surplus() -> None:
-    assert exit_code(judge([page(line(stored=1, unknown=5, events=3, unconfirmed=2))])) == 0
+    assert exit_code(reconcile([page(line(stored=1, unknown=5, events=3, unconfirmed=2))])) == 0
 
 
 def test_an_unconfirmed_one_that_is_stored_does_not_pay_for_one_that_is_lost() -> None:
-    assert exit_code(judge([page(line(stored=3, unknown=1, events=3, unconfirmed=1))])) == ERROR
+    assert exit_code(reconcile([page(line(stored=3, unknown=1, events=3, unconfirmed=1))])) == ERROR
 
 
 def test_unconfirmed_ones_that_are_not_listed_leave_the_line_unvouched_for() -> None:
-    assert exit_code(judge([page(line(stored=3, unknown=9, unlisted=9, events=3))])) == UNVOUCHED
+    assert exit_code(reconcile([page(line(stored=3, unknown=9, unlisted=9, events=3))])) == UNVOUCHED
 
 
 def test_a_process_that_was_killed_leaves_no_line_of_its_channel_vouched_for() -> None:
-    """40 that it stored and never told of, and 40 of another that are lost: the numbers are equal."""
+    """40 events in no receipt, and 40 of another that are lost: the numbers are equal."""
     lines = [line(queued=80, events=80), line(channel="grpc", stored=1, events=1)]
-    verdict = judge([page(*lines, series=[process()])])
+    report = reconcile([page(*lines, series=[process()])])
 
-    assert exit_code(verdict) == UNVOUCHED
-    assert [found.line.channel for found in verdict.unvouched] == ["http"]
-    assert [doubt.instance for doubt in verdict.doubts] == [uuid.UUID(int=1)]
+    assert exit_code(report) == UNVOUCHED
+    assert [found.line.channel for found in report.unvouched] == ["http"]
+    assert [doubt.instance for doubt in report.doubts] == [uuid.UUID(int=1)]
 
 
 def test_a_process_that_was_killed_is_told_where_nothing_else_is_in_the_books() -> None:
     """All that it acknowledged may be lost, and with it every trace."""
-    assert exit_code(judge([page(series=[process()])])) == UNVOUCHED
+    assert exit_code(reconcile([page(series=[process()])])) == UNVOUCHED
 
 
 def test_a_missing_receipt_leaves_its_hours_unvouched_for_also_where_the_process_is_alive() -> None:
     alive = process(silent_seconds=1, missing_receipts=2)
 
-    assert exit_code(judge([page(line(stored=1, events=1), series=[alive])])) == UNVOUCHED
+    assert exit_code(reconcile([page(line(stored=1, events=1), series=[alive])])) == UNVOUCHED
 
 
 def test_what_is_missing_is_told_also_where_more_cannot_be_vouched_for() -> None:
-    verdict = judge([page(line(queued=5, events=4), series=[process()])])
+    report = reconcile([page(line(queued=5, events=4), series=[process()])])
 
-    assert exit_code(verdict) == ERROR
-    assert verdict.unvouched == verdict.settled_wrong
+    assert exit_code(report) == ERROR
+    assert report.unvouched == report.settled_wrong
 
 
 @pytest.mark.parametrize(
     ("silent_seconds", "expected"), [(19, 0), (21, UNAVAILABLE), (34, UNAVAILABLE), (36, UNVOUCHED)]
 )
 def test_a_process_that_lives_is_given_time_before_it_counts_as_dead(silent_seconds: float, expected: int) -> None:
-    verdict = judge([page(line(stored=1, events=1), series=[process(silent_seconds=silent_seconds)])])
+    report = reconcile([page(line(stored=1, events=1), series=[process(silent_seconds=silent_seconds)])])
 
-    assert exit_code(verdict) == expected
-    assert verdict.may_clear == (expected == UNVOUCHED)
+    assert exit_code(report) == expected
+    assert report.may_clear == (expected == UNVOUCHED)
 
 
 def test_a_process_that_has_been_silent_for_long_is_not_waited_for() -> None:
-    assert not judge([page(series=[process(silent_seconds=130)])]).may_clear
+    assert not reconcile([page(series=[process(silent_seconds=130)])]).may_clear
 
 
 def test_parts_of_an_hour_count_together() -> None:
@@ -151,41 +151,41 @@ def test_parts_of_an_hour_count_together() -> None:
         page(line(events=1), line("bank", events=1, stored=1)),
     ]
 
-    verdict = judge(parts)
+    report = reconcile(parts)
 
-    assert exit_code(verdict) == 0
-    assert [(found.line.source, found.line.events) for found in verdict.findings] == [("shop", 5), ("bank", 1)]
+    assert exit_code(report) == 0
+    assert [(found.line.source, found.line.events) for found in report.findings] == [("shop", 5), ("bank", 1)]
 
 
 @pytest.mark.parametrize("queue", ["etlpay.ingest", "etlpay.ingest.slow", "etlpay.receipts"])
 def test_what_is_still_queued_is_not_missing(queue: str) -> None:
-    verdict = judge([page(line(queued=5, events=4), queues=EMPTY | {queue: 1})])
+    report = reconcile([page(line(queued=5, events=4), queues=EMPTY | {queue: 1})])
 
-    assert exit_code(verdict) == UNAVAILABLE
-
-
-def test_without_the_queues_nothing_is_judged() -> None:
-    assert exit_code(judge([page(line(queued=5, events=4), queues=None)])) == UNAVAILABLE
+    assert exit_code(report) == UNAVAILABLE
 
 
-def test_what_moved_just_now_is_not_judged_yet() -> None:
-    assert exit_code(judge([page(line(stored=5, events=5, age_seconds=19))])) == UNAVAILABLE
-    assert exit_code(judge([page(line(stored=5, events=5, age_seconds=21))])) == 0
+def test_without_the_queues_nothing_is_reported() -> None:
+    assert exit_code(reconcile([page(line(queued=5, events=4), queues=None)])) == UNAVAILABLE
+
+
+def test_what_moved_just_now_is_not_reported_yet() -> None:
+    assert exit_code(reconcile([page(line(stored=5, events=5, age_seconds=19))])) == UNAVAILABLE
+    assert exit_code(reconcile([page(line(stored=5, events=5, age_seconds=21))])) == 0
 
 
 def test_a_parked_message_shows_as_what_it_is_missing() -> None:
-    assert exit_code(judge([page(line(queued=5, events=4), queues=EMPTY | {"etlpay.parked": 1})])) == ERROR
+    assert exit_code(reconcile([page(line(queued=5, events=4), queues=EMPTY | {"etlpay.parked": 1})])) == ERROR
 
 
 @pytest.mark.parametrize(("counted_together", "expected"), [(3, UNVOUCHED), (4, ERROR)])
 def test_sources_counted_together_are_not_vouched_for(counted_together: int, expected: int) -> None:
-    """Whose they are nobody knows, and one that is lost is as good as another that nobody told of."""
+    """Their source is not known, so a lost event and an event in no receipt look the same."""
     named = [line(str(number), events=1) for number in range(3)]
 
-    verdict = judge([page(line("*", stored=counted_together), *named, line("even", stored=1, events=1))])
-    overflowed = judge([page(line("even", stored=1, events=1), overflowed=["http"])])
+    report = reconcile([page(line("*", stored=counted_together), *named, line("even", stored=1, events=1))])
+    overflowed = reconcile([page(line("even", stored=1, events=1), overflowed=["http"])])
 
-    assert exit_code(verdict) == expected
+    assert exit_code(report) == expected
     assert exit_code(overflowed) == UNVOUCHED
 
 

@@ -1,4 +1,4 @@
-"""What the command says to people: on stderr, and with colour and movement only on a terminal (rich sees to both)."""
+"""The command's output: results on stdout, messages on stderr, with colour and movement only on a terminal."""
 
 from __future__ import annotations
 
@@ -14,59 +14,59 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from etlpay_cli.addresses import Addresses
-    from etlpay_cli.demo import Passage
-    from etlpay_cli.judgement import Finding, Verdict
+    from etlpay_cli.demo import DemoEvent
+    from etlpay_cli.reconcile import Discrepancy, Report
 
 _AUDIT_COLUMNS = (
     "received", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "events", "success", "failed",
     "settled_duplicate", "settled_conflict", "unconfirmed",
 )  # fmt: skip
 
-talk = Console(stderr=True, highlight=False, soft_wrap=True)
-data = Console(highlight=False, soft_wrap=True)
-if not data.is_terminal:
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = Console(highlight=False, soft_wrap=True)
+if not stdout.is_terminal:
     # A file or a pipe has no width; 80 columns would cut names and numbers of a table.
-    data.width = 200
+    stdout.width = 200
 
 
 @contextlib.contextmanager
 def progress(first: str) -> Iterator[Callable[[str], None]]:
     """Show what is being done: one moving line on a terminal, a line per step elsewhere."""
-    if talk.is_terminal:
-        with talk.status(first) as status:
+    if stderr.is_terminal:
+        with stderr.status(first) as status:
             yield status.update
         return
-    said = ""
+    last = ""
 
-    def say(text: str) -> None:
-        nonlocal said
-        if text != said:
-            talk.print(Text(text))
-            said = text
+    def show(text: str) -> None:
+        nonlocal last
+        if text != last:
+            stderr.print(Text(text))
+            last = text
 
-    say(first)
-    yield say
-
-
-def complain(message: str, *, more: str = "") -> None:
-    """Say what is wrong in one sentence, with details where there are any."""
-    talk.print(Text.assemble(("error: ", "bold red"), message))
-    if more:
-        talk.print(Text(more, style="dim"))
+    show(first)
+    yield show
 
 
-def warn(message: str) -> None:
-    """Say in one sentence what will be wrong soon."""
-    talk.print(Text.assemble(("warning: ", "bold yellow"), message))
+def print_error(message: str, *, details: str = "") -> None:
+    """Print an error of one sentence, and its details."""
+    stderr.print(Text.assemble(("error: ", "bold red"), message))
+    if details:
+        stderr.print(Text(details, style="dim"))
 
 
-def show_addresses(doors: Addresses) -> None:
+def print_warning(message: str) -> None:
+    """Print a warning of one sentence."""
+    stderr.print(Text.assemble(("warning: ", "bold yellow"), message))
+
+
+def show_addresses(addresses: Addresses) -> None:
     """Show where the stack is reached. Passwords are left out; `etlpay status --json` has them."""
     table = Table.grid(padding=(0, 2))
-    for name, address in msgspec.structs.asdict(doors).items():
+    for name, address in msgspec.structs.asdict(addresses).items():
         table.add_row(Text(name, style="bold"), Text(_without_password(address)))
-    table.add_row(Text("docs", style="bold"), Text(f"{doors.http}/docs"))
-    data.print(table)
+    table.add_row(Text("docs", style="bold"), Text(f"{addresses.http}/docs"))
+    stdout.print(table)
 
 
 def show_readiness(ready: Mapping[str, bool], details: Mapping[str, str]) -> None:
@@ -75,61 +75,61 @@ def show_readiness(ready: Mapping[str, bool], details: Mapping[str, str]) -> Non
     for name, is_ready in ready.items():
         word = Text("ready", style="green") if is_ready else Text("not ready", style="bold red")
         table.add_row(Text(name, style="bold"), word, Text(details.get(name, ""), style="dim"))
-    data.print(table)
+    stdout.print(table)
 
 
-def show_passage(passage: Passage) -> None:
-    """Show one event of the demo: what was answered, and the record that became of it."""
-    data.print(Text.assemble((f"{passage.channel:<6}", "bold"), passage.source))
-    if passage.answer:
-        data.print(Text(f"       answer  {passage.answer}"))
-    if passage.record is not None:
-        stored = {name: passage.record[name] for name in ("id", "event_id", "status", "result_payload")}
-        data.print(Text(f"       record  {msgspec.json.encode(stored).decode()}", style="green"))
-    if passage.problem:
-        data.print(Text(f"       MISSING {passage.problem}", style="bold red"))
+def show_demo_event(event: DemoEvent) -> None:
+    """Show one event of the demo: the answer, and its record."""
+    stdout.print(Text.assemble((f"{event.channel:<6}", "bold"), event.source))
+    if event.answer:
+        stdout.print(Text(f"       answer  {event.answer}"))
+    if event.record is not None:
+        stored = {name: event.record[name] for name in ("id", "event_id", "status", "result_payload")}
+        stdout.print(Text(f"       record  {msgspec.json.encode(stored).decode()}", style="green"))
+    if event.problem:
+        stdout.print(Text(f"       MISSING {event.problem}", style="bold red"))
 
 
 def show_sources(sources: list[dict[str, Any]]) -> None:
     """Show what GET /api/sources answered."""
-    data.print(Text("GET /api/sources", style="bold"))
+    stdout.print(Text("GET /api/sources", style="bold"))
     for source in sources:
-        data.print(Text(f"       {msgspec.json.encode(source).decode()}"))
+        stdout.print(Text(f"       {msgspec.json.encode(source).decode()}"))
 
 
-def show_verdict(verdict: Verdict) -> None:
+def show_report(report: Report) -> None:
     """Show every line of the audit, and their sums."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("hour", "source", "channel"):
         table.add_column(name)
     for name in (*_AUDIT_COLUMNS, "missing", "surplus"):
         table.add_column(name, justify="right")
-    for finding in verdict.findings:
+    for finding in report.findings:
         hour = f"{finding.hour:%Y-%m-%d %H:00}"
         row = (hour, finding.line.source or "(unreadable)", finding.line.channel, *_audit_numbers(finding))
         style = "bold red" if not finding.balanced else "yellow" if finding.doubts else ""
         table.add_row(*map(Text, row), style=style)
-    sums = [str(sum(column)) for column in zip(*map(_audit_values, verdict.findings), strict=True)]
+    sums = [str(sum(column)) for column in zip(*map(_audit_values, report.findings), strict=True)]
     if sums:
         table.add_row("total", "", "", *sums, style="bold")
-    data.print(table)
-    for name, depth in (verdict.queues or {}).items():
+    stdout.print(table)
+    for name, depth in (report.queues or {}).items():
         if depth:
-            data.print(Text(f"{depth} messages wait in {name}", style="bold red"))
+            stdout.print(Text(f"{depth} messages wait in {name}", style="bold red"))
 
 
-def _audit_values(finding: Finding) -> tuple[int, ...]:
+def _audit_values(finding: Discrepancy) -> tuple[int, ...]:
     numbers = (getattr(finding.line, name) for name in _AUDIT_COLUMNS)
     return (*numbers, finding.missing, finding.surplus)
 
 
-def _audit_numbers(finding: Finding) -> tuple[str, ...]:
+def _audit_numbers(finding: Discrepancy) -> tuple[str, ...]:
     return tuple(map(str, _audit_values(finding)))
 
 
 def print_json(value: object) -> None:
     """Print a value as one JSON document on stdout, never wrapped or coloured."""
-    data.file.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    stdout.file.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def _without_password(address: str) -> str:

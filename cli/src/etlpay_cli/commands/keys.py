@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from msgspec import ValidationError, convert, json
 from rich.table import Table
 from rich.text import Text
 
-from etlpay_cli import screen
+from etlpay_cli import console
+from etlpay_cli.commands.invocation import refuse
 from etlpay_cli.errors import ERROR, USAGE, StackError
 from etlpay_cli.settings import CliSettings
 from etlpay_cli.spans import parse_span
@@ -60,12 +61,12 @@ def create(
     try:
         keys.append(convert(made, ApiKey))
     except ValidationError as error:
-        _refuse(f"no valid key: {error}", USAGE)
+        refuse(f"no valid key: {error}", USAGE)
     if problem := keys_problem(keys):
-        _refuse(problem, USAGE)
+        refuse(problem, USAGE)
     _write(path, keys)
-    screen.data.print(key)
-    screen.talk.print("This is shown once. Its holder sends it as `Authorization: Bearer <key>`.")
+    console.stdout.print(key)
+    console.stderr.print("This is shown once. Its holder sends it as `Authorization: Bearer <key>`.")
 
 
 @app.command(name="list")
@@ -77,9 +78,9 @@ def show(file: FileOption = None) -> None:
         expires = key.expires.isoformat() if key.expires else "never"
         row = (key.name, " ".join(key.may), " ".join(key.sources), key.created.isoformat(), expires)
         table.add_row(*map(Text, row))
-    screen.data.print(table)
+    console.stdout.print(table)
     for warning in warnings(keys, at=datetime.now(UTC)):
-        screen.warn(warning)
+        console.print_warning(warning)
 
 
 def warnings(keys: Sequence[ApiKey], *, at: datetime) -> Iterator[str]:
@@ -106,9 +107,9 @@ def revoke(
     if keep_newest:
         revoked = revoked[:-1]
     if not revoked:
-        _refuse("there is no such key", ERROR)
+        refuse("there is no such key", ERROR)
     _write(path, [key for key in keys if key not in revoked])
-    screen.talk.print(f"revoked: {len(revoked)}")
+    console.stderr.print(f"revoked: {len(revoked)}")
 
 
 def render(keys: Sequence[ApiKey]) -> str:
@@ -138,13 +139,13 @@ def _span(text: str) -> timedelta:
     try:
         return parse_span(text, days_max=_EXPIRES_DAYS_MAX)
     except StackError as error:
-        _refuse(str(error), USAGE)
+        refuse(str(error), USAGE)
 
 
 def _path(file: Path | None) -> Path:
     path = file or CliSettings().api_keys_file
     if path is None:
-        _refuse("name the file of keys: --file, or ETLPAY_API_KEYS_FILE", USAGE)
+        refuse("name the file of keys: --file, or ETLPAY_API_KEYS_FILE", USAGE)
     return path
 
 
@@ -152,14 +153,9 @@ def _read(path: Path) -> list[ApiKey]:
     try:
         return read_keys(path)
     except KeysFileError as error:
-        _refuse(str(error), ERROR)
+        refuse(str(error), ERROR)
 
 
 def _write(path: Path, keys: Sequence[ApiKey]) -> None:
     """Replace the file whole, with the mode and owner that it had; a new one is for this user only."""
     write_private(path, render(keys).encode(), like=path.stat() if path.exists() else None)
-
-
-def _refuse(reason: str, exit_code: int) -> NoReturn:
-    screen.complain(reason)
-    raise typer.Exit(exit_code)

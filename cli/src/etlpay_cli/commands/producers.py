@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import secrets
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 import typer
 from rich.table import Table
 
-from etlpay_cli import screen, state
+from etlpay_cli import console, state
+from etlpay_cli.commands.invocation import refuse
 from etlpay_cli.demo import DEMO_SOURCES
 from etlpay_cli.errors import ERROR, USAGE, StackError
 from etlpay_cli.provision import (
@@ -51,7 +52,7 @@ class RunningStack(Protocol):
     """What of a stack that is up is needed here. Methods raise StackError."""
 
     def addresses(self) -> Addresses:
-        """Return its doors."""
+        """Return its addresses."""
 
     def read_secret(self, place: str) -> str:
         """Return the text of a file of the secrets, given as folder/file."""
@@ -75,17 +76,17 @@ def create(context: typer.Context, name: NameOption, source: SourceOption) -> No
         added = _producer(name, f"{PRODUCER_PREFIX}{name}", source)
         producers = [*(known or _stacks_own()), added]
         if problem := producers_problem(producers):
-            _refuse(problem, USAGE)
+            refuse(problem, USAGE)
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
         # The binding first: a user without one could name every source as long as nobody is bound.
         stack.replace_secret(PRODUCERS_PLACE, render(producers))
         _replace_definitions(stack, with_producer(_read_definitions(stack), added.user, password))
         stack.rabbitmqctl("import_definitions", stack.definitions_path)
         broker = urlsplit(stack.addresses().amqp)
-        screen.data.print(f"amqp://{added.user}:{password}@{broker.hostname}:{broker.port}/")
-    screen.talk.print(f"This is shown once. Each message needs the property user_id with the value {added.user}.")
+        console.stdout.print(f"amqp://{added.user}:{password}@{broker.hostname}:{broker.port}/")
+    console.stderr.print(f"This is shown once. Each message needs the property user_id with the value {added.user}.")
     if not known:
-        screen.talk.print(
+        console.stderr.print(
             "From now on a message whose user_id is not in `etlpay producers list` is parked, and not stored."
         )
 
@@ -97,7 +98,7 @@ def show(context: typer.Context) -> None:
     with _editing(context) as stack:
         for producer in _read(stack):
             table.add_row(producer.name, producer.user, " ".join(producer.sources), producer.created.isoformat())
-    screen.data.print(table)
+    console.stdout.print(table)
 
 
 @app.command()
@@ -107,12 +108,12 @@ def revoke(context: typer.Context, name: Annotated[str, typer.Option(help="Whose
         producers = _read(stack)
         revoked = next((producer for producer in producers if producer.name == name), None)
         if revoked is None:
-            _refuse("there is no such producer", ERROR)
+            refuse("there is no such producer", ERROR)
         if revoked.user.startswith(PRODUCER_PREFIX):
             _replace_definitions(stack, without_producer(_read_definitions(stack), revoked.user))
             stack.rabbitmqctl("delete_user", revoked.user, accepted=(0, _NO_USER))
         stack.replace_secret(PRODUCERS_PLACE, render([each for each in producers if each is not revoked]))
-    screen.talk.print(f"revoked: {revoked.user}")
+    console.stderr.print(f"revoked: {revoked.user}")
 
 
 def render(producers: Sequence[Producer]) -> str:
@@ -143,7 +144,7 @@ def _producer(name: str, user: str, sources: Sequence[str]) -> Producer:
     try:
         return msgspec.convert(made, Producer)
     except msgspec.ValidationError as error:
-        _refuse(f"no valid producer: {error}", USAGE)
+        refuse(f"no valid producer: {error}", USAGE)
 
 
 @contextlib.contextmanager
@@ -155,11 +156,11 @@ def _editing(context: typer.Context) -> Iterator[RunningStack]:
         with state.hold(lock):
             yield stack
     except state.AlreadyUpError:
-        _refuse("another command is changing the producers", ERROR)
+        refuse("another command is changing the producers", ERROR)
     except ProducersFileError as error:
-        _refuse(str(error), ERROR)
+        refuse(str(error), ERROR)
     except StackError as error:
-        screen.complain(str(error), more=error.details)
+        console.print_error(str(error), details=error.details)
         raise typer.Exit(error.exit_code) from None
 
 
@@ -174,8 +175,3 @@ def _read_definitions(stack: RunningStack) -> dict[str, Any]:
 
 def _replace_definitions(stack: RunningStack, wanted: dict[str, Any]) -> None:
     stack.replace_secret(DEFINITIONS_PLACE, render_definitions(wanted))
-
-
-def _refuse(reason: str, exit_code: int) -> NoReturn:
-    screen.complain(reason)
-    raise typer.Exit(exit_code)

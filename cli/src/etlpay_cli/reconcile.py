@@ -1,7 +1,7 @@
-"""What the books of the audit say: pure arithmetic over the lines that the gateway answers.
+"""Compares what was acknowledged with what is stored: pure arithmetic over the lines of `GET /api/audit`.
 
-Nothing is netted. What is stored and was acknowledged by nobody who told it may hide as many lost events, and so may a
-process that was killed before it told what it had acknowledged: then the line is not vouched for, and never balanced.
+Nothing is netted. Events that are stored, but in no receipt, may hide as many lost events. So may a process that was
+killed before it sent its last receipt. Such a line is not vouched for, and never balanced.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OTHER_SOURCES: Final = "*"
 
 _MUST_BE_EMPTY: Final = ("etlpay.ingest", "etlpay.ingest.slow", "etlpay.receipts")
-# A process that is frozen, or cut off, tells everything when it is back.
+# A process that was frozen, or cut off, sends its receipts when it is back.
 _GIVEN_UP_INTERVALS: Final = 12
 _NOT_SUMMED: Final = ("source", "channel", "moved_at")
 
@@ -49,14 +49,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def acknowledged(self) -> int:
-        """Events whose sender was told that they are safe."""
+        """Events that were answered as stored or queued."""
         return self.stored + self.queued
 
     @property
     def accounted(self) -> int:
         """Acknowledged events that the ledger holds, or settled as the same as, or in conflict with, one it holds.
 
-        Those of which a process said that it had no confirmation, one by one, are none of them.
+        Events that a process listed as unconfirmed do not count.
         """
         return self.events + self.settled_duplicate + self.settled_conflict - self.unconfirmed
 
@@ -96,10 +96,10 @@ class Doubt(msgspec.Struct, frozen=True, kw_only=True):
     instance: UUID | None = None
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """A line with what it means. `missing`: at least so many. `surplus`: stored, and acknowledged by nobody who told.
+class Discrepancy(msgspec.Struct, frozen=True, kw_only=True):
+    """A line, and by how much it does not balance. `missing`: at least so many. `surplus`: stored, but in no receipt.
 
-    `doubts` say why the line cannot be vouched for; something may be missing then without being seen.
+    `doubts` say why the line cannot be vouched for: then events may be missing unseen.
     """
 
     hour: datetime
@@ -116,10 +116,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.missing or self.without_record)
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings of all hours, what else casts doubt, the queues, and why it is too early to tell, where it is."""
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The lines of all hours, the doubts about whole channels, the queues, and why it is too early to tell."""
 
-    findings: list[Finding]
+    findings: list[Discrepancy]
     doubts: list[Doubt]
     queues: dict[str, int] | None
     unsettled: list[str]
@@ -127,18 +127,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a process that is silent may still come back."""
 
     @property
-    def wrong(self) -> list[Finding]:
+    def wrong(self) -> list[Discrepancy]:
         """The lines that do not balance."""
         return [finding for finding in self.findings if not finding.balanced]
 
     @property
-    def settled_wrong(self) -> list[Finding]:
+    def settled_wrong(self) -> list[Discrepancy]:
         """Those of them that waiting will not change: they are quiet, and nothing is under way."""
         under_way = self.queues is None or any(self.queues.get(name, 0) for name in _MUST_BE_EMPTY)
         return [] if under_way else [finding for finding in self.wrong if not finding.moving]
 
     @property
-    def unvouched(self) -> list[Finding]:
+    def unvouched(self) -> list[Discrepancy]:
         """The lines that cannot be vouched for."""
         return [finding for finding in self.findings if finding.doubts]
 
@@ -148,12 +148,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.doubts or self.unvouched)
 
 
-def judge(pages: Sequence[Page]) -> Verdict:
-    """Return what the books say. Pages of one hour, or of parts of it, count together."""
+def reconcile(pages: Sequence[Page]) -> Report:
+    """Return the report. Pages of one hour, or of parts of it, count together."""
     hours: dict[datetime, list[Page]] = defaultdict(list)
     for page in pages:
         hours[page.hour].append(page)
-    findings: list[Finding] = []
+    findings: list[Discrepancy] = []
     doubts: list[Doubt] = []
     late: dict[UUID, str] = {}
     for hour, of_hour in hours.items():
@@ -164,7 +164,7 @@ def judge(pages: Sequence[Page]) -> Verdict:
     unsettled = [*_waiting_in(queues), *late.values()]
     if moving := sum(finding.moving for finding in findings):
         unsettled.append(f"{moving} lines moved within the time that receipts take")
-    return Verdict(
+    return Report(
         findings=findings,
         doubts=doubts,
         queues=queues,
@@ -173,12 +173,12 @@ def judge(pages: Sequence[Page]) -> Verdict:
     )
 
 
-def _find(hour: datetime, pages: Sequence[Page], doubts: Sequence[Doubt]) -> list[Finding]:
+def _find(hour: datetime, pages: Sequence[Page], doubts: Sequence[Doubt]) -> list[Discrepancy]:
     quiet_since = min(page.as_of - timedelta(seconds=LATE_INTERVALS * page.receipt_seconds) for page in pages)
     lines = _summed(line for page in pages for line in page.items)
     surplus = _surplus_by_channel(lines)
     return [
-        Finding(
+        Discrepancy(
             hour=hour,
             line=line,
             missing=max(0, line.acknowledged - line.accounted - _owed(line, surplus)),
@@ -234,13 +234,13 @@ def _surplus_by_channel(lines: Sequence[Line]) -> Mapping[str, int]:
 
 
 def _overflows(hour: datetime, pages: Sequence[Page]) -> list[Doubt]:
-    reason = "more sources came than a process counts apart: which of them have their events cannot be told"
+    reason = "a process met more sources than it counts separately: which of them lack events is not known"
     channels = {channel for page in pages for channel in page.overflowed}
     return [Doubt(hour=hour, channel=channel, reason=reason) for channel in sorted(channels)]
 
 
 def _silences(hour: datetime, pages: Sequence[Page], late: dict[UUID, str]) -> list[Doubt]:
-    """Return what is in doubt because of processes that told no more; note those of which it is too early to say so."""
+    """Return the doubts because of processes that sent no more receipts; add to `late` those that still may."""
     doubts: dict[tuple[UUID, bool], Doubt] = {}
     for page in pages:
         for series in page.series:
@@ -258,7 +258,7 @@ def _reason(series: Series) -> str:
     name = f"{series.service} ({series.instance})"
     if series.missing_receipts:
         return f"{series.missing_receipts} receipts of {name} are missing"
-    return f"{name} ended without telling what it had answered since {series.reported_at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{name} ended without a receipt of what it had answered since {series.reported_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _is_late(as_of: datetime, series: Series) -> bool:

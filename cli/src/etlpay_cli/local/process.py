@@ -1,4 +1,4 @@
-"""Keeps one program running: starts it, starts it again when it ends, and stops it when it is told to."""
+"""Runs one program of the local stack: starts it, restarts it when it ends, and stops it on request."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class StartError(Exception):
         self.name = name
 
 
-class Keeper:
-    """The supervision of one program. `run` is its only task; everything else talks to that."""
+class SupervisedProcess:
+    """One program that is restarted when it ends. `run` is the only task that starts and ends it."""
 
     def __init__(self, program: Program, log: Path, changed: Callable[[], None]) -> None:
         """Prepare; nothing is started. `changed` is called whenever `seen` says something new."""

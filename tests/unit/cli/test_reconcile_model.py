@@ -1,6 +1,6 @@
 """With a loss behind an acknowledgement the audit never says that it balances, whatever is killed, lost or unknown.
 
-Processes take events in, answer, tell and die; the real tally counts, the real judgement judges, and the ledger between
+Processes take events in, answer, report and die. The tally and the reconciliation are the real ones. The ledger between
 them is a model of what the processor and the gateway do with receipts.
 """
 
@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from etlpay_cli.audit import exit_code
 from etlpay_cli.errors import ERROR, UNVOUCHED
-from etlpay_cli.judgement import Line, Page, Series, judge
+from etlpay_cli.reconcile import Line, Page, Series, reconcile
 from shared.contracts.event import Channel, stamp
 from shared.contracts.receipt import SILENT_INTERVALS, SILENT_SECONDS, Count, Unconfirmed, hour_of, start_of
 from shared.contracts.result import ResultKind
@@ -61,7 +61,7 @@ class Process:
     in_hand: list[Event] = field(default_factory=list)
 
 
-class Books(RuleBasedStateMachine):
+class Counters(RuleBasedStateMachine):
     """The rules are what happens to processes, events and receipts; `teardown` is the audit."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Books(RuleBasedStateMachine):
         self.processes: list[Process] = []
         self.ledger: dict[Unconfirmed, str] = {}
         self.listed: set[Unconfirmed] = set()
-        self.told: set[Unconfirmed] = set()
+        self.reported: set[Unconfirmed] = set()
         self.counts: list[Count] = []
         self.receipts: dict[uuid.UUID, Receipts] = {}
         self.killed = self.lost_a_receipt = False
@@ -80,7 +80,7 @@ class Books(RuleBasedStateMachine):
 
     @initialize(killing=st.booleans(), losing_receipts=st.booleans(), listed_max=st.sampled_from([1, 100]))
     def begin(self, killing: bool, losing_receipts: bool, listed_max: int) -> None:  # noqa: FBT001 - hypothesis
-        """Choose what may happen: alone each thing must be told as well."""
+        """Choose what may happen: alone each thing must be reported as well."""
         self.killing, self.losing_receipts, self.listed_max = killing, losing_receipts, listed_max
         self.start()
 
@@ -104,7 +104,7 @@ class Books(RuleBasedStateMachine):
         """What is acknowledged and not stored is lost."""
         if (process := self._alive(which)) and process.in_hand:
             event = self._answer(process, stored=stored)
-            self.told.add(event.name)
+            self.reported.add(event.name)
             process.tally.add(Channel.HTTP, kind, event.source, event.name.received_at)
 
     @rule(which=st.integers(0, 9), stored=st.booleans())
@@ -158,14 +158,14 @@ class Books(RuleBasedStateMachine):
             process.alive = False
 
     @precondition(lambda self: self.killing)
-    @rule(which=st.integers(0, 9), stored=st.booleans(), told=st.booleans())
-    def kill(self, which: int, stored: bool, told: bool) -> None:  # noqa: FBT001 - hypothesis hands it over by name
+    @rule(which=st.integers(0, 9), stored=st.booleans(), reported=st.booleans())
+    def kill(self, which: int, stored: bool, reported: bool) -> None:  # noqa: FBT001 - hypothesis hands it over by name
         """What it had in hand may be stored, and it may have acknowledged it just before."""
         if process := self._alive(which):
             self.killed = True
             process.alive = False
             self.ledger |= {event.name: event.source for event in process.in_hand if stored}
-            self.told |= {event.name for event in process.in_hand if told}
+            self.reported |= {event.name for event in process.in_hand if reported}
 
     @rule()
     def hours_pass(self) -> None:
@@ -190,10 +190,10 @@ class Books(RuleBasedStateMachine):
             if process.alive:
                 self.receipts[process.instance].reported_at = as_of
         for hour in self._hours():
-            self._check(hour, exit_code(judge([self._page(hour, as_of)])))
+            self._check(hour, exit_code(reconcile([self._page(hour, as_of)])))
 
     def _check(self, hour: datetime, code: int) -> None:
-        lost = [name for name in self.told - self.ledger.keys() if hour <= name.received_at < hour + HOUR]
+        lost = [name for name in self.reported - self.ledger.keys() if hour <= name.received_at < hour + HOUR]
         if lost:
             assert code in {ERROR, UNVOUCHED}
         if self.killed or self.lost_a_receipt or any(count.unlisted for count in self.counts):
@@ -278,16 +278,16 @@ def _line(source: str, answered: Counter[str], ledger: dict[Unconfirmed, str], l
     return Line(source=source, channel="http", moved_at=BEGIN - HOUR, **zeros | dict(answered) | held)
 
 
-TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestCounters = Counters.TestCase
+TestCounters.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 
 
 def test_what_a_process_had_in_hand_for_hours_and_acknowledged_before_it_was_killed_is_in_doubt() -> None:
-    """The hour in which it came in has ended, and nothing else is in the books of it."""
-    books = Books()
-    books.begin(killing=True, losing_receipts=False, listed_max=1)
-    books.take_in(0, "shop")
-    books.hours_pass()
-    books.kill(0, stored=False, told=True)
+    """The hour in which it came in has ended, and nothing else is counted in it."""
+    counters = Counters()
+    counters.begin(killing=True, losing_receipts=False, listed_max=1)
+    counters.take_in(0, "shop")
+    counters.hours_pass()
+    counters.kill(0, stored=False, reported=True)
 
-    books.teardown()
+    counters.teardown()

@@ -1,0 +1,1 @@
+"""The commands of `etlpay`, one module each with its arguments."""

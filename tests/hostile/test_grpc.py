@@ -1,6 +1,6 @@
 """gRPC that is too much, or is none: what a client may do to the running service.
 
-Its errors and their details stand in tests/integration/grpc_ingest/test_door.py.
+Its errors and their details stand in tests/integration/grpc_ingest/test_grpc.py.
 """
 
 import asyncio

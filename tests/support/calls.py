@@ -1,4 +1,4 @@
-"""The gRPC door without a socket: its servicer on the twins of the processor and of RabbitMQ."""
+"""The gRPC channel without a socket: its servicer on the fakes of the processor and of RabbitMQ."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -79,7 +79,7 @@ class FakeContext:
         raise AbortedError(code, details, Status.FromString(dict(metadata)["grpc-status-details-bin"]))
 
 
-class Door:
+class GrpcApi:
     def __init__(self, processing: FakeProcessing | None = None, access: Access | None = None, **limits: float) -> None:
         self.processing = processing or FakeProcessing()
         self.publisher = FakePublisher()
@@ -124,7 +124,7 @@ class Door:
         )
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["Door"]:
+    async def open(self) -> AsyncIterator["GrpcApi"]:
         async with running(self.submitter):
             yield self
 

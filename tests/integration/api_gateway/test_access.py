@@ -24,7 +24,7 @@ KEY = generate_key()
 
 
 @asynccontextmanager
-async def run_door(access: Access | None = None, tls: dict[str, str] | None = None) -> AsyncIterator[int]:
+async def run_api(access: Access | None = None, tls: dict[str, str] | None = None) -> AsyncIterator[int]:
     """Serve over fakes; yield the port."""
     async with run_gateway(access=access) as gateway:
         config = server_config(gateway.app, GatewaySettings(http_port=0, **(tls or {})))  # type: ignore[arg-type]  # settings of any type
@@ -41,7 +41,7 @@ def certificates(tmp_path: Path) -> Certificates:
 
 async def test_an_event_is_stored_over_tls_and_nothing_is_spoken_in_the_clear(certificates: Certificates) -> None:
     context = certificates.context()
-    async with run_door(tls=certificates.settings()) as port, httpx2.AsyncClient(verify=context) as client:
+    async with run_api(tls=certificates.settings()) as port, httpx2.AsyncClient(verify=context) as client:
         answer = await client.post(f"https://127.0.0.1:{port}/api/ingest", json=EVENT)
         with pytest.raises(httpx2.TransportError):
             await client.post(f"http://127.0.0.1:{port}/api/ingest", json=EVENT)
@@ -50,13 +50,13 @@ async def test_an_event_is_stored_over_tls_and_nothing_is_spoken_in_the_clear(ce
 
 
 async def test_a_client_that_does_not_trust_the_certificate_sends_nothing(certificates: Certificates) -> None:
-    async with run_door(tls=certificates.settings()) as port, httpx2.AsyncClient() as client:
+    async with run_api(tls=certificates.settings()) as port, httpx2.AsyncClient() as client:
         with pytest.raises(httpx2.ConnectError, match="certificate"):
             await client.post(f"https://127.0.0.1:{port}/api/ingest", json=EVENT)
 
 
 async def test_a_client_without_a_certificate_is_turned_away_where_one_is_asked_for(certificates: Certificates) -> None:
-    async with run_door(tls=certificates.settings(clients=True)) as port:
+    async with run_api(tls=certificates.settings(clients=True)) as port:
         url = f"https://127.0.0.1:{port}/api/ingest"
         async with httpx2.AsyncClient(verify=certificates.context()) as client:
             with pytest.raises(httpx2.TransportError):
@@ -70,7 +70,7 @@ async def test_a_client_without_a_certificate_is_turned_away_where_one_is_asked_
 async def test_a_large_request_without_a_key_reads_its_401(tmp_path: Path) -> None:
     """The rest of the body is read and dropped, so that the answer is not lost with the connection."""
     access = Access(write_keys(tmp_path / "keys.toml", (KEY, "shop", "*")))
-    async with run_door(access) as port, httpx2.AsyncClient() as client:
+    async with run_api(access) as port, httpx2.AsyncClient() as client:
         answers = [
             await client.post(f"http://127.0.0.1:{port}{path}", content=b"x" * size)
             for path in ("/api/ingest", "/api/ingest/batch")
@@ -80,10 +80,10 @@ async def test_a_large_request_without_a_key_reads_its_401(tmp_path: Path) -> No
     assert {answer.status_code for answer in answers} == {401}
 
 
-async def test_keys_are_exchanged_while_the_door_is_open(tmp_path: Path) -> None:
+async def test_keys_are_exchanged_while_the_server_runs(tmp_path: Path) -> None:
     new = generate_key()
     path = write_keys(tmp_path / "keys.toml", (KEY, "shop", "*"))
-    async with run_door(Access(path)) as port, httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with run_api(Access(path)) as port, httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
 
         async def status(key: str) -> int:
             return (

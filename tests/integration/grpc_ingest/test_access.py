@@ -1,4 +1,4 @@
-"""The gRPC door on a real socket: TLS, certificates of clients, API keys."""
+"""gRPC on a real socket: TLS, certificates of clients, API keys."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,8 +34,8 @@ CALL_SECONDS_MAX = 10
 
 
 @dataclass
-class Door:
-    """A running door over twins."""
+class GrpcApi:
+    """A running server over fakes."""
 
     port: int
     processing: FakeProcessing
@@ -50,7 +50,7 @@ class Door:
 
 
 @asynccontextmanager
-async def run_door(access: Access | None = None, tls: dict[str, str] | None = None) -> AsyncIterator[Door]:
+async def run_api(access: Access | None = None, tls: dict[str, str] | None = None) -> AsyncIterator[GrpcApi]:
     settings = Settings(**(tls or {}))  # type: ignore[arg-type]  # settings of any type
     processing = FakeProcessing()
     submitter = Submitter(processing, FakePublisher(), limits=BatcherLimits(), fallback_to_queue=True)
@@ -63,7 +63,7 @@ async def run_door(access: Access | None = None, tls: dict[str, str] | None = No
         group.create_task(submitter.run())
         await server.start()
         try:
-            yield Door(port, processing)
+            yield GrpcApi(port, processing)
         finally:
             await server.stop(0)
             submitter.close()
@@ -106,10 +106,10 @@ def detail(error: grpc.aio.AioRpcError, kind: type[Any]) -> Any:  # noqa: ANN401
 
 
 async def test_an_event_is_stored_over_tls_and_nothing_is_spoken_in_the_clear(certificates: Certificates) -> None:
-    async with run_door(tls=certificates.settings()) as door:
-        async with door.stub(grpc.ssl_channel_credentials(certificates.ca.read_bytes())) as stub:
+    async with run_api(tls=certificates.settings()) as api:
+        async with api.stub(grpc.ssl_channel_credentials(certificates.ca.read_bytes())) as stub:
             response = await stub.Ingest(request(), timeout=CALL_SECONDS_MAX)
-        async with door.stub() as stub:
+        async with api.stub() as stub:
             refused = await refusal(stub.Ingest(request(), timeout=CALL_SECONDS_MAX))
 
     assert response.status == "SUCCESS"
@@ -118,13 +118,13 @@ async def test_an_event_is_stored_over_tls_and_nothing_is_spoken_in_the_clear(ce
 
 async def test_a_client_without_a_certificate_is_turned_away_where_one_is_asked_for(certificates: Certificates) -> None:
     ca = certificates.ca.read_bytes()
-    async with run_door(tls=certificates.settings(clients=True)) as door:
-        async with door.stub(grpc.ssl_channel_credentials(ca)) as stub:
+    async with run_api(tls=certificates.settings(clients=True)) as api:
+        async with api.stub(grpc.ssl_channel_credentials(ca)) as stub:
             refused = await refusal(stub.Ingest(request(), timeout=CALL_SECONDS_MAX))
         own = grpc.ssl_channel_credentials(
             ca, certificates.client_key.read_bytes(), certificates.client_cert.read_bytes()
         )
-        async with door.stub(own) as stub:
+        async with api.stub(own) as stub:
             response = await stub.Ingest(request(), timeout=CALL_SECONDS_MAX)
 
     assert refused.code() is grpc.StatusCode.UNAVAILABLE
@@ -135,7 +135,7 @@ async def test_a_client_without_a_certificate_is_turned_away_where_one_is_asked_
 async def test_a_call_without_a_valid_key_is_unauthenticated(
     access: Access, metadata: tuple[tuple[str, str], ...]
 ) -> None:
-    async with run_door(access) as door, door.stub() as stub:
+    async with run_api(access) as api, api.stub() as stub:
         batch = pb.IngestBatchRequest(requests=[request()])
         options = {"metadata": metadata, "timeout": CALL_SECONDS_MAX}
         refusals = [
@@ -146,23 +146,23 @@ async def test_a_call_without_a_valid_key_is_unauthenticated(
 
     assert {refused.code() for refused in refusals} == {grpc.StatusCode.UNAUTHENTICATED}
     assert {detail(refused, ErrorInfo).reason for refused in refusals} == {"API_KEY_INVALID"}
-    assert door.processing.events == []
+    assert api.processing.events == []
 
 
 async def test_an_event_of_another_source_is_denied_and_one_of_the_keys_is_stored(access: Access) -> None:
-    async with run_door(access) as door, door.stub() as stub:
+    async with run_api(access) as api, api.stub() as stub:
         stored = await stub.Ingest(request("shop-1"), metadata=bearer(), timeout=CALL_SECONDS_MAX)
         refused = await refusal(stub.Ingest(request("bank"), metadata=bearer(), timeout=CALL_SECONDS_MAX))
 
     assert stored.status == "SUCCESS"
     assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
     assert detail(refused, ErrorInfo).reason == "SOURCE_OUT_OF_SCOPE"
-    assert [event.source for event in door.processing.events] == ["shop-1"]
+    assert [event.source for event in api.processing.events] == ["shop-1"]
 
 
 async def test_an_item_of_another_source_is_refused_without_failing_its_neighbours(access: Access) -> None:
     batch = pb.IngestBatchRequest(requests=[request(), request("bank"), request()])
-    async with run_door(access) as door, door.stub() as stub:
+    async with run_api(access) as api, api.stub() as stub:
         answer = await stub.IngestBatch(batch, metadata=bearer(), timeout=CALL_SECONDS_MAX)
         stream = stub.IngestStream(iter([batch]), metadata=bearer(), timeout=CALL_SECONDS_MAX)
         streamed = await stream.read()
@@ -175,7 +175,7 @@ async def test_an_item_of_another_source_is_refused_without_failing_its_neighbou
 async def test_a_key_that_is_revoked_ends_its_open_stream(tmp_path: Path) -> None:
     path = write_keys(tmp_path / "keys.toml", (KEY, "shop", "*"))
     batch = pb.IngestBatchRequest(requests=[request()])
-    async with run_door(Access(path)) as door, door.stub() as stub:
+    async with run_api(Access(path)) as api, api.stub() as stub:
         stream = stub.IngestStream(metadata=bearer(), timeout=CALL_SECONDS_MAX)
         await stream.write(batch)
         first = await stream.read()
@@ -187,19 +187,19 @@ async def test_a_key_that_is_revoked_ends_its_open_stream(tmp_path: Path) -> Non
 
     assert [response.status for response in first.responses] == ["SUCCESS"]
     assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
-    assert len(door.processing.events) == 1
+    assert len(api.processing.events) == 1
 
 
 async def test_over_the_rate_a_call_is_told_when_to_come_back(tmp_path: Path) -> None:
     path = write_keys(tmp_path / "keys.toml", (KEY, "shop", "*"))
     batch = pb.IngestBatchRequest(requests=[request()] * 50)
-    async with run_door(Access(path, rate=1)) as door, door.stub() as stub:
+    async with run_api(Access(path, rate=1)) as api, api.stub() as stub:
         await stub.IngestBatch(batch, metadata=bearer(), timeout=CALL_SECONDS_MAX)
         refused = await refusal(stub.Ingest(request(), metadata=bearer(), timeout=CALL_SECONDS_MAX))
 
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert 40 < detail(refused, RetryInfo).retry_delay.seconds <= 50
-    assert len(door.processing.events) == 50
+    assert len(api.processing.events) == 50
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The queue door on a real broker: what lands in a foreign queue comes out as batches for the processor."""
+"""queue-consumer on a real broker: what lands in a foreign queue comes out as batches for the processor."""
 
 import asyncio
 import struct
@@ -44,11 +44,11 @@ class Bench:
 
     async def receive(self, *keys: str, seconds: float = 20) -> list[Envelope]:
         """Return what came for the processor once every one of the keys was among it."""
-        lane = await self.amqp_channel.get_queue(INGEST_QUEUE)
+        ingest = await self.amqp_channel.get_queue(INGEST_QUEUE)
         found: list[Envelope] = []
         async with asyncio.timeout(seconds):
             while not {*keys} <= {event.idempotency_key for event in found}:
-                message = await lane.get(fail=False)
+                message = await ingest.get(fail=False)
                 if message is None:
                     await asyncio.sleep(0.05)
                     continue
@@ -67,8 +67,8 @@ async def run_bench(servers: Servers, **settings: object) -> AsyncIterator[Bench
     async with connection, Proxy(servers.amqp_host, servers.amqp_port).listen() as proxy, asyncio.TaskGroup() as group:
         await declare_ingest_queues(connection)
         amqp_channel = await connection.channel()
-        for lane in (INGEST_QUEUE, PARKED_QUEUE):
-            await (await amqp_channel.get_queue(lane)).purge()
+        for name in (INGEST_QUEUE, PARKED_QUEUE):
+            await (await amqp_channel.get_queue(name)).purge()
         bench = Bench(servers, proxy, amqp_channel, queue)
         values = {
             "amqp_url": f"amqp://operator@127.0.0.1:{proxy.port}/",
@@ -166,7 +166,7 @@ async def test_queue_that_somebody_deletes_is_declared_again(bench: Bench) -> No
     await bench.receive("after")
 
 
-async def test_lane_that_somebody_deletes_is_declared_again(bench: Bench) -> None:
+async def test_ingest_queue_that_somebody_deletes_is_declared_again(bench: Bench) -> None:
     await bench.publish(b"{}", id="before")
     await bench.receive("before")
 
@@ -254,8 +254,8 @@ async def test_a_change_of_the_producers_counts_without_a_restart(servers: Serve
                 number += 1
                 await client.publish(bench.queue, {}, source="shop", id=str(number))
                 await asyncio.sleep(0.2)
-                lane = await bench.amqp_channel.get_queue(INGEST_QUEUE)
-                if (message := await lane.get(fail=False)) is not None:
+                ingest = await bench.amqp_channel.get_queue(INGEST_QUEUE)
+                if (message := await ingest.get(fail=False)) is not None:
                     found = decode_batch(message.body)
                     await message.ack()
 
@@ -291,8 +291,8 @@ async def test_stopping_settles_what_is_in_hand(servers: Servers) -> None:
         bench.stopping.set()
         await _until(lambda: _is_unread(bench))
         found = {event.idempotency_key for event in await bench.receive()}
-        lane = await bench.amqp_channel.get_queue(INGEST_QUEUE)
-        while (message := await lane.get(fail=False)) is not None:
+        ingest = await bench.amqp_channel.get_queue(INGEST_QUEUE)
+        while (message := await ingest.get(fail=False)) is not None:
             found |= {event.idempotency_key for event in decode_batch(message.body)}
             await message.ack()
         left = await bench.left()

@@ -221,7 +221,7 @@ async def test_503_where_the_processor_is_away_and_falling_back_is_off(gateway: 
         (OutcomeUnknownError("late"), "outcome-unknown"),
     ],
 )
-async def test_503_with_retry_after_where_both_roads_are_closed(
+async def test_503_with_retry_after_where_both_transports_are_closed(
     gateway: GatewayMaker, fault: OverloadedError, name: str
 ) -> None:
     async with gateway() as g:

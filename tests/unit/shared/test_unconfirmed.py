@@ -24,7 +24,7 @@ from shared.contracts.result import Recorded, ResultKind
 from shared.counters import TALLY
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
-from support.calls import Door, FakeContext, batch, request
+from support.calls import FakeContext, GrpcApi, batch, request
 from support.gateway import run_gateway
 from support.inbox import pipeline_to
 
@@ -77,11 +77,11 @@ def ids_of(events: Sequence[Envelope]) -> set[object]:
 
 async def test_a_grpc_client_that_hangs_up_leaves_its_events_listed_and_those_before_counted() -> None:
     processing = Slow(answers=1)
-    door = Door(processing, batch_bytes_max=1_500)
+    api = GrpcApi(processing, batch_bytes_max=1_500)
     async with asyncio.TaskGroup() as group:
-        submitting = group.create_task(door.submitter.run())
+        submitting = group.create_task(api.submitter.run())
         context: Any = FakeContext([batch(*map(str, range(10)))])
-        call = group.create_task(door.servicer.ingest_batch(None, context))
+        call = group.create_task(api.servicer.ingest_batch(None, context))
         await processing.stored.wait()
         call.cancel()
         await asyncio.wait([call])
@@ -94,9 +94,9 @@ async def test_a_grpc_client_that_hangs_up_leaves_its_events_listed_and_those_be
 
 @pytest.mark.parametrize(("error", "listed"), [(LATE, 1), (AWAY, 0)])
 async def test_a_grpc_event_is_listed_only_where_it_may_have_been_taken(error: RetryableError, listed: int) -> None:
-    async with Door(fallback=0).open() as door:
-        door.processing.answer_lost = error
-        await door.refusal(request("a"))
+    async with GrpcApi(fallback=0).open() as api:
+        api.processing.answer_lost = error
+        await api.refusal(request("a"))
 
     results, ids = counted()
     assert (results, len(ids)) == ({"unknown": 1}, listed)
@@ -214,11 +214,11 @@ async def test_rows_that_are_given_up_are_listed_where_the_broker_may_hold_them(
 async def test_a_call_is_in_hand_until_it_is_counted() -> None:
     """A receipt that is taken meanwhile says since when."""
     processing = Slow()
-    door = Door(processing)
+    api = GrpcApi(processing)
     async with asyncio.TaskGroup() as group:
-        submitting = group.create_task(door.submitter.run())
+        submitting = group.create_task(api.submitter.run())
         context: Any = FakeContext([request("a").SerializeToString()])
-        call = group.create_task(door.servicer.ingest(None, context))
+        call = group.create_task(api.servicer.ingest(None, context))
         await processing.stored.wait()
         held = held_since()
         call.cancel()

@@ -1,4 +1,4 @@
-"""The gRPC door as its clients meet it: a real server, a real RabbitMQ, and a processor that can go away."""
+"""grpc-ingest as its clients meet it: a real server, a real RabbitMQ, and a processor that can go away."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Processor(ProcessingServicer):
-    """The processor's gRPC door on a ledger in memory; answers only while `go_on` is set."""
+    """The processor's gRPC service on a ledger in memory; answers only while `go_on` is set."""
 
     def __init__(self) -> None:
         self.ledger = FakeProcessing()
@@ -51,7 +51,7 @@ class Processor(ProcessingServicer):
         return processing_pb2.Reported()
 
 
-class Door:
+class GrpcApi:
     """A running grpc-ingest."""
 
     def __init__(self, address: str, processor: Processor) -> None:
@@ -68,7 +68,7 @@ class Door:
 
 
 @asynccontextmanager
-async def run_door(servers: Servers, *, processor_is_here: bool = True, **settings: object) -> AsyncIterator[Door]:
+async def run_api(servers: Servers, *, processor_is_here: bool = True, **settings: object) -> AsyncIterator[GrpcApi]:
     port, processing_port = free_port(), free_port()
     processor = Processor()
     server = grpc.aio.server()
@@ -82,25 +82,25 @@ async def run_door(servers: Servers, *, processor_is_here: bool = True, **settin
         "grpc_port": port,
         "processor_target": f"127.0.0.1:{processing_port}",
     }
-    door = Door(f"127.0.0.1:{port}", processor)
+    api = GrpcApi(f"127.0.0.1:{port}", processor)
     try:
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(serve(Settings.model_validate(values | settings), door.stopping))
+            serving = group.create_task(serve(Settings.model_validate(values | settings), api.stopping))
             async with asyncio.timeout(20):
-                while await door.health() != SERVING:  # noqa: ASYNC110 - only asking tells
+                while await api.health() != SERVING:  # noqa: ASYNC110 - only asking tells
                     await asyncio.sleep(0.1)
-            yield door
-            door.stopping.set()
+            yield api
+            api.stopping.set()
             async with asyncio.timeout(20):
                 await serving
     finally:
-        await door.grpc_channel.close()
+        await api.grpc_channel.close()
         await server.stop(grace=None)
 
 
 @pytest.fixture
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with run_door(servers) as running:
+async def api(servers: Servers) -> AsyncIterator[GrpcApi]:
+    async with run_api(servers) as running:
         yield running
 
 
@@ -108,19 +108,19 @@ def request(key: str = "", payload: str = '{"value": 1}', source: str = "grpc-de
     return pb.IngestRequest(source_name=source, payload_json=payload, id=key)
 
 
-async def test_event_is_answered_with_its_record(door: Door) -> None:
-    response = await door.stub.Ingest(request("a"))
+async def test_event_is_answered_with_its_record(api: GrpcApi) -> None:
+    response = await api.stub.Ingest(request("a"))
 
     assert (response.status, response.id) == ("SUCCESS", 1)
 
 
-async def test_errors_carry_details_that_a_client_can_decode(door: Door) -> None:
-    await door.stub.Ingest(request("a"))
+async def test_errors_carry_details_that_a_client_can_decode(api: GrpcApi) -> None:
+    await api.stub.Ingest(request("a"))
 
     with pytest.raises(grpc.aio.AioRpcError) as conflict:
-        await door.stub.Ingest(request("a", "{}"))
+        await api.stub.Ingest(request("a", "{}"))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await door.stub.Ingest(request(payload="[]"))
+        await api.stub.Ingest(request(payload="[]"))
 
     info, bad = ErrorInfo(), BadRequest()
     assert rpc_status.from_call(conflict.value).details[0].Unpack(info)
@@ -134,8 +134,8 @@ async def test_errors_carry_details_that_a_client_can_decode(door: Door) -> None
 
 @pytest.mark.parametrize("method", ["Ingest", "IngestBatch"])
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe", b"\x0a\x04\x0a\x02\xff\xfe"])
-async def test_bytes_that_are_no_request_are_refused(door: Door, method: str, garbage: bytes) -> None:
-    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = door.grpc_channel.unary_unary(f"/etlpay.EtlService/{method}")
+async def test_bytes_that_are_no_request_are_refused(api: GrpcApi, method: str, garbage: bytes) -> None:
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = api.grpc_channel.unary_unary(f"/etlpay.EtlService/{method}")
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call(garbage)
@@ -143,95 +143,95 @@ async def test_bytes_that_are_no_request_are_refused(door: Door, method: str, ga
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_message_over_the_limit_is_refused_and_the_connection_goes_on(door: Door) -> None:
+async def test_message_over_the_limit_is_refused_and_the_connection_goes_on(api: GrpcApi) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await door.stub.Ingest(request(payload='{"a": "' + "x" * 9 * 1024 * 1024 + '"}'))
+        await api.stub.Ingest(request(payload='{"a": "' + "x" * 9 * 1024 * 1024 + '"}'))
 
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert (await door.stub.Ingest(request())).status == "SUCCESS"
+    assert (await api.stub.Ingest(request())).status == "SUCCESS"
 
 
 async def test_events_wait_in_rabbitmq_while_the_processor_is_away(servers: Servers) -> None:
     connection = await aio_pika.connect(servers.amqp_url)
-    async with connection, run_door(servers, processor_is_here=False) as door:
+    async with connection, run_api(servers, processor_is_here=False) as api:
         await declare_ingest_queues(connection)
         amqp_channel = await connection.channel()
-        lane = await amqp_channel.get_queue(INGEST_QUEUE)
-        await lane.purge()
+        ingest = await amqp_channel.get_queue(INGEST_QUEUE)
+        await ingest.purge()
 
-        response = await door.stub.Ingest(request("a"))
-        message = await lane.get()
+        response = await api.stub.Ingest(request("a"))
+        message = await ingest.get()
         await message.ack()
 
     assert response.status == "ACCEPTED"
     assert [event.body for event in decode_batch(message.body)] == [b'{"value": 1}']
 
 
-async def test_client_can_prefer_not_to_wait(door: Door) -> None:
-    response = await door.stub.Ingest(request(), metadata=(("prefer", "respond-async"),))
+async def test_client_can_prefer_not_to_wait(api: GrpcApi) -> None:
+    response = await api.stub.Ingest(request(), metadata=(("prefer", "respond-async"),))
 
     assert response.status == "ACCEPTED"
 
 
 async def test_processor_that_does_not_answer_in_time_is_passed_by(servers: Servers) -> None:
-    async with run_door(servers, process_seconds_max=0.5) as door:
-        door.processor.go_on.clear()
-        response = await door.stub.Ingest(request("slow"))
-        door.processor.go_on.set()
+    async with run_api(servers, process_seconds_max=0.5) as api:
+        api.processor.go_on.clear()
+        response = await api.stub.Ingest(request("slow"))
+        api.processor.go_on.set()
 
     assert response.status == "ACCEPTED"
 
 
 async def test_without_the_fallback_the_client_is_told_to_come_back(servers: Servers) -> None:
-    async with run_door(servers, fallback_to_queue=False, process_seconds_max=0.5) as door:
-        door.processor.go_on.clear()
+    async with run_api(servers, fallback_to_queue=False, process_seconds_max=0.5) as api:
+        api.processor.go_on.clear()
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
-            await door.stub.Ingest(request("slow"))
-        door.processor.go_on.set()
+            await api.stub.Ingest(request("slow"))
+        api.processor.go_on.set()
 
     retry = RetryInfo()
     assert rpc_status.from_call(unknown.value).details[0].Unpack(retry)
     assert (unknown.value.code(), retry.retry_delay.seconds) == (grpc.StatusCode.UNAVAILABLE, 1)
 
 
-async def test_cancelled_call_is_stored_all_the_same(door: Door) -> None:
-    door.processor.go_on.clear()
-    call = door.stub.Ingest(request("a"))
-    await asyncio.wait_for(door.processor.called.wait(), 5)
+async def test_cancelled_call_is_stored_all_the_same(api: GrpcApi) -> None:
+    api.processor.go_on.clear()
+    call = api.stub.Ingest(request("a"))
+    await asyncio.wait_for(api.processor.called.wait(), 5)
     call.cancel()
     await asyncio.sleep(0.1)
-    door.processor.go_on.set()
+    api.processor.go_on.set()
 
-    again = await door.stub.Ingest(request("a"))
+    again = await api.stub.Ingest(request("a"))
 
     assert again.duplicate
 
 
-async def test_stream_answers_many_batches_in_order(door: Door) -> None:
+async def test_stream_answers_many_batches_in_order(api: GrpcApi) -> None:
     """Several are on their way at once, so the ledger may number a later one first."""
     batches = [pb.IngestBatchRequest(requests=[request(f"{batch}-{n}") for n in range(100)]) for batch in range(30)]
 
-    answers = [answer async for answer in door.stub.IngestStream(iter(batches))]
+    answers = [answer async for answer in api.stub.IngestStream(iter(batches))]
 
     assert sorted(response.id for answer in answers for response in answer.responses) == [*range(1, 3_001)]
     for batch, answer in zip(batches, answers, strict=True):
-        again = await door.stub.IngestBatch(batch)
+        again = await api.stub.IngestBatch(batch)
         assert [response.id for response in answer.responses] == [response.id for response in again.responses]
 
 
-async def test_client_that_vanishes_in_mid_stream_leaves_the_door_open(door: Door) -> None:
-    stream = door.stub.IngestStream()
+async def test_client_that_vanishes_in_mid_stream_leaves_the_server_running(api: GrpcApi) -> None:
+    stream = api.stub.IngestStream()
     await stream.write(pb.IngestBatchRequest(requests=[request("a")]))
     await stream.read()
 
     stream.cancel()
     await asyncio.sleep(0.2)
 
-    assert (await door.stub.Ingest(request("a"))).duplicate
+    assert (await api.stub.Ingest(request("a"))).duplicate
 
 
-async def test_services_can_be_discovered(door: Door) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(door.grpc_channel)
+async def test_services_can_be_discovered(api: GrpcApi) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(api.grpc_channel)
 
     [answer] = [
         answer
@@ -240,26 +240,26 @@ async def test_services_can_be_discovered(door: Door) -> None:
 
     names = {service.name for service in answer.list_services_response.service}
     assert {"etlpay.EtlService", "grpc.health.v1.Health"} <= names
-    assert await door.health("etlpay.EtlService") == SERVING
+    assert await api.health("etlpay.EtlService") == SERVING
 
 
 async def test_stopping_lets_calls_in_flight_finish_and_is_told_by_health(servers: Servers) -> None:
-    async with run_door(servers) as door:
-        watch = health_pb2_grpc.HealthStub(door.grpc_channel).Watch(health_pb2.HealthCheckRequest())
+    async with run_api(servers) as api:
+        watch = health_pb2_grpc.HealthStub(api.grpc_channel).Watch(health_pb2.HealthCheckRequest())
         before = (await watch.read()).status
-        stream = door.stub.IngestStream()
+        stream = api.stub.IngestStream()
         await stream.write(pb.IngestBatchRequest(requests=[request("streamed")]))
         await stream.read()
-        door.processor.called.clear()
-        door.processor.go_on.clear()
-        call = asyncio.ensure_future(door.stub.Ingest(request("a")))
-        await asyncio.wait_for(door.processor.called.wait(), 5)
+        api.processor.called.clear()
+        api.processor.go_on.clear()
+        call = asyncio.ensure_future(api.stub.Ingest(request("a")))
+        await asyncio.wait_for(api.processor.called.wait(), 5)
 
         started = asyncio.get_running_loop().time()
-        door.stopping.set()
+        api.stopping.set()
         after = (await watch.read()).status
         await asyncio.sleep(0.3)
-        door.processor.go_on.set()
+        api.processor.go_on.set()
         response = await call
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await _read_to_end(stream)
@@ -278,13 +278,13 @@ REFLECT: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo
 @pytest.mark.parametrize("method", [WATCH, CHECK, REFLECT])
 @pytest.mark.parametrize("sends", [True, False], ids=["sent", "silent"])
 async def test_calls_of_health_and_reflection_that_stay_open_take_no_place_of_others(
-    door: Door, method: str, *, sends: bool
+    api: GrpcApi, method: str, *, sends: bool
 ) -> None:
     """Neither those that listen for ever, nor those whose request never comes."""
-    many: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = door.grpc_channel.stream_stream(method)
+    many: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = api.grpc_channel.stream_stream(method)
     calls = [many() for _ in range(128)]
     apart = [("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(door.address, options=apart) as channel:
+    async with grpc.aio.insecure_channel(api.address, options=apart) as channel:
         more: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
         calls += [more() for _ in range(128)]
         for call in calls:
@@ -292,7 +292,7 @@ async def test_calls_of_health_and_reflection_that_stay_open_take_no_place_of_ot
                 with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     await call.write(b"")
         await asyncio.sleep(0.5)
-        async with grpc.aio.insecure_channel(door.address, options=apart) as other:
+        async with grpc.aio.insecure_channel(api.address, options=apart) as other:
             response = await EtlServiceStub(other).Ingest(request("a"), timeout=10)
         for call in calls:
             call.cancel()
@@ -302,8 +302,8 @@ async def test_calls_of_health_and_reflection_that_stay_open_take_no_place_of_ot
 
 async def test_a_watcher_is_told_again_when_it_comes_again(servers: Servers) -> None:
     """A stream of health ends well after its time."""
-    async with run_door(servers, rpc_watch_seconds_max=0.3) as door:
-        watch = health_pb2_grpc.HealthStub(door.grpc_channel).Watch(health_pb2.HealthCheckRequest())
+    async with run_api(servers, rpc_watch_seconds_max=0.3) as api:
+        watch = health_pb2_grpc.HealthStub(api.grpc_channel).Watch(health_pb2.HealthCheckRequest())
         told = [answer.status async for answer in watch]
 
         assert (told, await watch.code()) == ([SERVING], grpc.StatusCode.OK)
@@ -316,7 +316,7 @@ async def test_a_stream_ends_before_its_connection_with_when_to_come_again(serve
         "rpc_connection_age_seconds_max": 1,
         "rpc_connection_grace_seconds": 15,
     }
-    async with run_door(servers, **ages) as door:
+    async with run_api(servers, **ages) as api:
         answered, go_on = 0, asyncio.Event()
 
         async def batches() -> AsyncIterator[pb.IngestBatchRequest]:
@@ -329,16 +329,16 @@ async def test_a_stream_ends_before_its_connection_with_when_to_come_again(serve
 
         async def read() -> None:
             nonlocal answered
-            async for _ in door.stub.IngestStream(batches(), timeout=20):
+            async for _ in api.stub.IngestStream(batches(), timeout=20):
                 answered += 1
                 go_on.set()
 
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await read()
         error = ended.value
-        again = await door.stub.Ingest(request(str(answered)))
+        again = await api.stub.Ingest(request(str(answered)))
 
-        stored = [event.idempotency_key for event in door.processor.ledger.events]
+        stored = [event.idempotency_key for event in api.processor.ledger.events]
         assert sorted(stored, key=int) == [str(number) for number in range(answered + 1)]
     retry = RetryInfo()
     status = rpc_status.from_call(error)
@@ -350,13 +350,13 @@ async def test_a_stream_ends_before_its_connection_with_when_to_come_again(serve
 
 
 async def test_connections_beyond_the_limit_are_closed_and_calls_are_served(servers: Servers) -> None:
-    async with run_door(servers, rpc_connections_max=20) as door:
-        host, port = door.address.split(":")
+    async with run_api(servers, rpc_connections_max=20) as api:
+        host, port = api.address.split(":")
         opened = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
         for _, writer in opened:
             writer.write(PREFACE)
         ended = asyncio.gather(*(_is_closed(reader) for reader, _ in opened))
-        async with grpc.aio.insecure_channel(door.address) as channel:
+        async with grpc.aio.insecure_channel(api.address) as channel:
             response = await EtlServiceStub(channel).Ingest(request("a"), timeout=10, wait_for_ready=True)
         closed = sum(await ended)
         for _, writer in opened:
@@ -385,9 +385,9 @@ async def _read_to_end(
         pass
 
 
-async def test_second_door_on_a_port_fails_instead_of_sharing_it(door: Door, servers: Servers) -> None:
+async def test_second_server_on_a_port_fails_instead_of_sharing_it(api: GrpcApi, servers: Servers) -> None:
     with pytest.raises(ExceptionGroup, match="TaskGroup") as failed:
-        async with run_door(servers, grpc_port=int(door.address.split(":")[1])):
+        async with run_api(servers, grpc_port=int(api.address.split(":")[1])):
             await asyncio.sleep(5)
 
     assert "cannot listen" in repr(failed.value)

@@ -15,8 +15,8 @@ from pamqp.commands import Basic
 from file_watcher.formats.rows import Part, Row
 from file_watcher.mapping import row_mapper
 from file_watcher.settings import Settings as FileSettings
-from queue_consumer.mapping import Place
-from queue_consumer.source import Source
+from queue_consumer.forwarder import Forwarder
+from queue_consumer.mapping import MappingOptions
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, RetryableError, UnavailableError
 from shared.contracts.event import Envelope, now
@@ -169,14 +169,14 @@ async def test_messages_that_are_given_up_are_listed_where_the_broker_may_hold_t
 
     publisher, run = Lossy(*errors), Run()
     run.deliveries = [Delivery()]
-    place = Place(queue="etl-queue", default_source="shop", message_events_max=10)
-    source = Source(publisher, place=place, limits=BatchLimits(), events_max=10, interval_seconds=0.01)
+    options = MappingOptions(queue="etl-queue", default_source="shop", message_events_max=10)
+    forwarder = Forwarder(publisher, options=options, limits=BatchLimits(), events_max=10, interval_seconds=0.01)
     settling: Any = run
     async with asyncio.TaskGroup() as group:
-        group.create_task(source.settle(settling))
+        group.create_task(forwarder.settle(settling))
         await publisher.tried_all.wait()
         held = held_since()
-        source.drain()
+        forwarder.drain()
 
     results, ids = counted()
     assert (results, len(ids)) == ({"unknown": 2}, listed)

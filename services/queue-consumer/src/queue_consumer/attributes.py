@@ -22,7 +22,7 @@ _DETAIL_CHARS_MAX: Final = 100
 _PLAIN: Final = re.compile(rf"[A-Za-z0-9._:/@+-]{{1,{_DETAIL_CHARS_MAX}}}")
 
 
-class Source(NamedTuple):
+class SourceAttribute(NamedTuple):
     """The source of a message. Where the one that was given cannot be kept: why, and what it was, as text."""
 
     name: str
@@ -30,12 +30,12 @@ class Source(NamedTuple):
     given: str = ""
 
 
-def read_source(headers: Mapping[str, Any], *, default: str) -> Source:
+def read_source(headers: Mapping[str, Any], *, default: str) -> SourceAttribute:
     """Return the first source in the headers that can be kept, as it was given; `default` where there is none.
 
     A header that holds something else is no reason to say `default` as if nothing had been given: `problem` tells.
     """
-    unkept: Source | None = None
+    unkept: SourceAttribute | None = None
     for name in _SOURCE_HEADERS:
         if name not in headers:
             continue
@@ -43,11 +43,11 @@ def read_source(headers: Mapping[str, Any], *, default: str) -> Source:
         text = text_of(value)
         problem = "must be text" if text is None else source_problem(text)
         if text is not None and problem is None:
-            return Source(text)
+            return SourceAttribute(text)
         if unkept is None and (text is not None or not _says_nothing(value)):
             given = f"{type(value).__name__} {value!r}" if text is None else text
-            unkept = Source(default, f"the header {name} {problem}", given)
-    return unkept or Source(default)
+            unkept = SourceAttribute(default, f"the header {name} {problem}", given)
+    return unkept or SourceAttribute(default)
 
 
 def read_type(message: Message) -> str:

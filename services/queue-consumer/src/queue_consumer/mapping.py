@@ -32,24 +32,24 @@ _PACKED: Final = "the property content_encoding says that the body is packed or 
 _scan = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where messages come from, and what holds for those that do not say."""
+class MappingOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue that messages come from, the source of those that name none, and the most events in one."""
 
     queue: str
     default_source: str
     message_events_max: int
 
 
-def to_envelopes(message: Message, *, place: Place, received_at: datetime) -> list[Envelope]:
+def to_envelopes(message: Message, *, options: MappingOptions, received_at: datetime) -> list[Envelope]:
     """Return the events of a message, at least one, in order, all of one source.
 
     A JSON object is one event, an array one per element, NDJSON one per line. Everything else is one event that
     holds the whole message; so is a message whose source cannot be kept, under the default source.
     """
-    source, problem, given_source = read_source(message.headers, default=place.default_source)
+    source, problem, given_source = read_source(message.headers, default=options.default_source)
     own = own_id(message.headers)
     sender, event_type, occurred_at = read_sender(message), read_type(message), read_time(message)
-    origin = read_origin(message, queue=place.queue, own_id=own, given_source=given_source)
+    origin = read_origin(message, queue=options.queue, own_id=own, given_source=given_source)
 
     def event(body: bytes, key: str, content_type: str, moment: datetime, derived: bool) -> Envelope:  # noqa: FBT001 - called for each item
         return Envelope(
@@ -68,7 +68,7 @@ def to_envelopes(message: Message, *, place: Place, received_at: datetime) -> li
         )
 
     failure = problem if message.is_readable else _UNREADABLE
-    content = failed_type(failure) if failure else _content(message, items_max=place.message_events_max)
+    content = failed_type(failure) if failure else _content(message, items_max=options.message_events_max)
     if isinstance(content, str):
         key, derived = whole_key(own, message)
         if given_source:

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from queue_consumer.mapping import Place
+from queue_consumer.forwarder import Forwarder
+from queue_consumer.mapping import MappingOptions
 from queue_consumer.settings import Settings
-from queue_consumer.source import Source
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel
 from shared.counters import TALLY
@@ -32,7 +32,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     readiness = Readiness(READY, stopping=stopping)
     producers = _producers(settings)
     publisher = Publisher(settings, name="queue-consumer", readiness=readiness)
-    source = _source(settings, publisher, producers)
+    forwarder = _forwarder(settings, publisher, producers)
     receipts = ReceiptSender(
         publisher,
         TALLY,
@@ -47,7 +47,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         prefetch_count=settings.queue_messages_max,
         bytes_max=settings.queue_bytes_max,
         declare=lambda connection: declare_public(connection, settings.queue),
-        settle_batch=source.settle,
+        settle_batch=forwarder.settle,
         batch_bytes_max=settings.batch.bytes_max,
         readiness=readiness,
     )
@@ -60,7 +60,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         await receipts.opened(stopping)
         async with running(consumer):
             await stopping.wait()
-            source.drain()
+            forwarder.drain()
 
 
 async def _look(producers: Producers | None, readiness: Readiness) -> None:
@@ -79,10 +79,10 @@ def _producers(settings: Settings) -> Producers | None:
         raise FatalError(str(error)) from error
 
 
-def _source(settings: Settings, publisher: Publisher, producers: Producers | None) -> Source:
-    return Source(
+def _forwarder(settings: Settings, publisher: Publisher, producers: Producers | None) -> Forwarder:
+    return Forwarder(
         publisher,
-        place=Place(
+        options=MappingOptions(
             queue=settings.queue,
             default_source=settings.queue_source,
             message_events_max=settings.queue_message_events_max,

@@ -9,14 +9,14 @@ import pytest
 from pamqp.commands import Basic
 from structlog.testing import capture_logs
 
-from queue_consumer.mapping import Place
-from queue_consumer.source import Source
+from queue_consumer.forwarder import Forwarder
+from queue_consumer.mapping import MappingOptions
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
 from shared.producers import Producers
 from shared.testing.publisher import FakePublisher
 
-PLACE = Place(queue="etl-queue", default_source="queue", message_events_max=5_000)
+OPTIONS = MappingOptions(queue="etl-queue", default_source="queue", message_events_max=5_000)
 
 
 class FakeDelivery:
@@ -45,7 +45,7 @@ class FakeRun:
             delivery.acked()
 
 
-class Line:
+class Harness:
     def __init__(
         self,
         publisher: FakePublisher | None = None,
@@ -55,9 +55,9 @@ class Line:
         limits: BatchLimits | None = None,
     ) -> None:
         self.publisher = publisher or FakePublisher()
-        self.source = Source(
+        self.forwarder = Forwarder(
             self.publisher,
-            place=PLACE,
+            options=OPTIONS,
             limits=limits or BatchLimits(),
             events_max=events_max,
             interval_seconds=0.01,
@@ -69,71 +69,73 @@ class Line:
 
     async def settle(self, *deliveries: FakeDelivery) -> None:
         run: Any = FakeRun(*deliveries)
-        await self.source.settle(run)
+        await self.forwarder.settle(run)
 
 
 async def test_delivery_is_acked_after_its_event_was_confirmed() -> None:
-    line = Line()
-    delivery = line.deliver(b'{"a": 1}')
+    harness = Harness()
+    delivery = harness.deliver(b'{"a": 1}')
 
-    await line.settle(delivery)
+    await harness.settle(delivery)
 
     assert delivery.confirmed_at_ack == 1
-    assert [event.body for event in line.publisher.events] == [b'{"a": 1}']
+    assert [event.body for event in harness.publisher.events] == [b'{"a": 1}']
 
 
 async def test_delivery_of_many_events_is_acked_after_the_last_of_its_batches() -> None:
-    line = Line(limits=BatchLimits(events_max=1_000))
-    delivery = line.deliver(b"[" + b",".join([b"{}"] * 2_500) + b"]", id="m")
+    harness = Harness(limits=BatchLimits(events_max=1_000))
+    delivery = harness.deliver(b"[" + b",".join([b"{}"] * 2_500) + b"]", id="m")
 
-    await line.settle(delivery)
+    await harness.settle(delivery)
 
     assert delivery.confirmed_at_ack == 2_500
-    assert len(line.publisher.messages) == 3
-    assert [f"item:m#{index}" for index in range(2_500)] == [event.idempotency_key for event in line.publisher.events]
+    assert len(harness.publisher.messages) == 3
+    assert [f"item:m#{index}" for index in range(2_500)] == [
+        event.idempotency_key for event in harness.publisher.events
+    ]
 
 
 async def test_deliveries_that_came_together_share_a_batch() -> None:
-    line = Line()
-    deliveries = [line.deliver(b"{}", id=str(number)) for number in range(100)]
+    harness = Harness()
+    deliveries = [harness.deliver(b"{}", id=str(number)) for number in range(100)]
 
-    await line.settle(*deliveries)
+    await harness.settle(*deliveries)
 
-    assert [str(number) for number in range(100)] == [event.idempotency_key for event in line.publisher.events]
-    assert len(line.publisher.messages) == 1
+    assert [str(number) for number in range(100)] == [event.idempotency_key for event in harness.publisher.events]
+    assert len(harness.publisher.messages) == 1
     assert {delivery.confirmed_at_ack for delivery in deliveries} == {100}
 
 
 async def test_no_message_is_taken_apart_while_too_many_events_are_in_hand() -> None:
     """Else a run of messages of two bytes an event takes all memory while the broker confirms nothing."""
-    line = Line(events_max=10)
-    deliveries = [line.deliver(b"[" + b",".join([b"{}"] * 9) + b"]") for _ in range(20)]
+    harness = Harness(events_max=10)
+    deliveries = [harness.deliver(b"[" + b",".join([b"{}"] * 9) + b"]") for _ in range(20)]
 
-    await line.settle(*deliveries)
+    await harness.settle(*deliveries)
 
-    assert len(line.publisher.events) == 180
+    assert len(harness.publisher.events) == 180
     assert [delivery.confirmed_at_ack for delivery in deliveries[:4]] == [18, 18, 36, 36]
 
 
 async def test_one_id_in_a_run_twice_is_two_acceptances() -> None:
-    line = Line()
+    harness = Harness()
 
-    await line.settle(*(line.deliver(b"{}", id="same") for _ in range(2)), line.deliver(b"[{},{}]"))
+    await harness.settle(*(harness.deliver(b"{}", id="same") for _ in range(2)), harness.deliver(b"[{},{}]"))
 
-    assert len({event.event_id for event in line.publisher.events}) == 3
-    assert len({event.received_at for event in line.publisher.events}) == 4
+    assert len({event.event_id for event in harness.publisher.events}) == 3
+    assert len({event.received_at for event in harness.publisher.events}) == 4
 
 
 @pytest.mark.parametrize("fault", [UnavailableError("away"), OverloadedError("full"), OutcomeUnknownError("late")])
 async def test_delivery_waits_until_the_broker_takes_it(fault: RetryableError) -> None:
-    line = Line()
-    delivery = line.deliver(b"{}")
+    harness = Harness()
+    delivery = harness.deliver(b"{}")
     async with asyncio.TaskGroup() as group:
-        line.publisher.fault = fault
-        settling = group.create_task(line.settle(delivery))
+        harness.publisher.fault = fault
+        settling = group.create_task(harness.settle(delivery))
         await asyncio.sleep(0.1)
         done_while_away = settling.done()
-        line.publisher.fault = None
+        harness.publisher.fault = None
 
     assert not done_while_away
     assert delivery.confirmed_at_ack == 1
@@ -146,22 +148,22 @@ async def test_retry_hands_on_the_same_events() -> None:
             if len(self.messages) == 1:
                 raise OutcomeUnknownError("the confirmation was lost")
 
-    line = Line(Forgetful())
+    harness = Harness(Forgetful())
 
-    await line.settle(line.deliver(b"{}"))
+    await harness.settle(harness.deliver(b"{}"))
 
-    assert len(line.publisher.events) == 2
-    assert len({event.event_id for event in line.publisher.events}) == 1
+    assert len(harness.publisher.events) == 2
+    assert len({event.event_id for event in harness.publisher.events}) == 1
 
 
 async def test_draining_gives_back_what_cannot_be_handed_on() -> None:
-    line = Line()
-    delivery = line.deliver(b"{}")
+    harness = Harness()
+    delivery = harness.deliver(b"{}")
     async with asyncio.TaskGroup() as group:
-        line.publisher.fault = UnavailableError("away")
-        group.create_task(line.settle(delivery))
+        harness.publisher.fault = UnavailableError("away")
+        group.create_task(harness.settle(delivery))
         await asyncio.sleep(0.05)
-        line.source.drain()
+        harness.forwarder.drain()
 
     assert delivery.confirmed_at_ack is None
 
@@ -173,36 +175,36 @@ async def test_draining_acks_the_deliveries_of_a_run_that_were_handed_on_whole()
                 raise OverloadedError("full")
             await super().publish_batch(body)
 
-    line = Line(Filling(), limits=BatchLimits(events_max=2))
-    deliveries = [line.deliver(b"[{},{},{}]"), line.deliver(b"{}"), line.deliver(b"[{},{}]")]
-    line.source.drain()
+    harness = Harness(Filling(), limits=BatchLimits(events_max=2))
+    deliveries = [harness.deliver(b"[{},{},{}]"), harness.deliver(b"{}"), harness.deliver(b"[{},{}]")]
+    harness.forwarder.drain()
 
-    await line.settle(*deliveries)
+    await harness.settle(*deliveries)
 
     assert [delivery.confirmed_at_ack for delivery in deliveries] == [4, 4, None]
 
 
 async def test_message_that_no_batch_can_hold_is_parked_whole_then_acked() -> None:
     body = b'"' + b"x" * (16 * 1024 * 1024 - 2) + b'"'
-    line = Line()
-    delivery = line.deliver(body)
+    harness = Harness()
+    delivery = harness.deliver(body)
 
-    await line.settle(delivery)
+    await harness.settle(delivery)
 
     assert delivery.confirmed_at_ack == 0
-    assert [body] == line.publisher.parked
+    assert [body] == harness.publisher.parked
 
 
 async def test_messages_beside_one_that_no_batch_can_hold_are_forwarded() -> None:
     body = b'"' + b"x" * (16 * 1024 * 1024 - 2) + b'"'
-    line = Line()
-    deliveries = [line.deliver(b"{}"), line.deliver(body), line.deliver(b"[]")]
+    harness = Harness()
+    deliveries = [harness.deliver(b"{}"), harness.deliver(body), harness.deliver(b"[]")]
 
-    await line.settle(*deliveries)
+    await harness.settle(*deliveries)
 
     assert {delivery.confirmed_at_ack for delivery in deliveries} == {2}
-    assert [body] == line.publisher.parked
-    assert [event.body for event in line.publisher.events] == [b"{}", b"[]"]
+    assert [body] == harness.publisher.parked
+    assert [event.body for event in harness.publisher.events] == [b"{}", b"[]"]
 
 
 BOUND = """
@@ -222,13 +224,13 @@ def producers(tmp_path: Path) -> Producers:
 
 @pytest.mark.parametrize("source", ["shop-eu", "shop-us", "shop-us-2"])
 async def test_what_a_producer_may_name_is_stored_with_its_user(producers: Producers, source: str) -> None:
-    line = Line(producers=producers)
-    delivery = line.deliver(b"[{},{}]", user_id="producer-shop", source=source)
+    harness = Harness(producers=producers)
+    delivery = harness.deliver(b"[{},{}]", user_id="producer-shop", source=source)
 
-    await line.settle(delivery)
+    await harness.settle(delivery)
 
     assert delivery.confirmed_at_ack == 2
-    assert [(event.source, event.sender) for event in line.publisher.events] == [(source, "producer-shop")] * 2
+    assert [(event.source, event.sender) for event in harness.publisher.events] == [(source, "producer-shop")] * 2
 
 
 @pytest.mark.parametrize(
@@ -245,50 +247,50 @@ async def test_what_a_producer_may_name_is_stored_with_its_user(producers: Produ
 async def test_what_a_sender_may_not_name_is_parked_and_never_stored(
     producers: Producers, user: str, headers: dict[str, str], reason: str
 ) -> None:
-    line = Line(producers=producers)
-    delivery = line.deliver(b'{"amount": 1}', user_id=user, **headers)
+    harness = Harness(producers=producers)
+    delivery = harness.deliver(b'{"amount": 1}', user_id=user, **headers)
 
     with capture_logs() as logs:
-        await line.settle(delivery)
+        await harness.settle(delivery)
 
-    assert (line.publisher.events, line.publisher.parked) == ([], [b'{"amount": 1}'])
+    assert (harness.publisher.events, harness.publisher.parked) == ([], [b'{"amount": 1}'])
     assert delivery.confirmed_at_ack == 0
-    assert reason in line.publisher.reasons[0]
+    assert reason in harness.publisher.reasons[0]
     assert not any(text in str(logs) for text in ("amount", "shop", "bank"))
 
 
 async def test_who_may_not_send_keeps_nobody_else_waiting(producers: Producers) -> None:
-    line = Line(producers=producers)
-    strangers = [line.deliver(b"{}", source="shop-eu", id=str(number)) for number in range(20)]
-    own = line.deliver(b"{}", user_id="producer-shop", source="shop-eu", id="own")
+    harness = Harness(producers=producers)
+    strangers = [harness.deliver(b"{}", source="shop-eu", id=str(number)) for number in range(20)]
+    own = harness.deliver(b"{}", user_id="producer-shop", source="shop-eu", id="own")
 
     with capture_logs() as logs:
-        await line.settle(*strangers[:10], own, *strangers[10:])
+        await harness.settle(*strangers[:10], own, *strangers[10:])
 
-    assert [event.idempotency_key for event in line.publisher.events] == ["own"]
-    assert len(line.publisher.parked) == 20
+    assert [event.idempotency_key for event in harness.publisher.events] == ["own"]
+    assert len(harness.publisher.parked) == 20
     assert all(delivery.confirmed_at_ack is not None for delivery in (*strangers, own))
     assert [(entry["log_level"], entry["messages"]) for entry in logs] == [("error", 20)]
 
 
 async def test_events_of_those_who_may_not_send_are_bounded_too(producers: Producers) -> None:
-    line = Line(events_max=10, producers=producers)
-    strangers = [line.deliver(b"[" + b",".join([b"{}"] * 9) + b"]") for _ in range(4)]
-    own = line.deliver(b"{}", user_id="producer-shop", source="shop-eu")
+    harness = Harness(events_max=10, producers=producers)
+    strangers = [harness.deliver(b"[" + b",".join([b"{}"] * 9) + b"]") for _ in range(4)]
+    own = harness.deliver(b"{}", user_id="producer-shop", source="shop-eu")
 
-    await line.settle(*strangers, own)
+    await harness.settle(*strangers, own)
 
-    assert len(line.publisher.parked) == 4
+    assert len(harness.publisher.parked) == 4
     assert own.confirmed_at_ack == 1
 
 
 async def test_draining_gives_back_what_cannot_be_parked(producers: Producers) -> None:
-    line = Line(producers=producers)
-    delivery = line.deliver(b"{}")
-    line.publisher.fault = UnavailableError("away")
-    line.source.drain()
+    harness = Harness(producers=producers)
+    delivery = harness.deliver(b"{}")
+    harness.publisher.fault = UnavailableError("away")
+    harness.forwarder.drain()
 
-    await line.settle(delivery)
+    await harness.settle(delivery)
 
     assert delivery.confirmed_at_ack is None
 
@@ -297,10 +299,10 @@ async def test_nothing_is_taken_while_nobody_knows_who_may_send(producers: Produ
     path = tmp_path / "producers.toml"
     path.rename(tmp_path / "aside")
     producers.look()
-    line = Line(producers=producers)
-    delivery = line.deliver(b"{}", user_id="producer-shop", source="shop-eu")
+    harness = Harness(producers=producers)
+    delivery = harness.deliver(b"{}", user_id="producer-shop", source="shop-eu")
     async with asyncio.TaskGroup() as group:
-        settling = group.create_task(line.settle(delivery))
+        settling = group.create_task(harness.settle(delivery))
         await asyncio.sleep(0.05)
         done_before = settling.done()
         (tmp_path / "aside").rename(path)
@@ -313,20 +315,22 @@ async def test_nothing_is_taken_while_nobody_knows_who_may_send(producers: Produ
 async def test_draining_gives_back_what_nobody_knows_about(producers: Producers, tmp_path: Path) -> None:
     (tmp_path / "producers.toml").unlink()
     producers.look()
-    line = Line(producers=producers)
-    delivery = line.deliver(b"{}", user_id="producer-shop", source="shop-eu")
-    line.source.drain()
+    harness = Harness(producers=producers)
+    delivery = harness.deliver(b"{}", user_id="producer-shop", source="shop-eu")
+    harness.forwarder.drain()
 
-    await line.settle(delivery)
+    await harness.settle(delivery)
 
-    assert (delivery.confirmed_at_ack, line.publisher.messages, line.publisher.parked) == (None, [], [])
+    assert (delivery.confirmed_at_ack, harness.publisher.messages, harness.publisher.parked) == (None, [], [])
 
 
 async def test_where_nobody_is_bound_everybody_names_any_source(tmp_path: Path) -> None:
     path = tmp_path / "producers.toml"
     path.write_text("# nobody\n", encoding="utf-8")
-    line = Line(producers=Producers(path))
+    harness = Harness(producers=Producers(path))
 
-    await line.settle(line.deliver(b"{}", source="any"), line.deliver(b"{}", user_id="producer", source="other"))
+    await harness.settle(
+        harness.deliver(b"{}", source="any"), harness.deliver(b"{}", user_id="producer", source="other")
+    )
 
-    assert [(event.source, event.sender) for event in line.publisher.events] == [("any", ""), ("other", "producer")]
+    assert [(event.source, event.sender) for event in harness.publisher.events] == [("any", ""), ("other", "producer")]

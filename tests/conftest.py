@@ -21,7 +21,8 @@ def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system as processes of this machine, ready."""
-    with run_stack("local", tmp_path_factory.mktemp("local-stack")) as running:
+    # An audit waits for several receipts of each service.
+    with run_stack("local", tmp_path_factory.mktemp("local-stack"), ETLPAY_RECEIPT_SECONDS="1") as running:
         yield running
 
 

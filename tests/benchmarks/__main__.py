@@ -93,20 +93,20 @@ async def run(
 
 
 async def _measure(
-    bench: Bench, lines: list[Line], sizes: list[int], rounds: int, tell: Callable[[str], None]
+    bench: Bench, lines: list[Line], sizes: list[int], rounds: int, show_status: Callable[[str], None]
 ) -> AsyncIterator[Line]:
     """Yield each line once it is measured beside its limit; with `sizes`, on ledgers so large beside the empty one."""
     for line in lines:
         if sizes:
-            await run_case(bench, line, rounds, tell)
+            await run_case(bench, line, rounds, show_status)
         else:
-            await run_line(bench, line, rounds, tell)
+            await run_line(bench, line, rounds, show_status)
             yield line
     for size in sizes:
-        tell(f"storing {size:,} events")
+        show_status(f"storing {size:,} events")
         await bench.ledger.fill(size - await bench.ledger.events())
         for line in lines:
-            await run_case(bench, larger := grown(line, size), rounds, tell)
+            await run_case(bench, larger := grown(line, size), rounds, show_status)
             yield larger
 
 

@@ -25,17 +25,17 @@ async def _singles(bench: Bench, source: str, *, url: str, size: str, connection
     """Post single events for a while; return the sample and how many requests were made."""
     template = bench.folder / f"{size}.json"
     template.write_text(TEMPLATES[size])
-    told = await run_tool(
+    printed = await run_tool(
         "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{bench.seconds:.0f}s",
         "--script", "benchmarks/http.lua", url,
         environment=os.environ | {"SOURCE": source, "TEMPLATE": str(template)},  # noqa: TID251 - a child's environment
     )  # fmt: skip
-    summary = _SUMMARY.search(told)
+    summary = _SUMMARY.search(printed)
     if summary is None or int(summary["refused"]) or int(summary["broken"]):
-        raise RuntimeError(f"wrk: {told[-500:]}")
+        raise RuntimeError(f"wrk: {printed[-500:]}")
     answered, us, p50_us, p99_us = (int(summary[name]) for name in ("answered", "us", "p50", "p99"))
     sample = Sample(answered, answered / us * 1e6, p50_us / 1000, p99_us / 1000)
-    return sample, sum(map(int, re.findall(r"^made (\d+)$", told, re.MULTILINE)))
+    return sample, sum(map(int, re.findall(r"^made (\d+)$", printed, re.MULTILINE)))
 
 
 async def _measure_singles(bench: Bench, source: str, *, size: str, connections: int) -> Sample:
@@ -78,7 +78,7 @@ def http_lines() -> list[Line]:
     """Return the lines of the HTTP channel."""
     lines = []
     for size in TEMPLATES:
-        judged = size == REALISTIC
+        realistic = size == REALISTIC
         many = partial(_measure_singles, size=size, connections=_CONNECTIONS)
         lines.append(
             Line(
@@ -89,8 +89,8 @@ def http_lines() -> list[Line]:
                 beside="bare ASGI endpoint",
                 limit=partial(_bare_endpoint, size=size, connections=_CONNECTIONS),
                 ratio_min=0.25,
-                rate_min=7_000 if judged else None,
-                p99_ms_max=40 if judged else None,
+                rate_min=7_000 if realistic else None,
+                p99_ms_max=40 if realistic else None,
                 turns=_TURNS,
             )
         )

@@ -112,26 +112,26 @@ class Line:
         return [(f"{name} {found:.1f} > {most}", found > most)] if most is not None and found is not None else []
 
 
-async def run_line(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
+async def run_line(bench: Bench, line: Line, rounds: int, show: Callable[[str], None]) -> None:
     """Measure a line: limit, peers and case one after the other, round after round."""
     for number, times in _numbers(line, rounds):
         name, said = _name(line), f"{line.title}, {line.size} bytes, {number} of {times}"
         await bench.ledger.settle()
-        tell(f"{said}: {line.beside}")
+        show(f"{said}: {line.beside}")
         line.limits.append(await line.limit(bench, f"{name}-limit"))
         for peer, measure in line.peers.items():
             await bench.ledger.settle()
-            tell(f"{said}: {peer}")
+            show(f"{said}: {peer}")
             line.peer_samples.setdefault(peer, []).append(await measure(bench, f"{name}-peer"))
-        tell(said)
+        show(said)
         await _measure_case(bench, line, name)
 
 
-async def run_case(bench: Bench, line: Line, rounds: int, tell: Callable[[str], None]) -> None:
+async def run_case(bench: Bench, line: Line, rounds: int, show: Callable[[str], None]) -> None:
     """Measure a line's case alone. One round before the first does not count: the caches hold what was done before."""
     await _measure_case(bench, replace(line, samples=[], cost=Cost()), _name(line))
     for number, times in _numbers(line, rounds):
-        tell(f"{line.title}, {line.size} bytes, {number} of {times}")
+        show(f"{line.title}, {line.size} bytes, {number} of {times}")
         await _measure_case(bench, line, _name(line))
 
 
@@ -197,16 +197,16 @@ async def run_tool(*command: str, environment: Mapping[str, str] | None = None) 
         cwd=TESTS_FOLDER,
         env=environment,
     )
-    told, complaints = await process.communicate()
+    printed, complaints = await process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{command[:4]} failed: {complaints.decode()[-2000:]}")
-    return told.decode()
+    return printed.decode()
 
 
 async def generate(module: str, *arguments: object) -> Sample:
     """Run one of our own load generators as a process of its own; return the sample that it prints."""
-    told = await run_tool(sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments))
-    return msgspec.json.decode(told.encode(), type=Sample)
+    printed = await run_tool(sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments))
+    return msgspec.json.decode(printed.encode(), type=Sample)
 
 
 async def store_limit(bench: Bench, _source: str, *, size: str) -> Sample:

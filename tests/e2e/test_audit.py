@@ -138,7 +138,7 @@ async def test_a_deleted_event_is_missed_by_its_source_and_hour(stack: Stack, so
 
 
 async def test_a_killed_process_leaves_its_hour_unvouched_for_and_nothing_missing(stack: Stack, source: str) -> None:
-    """What it had not told yet is stored all the same; but whether all that it acknowledged is, nobody can know."""
+    """What it had not reported is stored; whether all that it acknowledged is stored cannot be known."""
     if stack.mode != "local":
         pytest.skip("a container that is killed by hand stays down")
     async with grpc.aio.insecure_channel(stack.grpc) as grpc_channel:
@@ -172,7 +172,7 @@ def service_of(stack: Stack, module: str) -> psutil.Process:
     return found
 
 
-def _of(process: psutil.Process, what: str) -> Any:  # noqa: ANN401 - what psutil tells of a process
+def _of(process: psutil.Process, what: str) -> Any:  # noqa: ANN401 - what psutil knows of a process
     try:
         return getattr(process, what)()
     except psutil.Error:

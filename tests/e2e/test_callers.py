@@ -15,8 +15,8 @@ from support.stack import Stack
 async def hand_over(stack: Stack, token: str, source: str, channel: Channel) -> None:
     """Send an event as a service with this token would."""
     port = environment_of(stack, "processor")["ETLPAY_PROCESSING_PORT"]
-    told = {"processor_target": f"127.0.0.1:{port}", "processor_token": token}
-    client = GrpcProcessing(SubmissionSettings.model_validate(told))
+    settings = {"processor_target": f"127.0.0.1:{port}", "processor_token": token}
+    client = GrpcProcessing(SubmissionSettings.model_validate(settings))
     try:
         await client.process([msgspec.structs.replace(event(key="a", source=source), channel=channel)])
     finally:

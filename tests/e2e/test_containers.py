@@ -22,9 +22,9 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def inspect(service: str) -> dict[str, Any]:
-    told = docker("inspect", f"{COMPOSE_PROJECT}-{service}-1")
-    assert told.returncode == 0, told.stderr
-    [container] = msgspec.json.decode(told.stdout)
+    inspected = docker("inspect", f"{COMPOSE_PROJECT}-{service}-1")
+    assert inspected.returncode == 0, inspected.stderr
+    [container] = msgspec.json.decode(inspected.stdout)
     return dict(container)
 
 

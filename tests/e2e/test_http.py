@@ -127,13 +127,13 @@ async def test_a_batch_answers_each_item_in_order_and_one_bad_item_fails_alone(
             headers={"Content-Type": "application/json" if array else "application/x-ndjson"},
         )
 
-    told = answer.json()
+    document = answer.json()
     assert answer.status_code == 200
-    assert [each["index"] for each in told["results"]] == list(range(10))
-    assert [each["status"] for each in told["results"]] == ["SUCCESS"] * 5 + ["REFUSED"] + ["SUCCESS"] * 2 + [
+    assert [each["index"] for each in document["results"]] == list(range(10))
+    assert [each["status"] for each in document["results"]] == ["SUCCESS"] * 5 + ["REFUSED"] + ["SUCCESS"] * 2 + [
         "DUPLICATE"
     ] * 2
-    assert {name: told["counts"][name] for name in ("received", "stored", "duplicate", "refused")} == {
+    assert {name: document["counts"][name] for name in ("received", "stored", "duplicate", "refused")} == {
         "received": 10,
         "stored": 7,
         "duplicate": 2,

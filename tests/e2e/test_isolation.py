@@ -33,7 +33,7 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def succeeds(container: dict[str, Any], *command: str) -> bool:
-    """Run a command in a container, and tell whether it ended with success."""
+    """Run a command in a container, and return whether it ended with success."""
     done = subprocess.run(("docker", "exec", container["Id"], *command), capture_output=True, check=False, timeout=60)
     assert done.returncode not in {125, 126, 127}, done.stderr
     return done.returncode == 0

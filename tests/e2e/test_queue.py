@@ -93,6 +93,6 @@ async def test_a_consumer_started_by_hand_declares_its_queue_and_takes_from_it(s
 def operator_url(stack: Stack) -> str:
     """Return the operator's URL for the virtual host of foreign queues."""
     lines = (stack.root / ".etlpay" / "stack.env").read_text().splitlines()
-    told = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    url, password = (told[name].strip("'\"") for name in ("ETLPAY_AMQP_URL", "ETLPAY_AMQP_PASSWORD"))
+    settings = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    url, password = (settings[name].strip("'\"") for name in ("ETLPAY_AMQP_URL", "ETLPAY_AMQP_PASSWORD"))
     return str(URL(url).with_password(password).with_path("/"))

@@ -27,8 +27,8 @@ QUEUE_SOURCE = "queue-worker-demo"
 def tls_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system as containers that speak TLS with one another."""
     folder = tmp_path_factory.mktemp("tls-stack")
-    told = {"ETLPAY_PROJECT": PROJECT, "COMPOSE_FILE": "compose.yaml:compose.tls.yaml"}
-    with run_stack("docker", folder, **told) as running:
+    settings = {"ETLPAY_PROJECT": PROJECT, "COMPOSE_FILE": "compose.yaml:compose.tls.yaml"}
+    with run_stack("docker", folder, **settings) as running:
         yield running
 
 
@@ -64,11 +64,11 @@ def producers_tls(tls_stack: Stack, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_a_server_answers_only_who_shows_a_certificate(tls_stack: Stack) -> None:
-    told = docker(
+    printed = docker(
         tls_stack, "exec", "-i", f"{PROJECT}-api-gateway-1", "python", "-", text=HANDSHAKES.read_text(encoding="utf-8")
     )
 
-    found: dict[str, dict[str, bool]] = msgspec.json.decode(told)
+    found: dict[str, dict[str, bool]] = msgspec.json.decode(printed)
     alike = {"in the clear": False, "without a certificate": False, "with a certificate": True}
     assert found == dict.fromkeys(("processor", "rabbitmq", "redis", "postgres"), alike)
 

@@ -35,9 +35,9 @@ async def test_two_processors_share_the_work_and_one_may_die(local_stack: Stack,
     own = environment_of(local_stack, "processor")
     both = f"ipv4:127.0.0.1:{own['ETLPAY_PROCESSING_PORT']},127.0.0.1:{processing}"
     own_ops = int(own["ETLPAY_OPS_PORT"])
-    told = {"ETLPAY_PROCESSING_PORT": str(processing), "ETLPAY_OPS_PORT": str(ops_port)}
+    settings = {"ETLPAY_PROCESSING_PORT": str(processing), "ETLPAY_OPS_PORT": str(ops_port)}
     with (
-        sibling(local_stack, "processor", **told) as second,
+        sibling(local_stack, "processor", **settings) as second,
         sibling(
             local_stack, "api_gateway", ETLPAY_HTTP_PORT=str(port), ETLPAY_OPS_PORT="0", ETLPAY_PROCESSOR_TARGET=both
         ),

@@ -186,7 +186,7 @@ async def upgraded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up
     folder = tmp_path_factory.mktemp("before")
     before = Before(folder)
     await before.lay()
-    running = run_stack("local", folder)
+    running = run_stack("local", folder, ETLPAY_RECEIPT_SECONDS="1")
     stack = await asyncio.to_thread(running.__enter__)
     try:
         yield Upgraded(stack, before.events)

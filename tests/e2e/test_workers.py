@@ -17,8 +17,8 @@ EVENTS = 300
 
 def workers(stack: Stack, port: int, ops_port: int) -> AbstractContextManager[psutil.Popen]:
     """Run two workers beside the stack's own gateway."""
-    told = {"ETLPAY_HTTP_PORT": str(port), "ETLPAY_HTTP_WORKERS": str(WORKERS), "ETLPAY_OPS_PORT": str(ops_port)}
-    return sibling(stack, "api_gateway", **told)
+    settings = {"ETLPAY_HTTP_PORT": str(port), "ETLPAY_HTTP_WORKERS": str(WORKERS), "ETLPAY_OPS_PORT": str(ops_port)}
+    return sibling(stack, "api_gateway", **settings)
 
 
 def free_ports() -> tuple[int, int]:

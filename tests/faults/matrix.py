@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from faults.cases.cache import CASES as CACHE
 from faults.cases.deadlines import CASES as DEADLINES
 from faults.cases.files import CASES as FILES
 from faults.cases.mutants import CASES as MUTANTS
@@ -16,7 +17,7 @@ from faults.harness.case import Case
 
 GROUPS: Final[dict[str, list[Case]]] = {
     "services": SERVICES,
-    "servers": SERVERS,
+    "servers": [*SERVERS, *CACHE],
     "deadlines": DEADLINES,
     "network": NETWORK,
     "files": FILES,

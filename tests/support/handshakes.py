@@ -33,7 +33,7 @@ def context(server: str, *, with_certificate: bool) -> ssl.SSLContext:
 
 
 def answers(server: str, tls: ssl.SSLContext | None) -> bool:
-    """Tell whether a server answers as to a client whom it lets in."""
+    """Return whether a server answers as to a client whom it lets in."""
     port, hello, welcome = HELLOS[server]
     try:
         with socket.create_connection((server, port), SECONDS_MAX) as plain:

@@ -9,7 +9,7 @@ WriteKeys = Callable[..., Path]
 
 
 class FakeClock:
-    """A clock that moves when it is told to."""
+    """A clock that moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0

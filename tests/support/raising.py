@@ -1,4 +1,4 @@
-"""A ledger whose tables raise what they are told to: each SQLSTATE, by a real PostgreSQL."""
+"""A ledger on a real PostgreSQL whose tables raise any SQLSTATE that a test wants."""
 
 from typing import Self
 

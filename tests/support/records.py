@@ -32,7 +32,7 @@ def record(number: int, payload: bytes = b"{}", source: str = "s") -> Record:
 
 
 def audit_line(source: str) -> AuditLine:
-    """Return the books of a source, all zeros."""
+    """Return the audit line of a source, all zeros."""
     numbers = dict.fromkeys(
         ("received", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "events", "success", "failed",
          "settled_duplicate", "settled_conflict", "unlisted", "unconfirmed"),

@@ -16,7 +16,7 @@ CONNECTIONS = 50
 
 
 def environment_of(stack: Stack, module: str) -> dict[str, str]:
-    """Return what a service of a local stack was told."""
+    """Return the environment of a service of a local stack."""
     folder = str(stack.root / ".etlpay" / "run")
     found = []
     for process in psutil.process_iter():
@@ -28,12 +28,12 @@ def environment_of(stack: Stack, module: str) -> dict[str, str]:
 
 
 @contextmanager
-def sibling(stack: Stack, module: str, **told: str) -> Iterator[psutil.Popen]:
-    """Run a service as the stack runs its own, but for what it is `told`; kill what is left of it afterwards."""
+def sibling(stack: Stack, module: str, **settings: str) -> Iterator[psutil.Popen]:
+    """Run a service as the stack runs its own, except for `settings`; kill it afterwards."""
     process = psutil.Popen(
         [sys.executable, "-m", module],
         cwd=stack.root,
-        env=environment_of(stack, module) | told,
+        env=environment_of(stack, module) | settings,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -55,7 +55,7 @@ async def get(port: int, path: str) -> httpx2.Response | None:
 
 
 async def ready(*ports: int) -> bool:
-    """Tell whether what answers at each of these ports is ready, within the time."""
+    """Return whether what answers at each of these ports is ready, within the time."""
 
     async def look() -> list[bool]:
         answers = [await get(port, "/readyz") for port in ports]

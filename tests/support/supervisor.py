@@ -52,7 +52,7 @@ class Child(SupervisedProcess):
 
     @property
     def stands_still(self) -> bool:
-        """Whether it is stopped, by whomever."""
+        """Whether it is stopped."""
         return any(map(_stands_still, self._family()[:1]))
 
     def disturbed_since(self, moment: float) -> bool:
@@ -173,7 +173,7 @@ def _stands_still(process: psutil.Process) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    """Tell whether there is such a process, and more left of it than an exit code that nobody has asked for."""
+    """Return whether there is such a process, and not only its exit code."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

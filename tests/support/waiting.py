@@ -1,4 +1,4 @@
-"""Waiting for what other programs do, which tell nobody when they are done."""
+"""Waiting until a condition holds that another program brings about."""
 
 import asyncio
 import contextlib

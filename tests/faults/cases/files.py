@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from faults.harness.case import ALL_CHANNELS, Case, Context
+from faults.harness.drop import drop
 from faults.harness.files import accepted, append, content_of, named_rows, rewrite, unnamed_rows
 from faults.harness.journal import Sent
-from faults.harness.producers import drop
 from faults.harness.world import SETTLE_SECONDS
 from support.waiting import until_true
 

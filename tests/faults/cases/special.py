@@ -12,10 +12,11 @@ from etlpay_client import etlpay_pb2 as pb
 from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from faults.harness.case import Case, Context
 from faults.harness.deadlines import CLIENT_SECONDS_MAX
+from faults.harness.drop import drop
 from faults.harness.journal import Answer, Attempt, Sent, Version
 from faults.harness.memory import watched_memory
 from faults.harness.mutants import mutated
-from faults.harness.producers import GrpcProducer, HttpProducer, Producer, QueueProducer, drop
+from faults.harness.producers import GrpcProducer, HttpProducer, Producer, QueueProducer
 from faults.harness.world import HOST, World
 from support.waiting import until_true
 

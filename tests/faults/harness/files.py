@@ -9,8 +9,8 @@ from typing import Final
 import zstandard
 
 from faults.harness.case import Context
+from faults.harness.drop import drop_content
 from faults.harness.journal import Answer, Attempt, Sent
-from faults.harness.producers import drop_content
 from support.waiting import until_true
 
 _DONE_SECONDS_MAX: Final = 60.0

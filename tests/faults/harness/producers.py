@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import aio_pika
@@ -17,6 +16,7 @@ from etlpay_client import QueueClient, QueueClientError
 from etlpay_client import etlpay_pb2 as pb
 from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
 from faults.harness.deadlines import CLIENT_SECONDS_MAX, timed
+from faults.harness.drop import drop
 from faults.harness.journal import Answer, Attempt, Sent
 from faults.harness.world import HOST
 from support.waiting import until_true
@@ -347,16 +347,3 @@ class FileProducer(Producer):
         for sent in rows:
             # What is no row keeps its bytes, and has too few fields.
             sent.make_csv(self.journal.record() if sent.valid else sent.first.body, named=True)
-
-
-def drop(folder: Path, name: str, rows: list[bytes]) -> None:
-    """Put a file of these rows into a folder. Blocking."""
-    drop_content(folder, name, b"\n".join(rows) + b"\n")
-
-
-def drop_content(folder: Path, name: str, content: bytes) -> None:
-    """Write a file beside a folder's own, and rename it in. Blocking."""
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{name}.tmp"
-    unfinished.write_bytes(content)
-    unfinished.rename(folder / name)

@@ -14,7 +14,6 @@ from faults.cases.compose import CASES as COMPOSE
 from faults.harness.case import Case
 from faults.harness.runner import AnyCase, Result
 from faults.harness.runner_compose import run_container_cases
-from faults.harness.screen import Screen
 from faults.harness.seeds import run_seeds
 from faults.matrix import ALL
 from faults.record import record_of, save, summary
@@ -46,8 +45,7 @@ def main() -> int:
         print("\n".join(names or [case.name for case in every]))  # noqa: T201 - a program for the terminal
         return 0 if arguments.list else 2
     events = arguments.events or (_SMOKE_EVENTS if arguments.smoke else _EVENTS)
-    with Screen(len(names) * len(arguments.seed)) as screen:
-        results = (_run_in_containers if arguments.compose else _run)(names, arguments, events, screen)
+    results = (_run_in_containers if arguments.compose else _run)(names, arguments, events)
     where = "containers under docker compose" if arguments.compose else "local servers"
     record = record_of(results, events=events, where=where, whole=len(names) == len(every))
     print(summary(record))  # noqa: T201 - a program for the terminal
@@ -56,16 +54,30 @@ def main() -> int:
     return 0 if all(result.passed for result in results) else 1
 
 
-def _run(names: list[str], arguments: argparse.Namespace, events: int, screen: Screen) -> list[Result]:
-    return run_seeds(names, seeds=arguments.seed, events=events, keep_files=arguments.logs, show=screen.show)
+def _run(names: list[str], arguments: argparse.Namespace, events: int) -> list[Result]:
+    return run_seeds(names, seeds=arguments.seed, events=events, keep_files=arguments.logs, show=_show)
 
 
-def _run_in_containers(names: list[str], arguments: argparse.Namespace, events: int, screen: Screen) -> list[Result]:
+def _run_in_containers(names: list[str], arguments: argparse.Namespace, events: int) -> list[Result]:
     cases = [case for case in COMPOSE if case.name in names]
     results = []
     for seed in arguments.seed:
-        results += asyncio.run(run_container_cases(cases, seed=seed, events=events, show=screen.show))
+        results += asyncio.run(run_container_cases(cases, seed=seed, events=events, show=_show))
     return results
+
+
+def _show(result: Result) -> None:
+    verdict = result.verdict
+    lines = [
+        (
+            f"{result.word:<10} {result.case.name:<68} {verdict.acknowledged:>7} acknowledged {verdict.lost:>4} lost"
+            f" {verdict.doubled:>4} doubled  recovered in {result.recovery_seconds:.1f} s"
+            f"  answered in {result.answer_seconds:.1f} s"
+        )
+    ]
+    if not result.passed:
+        lines += [f"           {count} x {problem}" for problem, count in verdict.problems.items()]
+    print("\n".join(lines), flush=True)  # noqa: T201 - a program for the terminal
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,15 +33,6 @@ class Document(NamedTuple):
     file: Fate
     queue: Fate
 
-    @property
-    def is_text(self) -> bool:
-        """Tell whether it can stand in a protobuf string."""
-        try:
-            self.body.decode()
-        except UnicodeDecodeError:
-            return False
-        return True
-
 
 def _document(name: str, body: bytes, fate: Fate, *, file: Fate | None = None, queue: Fate | None = None) -> Document:
     of_queue = Fate.KEPT if fate is Fate.REFUSED else fate

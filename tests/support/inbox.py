@@ -17,6 +17,7 @@ from file_watcher.spool.watch import FinishedWatch
 from shared.batching import BatchLimits
 from shared.messaging.publisher import BatchPublisher
 from shared.testing.publisher import FakePublisher
+from support import watcher
 
 SETTINGS = Settings(batch=BatchLimits(events_max=10, in_flight_max=2))
 
@@ -92,10 +93,7 @@ class Inbox:
 
     def names(self, folder: str) -> set[str]:
         """Return the names of the files below a folder that a person would see."""
-        files = (path for path in (self.root / folder).rglob("*") if path.is_file())
-        return {
-            path.name for path in files if not any(part.startswith(".") for part in path.relative_to(self.root).parts)
-        }
+        return watcher.names(self.root, folder)
 
     def notes(self) -> set[str]:
         """Return the names of the notes on claimed files."""

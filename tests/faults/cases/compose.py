@@ -13,7 +13,6 @@ from faults.harness.world import SERVICES
 _DRAIN_SECONDS_MAX: Final = 30.0
 _AWAY_SECONDS: Final = 8.0
 _PAUSED_SECONDS: Final = 20.0
-_PAUSED: Final = ("processor", "rabbitmq", "postgres")
 _STOP_SECONDS_MAX: Final = 25.0
 
 

@@ -43,7 +43,6 @@ class Result:
     fired: bool = False
     verdict: Verdict = field(default_factory=Verdict)
     recovery_seconds: float = 0.0
-    seconds: float = 0.0
     broken: bool = False
     """Whether the harness itself failed: then nothing is known of the product."""
 
@@ -118,7 +117,6 @@ async def _warm_up(world: World, seed: int) -> Baseline:
 async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     world: World, case: Case, baseline: Baseline, dead: set[UUID], *, seed: int, events: int
 ) -> Result:
-    begun = time.monotonic()
     killed_before = world.ingest_services_killed
     result = Result(case, seed)
     logs = Logs(world)
@@ -152,7 +150,6 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     finally:
         journal.close()
     logs.check(result.verdict, injected=bool(case.arm and case.arm[1].partition(":")[2].startswith("error")))
-    result.seconds = time.monotonic() - begun
     return result
 
 

@@ -49,7 +49,6 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     seed: int,
     events: int,
 ) -> Result:
-    begun = time.monotonic()
     killed_before = containers.ingest_services_killed
     result = Result(case, seed)
     since = moment()
@@ -83,7 +82,6 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
         everything=await containers.logs(since),
         secrets=secrets,
     )
-    result.seconds = time.monotonic() - begun
     return result
 
 

@@ -128,7 +128,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close when the current response is read, for which the client now has `send_seconds_max`."""
-        super().shutdown()
+        if not self.transport.is_closing():
+            # A TLS transport that is closed twice forgets what it has to write.
+            super().shutdown()
         self._answer_deadline = self.loop.time() + self.send_seconds_max
         if self.transport.is_closing():
             self._watch_reader()
@@ -214,7 +216,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         """Close when everything is written; the time for that is limited."""
-        self.transport.close()
+        if not self.transport.is_closing():
+            self.transport.close()
         if self.transport.get_write_buffer_size():
             self._watch_reader()
 

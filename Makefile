@@ -11,7 +11,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: venv
-venv: $(VENV)/.complete ## lay the virtual environment with every locked package
+venv: $(VENV)/.complete ## make the virtual environment with every locked package
 
 $(VENV)/.complete: requirements.lock $(PROJECTS) tools/venv.sh
 	@tools/venv.sh $(VENV) $(PACKAGES)
@@ -26,7 +26,7 @@ status: venv ## show what is ready, and the addresses
 	@$(BIN)/etlpay status
 
 .PHONY: demo
-demo: venv ## send one event through each channel and show what became of it
+demo: venv ## send one event through each channel and show its record
 	@$(BIN)/etlpay demo
 
 .PHONY: test
@@ -77,5 +77,5 @@ docs: venv ## generate docs/settings.md, docs/openapi.json and the tables of the
 	@cd tests && $(abspath $(BIN))/python -m faults.record && $(abspath $(BIN))/python -m benchmarks.record
 
 .PHONY: lock
-lock: ## write requirements.lock anew (needs uv, which `make venv` lays)
+lock: ## rewrite requirements.lock (needs uv, which `make venv` installs)
 	@PATH="$(abspath $(BIN)):$$PATH" tools/lock.sh

@@ -2,7 +2,7 @@
 
 The image installs this before our own code is copied. pip cannot find it by itself: it installs the requirements of a
 project only together with the project, and with hashes it wants every requirement pinned. So whole entries of the lock
-are printed, of what is declared and of all that follows from it. What the lock does not name is refused.
+are printed, of what is declared and of all that follows from it. A package that is not in the lock is an error.
 `... --folders FOLDER` prints the folders of our own distributions that this one needs, itself included.
 """
 

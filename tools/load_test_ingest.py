@@ -22,7 +22,7 @@ UNAVAILABLE = 5
 
 @dataclass
 class Measurement:
-    """What became of the requests."""
+    """The latencies and answers of the requests."""
 
     latencies_ms: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes requirements.lock: every version for development, tests and images with its hashes, without index or address.
-# Needs the virtual environment that `make venv` lays.
+# Needs the virtual environment of `make venv`.
 set -eu
 cd "$(dirname "$0")/.."
 {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lays the virtual environment: venv.sh FOLDER PACKAGE...
+# Makes the virtual environment: venv.sh FOLDER PACKAGE...
 # Uses python3 of the PATH, or PYTHON, from 3.11 on. Where Debian left `venv` out of Python it is installed, if we may.
 set -eu
 venv=$1

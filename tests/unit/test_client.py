@@ -1,11 +1,15 @@
 """The distribution for producers stands alone, and finds the broker as the services do."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aio_pika.exceptions import ChannelNotFoundEntity, ConnectionClosed
 
+from etlpay_client import OutcomeUnknownError, UnavailableError
+from etlpay_client.queue import _translate_errors
 from etlpay_client.settings import broker_url
 
 ALLOWED = {"etlpay_client", "aio_pika", "aiormq", "grpc", "google", "msgspec"}
@@ -57,3 +61,34 @@ def test_without_a_setting_it_is_the_stack_of_the_folder_else_the_usual_address(
 
     assert usual == "amqp://guest:guest@127.0.0.1:5672/"
     assert broker_url() == "amqp://operator:p%3Dq@127.0.0.1:1/"
+
+
+@pytest.mark.parametrize(
+    ("raised", "reported"),
+    [
+        (ChannelNotFoundEntity("no exchange"), UnavailableError),
+        (ConnectionClosed(320, "shutdown"), OutcomeUnknownError),
+        (TimeoutError(), OutcomeUnknownError),
+        # As the library ends what waits for a connection that is gone.
+        (Exception("of no class"), OutcomeUnknownError),
+        (asyncio.CancelledError(), OutcomeUnknownError),
+    ],
+)
+async def test_an_error_of_the_library_says_whether_the_broker_may_hold_the_event(
+    raised: BaseException, reported: type[Exception]
+) -> None:
+    with pytest.raises(reported), _translate_errors():
+        raise raised
+
+
+async def test_a_task_that_is_cancelled_stays_cancelled() -> None:
+    async def wait() -> None:
+        with _translate_errors():
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """The secrets of those outside the services: a producer, a reader, the operator. A stack of before lacks some."""
+    """The secrets of a producer, a reader and the operator. A stack of an earlier version lacks some."""
 
     producer_password: str
     reader_password: str
@@ -27,7 +27,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_folder(cls, secrets: Mapping[str, str]) -> Self:
-        """Return what is in the operator's folder of secrets, given by the names of its files."""
+        """Return the secrets of the operator's folder, given by the names of its files."""
         names = {name: name for name in cls.__struct_fields__} | {"operator_password": "amqp_password"}
         return cls(**{name: secrets[file] for name, file in names.items() if file in secrets})
 

@@ -1,7 +1,7 @@
 """Makes the certificates of one stack, beside its secrets: `python -m etlpay_cli.certificates DIR`.
 
-Every service and every server has one of its own, from an authority that is the stack's alone. Idempotent, as
-`provision` is: what is there, whole and good for another year is kept.
+Every service and every server has one of its own, from the stack's own authority. Idempotent, as `provision` is: a
+certificate that is whole and valid for another year is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from etlpay_cli.provision import VOLUME, Modes, make_folder, provision, write_file
 
-# Who has a certificate, by the name of its folder, which is also that under which others of the stack reach it.
+# The owners of certificates, by the name of the folder, which is also the host name within the stack.
 SERVERS: Final = ("postgres", "processor", "rabbitmq", "redis")
 CLIENTS: Final = ("api-gateway", "file-watcher", "grpc-ingest", "migrate", "operator", "queue-consumer")
 AUTHORITY: Final = "authority"
@@ -36,7 +36,7 @@ CA_NAME, CERT_NAME, KEY_NAME = "tls_ca.pem", "tls_cert.pem", "tls_key.pem"
 _AUTHORITY_LIFE: Final = timedelta(days=20 * 365)
 _LIFE: Final = timedelta(days=2 * 365)
 _LEFT_MIN: Final = timedelta(days=365)
-# A clock that is a little behind must not take a new certificate for one of the future.
+# So that a new certificate is valid for a peer whose clock is behind.
 _BACKDATED: Final = timedelta(hours=1)
 
 
@@ -49,7 +49,7 @@ class Issued:
 
 
 def certify(root: Path, modes: Modes, at: datetime) -> None:
-    """Write the certificates below `root` that are missing, or that will not be good for long after `at`."""
+    """Write the certificates below `root` that are missing, or that expire soon after `at`."""
     make_folder(root / AUTHORITY, modes.folder)
     authority = _settle(root / AUTHORITY, modes, at, issuer=None)
     ca = _pem(authority.cert)
@@ -61,7 +61,7 @@ def certify(root: Path, modes: Modes, at: datetime) -> None:
 
 
 def _settle(folder: Path, modes: Modes, at: datetime, *, issuer: Issued | None) -> Issued:
-    """Return what is in a folder, made anew where it cannot be used."""
+    """Return the certificate of a folder; make a new one where it cannot be used."""
     known = _read(folder)
     if known is not None and _is_good(known, issuer, at):
         return known
@@ -88,10 +88,10 @@ def _read(folder: Path) -> Issued | None:
 
 
 def _is_good(known: Issued, issuer: Issued | None, at: datetime) -> bool:
-    """Tell whether a certificate is of this authority and good for long enough. The authority is its own."""
+    """Tell whether a certificate was issued by this authority and is valid for long enough."""
     try:
         known.cert.verify_directly_issued_by(issuer.cert if issuer else known.cert)
-    except Exception:  # noqa: BLE001 - of several kinds, all of which say: it is not
+    except Exception:  # noqa: BLE001 - every error means that it was not
         return False
     return known.cert.not_valid_after_utc - at >= _LEFT_MIN
 
@@ -117,7 +117,7 @@ def _issue(name: str, issuer: Issued | None, at: datetime) -> Issued:
 
 
 def _for_a_peer(builder: x509.CertificateBuilder, name: str, issuer: Issued) -> x509.CertificateBuilder:
-    """Add what a service's certificate needs: its names, what it is for, and whose it is."""
+    """Add the names, the purposes and the issuer's key to a service's certificate."""
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
     names: list[x509.GeneralName] = [x509.DNSName(name)]
     if name in SERVERS:

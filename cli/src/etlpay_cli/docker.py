@@ -64,7 +64,7 @@ class DockerStack:
         return addresses(self.mode, self._layout, self._published_ports(), self._credentials())
 
     def details(self) -> dict[str, str]:
-        """Return what the engine says of each container."""
+        """Return the status of each container."""
         return {each["Service"]: each["Status"] for each in self._containers()}
 
     def count_events(self) -> int | None:
@@ -187,7 +187,7 @@ class DockerStack:
         return done.stdout
 
     def _compose_loud(self, *arguments: str) -> None:
-        """Let compose show its own progress, on stderr, because building takes its time."""
+        """Let compose show its own progress, on stderr, because building takes long."""
         done = subprocess.run(
             _compose_command(*arguments),
             cwd=self._layout.root,

@@ -1,4 +1,4 @@
-"""Where a stack keeps what: the one place that knows the names of folders and files."""
+"""The names of the folders and files of a stack, in one place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Layout:
 
     @property
     def state_folder(self) -> Path:
-        """Everything that a local stack writes, apart from the files channel."""
+        """All that a local stack writes, except the files channel."""
         return self.root / ".etlpay"
 
     @property
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def valkey(self) -> Path:
-        """Valkey's working folder; it keeps nothing there."""
+        """Valkey's working folder, which stays empty."""
         return self.state_folder / "valkey"
 
     @property
@@ -88,7 +88,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """The current folder of the services: empty, so that they read no stack.env meant for people."""
+        """The current folder of the services: empty, so that they read no stack.env."""
         return self.state_folder / "run"
 
     @property

@@ -1,4 +1,4 @@
-"""Which TCP ports a local stack listens on: the same again, else the usual ones, else free ones."""
+"""The TCP ports of a local stack: those of the run before, else the usual ones, else free ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PREFERRED: dict[str, int | None] = {
     # The last, because the workers of a gateway take those that follow.
     "api-gateway-ops": 9105,
 }
-# Below the range from which Linux takes the ports of outgoing connections, so that a server that is started again
+# Below the range from which Linux takes the ports of outgoing connections, so that a restarted server
 # finds its port free.
 _FREE_FIRST, _FREE_LAST = 20_000, 32_000
 _TRIES_MAX = 200
@@ -60,7 +60,7 @@ def choose_ports(
     """
     ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:
-        # What was asked for first, so that nothing that we choose stands in its way.
+        # The requested ports first, so that no port that we choose is one of them.
         for name in preferred:
             port = demanded.get(name)
             if port is not None and not hold(held, port):
@@ -116,7 +116,7 @@ def claiming(claims: contextlib.ExitStack) -> Hold:
 
 
 def _claim(claimed: contextlib.ExitStack, port: int) -> bool:
-    """Take the name of a port, which is every user's, as the ports are; the kernel frees it with its process."""
+    """Take the name of a port, the same for all users, as the ports are; the kernel frees it with its process."""
     name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # A leading NUL: a name of the network's namespace, and no file.

@@ -1,4 +1,4 @@
-"""Asks a server or a service whether it is ready. A probe never raises: not to be reached is not to be ready."""
+"""Asks a server or a service whether it is ready. A probe never raises: a part that cannot be reached is not ready."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def postgres_ready(port: int) -> bool:
 
 
 async def valkey_ready(port: int) -> bool:
-    """Tell whether Valkey or Redis lets clients in: it asks whoever knocks for the password."""
+    """Tell whether Valkey or Redis lets clients in: it asks a client for the password."""
     return await _answers(port, b"PING\r\n", b"-NOAUTH")
 
 

@@ -12,7 +12,7 @@ import msgspec
 from etlpay_cli.layout import Layout
 from etlpay_cli.state import write_private
 
-# The name that compose.yaml gives where nobody names one, and that every checkout shared once.
+# The default of compose.yaml, which all checkouts of earlier versions shared.
 SHARED_NAME: Final = "etlpay"
 _DIGITS: Final = 8
 _PROJECT_LABEL: Final = "com.docker.compose.project"
@@ -23,14 +23,14 @@ AskDocker: TypeAlias = Callable[..., str]
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkout remembers of its containers."""
+    """The containers of a checkout, as it remembers them."""
 
     name: str
     ports: dict[str, int] = {}
 
 
 def remembered(layout: Layout) -> Project | None:
-    """Return what was written last, or None."""
+    """Return the project as it was last written, or None."""
     try:
         return msgspec.json.decode(layout.project.read_bytes(), type=Project)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -38,16 +38,15 @@ def remembered(layout: Layout) -> Project | None:
 
 
 def remember(layout: Layout, project: Project) -> None:
-    """Write the project down, whole or not at all."""
+    """Write the project, whole or not at all."""
     write_private(layout.project, msgspec.json.format(msgspec.json.encode(project), indent=2))
 
 
 def choose_name(layout: Layout, given: str, ask: AskDocker) -> str:
     """Return the name of this checkout's project.
 
-    It is the one that was given; else that of containers which were started from this folder; else the one of before;
-    else the shared one of earlier versions, where this checkout has its volumes; else one of its own, which follows
-    from its path.
+    The first of: the given one, that of containers which were started from this folder, the remembered one, the shared
+    one of earlier versions where this checkout has its volumes, and one that is made from the checkout's path.
     """
     if given:
         return given
@@ -61,7 +60,7 @@ def choose_name(layout: Layout, given: str, ask: AskDocker) -> str:
 
 
 def ask_docker(*arguments: str) -> str:
-    """Return what `docker` prints; nothing where there is none, or it fails."""
+    """Return the output of `docker`; nothing where it is missing or fails."""
     try:
         done = subprocess.run(("docker", *arguments), capture_output=True, text=True, check=False, timeout=10)
     except (FileNotFoundError, subprocess.TimeoutExpired):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Every place of a secret, as folder/file. A folder is the only thing that its service is given.
+# Every place of a secret, as folder/file. A service can read its own folder only.
 SECRET_PLACES: dict[str, tuple[str, ...]] = {
     "owner": ("postgres/owner_password", "migrate/owner_password"),
     "processor role": ("migrate/processor_password", "processor/postgres_password"),
@@ -32,7 +32,7 @@ SECRET_PLACES: dict[str, tuple[str, ...]] = {
     "processor": ("processor/amqp_password",),
     "producer": ("operator/producer_password",),
     "operator": ("operator/amqp_password",),
-    # What a service presents to the processor, which knows whose it is.
+    # By its token the processor knows which service calls.
     "token of api-gateway": ("api-gateway/processor_token", "processor/api_gateway_token"),
     "token of grpc-ingest": ("grpc-ingest/processor_token", "processor/grpc_ingest_token"),
     "token of the operator": ("operator/processor_token", "processor/operator_token"),
@@ -42,15 +42,15 @@ SECRET_PLACES: dict[str, tuple[str, ...]] = {
         "processor/redis_password",
         "operator/redis_password",
     ),
-    # What entries of the cache are signed with. The cache itself must not have it.
+    # The key that signs the entries of the cache. The cache itself must not have it.
     "cache's key": ("api-gateway/cache_key", "processor/cache_key", "operator/cache_key"),
 }
 DEFINITIONS_PLACE = "rabbitmq/definitions.json"
 CACHE_CONFIG_PLACE = "redis/redis.conf"
 # Which sources the producers of the queue may name. Written by `etlpay producers`, read by queue-consumer.
 PRODUCERS_PLACE = "queue-consumer/producers.toml"
-_NO_PRODUCERS = "# Written by `etlpay producers`. While nobody stands here, every producer may name every source.\n"
-# Broker users that `etlpay producers` makes begin so; no other does.
+_NO_PRODUCERS = "# Written by `etlpay producers`. While this list is empty, every producer may name every source.\n"
+# The names of the broker users that `etlpay producers` makes begin with this; no other name does.
 PRODUCER_PREFIX = "producer-"
 FOLDERS = sorted({place.split("/")[0] for places in SECRET_PLACES.values() for place in places} | {"rabbitmq"})
 
@@ -64,16 +64,15 @@ class Permission:
     read: str
 
 
-# The ingest queues have a virtual host of their own, so that no permission for a foreign queue, and no
-# slip in one, reaches them.
+# The ingest queues have a virtual host of their own, so that no permission for a foreign queue gives access to them.
 PUBLIC_VHOST = "/"
 INGEST_VHOST = "etlpay"
 
 _NOTHING = r"^$"
-# Writing to the default exchange is called `amq.default`. Whoever only hands over neither reads nor declares.
+# RabbitMQ calls the default exchange `amq.default` here. A service that only publishes neither reads nor declares.
 _PUBLISHES = {INGEST_VHOST: Permission(configure=_NOTHING, write=r"^amq\.default$", read=_NOTHING)}
-# Whoever produces hands events to the exchange: it neither reads a queue nor empties, declares or deletes one, and the
-# default exchange, which leads to every queue of the virtual host, is not for it.
+# A producer writes to the exchange. It cannot read, empty, declare or delete a queue. It cannot write to the default
+# exchange, which leads to every queue of the virtual host.
 _PRODUCES = {PUBLIC_VHOST: Permission(configure=_NOTHING, write=r"^etlpay\.events$", read=_NOTHING)}
 _EVERYTHING = Permission(configure=".*", write=".*", read=".*")
 # By user and virtual host. A user cannot connect to a virtual host that is not listed for it.
@@ -89,7 +88,7 @@ BROKER_USERS: dict[str, dict[str, Permission]] = {
             read=r"^etlpay\.(ingest|ingest\.slow|receipts)$",
         )
     },
-    # Foreign queues have foreign names. What is parked is nobody's to read but the operator's.
+    # Foreign queues may have any name. Only the operator may read parked messages.
     "queue-consumer": _PUBLISHES
     | {
         PUBLIC_VHOST: Permission(
@@ -177,7 +176,7 @@ def definitions(passwords: dict[str, str], known: dict[str, Any] | None = None) 
 
 
 def with_producer(known: dict[str, Any], user: str, password: str) -> dict[str, Any]:
-    """Return the definitions with one more user, who can hand over events and do nothing else."""
+    """Return the definitions with one more user, who can publish events and do nothing else."""
     added = _broker_user(user, hash_password(password, secrets.token_bytes(_SALT_BYTES)), tags=[])
     without = without_producer(known, user)
     return without | {
@@ -247,7 +246,7 @@ def make_folder(folder: Path, mode: int) -> None:
 
 
 def write_file(path: Path, text: str, modes: Modes) -> None:
-    """Put a file in place whole or not at all, with its final mode from the first byte that others could read."""
+    """Replace a file whole or not at all; it never has a wider mode than its final one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w") as file:
         file.write(text)

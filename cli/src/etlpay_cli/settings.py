@@ -1,4 +1,4 @@
-"""What the `etlpay` command reads from its environment. No other module of this package reads it."""
+"""Settings of the `etlpay` command. No other module of this package reads the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARK = Path("protos/etlpay.proto")
 
 
 class CliSettings(BaseSettings):
-    """The settings of the command and of the stack that it starts. A port that is not set is chosen."""
+    """Settings of the command and of the stack that it starts. A port that is not set is chosen."""
 
     model_config = SettingsConfigDict(env_prefix="ETLPAY_", extra="ignore")
 

@@ -1,4 +1,4 @@
-"""Chooses between the two ways to run EtlPay, and finds the one that is running."""
+"""Chooses between containers and processes, and finds the stack that runs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class Stack(Protocol):
-    """A way to run EtlPay. Its methods raise StackError where they cannot do their work."""
+    """EtlPay as containers or as processes. Methods raise StackError where they fail."""
 
     @property
     def mode(self) -> state.Mode:
-        """The name of this way."""
+        """Containers or processes."""
 
     def is_up(self) -> bool:
-        """Tell whether it is running, ready or not."""
+        """Return True while it runs, ready or not."""
 
     def addresses(self) -> Addresses:
         """Return its addresses."""
 
     def details(self) -> dict[str, str]:
-        """Return what else is known of each part."""
+        """Return a detail of each part, such as its process id."""
 
     def count_events(self) -> int | None:
         """Return how many events its ledger holds; 0 where there is no ledger, None where it cannot be counted now."""
@@ -62,7 +62,7 @@ class Stack(Protocol):
 
 
 def choose_stack(layout: Layout, settings: CliSettings, wanted: state.Mode | None) -> Stack:
-    """Return the wanted way; when none is, containers where there is an engine, else processes."""
+    """Return the wanted kind of stack; without one containers where there is an engine, else processes."""
     if wanted is None:
         wanted = state.DOCKER if docker_works(layout) else state.LOCAL
     return DockerStack(layout, settings) if wanted == state.DOCKER else LocalStack(layout)
@@ -78,6 +78,6 @@ def running_stack(layout: Layout, settings: CliSettings) -> Stack | None:
 
 
 def all_stacks(layout: Layout, settings: CliSettings) -> list[Stack]:
-    """Return every way that may have left data on this machine."""
+    """Return every stack that may have left data on this machine."""
     local: list[Stack] = [LocalStack(layout)]
     return [*local, DockerStack(layout, settings)] if docker_works(layout) else local

@@ -1,4 +1,4 @@
-"""What is known of a stack on disk: mode, phase, ports and processes, and the lock that keeps a second one away."""
+"""The state of a stack on disk: mode, phase, ports and processes, and the lock against a second stack."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Process(msgspec.Struct, kw_only=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What the supervisor last wrote."""
+    """The state as the supervisor last wrote it."""
 
     mode: Mode
     phase: Phase = "starting"
@@ -46,7 +46,7 @@ class AlreadyUpError(Exception):
 
 
 def read_state(path: Path) -> State | None:
-    """Return what was last written, or None where nothing (or nothing readable) was."""
+    """Return the state, or None where there is none that can be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except (FileNotFoundError, msgspec.DecodeError):

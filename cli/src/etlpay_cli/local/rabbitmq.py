@@ -1,7 +1,7 @@
-"""The private RabbitMQ node of a local stack, run from the system's package and installed where that is possible.
+"""The private RabbitMQ node of a local stack, run from the system's package.
 
-The node has a name, ports, an epmd, a cookie and folders of its own, so that it neither sees nor disturbs a node that
-the system runs.
+The node has a name, ports, an epmd, a cookie and folders of its own, so that it does not disturb a node of
+the system.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def prepare(layout: Layout, ports: Mapping[str, int]) -> None:
         "load_definitions": str(layout.secret(DEFINITIONS_PLACE)),
         "vm_memory_high_watermark.absolute": "1GB",
         "disk_free_limit.absolute": "200MB",
-        # As RabbitMQ 4 has of itself, and 3.10 has not: nothing larger can be passed on.
+        # The default of RabbitMQ 4, but not of 3.10. A larger message could not be published again.
         "max_message_size": str(16 * 1024 * 1024),
         "log.console": "true",
         "log.console.level": "warning",
@@ -65,7 +65,7 @@ def prepare(layout: Layout, ports: Mapping[str, int]) -> None:
 
 
 def epmd_program(layout: Layout, ports: Mapping[str, int]) -> Program:
-    """Return how Erlang's name server is run. As our child it ends with us; a node would leave one behind."""
+    """Return Erlang's name server. As our child it ends with us; one that a node starts would stay."""
     return Program(
         name="epmd",
         command=(shutil.which("epmd") or "epmd", "-port", str(ports["epmd"]), "-address", HOST),
@@ -76,7 +76,7 @@ def epmd_program(layout: Layout, ports: Mapping[str, int]) -> Program:
 
 
 def program(layout: Layout, ports: Mapping[str, int]) -> Program:
-    """Return how the node is run."""
+    """Return the node."""
     folder = layout.rabbitmq
     own = {
         "HOME": str(folder / "home"),
@@ -111,7 +111,7 @@ def program(layout: Layout, ports: Mapping[str, int]) -> Program:
 
 
 def control(layout: Layout, ports: Mapping[str, int], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the operator on the node, and return what became of it."""
+    """Run a command of the operator on the node, and return its result."""
     return subprocess.run(
         (str(_CONTROL), "-q", "-n", _NODE, *arguments),
         env=dict(program(layout, ports).environment),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = ("processor", "api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
 DEMO_QUEUE_SOURCE = "queue-worker-demo"
-# What the stack decides for its services. Anything else that is set for them (log level, limits) reaches them.
+# Settings that the stack decides. All others in the environment (log level, limits) reach the services.
 _DECIDED_HERE = (
     "ETLPAY_ROOT",
     "ETLPAY_AMQP_PASSWORD",
@@ -48,7 +48,7 @@ _DECIDED_HERE = (
     "ETLPAY_FILES_ROOT",
     "ETLPAY_API_KEY",
     "ETLPAY_DEMO_KEY",
-    # It listens on this machine only, and `etlpay`, like its servers, speaks in the clear.
+    # The local stack listens on this machine only, and has no TLS.
     "ETLPAY_TLS_",
     *(f"ETLPAY_{peer}_{file}" for peer in ("AMQP", "POSTGRES", "REDIS", "PROCESSOR") for file in ("CA", "CERT", "KEY")),
     "PG",
@@ -75,7 +75,7 @@ class Task:
 
 
 def migration(layout: Layout, ports: Mapping[str, int]) -> Task:
-    """Return how the schema and the roles are brought up to date."""
+    """Return the migration of the schema and the roles."""
     own = {
         "ETLPAY_POSTGRES_URL": _postgres_url(OWNER_ROLE, ports),
         "ETLPAY_POSTGRES_PASSWORD_FILE": str(layout.secret("migrate/owner_password")),
@@ -86,7 +86,7 @@ def migration(layout: Layout, ports: Mapping[str, int]) -> Task:
 
 
 def processor(layout: Layout, ports: Mapping[str, int]) -> Program:
-    """Return how the processor is run."""
+    """Return the processor."""
     own = {"ETLPAY_PROCESSING_HOST": HOST, "ETLPAY_PROCESSING_PORT": str(ports["processing"])} | {
         f"ETLPAY_{caller}_TOKEN_FILE": str(layout.secret(f"processor/{caller.lower()}_token"))
         for caller in ("API_GATEWAY", "GRPC_INGEST", "OPERATOR")
@@ -96,7 +96,7 @@ def processor(layout: Layout, ports: Mapping[str, int]) -> Program:
 
 
 def edge_services(layout: Layout, ports: Mapping[str, int]) -> tuple[Program, ...]:
-    """Return how the services that take events in are run, one for each channel."""
+    """Return the edge services, one for each channel."""
     http = {"ETLPAY_HTTP_HOST": HOST, "ETLPAY_HTTP_PORT": str(ports["http"])}
     grpc = {"ETLPAY_GRPC_HOST": HOST, "ETLPAY_GRPC_PORT": str(ports["grpc"])}
     reads = _database("api-gateway", READER_ROLE, layout, ports) | _cache("api-gateway", layout, ports)
@@ -105,8 +105,8 @@ def edge_services(layout: Layout, ports: Mapping[str, int]) -> tuple[Program, ..
         "ETLPAY_PRODUCERS_FILE": str(layout.secret(PRODUCERS_PLACE)),
     }
     return (
-        _service("api-gateway", {**http, **_submission("api-gateway", layout, ports), **reads}, layout, ports),
-        _service("grpc-ingest", {**grpc, **_submission("grpc-ingest", layout, ports)}, layout, ports),
+        _service("api-gateway", {**http, **_processor_client("api-gateway", layout, ports), **reads}, layout, ports),
+        _service("grpc-ingest", {**grpc, **_processor_client("grpc-ingest", layout, ports)}, layout, ports),
         _service("file-watcher", {"ETLPAY_FILES_ROOT": str(layout.files)}, layout, ports),
         _service("queue-consumer", queue, layout, ports),
     )
@@ -132,7 +132,7 @@ def _service(name: str, own: Mapping[str, str], layout: Layout, ports: Mapping[s
     )
 
 
-def _submission(service: str, layout: Layout, ports: Mapping[str, int]) -> dict[str, str]:
+def _processor_client(service: str, layout: Layout, ports: Mapping[str, int]) -> dict[str, str]:
     return {
         "ETLPAY_PROCESSOR_TARGET": f"{HOST}:{ports['processing']}",
         "ETLPAY_PROCESSOR_TOKEN_FILE": str(layout.secret(f"{service}/processor_token")),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def program(layout: Layout, ports: Mapping[str, int]) -> Program:
-    """Return how Valkey is run: a bounded cache that keeps nothing on disk, and asks for its password."""
+    """Return the server: a bounded cache with a password, without data on disk."""
     return Program(
         name="valkey",
         command=(

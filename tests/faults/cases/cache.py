@@ -24,7 +24,7 @@ async def _flush(context: Context) -> bool:
 
 
 async def _poison_cache(context: Context) -> bool:
-    """What nobody can read, what is no record, and records in the place of others."""
+    """Entries that cannot be read, that are no records, and that are records of other events."""
     poisoned, other = 0, b""
     async with _cache(context.world) as client:
         for turn in range(8):

@@ -38,7 +38,7 @@ def _killed(*names: str) -> Callable[[Containers, random.Random], Awaitable[bool
 
 
 def _restarted(*names: str) -> Callable[[Containers, random.Random], Awaitable[bool]]:
-    """SIGTERM, and the same container again. Whoever takes longer than it may has failed."""
+    """SIGTERM, and the same container again. A container that takes too long has failed."""
 
     async def inflict(containers: Containers, dice: random.Random) -> bool:
         in_time = True

@@ -18,12 +18,12 @@ from faults.harness.journal import Attempt, Sent
 from faults.harness.producers import GrpcProducer, HttpProducer
 from faults.harness.world import HOST
 
-# Longer than the longest answer may take, so that none is given by those who woke up.
+# Longer than the longest answer may take, so that no answer comes from a server that runs again.
 _FROZEN_SECONDS: Final = ANSWER_SECONDS_MAX + 3.0
 _BATCH: Final = 5
 _PREFERENCES: Final = ("respond-async", "wait")
 _Call = Callable[[str], Awaitable[str]]
-"""Returns what is wrong with the answer to a caller who says whether it waits; nothing where all is well."""
+"""Takes the preference of a caller. Returns what is wrong with the answer, or nothing."""
 _PUT_OFF: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 

@@ -1,4 +1,4 @@
-"""Files that are written, moved, linked and changed while somebody reads them, and very many of them."""
+"""Files that are written, moved, linked and changed while the file-watcher reads them, and 40,000 at once."""
 
 import asyncio
 import os
@@ -154,7 +154,7 @@ async def _same_content(context: Context) -> bool:
     for name in names:
         await asyncio.to_thread(drop, _folder(context, "twice"), name, _lines(rows))
         await context.moment(0.0, 0.5)
-        # The one before may not be back yet, and then the next one comes while nobody watches.
+        # The one before may not be back yet, and then the next one comes while it is down.
         died += await watcher.kill()
     done = _folder(context, "twice", "done")
     await accepted(context, rows, lambda: all((done / name).exists() for name in names))
@@ -162,7 +162,7 @@ async def _same_content(context: Context) -> bool:
 
 
 async def _many(context: Context) -> bool:
-    """Forty thousand files come while nobody watches, and the watcher dies twice over them."""
+    """Forty thousand files come while the file-watcher is down, and it dies twice while it reads them."""
     watcher = context.child("file-watcher")
     rows = named_rows(context, "many", _MANY_FILES)
     folder, done = _folder(context, "many"), _folder(context, "many", "done")

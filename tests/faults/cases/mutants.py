@@ -86,7 +86,7 @@ async def _lost_beside_unreported(context: Context) -> bool:
     await gateway.wait_ready()
     acknowledged = [sent.key for sent in context.load.journal.acknowledged() if sent.key]
     async with context.world.owner() as owner, owner.transaction():
-        # Nothing was stored over them, and nobody will be asked for them again.
+        # No conflict refers to them, and no producer sends them again.
         lost = await owner.fetch(_CHOOSE_LOST, acknowledged, f"{context.load.journal.source}.http", _LOST)
         ids = [row["id"] for row in lost]
         await owner.execute("DELETE FROM processed_records WHERE raw_event_id = ANY($1::bigint[])", ids)

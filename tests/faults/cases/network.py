@@ -1,4 +1,4 @@
-"""Networks that are cut, swallow what they are given, lose one direction, dawdle, and cut at the worst moment."""
+"""Connections that are cut, held, lose one direction, are slow, or are cut between a commit and its answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -45,14 +45,14 @@ async def _swallow(_: Context, proxy: Proxy) -> bool:
 
 
 async def _swallow_answers(_: Context, proxy: Proxy) -> bool:
-    """Requests arrive and are obeyed; the answers come after everybody has given up."""
+    """Requests arrive and are executed; the answers come after every caller has given up."""
     proxy.hold(requests=False)
     await asyncio.sleep(_HOLE_SECONDS)
     return proxy.touched.held_answers_bytes > 0
 
 
 async def _lose_one_way(context: Context, proxy: Proxy) -> bool:
-    """Requests arrive and are obeyed, and no answer ever comes; then requests go out, and never arrive."""
+    """Requests arrive and are executed, and no answer comes; then requests never arrive."""
     proxy.hold(requests=False)
     await asyncio.sleep(_LOST_SECONDS)
     proxy.reset_connections()
@@ -64,14 +64,14 @@ async def _lose_one_way(context: Context, proxy: Proxy) -> bool:
     return proxy.touched.lost_answers_bytes > 0 and proxy.touched.lost_requests_bytes > 0
 
 
-async def _dawdle(_: Context, proxy: Proxy) -> bool:
+async def _slow_down(_: Context, proxy: Proxy) -> bool:
     proxy.slow_down(0.05, slicing=True)
     await asyncio.sleep(6)
     return proxy.touched.delayed_bytes > 0
 
 
 async def _cut_and_delay(context: Context, proxy: Proxy) -> bool:
-    """Cut three times, and then a cache whose answers come when nobody waits for them any more."""
+    """Cut three times; then the answers of the cache come after every caller has given up."""
     return await _cut(context, proxy) and await _swallow_answers(context, proxy)
 
 
@@ -103,7 +103,7 @@ CASES: Final = [
     *(_case("black hole for 8 s", name, _swallow) for name in _NEEDED),
     *(_case("answers late by 8 s", name, _swallow_answers) for name in _NEEDED),
     *(_case("answers lost, and then requests", name, _lose_one_way) for name in _NEEDED),
-    *(_case("slow and sliced", name, _dawdle) for name in _NEEDED),
+    *(_case("slow and sliced", name, _slow_down) for name in _NEEDED),
     *(_case("black hole for 8 s", name, _swallow) for name in _CACHE),
     *(_case("cut three times, and then answers late by 8 s", name, _cut_and_delay) for name in _CACHE),
 ]

@@ -52,7 +52,7 @@ async def _restart_broker(context: Context) -> bool:
 
 
 async def _kill_database(context: Context) -> bool:
-    """PostgreSQL's immediate stop: no checkpoint, no farewell; at its start it recovers from the log."""
+    """PostgreSQL's immediate stop: no checkpoint, no end of sessions; at its start it recovers from the log."""
     ended = True
     for _ in range(2):
         await context.moment()
@@ -187,7 +187,7 @@ async def _exhaust_connections(context: Context) -> bool:
                     refused = True
                     break
                 taken.push_async_callback(connection.close, timeout=5)
-            # Now those who had one must ask for a new one.
+            # Now the processor must open new ones.
             await _end_sessions(owner)
         await asyncio.sleep(5)
     return refused
@@ -231,7 +231,7 @@ async def _delete_ingest_queue(context: Context) -> bool:
     connection = await aio_pika.connect(context.world.amqp_url("operator", INGEST_VHOST))
     async with connection, connection.channel() as amqp_channel:
         for _ in range(3):
-            # Nobody sends, and nothing is on its way: only then does an empty queue stay empty. A receipt that is
+            # No producer sends, and nothing is on its way: only then does an empty queue stay empty. A receipt that is
             # lost is sent again.
             async with context.load.silence():
                 empty = await until_true(partial(_is_ingest_queue_empty, context), 20)
@@ -267,7 +267,7 @@ async def _unbind(context: Context) -> bool:
         await queue.unbind("etlpay.events", routing_key="etl-queue")
         await asyncio.sleep(2)
         unbound = "etlpay.events" not in await context.rabbitmqctl("list_bindings", "source_name")
-        # Nobody has to bind it again by hand: the consumer does when it starts.
+        # The consumer binds it again when it starts.
         await context.child("queue-consumer").terminate()
         await context.child("queue-consumer").wait_ready()
     return unbound

@@ -80,7 +80,7 @@ def _frozen(seconds: float, *frozen: str) -> Case:
 
 
 def _paused_at(place: str, seconds: float) -> Case:
-    """The zombie: stopped in the middle, and going on when everybody has given it up."""
+    """A processor that is stopped in the middle, and continues after every caller has given up."""
 
     async def inflict(context: Context) -> bool:
         processor = context.child("processor")

@@ -113,7 +113,7 @@ async def _refuse_nothing(world: World) -> None:
 
 
 async def _refused_row(context: Context) -> bool:
-    """Three rows in batches of 200 that the database will not have: they are kept as FAILED, the others as they are."""
+    """Three rows in batches of 200 that the database refuses: they are kept as FAILED, the others as they are."""
     load, journal = context.load, context.load.journal
     refused_rows = []
     for number in range(3):
@@ -125,7 +125,7 @@ async def _refused_row(context: Context) -> bool:
         producer = (HttpProducer, GrpcProducer, HttpProducer)[number](load)
         async with producer:
             await producer.insist([Attempt(sent, sent.first) for sent in batch])
-    # That their records are FAILED is what the verdict asks of them, whichever channel they took.
+    # The checks require that their records are FAILED.
     return all(refused.first.answer in (Answer.STORED, Answer.ACCEPTED) for refused in refused_rows)
 
 
@@ -199,7 +199,7 @@ async def _vanish_from_http(context: Context, calls: list[list[Sent]]) -> int:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/{kind}\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         reader, writer = await asyncio.open_connection(HOST, context.world.ports["http"])
-        # Often all of it, so that the client goes while it is in hand.
+        # Often all of it, so that the client goes while the request is in progress.
         writer.write(head.encode() + body[: context.random.randrange(2 * len(body))])
         try:
             async with asyncio.timeout(context.random.uniform(0, 0.02)):

@@ -1,4 +1,4 @@
-"""Clients that take what they can get and give nothing back, beside producers who want to be served."""
+"""Slow and greedy clients, beside honest producers."""
 
 import asyncio
 import contextlib
@@ -63,7 +63,7 @@ async def _unfair(context: Context) -> AsyncIterator[set[str]]:
 
 
 async def _unfair_clients(context: Context) -> bool:
-    """Whatever unfair clients hold, honest producers are served meanwhile, and memory stays flat."""
+    """Honest producers are served while unfair clients hold what they can, and memory stays flat."""
     async with watched_memory(context), _unfair(context) as held:
         is_held = await until_true(lambda: held == KINDS, _HELD_SECONDS_MAX)
         await asyncio.sleep(_HELD_SECONDS / 2)
@@ -90,7 +90,7 @@ def _taken(context: Context) -> dict[str, int]:
 
 async def _large_firsts(context: Context) -> bool:
     """Tiny batches against ids whose first bodies are large: each is a conflict, and memory stays flat."""
-    # Not one of the case's own sources: nobody wants to read all of it again and again.
+    # Not one of the case's own sources, which the checks read again and again.
     source = f"{context.load.journal.source}-large"
     address = f"http://{HOST}:{context.world.ports['http']}"
     async with (

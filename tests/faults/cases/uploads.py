@@ -88,7 +88,7 @@ class _Upload:
         return await self.file.filed(_FILED_SECONDS_MAX) is not None
 
     async def go_on(self) -> None:
-        """Write the rest, wherever the file is by now: whoever has it open does not know that it was moved."""
+        """Write the rest, also where the file was moved: a program that has it open does not notice."""
         path = await self.file.filed()
         if path is not None:
             await asyncio.to_thread(append, path, self.rest)
@@ -126,7 +126,7 @@ async def _stalled(context: Context) -> bool:
 
 
 async def _resumed(context: Context) -> bool:
-    """Uploads go on while nobody watches: those that were filed before, and one that is renamed when it is whole."""
+    """Uploads go on while the file-watcher is down: some were filed before, one is renamed when it is whole."""
     uploads = _uploads(context)
     rows, final = named_rows(context, "stalled", 60), Dropped(context, "stalled", "renamed.ndjson")
     partial, content = Dropped(context, "stalled", "renamed.ndjson.part"), content_of(rows)
@@ -199,7 +199,7 @@ async def repacked(context: Context) -> bool:
         files.append(Dropped(context, "packed", name))
         await asyncio.to_thread(files[-1].drop, packed)
         await context.moment(0.0, 0.5)
-        # The one before may not be back yet, and then the next file comes while nobody watches.
+        # The one before may not be back yet, and then the next file comes while it is down.
         died += await watcher.kill()
     await accepted(context, rows, lambda: all(file.done.exists() for file in files))
     return died > 0

@@ -1,4 +1,4 @@
-"""What a case is, and what it may use."""
+"""A case of the fault matrix, and the context in which it runs."""
 
 import asyncio
 import random

@@ -22,7 +22,7 @@ _SESSIONS_MAX: Final = 10
 _OPEN_FILES_MORE: Final = 40
 
 # The line that ends a traceback which was printed and not logged, inside groups too; and what such a line may say
-# where a surprise was asked for. The last is how the gRPC library takes leave of a loop that ended with an error.
+# where an error was injected. The last is what the gRPC library says when a loop ended with an error.
 _END: Final = re.compile(rb"[ |]*([A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b.*)")
 _UNEXPECTED: Final = b"ended by an unexpected error"
 _INJECTED: Final = {
@@ -80,7 +80,7 @@ class Verdict:
             self.fault(f"ready, answered and drained {seconds:.0f} s after the fault, instead of {seconds_max:.0f} s")
 
     def shows(self, sign: Sign) -> bool:
-        """Whether this is wrong, whatever else is."""
+        """Whether the checks found this sign, among others."""
         match sign:
             case Sign.LOST:
                 return self.lost > 0
@@ -190,7 +190,7 @@ def _compare_event(sent: Sent, rows: list[asyncpg.Record], verdict: Verdict) -> 
 
 
 def _wrong_answers(sent: Sent) -> Iterator[str]:
-    """Yield what is wrong with the answers alone, whatever is stored."""
+    """Yield what is wrong with the answers alone."""
     answers = {answer for version in sent.versions for answer in version.answers}
     if not sent.valid and any(answer.kept for answer in answers):
         yield "invalid, and acknowledged"
@@ -207,7 +207,7 @@ def _answer_of(sent: Sent) -> str:
 
 
 class Baseline:
-    """How the world is when nothing is the matter."""
+    """The state of the world without a fault."""
 
     def __init__(self, world: World) -> None:
         """Look at it now."""

@@ -45,7 +45,7 @@ class Containers:
         self.ingest_services_killed = 0
 
     def amqp_url(self, user: str, vhost: str = "") -> str:
-        """RabbitMQ as `producer`, who is let into the public virtual host alone."""
+        """RabbitMQ as `producer`, who may use the public virtual host alone."""
         if user != "producer" or vhost:
             raise ValueError("nobody else comes in from outside")
         return self._stack.amqp

@@ -1,4 +1,4 @@
-"""What producers meant to send and the answers they got, on the disk before and after each call."""
+"""The journal of the producers: what they send and the answers they got, on disk before and after each call."""
 
 import enum
 import os
@@ -68,7 +68,7 @@ class Sent(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def first(self) -> Version:
-        """The content that the event is meant to have."""
+        """The content that the event must have."""
         return self.versions[0]
 
     @property
@@ -114,7 +114,7 @@ class Journal:
         """Return a payload that no other event has."""
         amount = f"{self._random.randrange(10**12)}.{self._random.randrange(100):02}"
         text = self._filling().decode()
-        # Written by hand, with blanks: what is stored must be these very bytes.
+        # With blanks: exactly these bytes must be stored.
         own = "".join(f'"{name}": {msgspec.json.encode(value).decode()}, ' for name, value in members.items())
         return f'{{{own}"amount": {amount}, "text":"{text}" }}'.encode()
 

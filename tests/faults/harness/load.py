@@ -75,7 +75,7 @@ class Load:
                 made += len(attempts)
                 calls.create_task(self._deliver(producer, attempts, places))
                 if self.burst.is_set():
-                    # Callers without number: nobody waits for a place any more.
+                    # A burst: callers do not wait for each other.
                     places.release()
                 # Slow at first sight, so that the fault meets traffic from its beginning to its end.
                 await asyncio.sleep(

@@ -1,4 +1,4 @@
-"""EtlPay broken on purpose: `python -m faults.harness.mutants NAME` runs a service with one promise taken out.
+"""EtlPay broken on purpose: `python -m faults.harness.mutants NAME` runs a service without one promise.
 
 A harness that passes these would pass anything.
 """
@@ -119,7 +119,7 @@ def net(pages: Sequence[Page]) -> Report:
 
 
 def _poison() -> None:
-    """No mutant, but a bug that nobody has found yet: one content on which the process dies."""
+    """Not a mutant: a bug that ends the process on one content."""
     plain = plain_transform
     poison = os.environ["FAULTS_POISON"].encode()  # noqa: TID251 - a program of the tests' own
 
@@ -141,7 +141,7 @@ def _fingerprint_in_memory() -> None:
 
 
 def _packed_identity() -> None:
-    """A file's rows are named by its bytes as they are stored, whatever is in them."""
+    """A file's rows are named by its packed bytes."""
     plain = Identity._measure
 
     def measure(self: Identity, claimed: ClaimedFile, kind: FileKind, *, packed: bool = True) -> Extent:

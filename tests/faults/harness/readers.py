@@ -26,7 +26,7 @@ class Reader:
     def __init__(self, load: "Load") -> None:
         self._load = load
         self._journal = load.journal
-        # Its own: what the producers send is not to depend on when somebody reads.
+        # Its own generator: what the producers send must not depend on when a reader reads.
         self._random = random.Random(load.journal.source)  # noqa: S311 - a seeded test, not a secret
 
     async def run(self) -> None:
@@ -72,7 +72,7 @@ class Reader:
             return None
 
     def _expect(self, answer: httpx2.Response, member: str) -> None:
-        """Note an answer that is neither what was asked for nor the word to come again later."""
+        """Note an answer that is neither the result nor a problem with a time to try again."""
         kind = answer.headers.get("content-type", "")
         later = answer.status_code == 503 and kind == _PROBLEM and "retry-after" in answer.headers
         found = answer.status_code == 200 and member in msgspec.json.decode(answer.content)

@@ -76,7 +76,7 @@ class Result:
 async def run_cases(
     cases: Sequence[Case], *, seed: int, events: int, keep_files: Path, show: Callable[[Result], None]
 ) -> list[Result]:
-    """Run the cases; after one that failed the next gets a new world, since nobody knows what is left of the old."""
+    """Run the cases; after one that failed the next gets a new world, since the old one may be damaged."""
     results: list[Result] = []
     left = list(cases)
     while left:
@@ -142,7 +142,7 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
             await balance(world, journal, result.verdict, parked=case.parked, killed=killed, dead=dead)
         elif case.reconcile is not None:
             await expect_report(world, journal, result.verdict, reconcile=case.reconcile, dead=dead)
-    # Whatever a case does, the next one has its turn, and this one its place in the report.
+    # A case that fails in any way has its place in the record, and the next one runs.
     except Exception as error:  # noqa: BLE001 - the loop boundary
         result.broken = True
         result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")
@@ -173,7 +173,7 @@ async def _inflict(case: Case, context: Context, result: Result) -> None:
         if case.must_show is None:
             waiting = context.load.journal.unanswered()
             await context.world.wait_ready()
-            # Ready is what a service says of itself; that it answers is what those say who waited for it.
+            # A service that says it is ready must also answer the calls that waited for it.
             await until_true(lambda: all(sent.first.answer for sent in waiting), case.drain_seconds_max)
         result.recovery_seconds = time.monotonic() - healed
         if case.must_show is not None:

@@ -71,7 +71,7 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
         result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
         killed = containers.ingest_services_killed != killed_before
         await balance(containers, journal, result.verdict, parked=0, killed=killed, dead=dead)
-    # Whatever a case does, the next one has its turn, and this one its place in the report.
+    # A case that fails in any way has its place in the record, and the next one runs.
     except Exception as error:  # noqa: BLE001 - the loop boundary
         result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")
     finally:

@@ -87,7 +87,7 @@ async def _hold(port: int, hold: _Hold, held: _Held) -> None:
 
 
 async def _is_answered(reader: asyncio.StreamReader) -> bool:
-    """Return whether there is an answer, or the end: nothing was asked that could have another than a refusal."""
+    """Return whether there is an answer or the end of the connection: the request can only be refused."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.1):
             await reader.read(1)

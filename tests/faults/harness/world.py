@@ -23,7 +23,7 @@ from support.waiting import until_true
 
 HOST: Final = "127.0.0.1"
 SERVICES: Final = ("processor", "api-gateway", "grpc-ingest", "file-watcher", "queue-consumer")
-# Who talks to whom, by the names of the ports.
+# The connections between programs, by the names of the ports.
 CONNECTIONS: Final = (
     ("processor", "postgres"),
     ("processor", "amqp"),

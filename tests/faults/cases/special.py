@@ -32,7 +32,7 @@ async def _poison(context: Context) -> bool:
     journal, world = context.load.journal, context.world
     batch = [journal.new("queue") for _ in range(21)]
     for index, sent in enumerate(batch):
-        sent.key = f"poisoned#{index}"
+        sent.key = f"item:poisoned#{index}"
         sent.first.body = journal.content()
     poison = batch[10]
     poison.first.body = journal.content(text2=_POISON)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from etlpay_cli.addresses import Addresses
+    from etlpay_cli.stack import Stack
 
 app = typer.Typer(name="producers", help="Make, list and revoke producers of the queue.", no_args_is_help=True)
 
@@ -46,26 +46,6 @@ SourceOption = Annotated[
 _PASSWORD_BYTES: Final = 32
 # `rabbitmqctl` says so of a user that is not there.
 _NO_USER: Final = 67
-
-
-class RunningStack(Protocol):
-    """What of a stack that is up is needed here. Methods raise StackError."""
-
-    def addresses(self) -> Addresses:
-        """Return its addresses."""
-
-    def read_secret(self, place: str) -> str:
-        """Return the text of a file of the secrets, given as folder/file."""
-
-    def replace_secret(self, place: str, text: str) -> None:
-        """Replace such a file, whole or not at all."""
-
-    @property
-    def definitions_path(self) -> str:
-        """Where the broker finds its definitions."""
-
-    def rabbitmqctl(self, *arguments: str, accepted: Sequence[int] = (0,)) -> None:
-        """Run a command of the broker's operator; an exit code that is not accepted raises."""
 
 
 @app.command()
@@ -148,9 +128,9 @@ def _producer(name: str, user: str, sources: Sequence[str]) -> Producer:
 
 
 @contextlib.contextmanager
-def _editing(context: typer.Context) -> Iterator[RunningStack]:
+def _editing(context: typer.Context) -> Iterator[Stack]:
     """Give the stack that is up, to one command at a time; end the command where it cannot do its work."""
-    find: Callable[[], tuple[Path, RunningStack]] = context.obj
+    find: Callable[[], tuple[Path, Stack]] = context.obj
     lock, stack = find()
     try:
         with state.hold(lock):
@@ -164,14 +144,14 @@ def _editing(context: typer.Context) -> Iterator[RunningStack]:
         raise typer.Exit(error.exit_code) from None
 
 
-def _read(stack: RunningStack) -> list[Producer]:
+def _read(stack: Stack) -> list[Producer]:
     return parse_producers(stack.read_secret(PRODUCERS_PLACE).encode())
 
 
-def _read_definitions(stack: RunningStack) -> dict[str, Any]:
+def _read_definitions(stack: Stack) -> dict[str, Any]:
     read: dict[str, Any] = msgspec.json.decode(stack.read_secret(DEFINITIONS_PLACE))
     return read
 
 
-def _replace_definitions(stack: RunningStack, wanted: dict[str, Any]) -> None:
+def _replace_definitions(stack: Stack, wanted: dict[str, Any]) -> None:
     stack.replace_secret(DEFINITIONS_PLACE, render_definitions(wanted))

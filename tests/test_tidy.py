@@ -30,9 +30,11 @@ UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)))
 # A lint exception without a reason: no ` - why` after the codes, no `# why` after the bracket.
 UNREASONED = re.compile(r"# noqa(?!: [A-Z0-9, ]+ - \S)|# type: ignore(?!\[[a-z, -]+\] +# \S)")
 
-# Metaphors that stood for a term of the glossary, and names that said one thing in several words. A word is put
-# together where it would find itself.
-METAPHORS = ("befell", "culprit", "doorkeeper", "innocent", "patience")
+# Metaphors that stood for a term of the glossary, and names that said one fact in several words.
+METAPHORS = (
+    *("befell", "culprit", "door", "doorkeeper", "innocent", "judgement", "keeper", "lane", "neighbour", "patience"),
+    *("road", "twin"),
+)
 FORMER_NAMES = re.compile(
     "RefusedError|RefusalError|RejectedCallError|Fate|ItemStatus|Accepted|Disposition|Room|Hand|Acks|Settling|Exchange|"
     "Kind|Watch|Claimed|Folders|Found|Stamp|Terms|Arrival|LedgerIds|told_session_end|keep_session|first_of|make_id"

@@ -160,7 +160,7 @@ async def test_an_event_of_another_source_is_denied_and_one_of_the_keys_is_store
     assert [event.source for event in api.processing.events] == ["shop-1"]
 
 
-async def test_an_item_of_another_source_is_refused_without_failing_its_neighbours(access: Access) -> None:
+async def test_an_item_of_another_source_is_refused_without_failing_the_others(access: Access) -> None:
     batch = pb.IngestBatchRequest(requests=[request(), request("bank"), request()])
     async with run_api(access) as api, api.stub() as stub:
         answer = await stub.IngestBatch(batch, metadata=bearer(), timeout=CALL_SECONDS_MAX)

@@ -74,7 +74,7 @@ async def test_an_event_of_another_source_gets_403_and_is_not_stored(guarded: Ga
 
 
 @pytest.mark.parametrize("lines", [False, True])
-async def test_an_item_of_another_source_is_refused_without_failing_its_neighbours(
+async def test_an_item_of_another_source_is_refused_without_failing_the_others(
     guarded: Gateway, *, lines: bool
 ) -> None:
     events = [EVENT, EVENT | {"source_name": "bank"}, EVENT]

@@ -239,7 +239,7 @@ def test_who_has_no_business_in_a_virtual_host_cannot_enter_it(user: str) -> Non
 
 @pytest.mark.parametrize("user", ["api-gateway", "grpc-ingest", "file-watcher", "queue-consumer"])
 @pytest.mark.parametrize("name", ["etlpay.ingest", "etlpay.ingest.slow", "etlpay.parked", "amq.topic", "", "other"])
-def test_who_hands_over_can_write_to_the_lanes_and_nothing_else(user: str, name: str) -> None:
+def test_an_edge_service_can_write_to_the_ingest_queues_and_nothing_else(user: str, name: str) -> None:
     assert may(user, INGEST_VHOST, "write", "amq.default")
     assert not may(user, INGEST_VHOST, "read", name or "amq.default")
     assert not may(user, INGEST_VHOST, "configure", name or "amq.default")

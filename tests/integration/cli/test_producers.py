@@ -15,8 +15,8 @@ from etlpay_cli.local import rabbitmq
 from etlpay_cli.provision import DEFINITIONS_PLACE, PRODUCERS_PLACE
 from etlpay_cli.state import read_state
 from etlpay_client import QueueClient
+from shared.auth.producers import PRODUCERS_FILE
 from shared.messaging.topology import EVENTS_EXCHANGE, PUBLIC_QUEUE
-from shared.producers import read_producers
 from support.servers import run_etlpay, stack_environment
 
 
@@ -68,7 +68,7 @@ async def test_a_producer_publishes_under_its_own_user_alone(stack: Stack) -> No
         message = await (await (await connection.channel()).get_queue(PUBLIC_QUEUE)).get()
         await message.ack()
     assert message.user_id == "producer-shop"
-    bound = read_producers(stack.layout.secret(PRODUCERS_PLACE))
+    bound = PRODUCERS_FILE.read(stack.layout.secret(PRODUCERS_PLACE))
     assert [(each.user, each.sources) for each in bound][-1] == ("producer-shop", ("shop*",))
     assert "producer-shop\t^$\t^etlpay\\.events$\t^$" in stack.rabbitmqctl("list_permissions", "-p", "/")
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from etlpay_cli.__main__ import app
-from shared.auth.keys import hash_key, read_keys
+from shared.auth.keys import KEYS_FILE, hash_key
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_new_key_is_printed_alone_and_only_its_hash_is_kept(path: Path) -> Non
     assert key.startswith("etlp_")
     assert "\n" not in key
     assert key not in path.read_text(encoding="utf-8")
-    [kept] = read_keys(path)
+    [kept] = KEYS_FILE.read(path)
     assert (kept.name, kept.sha256, kept.sources) == ("shop", hash_key(key), ("shop*", "other"))
 
 
@@ -66,7 +66,7 @@ def test_an_exchange_leaves_the_newest_key(path: Path) -> None:
 
     assert run(path, "revoke", "--name", "shop", "--keep-newest").exit_code == 0
 
-    assert [key.sha256 for key in read_keys(path)] == [hash_key(new), hash_key(other)]
+    assert [key.sha256 for key in KEYS_FILE.read(path)] == [hash_key(new), hash_key(other)]
 
 
 def test_revoking_takes_every_key_of_the_name(path: Path) -> None:
@@ -77,7 +77,7 @@ def test_revoking_takes_every_key_of_the_name(path: Path) -> None:
     assert run(path, "revoke", "--name", "shop").exit_code == 0
     assert run(path, "revoke", "--name", "shop").exit_code == 1
 
-    assert [key.name for key in read_keys(path)] == ["bank"]
+    assert [key.name for key in KEYS_FILE.read(path)] == ["bank"]
 
 
 def test_the_list_shows_names_and_sources_and_no_hash(path: Path) -> None:
@@ -116,14 +116,14 @@ def test_without_a_file_the_command_says_how_to_name_one(monkeypatch: pytest.Mon
 def test_a_new_key_may_send_and_read_what_is_its_own_and_is_for_ever(path: Path) -> None:
     create(path)
 
-    [kept] = read_keys(path)
+    [kept] = KEYS_FILE.read(path)
     assert (kept.may, kept.expires) == (("send", "read"), None)
 
 
 def test_a_key_is_made_for_what_is_asked_and_for_as_long(path: Path) -> None:
     result = run(path, "create", "--name", "shop", "--source", "*", "--may", "send, audit", "--expires", "90d")
 
-    [kept] = read_keys(path)
+    [kept] = KEYS_FILE.read(path)
     assert result.exit_code == 0
     assert kept.may == ("send", "audit")
     assert kept.expires == kept.created + timedelta(days=90)
@@ -144,7 +144,7 @@ def test_a_right_or_a_time_that_is_none_is_refused(path: Path, arguments: tuple[
 def test_a_source_of_any_printable_characters_is_kept_as_it_is(path: Path, source: str) -> None:
     run(path, "create", "--name", "shop", "--source", source, "--source", f"{source}*")
 
-    [kept] = read_keys(path)
+    [kept] = KEYS_FILE.read(path)
     assert kept.sources == (source, f"{source}*")
     assert source in run(path, "list").stdout
 
@@ -169,8 +169,8 @@ def test_what_was_written_by_hand_stays_as_it_was_meant(path: Path) -> None:
     """A file of before says neither what keys may do nor until when they are valid."""
     block = f'[[keys]]\nname = "old"\nsha256 = "{"a" * 64}"\nsources = ["*"]\ncreated = 2026-11-23T08:00:00Z\n'
     path.write_text(block, encoding="utf-8")
-    before = read_keys(path)
+    before = KEYS_FILE.read(path)
 
     create(path)
 
-    assert read_keys(path)[:1] == before
+    assert KEYS_FILE.read(path)[:1] == before

@@ -14,7 +14,7 @@ from etlpay_cli.addresses import Addresses
 from etlpay_cli.commands.producers import app
 from etlpay_cli.errors import StackError
 from etlpay_cli.provision import DEFINITIONS_PLACE, PRIVATE, PRODUCERS_PLACE, hash_password, provision, replace_file
-from shared.producers import Producer, read_producers
+from shared.auth.producers import PRODUCERS_FILE, Producer
 
 
 class FakeStack:
@@ -54,7 +54,7 @@ class FakeStack:
         self.producers_at_command.append(self.read_secret(PRODUCERS_PLACE))
 
     def producers(self) -> list[Producer]:
-        return read_producers(self.root / PRODUCERS_PLACE)
+        return PRODUCERS_FILE.read(self.root / PRODUCERS_PLACE)
 
     def user(self, name: str) -> dict[str, Any] | None:
         read = msgspec.json.decode(self.read_secret(DEFINITIONS_PLACE))

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from queue_consumer.forwarder import Forwarder
 from queue_consumer.mapping import MappingOptions
+from shared.auth.producers import Producers
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, RetryableError, UnavailableError
-from shared.producers import Producers
 from shared.testing.publisher import FakePublisher
 
 OPTIONS = MappingOptions(queue="etl-queue", default_source="queue", message_events_max=5_000)

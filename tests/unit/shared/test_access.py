@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError, is_loopback, open_access
-from shared.auth.keys import ApiKey, generate_key, hash_key, read_keys
+from shared.auth.keys import KEYS_FILE, ApiKey, generate_key, hash_key
 from shared.auth.rate import Bucket, RateExceededError
 from shared.auth.scopes import OutOfScopeError
 from shared.contracts.errors import FatalError
@@ -143,7 +143,7 @@ def test_a_change_that_keeps_size_and_time_is_seen_where_the_file_was_replaced(
 
 
 def test_what_a_key_is_kept_as_does_not_hold_it(write_keys: WriteKeys) -> None:
-    [kept] = read_keys(write_keys((KEY, "shop", "shop*")))
+    [kept] = KEYS_FILE.read(write_keys((KEY, "shop", "shop*")))
 
     assert isinstance(kept, ApiKey)
     assert KEY not in repr(kept)

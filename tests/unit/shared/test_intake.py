@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.auth.authenticator import Caller
+from shared.auth.authenticator import Caller, Refusals
 from shared.auth.rate import Bucket, RateExceededError
-from shared.auth.refusals import Refusals
 from shared.auth.scopes import EVERY_SOURCE, OutOfScopeError, Scope
 from shared.contracts.errors import (
     InvalidEventError,

@@ -9,7 +9,8 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from shared.auth.authenticator import Access, UnauthenticatedError, open_access
-from shared.auth.keys import KeysFileError, generate_key, hash_key, read_keys
+from shared.auth.files import AccessFileError
+from shared.auth.keys import KEYS_FILE, generate_key, hash_key
 from shared.auth.scopes import OutOfScopeError, RightMissingError
 from shared.contracts.errors import UnavailableError
 from shared.settings import AccessSettings
@@ -117,8 +118,8 @@ def test_a_file_that_cannot_be_used_is_refused_and_not_repeated(tmp_path: Path, 
     path = tmp_path / "keys.toml"
     path.write_text(content, encoding="utf-8")
 
-    with pytest.raises(KeysFileError) as refusal:
-        read_keys(path)
+    with pytest.raises(AccessFileError) as refusal:
+        KEYS_FILE.read(path)
 
     assert KEY not in str(refusal.value)
     assert hash_key(KEY) not in str(refusal.value)
@@ -214,7 +215,7 @@ def test_a_key_is_refused_from_the_moment_on_at_which_it_expires(write_keys: Wri
 
 
 def test_a_key_that_does_not_say_what_it_may_may_do_what_it_could_before(write_keys: WriteKeys) -> None:
-    [key] = read_keys(write_keys((KEY, "shop", "*")))
+    [key] = KEYS_FILE.read(write_keys((KEY, "shop", "*")))
 
     assert (key.may, key.expires) == (("send", "read", "audit"), None)
 
@@ -275,5 +276,5 @@ def test_a_file_that_is_too_large_is_refused_instead_of_being_read_in_part(tmp_p
     path = tmp_path / "keys.toml"
     path.write_text(key_block() + "#" * (4 * 1024 * 1024), encoding="utf-8")
 
-    with pytest.raises(KeysFileError, match="larger"):
-        read_keys(path)
+    with pytest.raises(AccessFileError, match="larger"):
+        KEYS_FILE.read(path)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from shared.producers import Producers, ProducersFileError, read_producers
+from shared.auth.files import AccessFileError
+from shared.auth.producers import PRODUCERS_FILE, Producers
 
 SHOP = """
 [[producers]]
@@ -104,12 +105,12 @@ def test_a_file_that_breaks_is_told_once_and_nobody_counts_until_it_is_whole(pat
 def test_a_file_that_is_none_is_refused_without_what_it_holds(path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8")
 
-    with pytest.raises(ProducersFileError) as refusal:
-        read_producers(path)
+    with pytest.raises(AccessFileError) as refusal:
+        PRODUCERS_FILE.read(path)
 
     assert "producer-" not in str(refusal.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProducersFileError):
+    with pytest.raises(AccessFileError):
         Producers(tmp_path / "none.toml")

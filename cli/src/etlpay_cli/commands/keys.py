@@ -18,7 +18,8 @@ from etlpay_cli.errors import ERROR, USAGE, StackError
 from etlpay_cli.settings import CliSettings
 from etlpay_cli.spans import parse_span
 from etlpay_cli.state import write_private
-from shared.auth.keys import ApiKey, KeysFileError, generate_key, hash_key, keys_problem, read_keys
+from shared.auth.files import AccessFileError
+from shared.auth.keys import KEYS_FILE, ApiKey, generate_key, hash_key, keys_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,8 +152,8 @@ def _path(file: Path | None) -> Path:
 
 def _read(path: Path) -> list[ApiKey]:
     try:
-        return read_keys(path)
-    except KeysFileError as error:
+        return KEYS_FILE.read(path)
+    except AccessFileError as error:
         refuse(str(error), ERROR)
 
 

@@ -28,7 +28,8 @@ from etlpay_cli.provision import (
     with_producer,
     without_producer,
 )
-from shared.producers import Producer, ProducersFileError, parse_producers, producers_problem
+from shared.auth.files import AccessFileError
+from shared.auth.producers import PRODUCERS_FILE, Producer, producers_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +138,7 @@ def _editing(context: typer.Context) -> Iterator[Stack]:
             yield stack
     except state.AlreadyUpError:
         refuse("another command is changing the producers", ERROR)
-    except ProducersFileError as error:
+    except AccessFileError as error:
         refuse(str(error), ERROR)
     except StackError as error:
         console.print_error(str(error), details=error.details)
@@ -145,7 +146,7 @@ def _editing(context: typer.Context) -> Iterator[Stack]:
 
 
 def _read(stack: Stack) -> list[Producer]:
-    return parse_producers(stack.read_secret(PRODUCERS_PLACE).encode())
+    return PRODUCERS_FILE.parse(stack.read_secret(PRODUCERS_PLACE).encode())
 
 
 def _read_definitions(stack: Stack) -> dict[str, Any]:

@@ -30,11 +30,10 @@ from api_gateway.queries.sources import Sources, source_router
 from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
-from shared.auth.rate import RateExceededError
+from shared.auth.rate import RateExceededError, Rates
 from shared.auth.scopes import RightMissingError
 from shared.cache import Cache
 from shared.contracts.errors import OverloadedError, RetryableError
-from shared.rates import Rates
 from shared.runtime.limits import CapacityLimit, network_of
 from shared.runtime.ops import health_routes
 from shared.runtime.readiness import Readiness

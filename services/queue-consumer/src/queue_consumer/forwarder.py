@@ -12,6 +12,7 @@ import structlog
 from queue_consumer import metrics
 from queue_consumer.mapping import MappingOptions, to_envelopes
 from queue_consumer.message import Message
+from shared.auth.producers import Producers
 from shared.batching import BatchLimits
 from shared.contracts.errors import OutcomeUnknownError, PermanentError, RetryableError
 from shared.contracts.event import Envelope, now, stamp
@@ -19,7 +20,6 @@ from shared.counters import in_hand
 from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery, DeliveryBatch
 from shared.messaging.parking import Parkable
-from shared.producers import Producers
 from shared.runtime.retry import retry
 from shared.runtime.waiting import wait_any
 from shared.wire import encode_batch, split_batches

@@ -8,6 +8,8 @@ from typing import Final
 from queue_consumer.forwarder import Forwarder
 from queue_consumer.mapping import MappingOptions
 from queue_consumer.settings import Settings
+from shared.auth.files import AccessFileError
+from shared.auth.producers import Producers
 from shared.contracts.errors import FatalError
 from shared.contracts.event import Channel
 from shared.counters import TALLY
@@ -15,7 +17,6 @@ from shared.messaging.consumer import Consumer
 from shared.messaging.publisher import READY, Publisher
 from shared.messaging.receipts import ReceiptSender
 from shared.messaging.topology import declare_public
-from shared.producers import Producers, ProducersFileError
 from shared.runtime.ops import OpsServer
 from shared.runtime.readiness import Readiness
 from shared.runtime.service import Periodic, running
@@ -75,7 +76,7 @@ def _producers(settings: Settings) -> Producers | None:
         return None
     try:
         return Producers(Path(settings.producers_file))
-    except ProducersFileError as error:
+    except AccessFileError as error:
         raise FatalError(str(error)) from error
 
 

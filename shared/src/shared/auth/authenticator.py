@@ -1,19 +1,19 @@
-"""Whom a key stands for. The file of keys is read again when it changes; keys that cannot be read again go stale."""
+"""The callers and their API keys. The file of keys is read again when it changes; while it cannot be, keys go stale."""
 
 import ipaddress
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 import prometheus_client
 import structlog
 
-from shared.auth.keys import RIGHTS, ApiKey, KeysFileError, Right, digest_of, read_keys
+from shared.auth.files import AccessFileError, ReloadedFile
+from shared.auth.keys import KEYS_FILE, RIGHTS, ApiKey, Right, digest_of
 from shared.auth.rate import Bucket, Clock
-from shared.auth.refusals import Refusals
 from shared.auth.scopes import EVERY_SOURCE, OutOfScopeError, RightMissingError, Scope
 from shared.contracts.errors import EtlPayError, FatalError, UnavailableError
 from shared.contracts.event import now
@@ -24,19 +24,56 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 KEYS: Final = "api_keys"
 """The dependency that a service with API keys has: a file of them that can be read."""
 
+Reason = Literal["missing", "unknown", "expired", "right", "source", "stale", "host", "origin"]
+
 _LOOK_SECONDS: Final = 1.0
+_LOG_SECONDS: Final = 10.0
+_REFUSED_NAMES_MAX: Final = 10
 _ADDRESSES_MAX: Final = 10_000
 _STALE: Final = prometheus_client.Gauge(
     "etlpay_api_keys_stale_seconds", "How long ago the API keys in use could be read, where they cannot be now; else 0."
 )
+_REFUSED: Final = prometheus_client.Counter(
+    "etlpay_access_refused", "Requests, calls and events of batches refused for who sent them, by reason.", ["reason"]
+)
+_REFUSED_OF: Final = {reason: _REFUSED.labels(reason) for reason in get_args(Reason)}
 
 
 class UnauthenticatedError(EtlPayError):
-    """There is no valid API key. Which of missing, unknown, revoked and expired it is, is not told."""
+    """There is no valid API key. Callers do not learn whether it is missing, unknown, revoked or expired."""
+
+
+class Refusals:
+    """Counts refusals, and logs those of ten seconds in one line. No line and no label holds a key."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Begin with none."""
+        self._clock = clock
+        self._unlogged: Counter[Reason] = Counter()
+        self._names: set[str] = set()
+        self._log_again_at = clock()
+
+    def count(self, reason: Reason, name: str = "") -> None:
+        """Count one; `name` is that of the key, where it is known whose it is."""
+        _REFUSED_OF[reason].inc()
+        self._unlogged[reason] += 1
+        if name and len(self._names) < _REFUSED_NAMES_MAX:
+            self._names.add(name)
+        self.log()
+
+    def log(self) -> None:
+        """Log what was not logged yet, unless a line was written a moment ago."""
+        now = self._clock()
+        if not self._unlogged or now < self._log_again_at:
+            return
+        log.warning("refused for who sent it", reasons=dict(self._unlogged), key_names=sorted(self._names))
+        self._log_again_at = now + _LOG_SECONDS
+        self._unlogged.clear()
+        self._names.clear()
 
 
 class Caller:
-    """Whom a key stands for: its name, what it may do, for which sources, how fast."""
+    """The owner of a key: its name, its rights, its sources and its rate."""
 
     def __init__(  # noqa: PLR0913 - the members of a key
         self,
@@ -73,16 +110,16 @@ class Caller:
             raise OutOfScopeError(pointer)
 
     def spend(self, events: int) -> None:
-        """Count events before they are taken. Raises RateExceededError."""
+        """Charge the rate for events. Raises RateExceededError, and charges nothing, where it is used up."""
         if self._bucket is not None:
             self._bucket.spend(events)
 
     def check_rate(self) -> None:
-        """Raise RateExceededError where the rate is used up; what does not know yet how much it takes asks so."""
+        """Raise RateExceededError where the rate is used up. Nothing is charged: the request has not been read."""
         self.spend(0)
 
     def overdraw(self, events: int) -> None:
-        """Count events of a request that was let in before it was known how many they are."""
+        """Charge the rate for events of a request that was accepted before their number was known."""
         if self._bucket is not None:
             self._bucket.overdraw(events)
 
@@ -90,8 +127,8 @@ class Caller:
 class Access:
     """Knows the callers. A change of the file of keys counts within a second.
 
-    While the file cannot be used the last good keys count for `stale_seconds` more, and then nobody is let in: a key
-    that was revoked with a slip of the pen, or by deleting the file, is not valid without end.
+    While the file cannot be used the last good keys are valid for `stale_seconds` more, and then no request is: a key
+    must not stay valid because the edit that revokes it broke the file, or because the file was deleted.
     """
 
     def __init__(
@@ -103,9 +140,11 @@ class Access:
         clock: Clock = time.monotonic,
         wall_clock: Callable[[], datetime] = now,
     ) -> None:
-        """Without `keys_file` everybody is let in, without a name; rates are per address then. Raises KeysFileError."""
+        """Without `keys_file` every caller is let in, without a name, and rates are per address.
+
+        Raises AccessFileError.
+        """
         self.refusals = Refusals(clock)
-        self._file = keys_file
         self._rate = rate
         self._stale_seconds = stale_seconds
         self._clock = clock
@@ -113,31 +152,30 @@ class Access:
         self._buckets: dict[str, Bucket] = {}
         self._callers: dict[bytes, Caller] = {}
         self._unnamed: OrderedDict[str, Caller] = OrderedDict()
-        self._seen: tuple[int, ...] | None = None
-        self._complaint: tuple[tuple[int, ...] | None, str] | None = None
         self._usable = True
         self._good_at = clock()
         self._look_again_at = self._good_at + _LOOK_SECONDS
         self._anyone: Caller | None = None
+        self._file: ReloadedFile[ApiKey] | None = None
         if keys_file is None:
             self._anyone = Caller("", scope=EVERY_SOURCE, refusals=self.refusals)
         else:
-            self._seen = _fingerprint(keys_file)
-            self._use(read_keys(keys_file))
+            self._file = ReloadedFile(keys_file, KEYS_FILE, reloaded=self._reload, failed=self._log_failure)
+            self._use(self._file.read())
 
     @property
     def asks_for_keys(self) -> bool:
-        """Tell whether there are API keys at all."""
+        """Whether callers need an API key."""
         return self._anyone is None
 
     def admit(self, credentials: str | None, peer: str = "") -> Caller:
-        """Return the caller that `credentials`, an `Authorization` of the scheme Bearer, stand for.
+        """Return the caller of a request with these `credentials`: the value of `Authorization`, scheme Bearer.
 
-        Where no keys are asked for it is whoever calls from `peer`, an address or its network.
+        Where no keys are needed, callers differ by `peer`: an address or its network.
 
         Raises:
-            UnauthenticatedError: they are missing or stand for nobody (any more).
-            UnavailableError: nobody can be let in, because the file of keys cannot be used.
+            UnauthenticatedError: there is no valid key.
+            UnavailableError: the file of keys cannot be used, and the last good keys are stale.
         """
         if self._anyone is not None:
             return self._at(peer) if self._rate else self._anyone
@@ -147,8 +185,8 @@ class Access:
         if not credentials:
             self.refusals.count("missing")
             raise UnauthenticatedError("a valid API key is needed")
-        # One look-up, which may take longer for one digest than for another: whoever could use that would have to find
-        # 256 random bits whose SHA-256 begins like one that is kept, and learns nothing of a key from it.
+        # A dict need not compare in constant time here: what the time of a look-up might tell of the SHA-256 of 256
+        # random bits says nothing about the bits.
         digest = digest_of(credentials)
         caller = None if digest is None else self._callers.get(digest)
         if caller is None:
@@ -160,46 +198,37 @@ class Access:
         return caller
 
     def look(self) -> bool:
-        """Return whether keys count; once a second see whether the file has changed, and tell what was refused."""
+        """Return whether keys are valid; once a second read a changed file again, and log what was refused."""
         moment = self._clock()
         if moment >= self._look_again_at:
             self._look_again_at = moment + _LOOK_SECONDS
-            self.refusals.tell()
+            self.refusals.log()
             if self._file is not None:
                 self._read_again(self._file)
         return self._usable
 
-    def _read_again(self, file: Path) -> None:
-        seen = None
-        try:
-            # Asking for its state, and reading a small file that changed, take less than handing that to a thread.
-            seen = _fingerprint(file)
-            if seen != self._seen:
-                self._use(read_keys(file))
-        except KeysFileError as error:
-            self._complain(seen, str(error))
+    def _read_again(self, file: ReloadedFile[ApiKey]) -> None:
+        if file.look():
+            self._usable = True
+            self._good_at = self._clock()
+            _STALE.set(0)
             return
-        if seen != self._seen or self._complaint is not None:
-            log.info("API keys read again", keys=len(self._callers))
-        self._seen, self._complaint, self._usable = seen, None, True
-        self._good_at = self._clock()
-        _STALE.set(0)
-
-    def _complain(self, seen: tuple[int, ...] | None, reason: str) -> None:
-        """Tell what is wrong, once, and once more when the keys have become too old."""
         stale_seconds = self._clock() - self._good_at
         _STALE.set(stale_seconds)
-        # Tried again every second, because what was wrong need not change the file.
-        if self._complaint != (seen, reason):
-            self._complaint = (seen, reason)
-            log.error(
-                "API keys not read again; those before still count for a while",
-                reason=reason,
-                seconds=max(0.0, self._stale_seconds - stale_seconds),
-            )
         if self._usable and stale_seconds >= self._stale_seconds:
             self._usable = False
-            log.error("API keys are too old to count; nobody is let in", reason=reason)
+            log.error("API keys are too old to count; nobody is let in", reason=file.problem)
+
+    def _log_failure(self, reason: str) -> None:
+        log.error(
+            "API keys not read again; those before still count for a while",
+            reason=reason,
+            seconds=max(0.0, self._stale_seconds - (self._clock() - self._good_at)),
+        )
+
+    def _reload(self, keys: Sequence[ApiKey]) -> None:
+        self._use(keys)
+        log.info("API keys read again", keys=len(keys))
 
     def _use(self, keys: Sequence[ApiKey]) -> None:
         self._callers = {bytes.fromhex(key.sha256): self._caller(key) for key in keys}
@@ -215,7 +244,7 @@ class Access:
         )
 
     def _at(self, peer: str) -> Caller:
-        """Return who calls from an address. Where many do, those that have not called for longest begin anew."""
+        """Return the caller at an address. Beyond the limit the address that called longest ago is forgotten."""
         caller = self._unnamed.get(peer)
         if caller is None:
             bucket = Bucket(self._rate, self._clock)
@@ -227,7 +256,7 @@ class Access:
         return caller
 
     def _bucket(self, name: str) -> Bucket | None:
-        """Return the rate of a name: both of its keys share it, and reading them again does not refill it."""
+        """Return the rate of a name. Its keys share it, and reading the file again does not refill it."""
         if not self._rate:
             return None
         return self._buckets.setdefault(name, Bucket(self._rate, self._clock))
@@ -237,7 +266,7 @@ def open_access(settings: AccessSettings, *, host: str, host_setting: str, clock
     """Return who may use a service that listens on `host`.
 
     Raises:
-        FatalError: the file of keys cannot be used, or anybody on the network could come in and nobody said so.
+        FatalError: the file of keys cannot be used, or the network could call without a key and no setting allows that.
     """
     if not settings.api_keys_file and not settings.allow_anonymous and not is_loopback(host):
         raise FatalError(
@@ -251,7 +280,7 @@ def open_access(settings: AccessSettings, *, host: str, host_setting: str, clock
             stale_seconds=settings.api_keys_stale_seconds,
             clock=clock,
         )
-    except KeysFileError as error:
+    except AccessFileError as error:
         raise FatalError(str(error)) from error
 
 
@@ -263,12 +292,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _fingerprint(path: Path) -> tuple[int, ...]:
-    """Return what changes with the file's content and with who may read it, however it was replaced."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise KeysFileError(f"the file of API keys cannot be read ({type(error).__name__})") from error
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -1,4 +1,4 @@
-"""API keys, and the TOML file that holds what is kept of them.
+"""API keys, and the TOML file that holds their hashes.
 
 A key is 256 random bits, so what is kept is its plain SHA-256: nobody guesses such a key from its hash, and a slow hash
 as for passwords would only make each request, and a flood of wrong keys, expensive.
@@ -9,12 +9,11 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from shared.contracts.errors import EtlPayError
+from shared.auth.files import FileFormat
 from shared.contracts.event import source_problem
 
 Right = Literal["send", "read", "audit"]
@@ -26,11 +25,6 @@ _KEYS_MAX: Final = 1_000
 _KEY_BYTES: Final = 32
 _CREDENTIALS_CHARS_MAX: Final = 256
 _SCHEME: Final = "bearer "
-_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
-
-
-class KeysFileError(EtlPayError):
-    """The file of API keys cannot be used."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,25 +64,6 @@ def digest_of(credentials: str) -> bytes | None:
     return hashlib.sha256(key.encode(errors="replace")).digest() if key.startswith(KEY_PREFIX) else None
 
 
-def read_keys(path: Path) -> list[ApiKey]:
-    """Return the keys of a file. Raises KeysFileError, which does not repeat what the file holds."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_BYTES_MAX + 1)
-        if len(content) > _FILE_BYTES_MAX:
-            raise KeysFileError(f"the file of API keys is larger than {_FILE_BYTES_MAX} bytes")
-        keys = msgspec.toml.decode(content, type=_KeyList).keys
-    except OSError as error:
-        raise KeysFileError(f"the file of API keys cannot be read ({type(error).__name__})") from error
-    except msgspec.ValidationError as error:
-        raise KeysFileError(f"the file of API keys is not valid: {error}") from error
-    except (msgspec.DecodeError, ValueError) as error:
-        raise KeysFileError("the file of API keys is not TOML") from error
-    if problem := keys_problem(keys):
-        raise KeysFileError(f"the file of API keys is not valid: {problem}")
-    return keys
-
-
 def keys_problem(keys: Sequence[ApiKey]) -> str | None:
     """Return what is wrong with a list of keys as a whole, or None."""
     if len(keys) > _KEYS_MAX:
@@ -108,3 +83,9 @@ def scope_problem(source: str) -> str | None:
     if "*" in beginning:
         return "may have a wildcard at its end only"
     return None if source == "*" else source_problem(beginning)
+
+
+KEYS_FILE: Final = FileFormat(
+    "API keys", lambda content: msgspec.toml.decode(content, type=_KeyList).keys, keys_problem
+)
+"""The file that `etlpay keys` writes and that services read again."""

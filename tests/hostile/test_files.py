@@ -1,6 +1,6 @@
 """Files that are bombs, endless, broken, or no files: dropped into the inbox of the running watcher, all at once.
 
-How rows are cut in detail stands in tests/unit/file_watcher/test_rows.py and test_reading.py.
+How rows are cut in detail is in tests/unit/file_watcher/test_rows.py and test_reading.py.
 """
 
 import gzip
@@ -141,7 +141,7 @@ def _drop(stack: Stack, name: str) -> None:
     if isinstance(drop.content, bytes):
         folder = stack.inbox / source_of(name)
         folder.mkdir()
-        # The name may fill all the room that there is for one.
+        # The longest name that a file may have.
         unfinished = folder / ".tmp"
         unfinished.write_bytes(drop.content)
         unfinished.rename(folder / drop.file)
@@ -173,7 +173,7 @@ async def dropped(local_stack: Stack) -> Stack:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_file(dropped: Stack, name: str) -> None:
-    """It ends where it must, its good rows are stored, and what was rejected is told without a value."""
+    """It ends where it must, its good rows are stored, and what was rejected is reported without a value."""
     drop, source = DROPS[name], source_of(name)
 
     found = sorted((path.parent.parent.name, path.name) for path in dropped.inbox.parent.glob(f"*/{source}/*"))
@@ -182,7 +182,7 @@ async def test_a_file(dropped: Stack, name: str) -> None:
     ]
     rejected = [line for path in ended for line in path.read_bytes().splitlines()]
 
-    # A name that leaves no room for that of its rejects is shortened.
+    # A name is shortened where that of its rejects would be too long.
     assert (drop.ended, drop.file[:100]) in [(folder, file[:100]) for folder, file in found]
     assert MARK not in b"".join(rejected)
     assert all(msgspec.json.decode(line)["reason"] for line in rejected)

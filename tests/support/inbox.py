@@ -1,4 +1,4 @@
-"""An inbox in a folder of a test, with everything that lands its files, and a broker in memory."""
+"""An inbox in a folder of a test, with all that ingests its files, and a broker in memory."""
 
 import asyncio
 from pathlib import Path
@@ -44,7 +44,7 @@ def pipeline_to(publisher: BatchPublisher, settings: Settings, stopping: asyncio
 
 
 class Inbox:
-    """An inbox, and one watcher that lands its files when it is told to; another `Inbox` on it is the next watcher."""
+    """An inbox and one watcher, which ingests a file when it is called; a second `Inbox` on it is the next watcher."""
 
     def __init__(self, root: Path, *, publisher: FakePublisher | None = None, watch_seconds: float = 60.0) -> None:
         """`publisher`: what another watcher has published to."""
@@ -62,18 +62,18 @@ class Inbox:
         return SpoolEntry(folder, source, name)
 
     async def ingest(self, entry: SpoolEntry, settings: Settings = SETTINGS) -> bool:
-        """Claim a file and land it once; return whether it is finished."""
+        """Claim a file and ingest it once; return whether it is finished."""
         claimed = self.spool.claim(entry)
         assert claimed is not None
         return await self.ingest_claimed(claimed, settings)
 
     async def ingest_until_finished(self, entry: SpoolEntry) -> None:
-        """Land a file as often as it takes, from wherever it lies then."""
+        """Ingest a file until it is finished, from wherever it is."""
         while not await self.ingest(entry):
             (entry,) = self.spool.scan().found
 
     async def ingest_claimed(self, claimed: ClaimedFile, settings: Settings = SETTINGS) -> bool:
-        """Land a claimed file once; return whether it is finished."""
+        """Ingest a claimed file once; return whether it is finished."""
         pipeline = pipeline_to(self.publisher, settings, self.stopping)
         ingester = FileIngester(self.spool, pipeline, self.watch, settings, stopping=self.stopping)
         try:
@@ -82,7 +82,7 @@ class Inbox:
             claimed.close()
 
     async def look_back(self) -> list[SpoolEntry]:
-        """Look until what changed has been seen to be quiet, and land it; return what was taken back."""
+        """Look until the changed files are quiet, and ingest them; return what was taken back."""
         self.watch.look()
         changed = self.watch.look()
         for entry in changed:
@@ -92,7 +92,7 @@ class Inbox:
         return changed
 
     def names(self, folder: str) -> set[str]:
-        """Return the names of the files below a folder that a person would see."""
+        """Return the names of the files below a folder that are not hidden."""
         return watcher.names(self.root, folder)
 
     def notes(self) -> set[str]:
@@ -106,7 +106,7 @@ class Inbox:
 
     @property
     def bodies(self) -> list[bytes]:
-        """The bodies of what was published."""
+        """The bodies of the published events."""
         return sorted(event.body for event in self.publisher.events)
 
     @property

@@ -26,7 +26,7 @@ class Watcher:
         self._url = f"http://127.0.0.1:{ops_port}/readyz"
 
     async def kill(self) -> None:
-        """End the process as a power cut would."""
+        """Kill the process."""
         self.process.kill()
         await self.process.wait()
 
@@ -89,7 +89,7 @@ async def published(broker: aio_pika.abc.AbstractChannel) -> list[Envelope]:
 
 
 def drop(root: Path, name: str, content: bytes, *, source: str = "shop") -> None:
-    """Write beside the inbox and rename in, as a careful producer does."""
+    """Write the file beside the inbox and rename it in."""
     folder = root / "inbox" / source
     folder.mkdir(parents=True, exist_ok=True)
     written = root / f"{uuid.uuid4()}"
@@ -98,7 +98,7 @@ def drop(root: Path, name: str, content: bytes, *, source: str = "shop") -> None
 
 
 def names(root: Path, folder: str) -> set[str]:
-    """Return the names of the files below a folder that a person would see."""
+    """Return the names of the files below a folder that are not hidden."""
     files = (path for path in (root / folder).rglob("*") if path.is_file())
     return {path.name for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts)}
 

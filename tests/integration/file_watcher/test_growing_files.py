@@ -94,7 +94,7 @@ async def test_an_upload_that_stalls_is_stored_whole_and_once(  # noqa: PLR0913,
 async def test_a_file_that_grew_before_the_next_watcher_came_is_stored_once(
     servers: Servers, broker: aio_pika.abc.AbstractChannel, tmp_path: Path, end: str
 ) -> None:
-    """The watcher is killed, or told to stop, when it has published some batches."""
+    """The watcher is killed, or stopped, when it has published some batches."""
     rows = [b'{"row": %d}' % row for row in range(50_000)]
     work = tmp_path / "work/shop/a.ndjson"
     async with watcher(servers, tmp_path) as service:

@@ -26,7 +26,7 @@ skip_lines = 3
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -77,7 +77,7 @@ def test_without_a_file_nothing_is_said() -> None:
         ("[a]\nskip_lines = -1", "skip_lines"),
         ("[a]\nheader = 'absent'", "header"),
         ("[a]\nheader = []", "header"),
-        ("[a]\nheader = ['a', 'a ']", "stands in it twice"),
+        ("[a]\nheader = ['a', 'a ']", "is in it twice"),
         ("[a]\nheader = ['a', ' ']", "empty"),
         ("[a]\nheader = ['a\\n']\n".replace("'a\\n'", '"a\\n"'), "not printable"),
         ("[a]\nheader = ['€']\nencoding = 'latin-1'", "the encoding cannot write"),
@@ -124,7 +124,7 @@ def test_the_file_is_read_again_when_it_changed(path: Path) -> None:
     assert formats.of("bank-north") == UNSAID
 
 
-def test_a_broken_edit_changes_nothing_and_is_told_once(path: Path) -> None:
+def test_a_broken_edit_changes_nothing_and_is_reported_once(path: Path) -> None:
     clock = Clock()
     formats = Formats(path, clock=clock)
 

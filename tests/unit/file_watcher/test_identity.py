@@ -297,14 +297,14 @@ async def test_the_note_is_on_the_disk_before_a_row_is_published(tmp_path: Path)
     assert all(f'"digest":"{digest}"'.encode() in note for note in seen)
 
 
-async def test_rows_without_an_id_are_told_once_for_each_file(tmp_path: Path) -> None:
+async def test_rows_without_an_id_are_reported_once_for_each_file(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     with inbox.spool, capture_logs() as logs:
         await inbox.ingest(drop(tmp_path, "a.ndjson", lines(ROWS)))
         await inbox.ingest(drop(tmp_path, "b.ndjson", b'{"id": "1"}\n'))
 
-    told = [line for line in logs if "rows have no id" in line["event"]]
-    assert [(line["file"], line["rows"], line["log_level"]) for line in told] == [("a.ndjson", 60, "warning")]
+    reported = [line for line in logs if "rows have no id" in line["event"]]
+    assert [(line["file"], line["rows"], line["log_level"]) for line in reported] == [("a.ndjson", 60, "warning")]
     assert [(line["file"], line["queued"]) for line in logs if line["event"] == "a file was read"] == [
         ("a.ndjson", 60),
         ("b.ndjson", 1),

@@ -308,3 +308,24 @@ async def test_rows_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
         owner.write(b'{"v": 1}\n{"v": 2}\n{"v": 3}\n')
 
         assert len(await owner.until_events(2)) == 2
+
+
+async def test_a_fault_of_the_disk_is_reported_and_does_not_end_the_service(tmp_path: Path) -> None:
+    publisher, stopping, readiness = FakePublisher(), asyncio.Event(), Readiness("file")
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(b"".join(b'{"v": %d}\n' % number for number in range(500)))
+    which = InPlace(path, "shop", path.name)
+    with KnownRows(tmp_path / "known.sqlite") as known, capture_logs() as logs:
+        known._database.execute("PRAGMA max_page_count = 3")
+        pipeline = pipeline_to(publisher, Settings(), stopping)
+        file = InPlaceFile(which, known, pipeline=pipeline, settings=Settings(), readiness=readiness)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(file.run(stopping, interval_seconds=0.02))
+            async with asyncio.timeout(5):
+                while not logs:  # noqa: ASYNC110 - the logs are a list
+                    await asyncio.sleep(0.01)
+            known._database.execute("PRAGMA max_page_count = 100000")
+            await Owner(path, publisher).until_events(500)
+            stopping.set()
+
+    assert logs[0]["error"] == "OperationalError"

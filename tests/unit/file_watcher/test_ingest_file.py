@@ -147,7 +147,7 @@ async def test_a_file_that_is_not_confirmed_stays_in_work_when_the_service_stops
 
 
 class WritingPublisher(FakePublisher):
-    """Somebody writes to the file while its first batch is on the way."""
+    """The file is written to while its first batch is published."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         super().__init__()

@@ -94,7 +94,7 @@ def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
         KnownRows(tmp_path / "rows.sqlite")
 
 
-def test_the_disk_is_told_about_as_it_fails(tmp_path: Path) -> None:
+def test_a_fault_of_the_disk_is_raised(tmp_path: Path) -> None:
     with KnownRows(tmp_path / "rows.sqlite") as known:
         known._database.execute("PRAGMA max_page_count = 3")
 

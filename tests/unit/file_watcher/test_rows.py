@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from file_watcher.formats.csv_file import CsvFile
 from file_watcher.formats.file_format import FileFormat
 from file_watcher.formats.rows import (
+    PartReader,
     Piece,
     RecordCutter,
     Reject,
@@ -168,7 +169,7 @@ def test_what_follows_a_quote_that_is_open_at_the_end_may_be_its_text(content: b
 
 @pytest.mark.parametrize("last", [b"2,12", b'2,"12"', b'2,"1\n2"'])
 def test_a_last_row_without_its_line_end_may_be_cut_off(last: bytes) -> None:
-    """It is no row while somebody may be writing, rejected afterwards, and taken where the settings say so."""
+    """It is no row while the file may still be written, then it is rejected, or taken where the settings say so."""
     content = b"id,n\n1,2\n" + last
 
     accepting = CsvFile(io.BytesIO(content), 100, complete=True, form=FileFormat(last_row="accept"))
@@ -191,6 +192,31 @@ def test_rows_that_hold_nothing_are_skipped_and_counted() -> None:
 @pytest.mark.parametrize("field", [b'","', b'""""', b'""","""'])
 def test_quoted_delimiters_and_quotes_are_no_empty_row(field: bytes) -> None:
     assert records(b"id,n\n" + field + b",\n") == [Row(2, field + b",")]
+
+
+def test_a_part_is_bounded_by_rows_and_by_the_bytes_of_its_events() -> None:
+    """Each event repeats the header, so a long header makes small parts."""
+    rows = [Row(number, b"x" * 100) for number in range(1, 8)]
+
+    def sizes(header: bytes, pieces_max: int, bytes_max: int) -> list[int]:
+        parts = PartReader(iter(rows), header=header)
+        return [len(parts.next_part(pieces_max, bytes_max).pieces) for _ in range(3)]
+
+    assert sizes(b"", 3, 1_000_000) == [3, 3, 1]
+    assert sizes(b"", 100, 900) == [3, 3, 1]
+    assert sizes(b"y" * 600, 100, 900) == [1, 1, 1]
+
+
+def test_a_part_ends_with_the_row_at_which_nothing_more_can_be_read() -> None:
+    parts = PartReader(cut_array(io.BytesIO(b'[{"a": 1}, {"b": 2}, {"c'), ROW_BYTES_MAX))
+
+    first, second = parts.next_part(1, 1_000), parts.next_part(100, 1_000)
+
+    assert (first.pieces, first.ended) == ([Row(1, b'{"a": 1}')], False)
+    assert (second.pieces, second.ended) == ([Row(2, b'{"b": 2}')], True)
+    assert second.fault is not None
+    assert second.fault.number == 3
+    assert "cut off" in second.fault.reason
 
 
 FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), max_size=12)

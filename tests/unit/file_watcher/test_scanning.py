@@ -79,7 +79,7 @@ def test_an_empty_file_is_left_alone_for_longer(tmp_path: Path, name: str) -> No
 
 
 def test_a_file_that_was_taken_up_again_must_be_settled_too(tmp_path: Path) -> None:
-    """Somebody is writing into it."""
+    """It is still being written."""
     entry = drop(tmp_path, "a.csv", folder="work", age_seconds=0.1)
 
     with open_spool(tmp_path, settle_seconds=5) as spool:

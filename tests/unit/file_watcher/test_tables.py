@@ -127,7 +127,7 @@ def test_rows_of_delimiters_alone_are_skipped_and_counted() -> None:
         (b"id,Gr\xf6\xdfe\r\nl1-1,10.50\r\n", "the header (line 1) is not UTF-8; give `encoding`"),
         (b"id,a\x00\n1,2\n", "control characters"),
         (b"sep=x\nid,a\n1,2\n", "`sep=` names no delimiter"),
-        (b'id,19" size\n1,2\n', "a quote stands within a field"),
+        (b'id,19" size\n1,2\n', "a quote is within a field"),
     ],
 )
 def test_a_file_that_is_not_what_it_seems_is_refused_as_a_whole(content: bytes, reason: str) -> None:
@@ -216,7 +216,7 @@ def test_a_ragged_row_in_a_good_file_costs_itself_only() -> None:
     assert list(taken.rejects) == [2, 5]
 
 
-def test_quotes_within_fields_are_told_one_way() -> None:
+def test_quotes_within_fields_have_one_reason() -> None:
     content = b'id,item\nim-1,19" monitor\nim-2,cable\nim-3,24" monitor\nim-4,19" x 12" shelf\nim-5,"19"" x"\n'
 
     taken = take("a.csv", content)
@@ -226,7 +226,7 @@ def test_quotes_within_fields_are_told_one_way() -> None:
     assert all("a quote within a field" in reason for reason in taken.rejects.values())
 
 
-def test_a_blank_before_a_quote_is_told() -> None:
+def test_a_blank_before_a_quote_has_a_reason() -> None:
     taken = take("a.csv", b'id, note, amount\nsq-1, "x, y", 10.50\nsq-2, "z", 20.00\nsq-3,z,1\n')
 
     assert list(taken.events) == ["sq-3"]
@@ -262,7 +262,7 @@ def test_utf16_is_named(name: str, encoding: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.json", "a.csv.gz", "a.ndjson.gz"])
 @pytest.mark.parametrize("content", [b"", b" \r\n\n", b"\xef\xbb\xbf"])
-def test_an_empty_file_is_told_alike_in_every_format(name: str, content: bytes) -> None:
+def test_an_empty_file_has_the_same_reason_in_every_format(name: str, content: bytes) -> None:
     with pytest.raises(UnreadableError, match="the file is empty"):
         take(name, gzip.compress(content) if name.endswith("gz") else content)
 
@@ -289,14 +289,14 @@ def test_lines_are_lines_whatever_the_file_is_called(content: bytes) -> None:
         b'{\n  "id": "ps-1",\n  "amount": 1.10\n}\n{\n  "id": "ps-2",\n  "amount": 2.20\n}\n',
     ],
 )
-def test_documents_in_a_row_are_told_as_such(content: bytes) -> None:
+def test_documents_in_a_row_have_a_reason_of_their_own(content: bytes) -> None:
     taken = take("a.json", content)
 
     assert taken.events == {}
     assert "more than one JSON document" in taken.rejects[1]
 
 
-def test_many_documents_in_a_row_are_told_as_such() -> None:
+def test_many_documents_in_a_row_have_a_reason_of_their_own() -> None:
     content = b'{\n  "id": "ps-1",\n  "amount": 1.10\n}\n' * 50_000
 
     with pytest.raises(UnreadableError, match="more than one JSON document"):

@@ -92,7 +92,7 @@ CUT_ROWS = [b"1,EUR,10", b'2,"a ""b""\n\n7,c,8",25000', b"3,x,7", b"4,y,99"]
 
 @pytest.mark.parametrize("cut", range(1, len(CUT)))
 async def test_wherever_an_upload_of_csv_stalls_each_row_is_stored_once(tmp_path: Path, cut: int) -> None:
-    """In an amount, within quotes, between rows that hold nothing; rows without ids are told by their numbers."""
+    """In an amount, within quotes, between rows that hold nothing; rows without ids are known by their numbers."""
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.csv")
     with inbox.spool:
@@ -130,7 +130,7 @@ async def test_an_upload_that_stalls_before_its_first_row_comes_back_out_of_fail
     uploader.close()
 
 
-async def test_rejects_are_told_of_all_rows_when_a_file_comes_back(tmp_path: Path) -> None:
+async def test_rejects_of_all_rows_are_written_when_a_file_comes_back(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     uploader = Uploader(tmp_path / "inbox/shop/a.ndjson")
     with inbox.spool:
@@ -231,7 +231,7 @@ async def test_what_grows_later_is_an_error_once_for_each_growth(tmp_path: Path)
     with first.spool:
         await first.ingest(first.drop("a.ndjson", b'{"row": 1}\n'))
     _finished_earlier(tmp_path, seconds=3600)
-    before, told = counted("grown_late"), []
+    before, reported = counted("grown_late"), []
 
     for growths in (1, 0, 1):
         with (tmp_path / "done/shop/a.ndjson").open("ab") as file:
@@ -239,9 +239,9 @@ async def test_what_grows_later_is_an_error_once_for_each_growth(tmp_path: Path)
         inbox = Inbox(tmp_path)
         with inbox.spool, capture_logs() as logs:
             assert await inbox.look_back() == []
-        told.append([line["log_level"] for line in logs])
+        reported.append([line["log_level"] for line in logs])
 
-    assert told == [["error"], [], ["error"]]
+    assert reported == [["error"], [], ["error"]]
     assert counted("grown_late") == before + 2
     assert Inbox(tmp_path).names("done") == {"a.ndjson"}
 

@@ -1,1 +1,1 @@
-"""Files into EtlPay: a watched inbox, and files that are read in place."""
+"""The file channel of EtlPay: a watched inbox, and files that are read in place."""

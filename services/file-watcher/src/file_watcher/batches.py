@@ -14,7 +14,7 @@ from shared.wire import encode_batch
 class Batch(NamedTuple):
     """The events of a part as one message (empty: none), and how many rows were rejected or skipped.
 
-    `arrivals` says how many of the events came in at which moment; one of an hour stands for all of that hour.
+    `arrivals` are the numbers of events by moment of arrival; where all are of one hour, there is one moment.
     `last` is the last row or reject of the part; `unreadable`: nothing after it can be read.
     """
 

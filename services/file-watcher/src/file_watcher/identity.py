@@ -1,10 +1,8 @@
-"""What names the rows of a claimed file that have no id of their own: the hash of its content, fixed on the disk.
+"""The identity of a claimed file: the hash of its content, which is part of the keys of rows without an id. Blocking.
 
-Blocking; for threads.
-
-A file that grows keeps the hash of its first bytes for the rows that lie in them. So it is read in parts: as far as it
-was hashed first, and, once all of that is confirmed, the rest, under the hash of the whole. The rest has another hash
-because many files begin alike: rows of two days would else have one key.
+The hash is written to the disk before the first row is published. When a file grows, the rows that it had keep the old
+hash. So it is read in two parts: first what was hashed, and, once all of that is confirmed, the rest, under the hash of
+the whole. The rest needs another hash, because many files begin alike: rows of two days would have one key.
 """
 
 from collections.abc import Callable
@@ -15,7 +13,7 @@ import structlog
 
 from file_watcher.formats.content import ContentFile, ContentHash, ReadLimits
 from file_watcher.formats.reading import FileKind
-from file_watcher.metrics import count_known
+from file_watcher.metrics import KNOWN_FILES
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed, Extent
 from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.entry import printable
@@ -25,11 +23,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class StoppingError(Exception):
-    """The service is stopping, so a long hash was given up."""
+    """The service is stopping, so the hash was not finished."""
 
 
 class ToRead(NamedTuple):
-    """What is read of a file now, what was confirmed of it before, and how often it came back."""
+    """What is read of a file now, what was confirmed of it before, and how often it was taken back."""
 
     extent: Extent
     confirmed: Confirmed | None
@@ -37,7 +35,7 @@ class ToRead(NamedTuple):
 
 
 class Identity:
-    """Fixes what is read of a file next, and under which name."""
+    """Fixes which part of a file is read next, and under which hash."""
 
     def __init__(self, spool: SpoolDirectory, limits: ReadLimits, *, is_stopping: Callable[[], bool]) -> None:
         """One for all files."""
@@ -46,7 +44,7 @@ class Identity:
         self._is_stopping = is_stopping
 
     def fix(self, claimed: ClaimedFile, kind: FileKind) -> ToRead:
-        """Return what is read now; the note that says so is on the disk.
+        """Return what is read now, once its claim note is on the disk.
 
         Raises:
             StoppingError: the service is stopping.
@@ -78,7 +76,7 @@ class Identity:
         return to_read
 
     def _measure(self, claimed: ClaimedFile, kind: FileKind, *, packed: bool = False) -> Extent:
-        """Return the extent of the whole content; one that cannot be unpacked to its end ends where it can."""
+        """Return the extent of the whole content, or of as much as can be unpacked."""
         file_bytes = claimed.version().bytes
         content = self._hash(claimed, "" if packed else kind.packing)
         return Extent(
@@ -86,21 +84,21 @@ class Identity:
         )
 
     def _holds(self, claimed: ClaimedFile, kind: FileKind, extent: Extent) -> bool:
-        """Return True where the content begins as it did."""
+        """Return True where the content still begins with the extent."""
         content = self._hash(claimed, "" if extent.packed else kind.packing, bytes_max=extent.bytes)
         return (content.bytes, content.text()) == (extent.bytes, extent.digest)
 
     def _hash(self, claimed: ClaimedFile, packing: str, *, bytes_max: int | None = None) -> ContentHash:
         content = ContentHash(ContentFile(claimed.file, packing, self._limits), bytes_max=bytes_max)
-        while content.take_part():
+        while content.hash_part():
             if self._is_stopping():
                 raise StoppingError
         return content
 
     def _moved_back(self, claimed: ClaimedFile) -> Confirmed | None:
-        """Return what was confirmed of a finished file that grew too late, and was moved into the inbox again.
+        """Return what was confirmed of a finished file that grew too late and was moved into the inbox again.
 
-        By size and time, too: the inode of a file that was deleted is soon that of another.
+        Compares size and time too: a new file may get the inode of a deleted one.
         """
         version = claimed.version()
         entry = self._spool.finished.with_inode(claimed.source, version.inode)
@@ -111,7 +109,7 @@ class Identity:
     def _warn_of_known(self, claimed: ClaimedFile, extent: Extent) -> None:
         known = self._spool.finished.with_content(claimed.source, extent)
         if known:
-            count_known()
+            KNOWN_FILES.inc()
             log.warning(
                 "the same content was taken before; its rows are stored once",
                 before=printable(known.entry(claimed.source).file),

@@ -46,7 +46,7 @@ class HeaderChangedError(Exception):
 
 
 class InPlace(NamedTuple):
-    """Which file is read. `name` is for the keys of its rows. `rotates`: it only grows, or begins anew."""
+    """Which file is read. `name` is part of the keys of its rows. `rotates`: it only grows, or begins anew."""
 
     path: Path
     source: str
@@ -55,7 +55,7 @@ class InPlace(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """What tells the file from the others of its source."""
+        """Identifies the file among those of its source."""
         return hashlib.sha256(self.name.encode("utf-8", "surrogateescape")).hexdigest()[:_NAME_DIGITS]
 
 
@@ -96,11 +96,11 @@ class ReadFile:
 
     @property
     def begins_as_before(self) -> bool:
-        """Tell whether what was read now begins with what was read the last time; nothing was, nothing is said."""
+        """True where what was read begins with what was read the last time, or nothing was read then."""
         return not self._before.length or self._beginning == self._before.sha256
 
     def checkpoint(self, rows: int) -> Checkpoint:
-        """Return what was read, with so many rows that no more bytes change."""
+        """Return what was read; more bytes cannot change its first `rows` rows."""
         return Checkpoint(os.fstat(self.fileno()).st_ino, self.position, self._digest.digest(), rows)
 
 
@@ -133,7 +133,7 @@ class InPlaceReading:
         self._header = header
 
     def open(self, parts: PartReader, mapper: RowMapper) -> None:
-        """Use these."""
+        """Read these."""
         self._parts = parts
         self.mapper = mapper
 
@@ -151,7 +151,7 @@ class InPlaceReading:
         digest = hashlib.sha256(row.body).digest()[:DIGEST_BYTES]
         nth, new = self._counted.count(digest)
         if self._whole:
-            # The last row may go on in what is written next.
+            # The last row may not be complete.
             self._stable = self._rows - 1
             self._counted.tail = [digest]
         elif len(self._counted.tail) <= TAIL_MAX:
@@ -176,7 +176,7 @@ class InPlaceReading:
 class InPlaceFile:
     """Reads one file at an interval."""
 
-    def __init__(  # noqa: PLR0913 - what the file is, and what reads it
+    def __init__(  # noqa: PLR0913 - each is one part of the service
         self,
         file: InPlace,
         known: KnownRows,
@@ -194,7 +194,7 @@ class InPlaceFile:
         self._readiness = readiness
         self._formats = formats
         self._finished: FileVersion | None = None
-        self._complaint = ""
+        self._reported = ""
 
     async def run(self, stopping: asyncio.Event, *, interval_seconds: float) -> None:
         """Read what is new until `stopping`."""
@@ -202,9 +202,9 @@ class InPlaceFile:
             try:
                 await self._read_if_changed()
             except (OSError, sqlite3.Error) as error:
-                self._complain(getattr(error, "strerror", None) or type(error).__name__)
+                self._report(getattr(error, "strerror", None) or type(error).__name__)
             except HeaderChangedError as error:
-                self._complain(str(error), operator_must_act=True)
+                self._report(str(error), operator_must_act=True)
             await wait_any(stopping, seconds_max=interval_seconds)
 
     async def _read_if_changed(self) -> None:
@@ -216,10 +216,10 @@ class InPlaceFile:
                 if await self._read(file, settled=settled) and settled:
                     self._finished = version
             self._readiness.set(READY, present=True)
-            self._complaint = ""
+            self._reported = ""
 
     async def _read(self, file: BinaryIO, *, settled: bool) -> bool:
-        """Publish what is new; return True when every row is confirmed or rejected, and is known from now on."""
+        """Publish what is new; return True when every row is confirmed or rejected, and kept as known."""
         grown = await asyncio.to_thread(self._has_only_grown, file)
         if self._file.rotates and not grown and self._known.checkpoint.inode:
             await asyncio.to_thread(self._known.begin_generation, f"{time.time_ns():x}")
@@ -230,7 +230,7 @@ class InPlaceFile:
                 self._file, counted, self._known, rows_max=self._settings.files_in_place_rows_max, appended=appended
             )
             confirmed = await self._publish(content, reading, settled=settled)
-        # While its owner is writing, half a row is no news.
+        # While its owner is writing, half a row is normal.
         if reading.rejected and settled:
             log.warning(
                 "rows were rejected; the rest of the file was taken",
@@ -255,7 +255,7 @@ class InPlaceFile:
         return True
 
     def _has_only_grown(self, file: BinaryIO) -> bool:
-        """Tell whether the file begins with what was read of it before, and is the same file."""
+        """Return True where it is the same file and begins with what was read of it before."""
         checkpoint, status = self._known.checkpoint, os.fstat(file.fileno())
         if not checkpoint.length or status.st_size < checkpoint.length:
             return False
@@ -273,7 +273,7 @@ class InPlaceFile:
         if size > self._settings.files_bytes_max:
             raise UnreadableError(f"the file is larger than {self._settings.files_bytes_max} bytes")
         if not size:
-            # A log that has just begun anew.
+            # A log file that was just created.
             return False
         form = self._formats.of(self._file.source)
         # A row counts with its line end, however old the file is: its writer may write it in parts.
@@ -285,14 +285,14 @@ class InPlaceFile:
         reading.open(content.parts, mapper)
         return True
 
-    def _complain(self, reason: str, *, operator_must_act: bool = False) -> None:
-        """Say once, until it works again or the reason is another, why the file is not read."""
+    def _report(self, reason: str, *, operator_must_act: bool = False) -> None:
+        """Log once why the file is not read, until it works again or the reason changes."""
         self._readiness.set(READY, present=False)
-        if reason == self._complaint:
+        if reason == self._reported:
             return
-        self._complaint = reason
+        self._reported = reason
         if operator_must_act:
-            log.error("the file is not read until an operator has looked at it", reason=reason, **self._names)
+            log.error("the file is not read until an operator acts", reason=reason, **self._names)
         else:
             log.warning("the file cannot be read; trying again at every interval", error=reason, **self._names)
 
@@ -302,11 +302,11 @@ class InPlaceFile:
 
 
 def _difference(before: bytes, header: bytes) -> str:
-    """Return which columns went and which came. The names of columns are no values, and may be logged."""
+    """Return which columns are gone and which are new. The names of columns are no values, and may be logged."""
     old, new = _columns(before), _columns(header)
     gone, come = [name for name in old if name not in new], [name for name in new if name not in old]
     if not gone and not come:
-        return "its columns stand in another order, or are written otherwise"
+        return "its columns are in another order, or quoted in another way"
     return f"gone {_shown(gone)}, new {_shown(come)}"
 
 

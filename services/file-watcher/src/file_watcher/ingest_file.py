@@ -13,7 +13,7 @@ from file_watcher.formats.rows import Part, PartReader, Reject, Row, UnreadableE
 from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.identity import Identity, StoppingError, ToRead
 from file_watcher.mapping import RowMapper, row_mapper
-from file_watcher.metrics import count_file, count_refused, count_unnamed_rows
+from file_watcher.metrics import FILES, UNNAMED_ROWS, count_refused
 from file_watcher.pipeline import Progress, RowPipeline
 from file_watcher.rejects import RejectsFile, encode_rejects
 from file_watcher.settings import Settings
@@ -35,7 +35,7 @@ _NO_MORE: Final = Part([], ended=True)
 class FileIngester:
     """Ingests claimed files."""
 
-    def __init__(  # noqa: PLR0913 - what a file is ingested with
+    def __init__(  # noqa: PLR0913 - each is one part of the service
         self,
         spool: SpoolDirectory,
         pipeline: RowPipeline,
@@ -56,7 +56,7 @@ class FileIngester:
     async def ingest(self, claimed: ClaimedFile) -> bool:
         """Publish every row, then move the file.
 
-        Return False where it stays in work/, to be ingested again: the service is stopping, or somebody changed it.
+        Return False where it stays in work/ and is ingested again: the service is stopping, or the file was changed.
 
         Raises:
             OSError: the file cannot be read or moved, or its rejects or its note cannot be written; it stays in work/.
@@ -70,22 +70,22 @@ class FileIngester:
             if reading.version.bytes <= reading.extent.file_bytes:
                 await self._finish(claimed, reading)
                 return True
-            # What it grew by since it was hashed is read under another name than what is confirmed.
+            # What it grew by after it was hashed is read under another hash.
             note = ClaimNote(confirmed=reading.confirmed, taken_back=reading.taken_back)
             await asyncio.to_thread(self._spool.write_note, claimed, note)
             failpoint("file-watcher.grown")
         return False
 
     async def refuse(self, entry: SpoolEntry, reason: str) -> None:
-        """Move what can be no file of events to failed/, unopened, with the reason beside it. Raises OSError."""
+        """Move it to failed/ without opening it, with the reason beside it. Raises OSError."""
         name = await asyncio.to_thread(self._spool.put_aside, entry)
         content = encode_rejects([Reject(0, reason)])
         await asyncio.to_thread(self._spool.write_reason, entry.source, name, content)
-        count_file(FAILED)
+        FILES.labels(FAILED).inc()
         log.warning("a file was refused", reason=reason, **SpoolEntry(FAILED, entry.source, name).shown)
 
     async def _read(self, claimed: ClaimedFile, kind: FileKind) -> "_ClaimedReading | None":
-        """Publish every row up to where the content was hashed; None: not all of it was read."""
+        """Publish every row of the extent that was hashed; None: not all of it was read."""
         rejects = RejectsFile(lambda: self._spool.create_rejects(claimed))
         try:
             reading = await asyncio.to_thread(self._begin, claimed, kind, rejects)
@@ -104,7 +104,7 @@ class FileIngester:
         return reading
 
     def _begin(self, claimed: ClaimedFile, kind: FileKind, rejects: RejectsFile) -> "_ClaimedReading":
-        """Fix what is read, and open it. A file of which nothing can be read has one reject, and no rows.
+        """Fix what is read, and open it. An unreadable file has one reject, and no rows.
 
         Raises:
             StoppingError: the service is stopping.
@@ -134,7 +134,7 @@ class FileIngester:
         return reading
 
     async def _finish(self, claimed: ClaimedFile, reading: "_ClaimedReading") -> None:
-        # A file of which nothing could be an event needs a person, even where every row was read.
+        # An operator must look at a file without any event, even where every row was read.
         rejected, unnamed = reading.rejects.count, reading.mapper.derived_keys if reading.is_open else 0
         readable = reading.is_open and not reading.progress.unreadable
         ended = DONE if readable and (reading.events or not rejected) else FAILED
@@ -148,8 +148,8 @@ class FileIngester:
                 **shown,
             )
         if unnamed:
-            count_unnamed_rows(unnamed)
-            log.warning("rows have no id; they are named by the file's content", rows=unnamed, **shown)
+            UNNAMED_ROWS.inc(unnamed)
+            log.warning("rows have no id; their keys are derived from the file's content", rows=unnamed, **shown)
 
     async def _move(self, claimed: ClaimedFile, ended: str, version: FileVersion, confirmed: Confirmed | None) -> str:
         failpoint("file-watcher.before_move")
@@ -157,11 +157,11 @@ class FileIngester:
         failpoint("file-watcher.moved")
         if moved.finished:
             self._watch.add(claimed.source, moved.finished)
-        count_file(ended)
+        FILES.labels(ended).inc()
         return moved.name
 
     def _kind(self, claimed: ClaimedFile) -> FileKind:
-        """Return what the names and the size allow to say, before anything is read. Raises UnreadableError."""
+        """Check the names and the size before anything is read. Raises UnreadableError."""
         problem = source_problem(claimed.source)
         if problem:
             raise UnreadableError(f"the folder's name is no source: {problem}")
@@ -185,7 +185,7 @@ class FileIngester:
 
 
 class _ClaimedReading:
-    """One reading of a claimed file, as far as it was hashed. See `Reading` and `RowFilter`."""
+    """One reading of a claimed file, up to the end of its extent. See `Reading` and `RowFilter`."""
 
     def __init__(
         self, claimed: ClaimedFile, kind: FileKind, version: FileVersion, to_read: ToRead, rejects: RejectsFile
@@ -203,19 +203,19 @@ class _ClaimedReading:
         self.is_open = False
 
     def open(self, parts: PartReader, mapper: RowMapper) -> None:
-        """Use these. Where it is not called, nothing of the file can be read."""
+        """Read these. Without a call, nothing of the file can be read."""
         self._parts = parts
         self.mapper = mapper
         self.is_open = True
 
     def next_part(self, pieces_max: int, bytes_max: int) -> Part:
-        """Read rows until the file is no more what it was: a row that an edit tore in two is no row."""
+        """Read rows until the file changes: half of a row may be of the file before an edit."""
         part = self._parts.next_part(pieces_max, bytes_max)
         status = os.fstat(self._descriptor)
         return part if (status.st_ino, status.st_size, status.st_mtime_ns) == self.version else _NO_MORE
 
     def new(self, row: Row) -> Row | None:
-        """Return the row where the file grew by it. A row that was cut off before, and is whole now, is new."""
+        """Return the row if it was added when the file grew. One that was cut off before and is complete now is new."""
         before, last = self._before, _last_line(row, numbered_by_line=self._by_line)
         if before is None or last > before.rows or (last == before.rows and _row_digest(row.body) != before.tail):
             return row
@@ -232,12 +232,12 @@ class _ClaimedReading:
 
     @property
     def events(self) -> int:
-        """How many events are confirmed; with those from before the file grew."""
+        """The number of confirmed events, with those from before the file grew."""
         return self.progress.events + (self._before.events if self._before else 0)
 
     @property
     def confirmed(self) -> Confirmed:
-        """What must be known of these rows when the file has grown."""
+        """What the next reading must know of these rows when the file has grown."""
         last = self.progress.last
         if last is None:
             rows, tail = (self._before.rows, self._before.tail) if self._before else (0, "")
@@ -255,5 +255,5 @@ def _last_line(row: Row | Reject, *, numbered_by_line: bool) -> int:
 
 
 def _row_digest(body: bytes) -> str:
-    """Return the hash by which a row is told from one that was longer later."""
+    """Return the hash that shows whether the last row was cut off before."""
     return hashlib.sha256(body).hexdigest()[:DIGEST_CHARS]

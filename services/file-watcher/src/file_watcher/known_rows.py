@@ -1,7 +1,7 @@
-"""What is known of a file that is read in place: its rows, kept in a database beside the files channel. Blocking.
+"""The known rows of a file that is read in place, in a database on the disk. Blocking.
 
-The rows of a file may be millions. So they are kept on the disk, by hash, and a start does not publish all again.
-Nothing of it is the truth: where it is lost every row is published again, and the ledger knows them by their ids.
+A file may have millions of rows. Their hashes are kept, so that a start does not publish all of them again. Where the
+database is lost, every row is published again, and the ledger recognises them by their ids.
 """
 
 import sqlite3
@@ -13,13 +13,13 @@ from typing import Final, NamedTuple, Self
 from shared.contracts.errors import FatalError
 
 DIGEST_BYTES: Final = 16
-"""Of a row's SHA-256: how many are kept."""
+"""How many bytes of a row's SHA-256 are kept."""
 TAIL_MAX: Final = 1_000
-"""So many rows behind an extent are counted once more; where they are more, all rows are."""
+"""Up to so many rows after a checkpoint are counted again; where they are more, all rows are."""
 
 _CACHE_KIB: Final = 16 * 1024
 _PRAGMAS: Final = (
-    # One process reads a file: a second one under the same name would count the same rows.
+    # A second process for the same file would count the same rows.
     "locking_mode = EXCLUSIVE",
     "journal_mode = TRUNCATE",
     "synchronous = NORMAL",
@@ -47,9 +47,9 @@ _COUNT: Final = (
 
 
 class Checkpoint(NamedTuple):
-    """A file as it was read: its first `length` bytes, their hash, and how many of their rows no more bytes change.
+    """How far a file was read: its first `length` bytes, their hash, and how many rows more bytes cannot change.
 
-    `rows` is None where the rows behind them are too many to count them once more.
+    `rows` is None where too many rows come after it to count them again.
     """
 
     inode: int
@@ -59,7 +59,7 @@ class Checkpoint(NamedTuple):
 
 
 NOTHING: Final = Checkpoint(0, 0, b"", 0)
-"""Of a file that was not read yet."""
+"""The checkpoint of a file that was not read yet."""
 
 
 class KnownRows:
@@ -104,14 +104,14 @@ class KnownRows:
 
     @contextmanager
     def counting(self, *, appended: bool) -> Iterator["RowCount"]:
-        """Count the rows of one reading; what is counted lasts only where the reading is kept.
+        """Count the rows of one reading. Without `keep` the counts are rolled back.
 
-        `appended`: the file begins with its extent, whose rows need not be counted again.
+        `appended`: the file begins with its checkpoint, whose rows need not be counted again.
         """
         self._database.execute("BEGIN IMMEDIATE")
         try:
             if appended:
-                # The rows behind the extent are read once more.
+                # The rows after the checkpoint are read again.
                 for start in range(0, len(self._tail), DIGEST_BYTES):
                     digest = self._tail[start : start + DIGEST_BYTES]
                     self._database.execute("UPDATE rows SET present = present - 1 WHERE digest = ?", (digest,))
@@ -121,7 +121,7 @@ class KnownRows:
                 self._database.execute("ROLLBACK")
 
     def keep(self, counted: "RowCount", checkpoint: Checkpoint, *, header: bytes | None) -> None:
-        """Keep what a reading has counted: all of its rows are published."""
+        """Keep the counts of a reading: all of its rows are published."""
         tail = b"".join(counted.tail)
         if len(counted.tail) > TAIL_MAX:
             checkpoint, tail = checkpoint._replace(rows=None), b""
@@ -133,7 +133,7 @@ class KnownRows:
         self._read_file()
 
     def begin_generation(self, name: str) -> None:
-        """Forget the rows: the file has begun anew, and its rows are other ones, also where they are equal."""
+        """Delete the rows: it is a new file, and its rows are new, also where they are equal."""
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.execute("DELETE FROM rows")
@@ -142,22 +142,22 @@ class KnownRows:
         self._read_file()
 
     def accept_header(self) -> None:
-        """Take the header that the file has at its next reading."""
+        """Accept whatever header the file has at its next reading."""
         self._database.execute("UPDATE file SET header = NULL")
         self._read_file()
 
 
 class RowCount:
-    """The rows of one reading, as they are counted."""
+    """Counts the rows of one reading."""
 
     def __init__(self, database: sqlite3.Connection, number: int) -> None:
-        """Use `KnownRows.reading`."""
+        """Use `KnownRows.counting`."""
         self._cursor = database.cursor()
         self.number = number
         self.tail: list[bytes] = []
 
     def count(self, digest: bytes) -> tuple[int, bool]:
-        """Count a row; return the how many-th of its like it is, and whether it is new."""
+        """Count a row; return how many equal rows there are so far, and whether it is new."""
         present, known = self._cursor.execute(_COUNT, (digest, self.number)).fetchone()
         if present <= known:
             return present, False

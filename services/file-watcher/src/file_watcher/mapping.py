@@ -44,7 +44,7 @@ class RowFilter(Protocol):
 
 
 class Table(Protocol):
-    """What the beginning of a CSV file says about its rows; `CsvFile` is one."""
+    """The header of a CSV file, and its screen for rows that are no data; `CsvFile` has both."""
 
     columns: Columns
     screen: RowScreen
@@ -66,7 +66,7 @@ class MappedPart(NamedTuple):
 class RowMapper:
     """Maps the rows of one file."""
 
-    def __init__(  # noqa: PLR0913 - what is one for all rows of a file
+    def __init__(  # noqa: PLR0913 - each is the same for all rows of a file
         self,
         source: str,
         file_name: str,
@@ -142,7 +142,7 @@ class RowMapper:
         return MappedPart(events, rejects, skipped, last, fault is not None)
 
 
-def row_mapper(  # noqa: PLR0913 - what is one for all rows of a file
+def row_mapper(  # noqa: PLR0913 - each is the same for all rows of a file
     table: Table | None, source: str, file_name: str, *, id_field: str, key_prefix: str = "", derived: bool = True
 ) -> RowMapper:
     """Return the mapper of a file's rows: CSV records where it has a `table`, else JSON objects.
@@ -227,7 +227,7 @@ class _CsvId:
             _refuse("", f"must be {self._dialect.charset.upper()}, or what `encoding` says for its source in {SETTING}")
         except csv.Error:
             _refuse("", "is not valid CSV")
-        # The reader takes a quote within a field for a character; others take it for the beginning of a quoted text.
+        # The reader takes a quote within a field as a character; other programs take it as the begin of a quoted text.
         if self._dialect.quote in "".join(fields) and not is_well_quoted(record, self._dialect):
             _refuse("", _STRAY_QUOTE)
         return fields

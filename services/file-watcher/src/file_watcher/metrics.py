@@ -11,14 +11,14 @@ from shared.contracts.receipt import UNREADABLE_SOURCE
 from shared.contracts.result import ResultKind
 from shared.counters import count, count_unconfirmed
 
-_EMPTY_ROWS: Final = Counter(
+EMPTY_ROWS: Final = Counter(
     "etlpay_files_empty_rows", "CSV rows that held only delimiters or blanks, and were skipped."
 )
-_FILES: Final = Counter("etlpay_files", "Files that ended in done/ or failed/.", ["ended"])
-_TAKEN_BACK: Final = Counter("etlpay_files_taken_back", "Files that changed after they were moved, and were read on.")
-_GROWN_LATE: Final = Counter("etlpay_files_grown_late", "Files that grew after they were watched: not stored.")
-_KNOWN: Final = Counter("etlpay_files_known", "Files with the same content as an earlier one of their source.")
-_UNNAMED_ROWS: Final = Counter("etlpay_files_unnamed_rows", "Rows without an id of their own, in files that ended.")
+FILES: Final = Counter("etlpay_files", "Files that ended in done/ or failed/.", ["ended"])
+TAKEN_BACK: Final = Counter("etlpay_files_taken_back", "Files that changed after they were moved, and were read on.")
+GROWN_LATE: Final = Counter("etlpay_files_grown_late", "Files that grew after they were watched: not stored.")
+KNOWN_FILES: Final = Counter("etlpay_files_known", "Files with the same content as an earlier one of their source.")
+UNNAMED_ROWS: Final = Counter("etlpay_files_unnamed_rows", "Rows without an id of their own, in files that ended.")
 
 
 def count_queued(arrivals: Sequence[tuple[datetime, int]], *, source: str) -> None:
@@ -33,36 +33,6 @@ def count_given_up(events: Sequence[Envelope]) -> None:
 
 
 def count_refused(rows: int, *, source: str, received_at: datetime) -> None:
-    """Count rows that cannot be events; `source` is the name that their folder gives them, whatever it is."""
+    """Count rows that cannot be events; `source` is the name of their folder, valid or not."""
     known = UNREADABLE_SOURCE if source_problem(source) else source
     count(Channel.FILE, ResultKind.REFUSED, source=known, received_at=received_at, number=rows)
-
-
-def count_empty(rows: int) -> None:
-    """Count rows that held nothing."""
-    _EMPTY_ROWS.inc(rows)
-
-
-def count_file(ended: str) -> None:
-    """Count a file that left work/."""
-    _FILES.labels(ended).inc()
-
-
-def count_taken_back() -> None:
-    """Count a file that came back out of done/ or failed/."""
-    _TAKEN_BACK.inc()
-
-
-def count_grown_late() -> None:
-    """Count a file that grew when nobody expected it any more."""
-    _GROWN_LATE.inc()
-
-
-def count_known() -> None:
-    """Count a file whose content was taken before."""
-    _KNOWN.inc()
-
-
-def count_unnamed_rows(rows: int) -> None:
-    """Count the rows of a file that are named by its content."""
-    _UNNAMED_ROWS.inc(rows)

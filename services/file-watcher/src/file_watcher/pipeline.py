@@ -1,4 +1,4 @@
-"""The pipeline of rows: read, map, encode, publish. Each row passes each of them once."""
+"""The pipeline of rows: read, map, encode, publish. A row passes each stage once."""
 
 import asyncio
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 from file_watcher.batches import Batch, encode
 from file_watcher.formats.rows import Part, Reject, Row
 from file_watcher.mapping import RowFilter, RowMapper
-from file_watcher.metrics import count_empty, count_refused
+from file_watcher.metrics import EMPTY_ROWS, count_refused
 from file_watcher.publish import ConfirmedPublisher
 from shared.batching import BatchLimits
 from shared.contracts.event import reserve_moments
@@ -19,15 +19,15 @@ class Reading(Protocol):
 
     @property
     def source(self) -> str:
-        """Whose events the rows are."""
+        """The source of the events."""
 
     @property
     def mapper(self) -> RowMapper:
-        """What maps the rows."""
+        """Maps the rows."""
 
     @property
     def row_filter(self) -> RowFilter | None:
-        """What finds the new rows; None: all rows are new."""
+        """Finds the new rows; None: all rows are new."""
 
     def next_part(self, pieces_max: int, bytes_max: int) -> Part:
         """See `PartReader.next_part`."""
@@ -37,10 +37,10 @@ class Reading(Protocol):
 
 
 class Progress:
-    """How far the rows of one file have come. Of `events`, `skipped` and `last` only confirmed batches count."""
+    """The state of one run. `events`, `skipped`, `unreadable` and `last` are those of confirmed batches."""
 
     def __init__(self) -> None:
-        """Nothing is read."""
+        """Begin with none."""
         self.ended = False
         self.unconfirmed = False
         self.fault: Exception | None = None
@@ -59,7 +59,7 @@ class Progress:
 
 
 class RowPipeline:
-    """Reads, maps and publishes the rows of files; what is in memory is bounded over all files together."""
+    """Reads, maps and publishes the rows of files. The batches in memory are bounded over all files together."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class RowPipeline:
         self._stopping = stopping
 
     async def run(self, reading: Reading) -> Progress | None:
-        """Return what was published when every row is confirmed or rejected; None: `stopping` came first.
+        """Return the state when every row is confirmed or rejected; None: `stopping` was set before.
 
         Raises:
             Exception: what reading raised; the batches in flight are finished before.
@@ -91,7 +91,7 @@ class RowPipeline:
                     batch = await asyncio.to_thread(self._read_batch, reading, progress)
                 finally:
                     if batch is None:
-                        self._let_go(held)
+                        self._release(held)
                 if batch:
                     publishing.create_task(self._publish(batch, held, reading, progress))
         if progress.fault:
@@ -99,10 +99,7 @@ class RowPipeline:
         return progress if progress.ended and not progress.unconfirmed else None
 
     def _read_batch(self, reading: Reading, progress: Progress) -> Batch | None:
-        """Read, map and encode rows until there is a batch, or nothing more to read.
-
-        A fault is kept for later: publishes in flight are not cancelled.
-        """
+        """Return the next batch, or None at the end. A fault is kept, so that publishes in flight are not cancelled."""
         limits = self._limits
         try:
             while not progress.ended:
@@ -123,15 +120,15 @@ class RowPipeline:
             if batch.rejected:
                 count_refused(batch.rejected, source=reading.source, received_at=batch.received_at)
             if batch.skipped:
-                count_empty(batch.skipped)
+                EMPTY_ROWS.inc(batch.skipped)
             if not await self._publisher.publish(batch, source=reading.source):
                 progress.unconfirmed = True
                 return
         finally:
-            self._let_go(held)
+            self._release(held)
         failpoint("file-watcher.mid_file")
         progress.confirm(batch)
 
-    def _let_go(self, held: InHand) -> None:
+    def _release(self, held: InHand) -> None:
         held.end()
         self._in_flight.release()

@@ -22,7 +22,7 @@ class ConfirmedPublisher:
         self._stopping = stopping
 
     async def publish(self, batch: Batch, *, source: str) -> bool:
-        """Return True when the batch is confirmed and its events are counted, False when `stopping` came first."""
+        """Return True when the batch is confirmed and counted, False when `stopping` was set before."""
         if batch.events and not await self._publish_until_confirmed(batch.body):
             return False
         count_queued(batch.arrivals, source=source)

@@ -1,4 +1,4 @@
-"""The rejects file: one line of JSON for each row that cannot be an event, with its number and the reason, no value."""
+"""The rejects file: one line of JSON for each rejected row, with its number and the reason, without its values."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from file_watcher.formats.rows import Reject
 
 
 class RejectsFile:
-    """Writes rejects as they come; the file is made with the first one."""
+    """Appends rejects; the file is created with the first one."""
 
     def __init__(self, create: Callable[[], BinaryIO]) -> None:
         """`create` opens the empty file."""
@@ -29,7 +29,7 @@ class RejectsFile:
         self.count += lines.count(b"\n")
 
     def close(self, *, durable: bool) -> None:
-        """Close the file; `durable`: not before it is on the disk."""
+        """Close the file; `durable`: after it is on the disk."""
         if self._file is None:
             return
         self._file.flush()

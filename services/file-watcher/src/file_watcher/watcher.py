@@ -1,6 +1,6 @@
-"""The edge: looks at the inbox, and lands what is ready.
+"""Watches the inbox, and ingests the files that are ready.
 
-The scan is the truth: it runs every few seconds whatever happens. Notifications of the kernel only bring it forward.
+A scan runs every few seconds. Notifications of the kernel only make the next one start earlier: they can be lost.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 READY: Final = "inbox"
 
-# Many files that come at once are seen by one scan.
+# One scan finds the files that arrive within this time.
 _GATHER_MS: Final = 100
 _WATCH_AGAIN_SECONDS: Final = 30.0
 _DELAY_SECONDS_MAX: Final = 60.0
@@ -33,9 +33,9 @@ _DELAYS_MAX: Final = 10_000
 
 
 class InboxWatcher:
-    """Watches one inbox, and reads some of its files at the same time."""
+    """Watches one inbox, and ingests several files at a time."""
 
-    def __init__(  # noqa: PLR0913 - what a watcher works with
+    def __init__(  # noqa: PLR0913 - each is one part of the service
         self,
         spool: SpoolDirectory,
         ingester: FileIngester,
@@ -57,7 +57,7 @@ class InboxWatcher:
         self._delays = _Delays(first_seconds=scan_seconds)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Land files until `stopping`, then finish what is in flight; a file not finished stays in work/."""
+        """Ingest files until `stopping`, then finish what is in flight. A file that is not finished stays in work/."""
         async with asyncio.TaskGroup() as group:
             notified = group.create_task(self._notice_changes())
             looking_back = group.create_task(self._look_back(stopping))
@@ -73,7 +73,7 @@ class InboxWatcher:
                 await self._waiting.put(None)
 
     async def _look(self, stopping: asyncio.Event) -> float:
-        """Scan once and hand over what was found; return how long to wait for the next scan."""
+        """Scan once and queue the files that were found; return the seconds until the next scan."""
         try:
             scan = await asyncio.to_thread(self._spool.scan)
         except OSError as error:
@@ -88,7 +88,7 @@ class InboxWatcher:
         return min(self._scan_seconds, scan.settled_in_seconds or self._scan_seconds)
 
     async def _look_back(self, stopping: asyncio.Event) -> None:
-        """Look at the files that are finished, and hand over those that changed."""
+        """Look at the finished files, and queue those that changed."""
         while not stopping.is_set():
             try:
                 changed = await asyncio.to_thread(self._watch.look)
@@ -100,12 +100,12 @@ class InboxWatcher:
             await wait_any(stopping, seconds_max=self._scan_seconds)
 
     async def _notice_changes(self) -> None:
-        """Bring scans forward."""
+        """Start the next scan earlier when the kernel reports a change."""
         while True:
             try:
                 async for _ in self._changes():
                     self._changed.set()
-            # The library raises groups, such as for a link to itself that somebody drops.
+            # The library raises groups, for example for a link to itself.
             except* (OSError, RuntimeError) as group:
                 names = [type(error).__name__ for error in group.exceptions]
                 log.warning("no notifications from the kernel; the periodic scan goes on", errors=names)
@@ -139,10 +139,10 @@ class InboxWatcher:
                     error=error.strerror or type(error).__name__,
                     **entry.shown,
                 )
-        # Whatever is wrong with one file, the others go on.
+        # A fault of one file must not stop the others.
         except Exception:
             if self._delays.lengthen(entry):
-                log.exception("a file cannot be landed; it stays where it is and is tried again", **entry.shown)
+                log.exception("a file cannot be ingested; it stays where it is and is tried again", **entry.shown)
 
     async def _ingest(self, entry: SpoolEntry) -> None:
         if not entry.source and entry.folder == "inbox":
@@ -157,7 +157,7 @@ class InboxWatcher:
             ingested = await self._ingester.ingest(claimed)
         except Exception:
             if claimed.entry != entry:
-                # From now on the scans find it in work/.
+                # The next scans find it in work/.
                 self._delays.lengthen(claimed.entry)
             raise
         finally:
@@ -176,7 +176,7 @@ class InboxWatcher:
 
 
 class _Delays:
-    """When files that could not be landed are tried again: later each time, since every attempt reads a file anew."""
+    """When files that could not be ingested are tried again: later each time, because each attempt reads a file."""
 
     def __init__(self, *, first_seconds: float) -> None:
         self._first_seconds = first_seconds
@@ -187,7 +187,7 @@ class _Delays:
         return self._until.get(entry, (0.0, 0.0))[0] <= time.monotonic()
 
     def lengthen(self, entry: SpoolEntry) -> bool:
-        """Put the file off; return True the first time."""
+        """Delay the next attempt; return True the first time."""
         if len(self._until) >= _DELAYS_MAX:
             self._until.clear()
         _, before = self._until.get(entry, (0.0, 0.0))

@@ -1,1 +1,1 @@
-"""The formats of files: unpacking, looking at the first rows, cutting into rows."""
+"""File formats: how a file is unpacked, checked by its first rows, and cut into rows."""

@@ -1,4 +1,4 @@
-"""The columns of a CSV file: their names, the one that holds ids, and rows that are no data of theirs. Pure."""
+"""The columns of a CSV file: their names, the one that holds ids, and rows that are no data. Pure."""
 
 import enum
 import re
@@ -50,9 +50,9 @@ _AROUND_TOTALS: Final = " \t:=."
 
 
 class Columns(NamedTuple):
-    """What the header of a CSV file says: its bytes, the names in it without blanks around them, and which is the id's.
+    """The header of a CSV file: its bytes, its names without blanks around them, and the index of the id.
 
-    `number` is the header's line; 0 where the file has none, and its names come from the settings.
+    `number` is the header's line; 0 where the names come from the settings.
     """
 
     header: bytes
@@ -63,7 +63,7 @@ class Columns(NamedTuple):
 
 
 class NoData(enum.Enum):
-    """What a row is that is no data."""
+    """Why a row is no data."""
 
     HEADER_AGAIN = enum.auto()
     OTHER_HEADER = enum.auto()
@@ -71,13 +71,13 @@ class NoData(enum.Enum):
 
 
 class RowScreen:
-    """Tells rows that are no data: the header once more, another header, a total.
+    """Finds rows that are no data: the header once more, another header, a total.
 
-    Such a row begins with one of `firsts`, so one look at its first field is enough for all others.
+    The first field of such a row is one of `firsts`. So other rows need only a check of their first field.
     """
 
     def __init__(self, names: Sequence[str], id_index: int | None, *, totals: bool) -> None:
-        """`totals=False`: a row that looks like a total is data as well."""
+        """`totals=False`: a row that looks like a total is data."""
         self._names = [normal(name) for name in names]
         self._known = frozenset(self._names)
         self._id_index = id_index
@@ -88,7 +88,7 @@ class RowScreen:
         )
 
     def find(self, fields: Sequence[str]) -> NoData | None:
-        """Return what a row that has a field for each column is, or None where it is data."""
+        """Return why a row is no data, or None where it is data. It has a field for each column."""
         cells = [normal(field) for field in fields]
         if cells == self._names:
             return NoData.HEADER_AGAIN
@@ -125,12 +125,12 @@ def find_id(names: Sequence[str], id_field: str) -> int | None:
 
 
 def check_names(names: Sequence[str], number: int) -> None:
-    """Raise UnreadableError where what stands in the header, at line `number`, cannot be the names of columns."""
-    places: dict[str, int] = {}
+    """Raise UnreadableError where the fields of the header, in line `number`, cannot be names of columns."""
+    positions: dict[str, int] = {}
     if any(_CONTROL.search(name) for name in names):
         raise UnreadableError(f"the header (line {number}) holds control characters: is this text in UTF-8?")
     for index, name in enumerate(map(str.strip, names), start=1):
-        first = places.setdefault(name, index)
+        first = positions.setdefault(name, index)
         if not name:
             raise UnreadableError(f"the header has a column without a name (column {index}){_no_header(number)}")
         if first < index:
@@ -140,7 +140,7 @@ def check_names(names: Sequence[str], number: int) -> None:
 
 
 def refuse_data(number: int, index: int) -> UnreadableError:
-    """Return the error of a header that looks like the rows under it in one column, counted from 0."""
+    """Return the error for a header that looks like the rows below it in one column, counted from 0."""
     return UnreadableError(f"the header looks like data: column {index + 1} is as in the rows{_no_header(number)}")
 
 
@@ -162,7 +162,7 @@ def _no_header(number: int) -> str:
 
 
 def _spellings(text: str) -> Iterable[str]:
-    """Return a text as programs spell it."""
+    """Return the spellings of a text that programs use."""
     plain = text.strip()
     return {text, plain, plain.lower(), plain.upper(), plain.capitalize(), plain.title()}
 

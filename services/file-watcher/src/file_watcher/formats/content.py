@@ -1,4 +1,4 @@
-"""The content of a file: unpacked within limits, up to a point, hashed, and read again exactly so far. Blocking."""
+"""The content of a file: unpacked within limits, hashed, and read up to the same byte again. Blocking."""
 
 import hashlib
 import io
@@ -16,9 +16,9 @@ from file_watcher.spool.claims import Extent
 _READ_BYTES: Final = 256 * 1024
 _PART_BYTES: Final = 64 * 1024 * 1024
 DIGEST_CHARS: Final = 32
-# 8 MiB: what every zstd reader must be able to hold, and enough for all levels but the "ultra" ones.
+# 8 MiB: what every zstd reader must support, and enough for all levels except "ultra".
 _ZSTD_WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
-# A block of 128 KiB can hide in four bytes, so a step of this size unpacks to 4 MiB at most.
+# Four bytes can hold a block of 128 KiB, so a step of this size unpacks to 4 MiB at most.
 _ZSTD_STEP_BYTES: Final = 128
 # gzip packs a thousandfold at most: 4 MiB.
 _GZIP_STEP_BYTES: Final = 4 * 1024
@@ -28,33 +28,33 @@ DAMAGED: Final[tuple[type[Exception], ...]] = (
     zlib.error,
     zstandard.ZstdError,
 )
-"""What the libraries raise where the packed bytes are not what they should be."""
-# Below this the ratio says nothing: a small file of equal rows packs very well.
+"""What the libraries raise where the packed bytes are invalid."""
+# Below this the ratio is not checked: a small file of equal rows packs very well.
 _RATIO_COUNTS_FROM_BYTES: Final = 64 * 1024 * 1024
 
 
 class File(Protocol):
-    """What is used of a file; an open one is it."""
+    """The methods of an open file that are used here."""
 
     def seek(self, offset: int, /) -> int:
-        """Go to a place."""
+        """Set the position."""
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes; none at the end."""
 
 
 class Readable(Protocol):
-    """What gives bytes until there are none."""
+    """A source of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes; none at the end."""
 
 
 class ReadLimits(Protocol):
-    """What holds for the reading of all files; `Settings` is one."""
+    """The limits for reading files; `Settings` has them."""
 
     @property
     def files_id_field(self) -> str:
@@ -78,7 +78,7 @@ class ReadLimits(Protocol):
 
 
 class _Frame(Protocol):
-    """Unpacks one frame; `zlib` and `zstandard` have the same words for it."""
+    """Unpacks one frame; `zlib` and `zstandard` have the same interface."""
 
     @property
     def eof(self) -> bool: ...
@@ -90,11 +90,11 @@ class _Frame(Protocol):
 class Frames:
     """Unpacks frames one after the other, in small steps.
 
-    Unlike the libraries' own files it gives what could be unpacked before it tells that a frame is cut off.
+    Unlike the libraries' own files it returns all that can be unpacked before it reports that a frame is cut off.
     """
 
     def __init__(self, file: File, open_frame: Callable[[], _Frame], *, step_bytes: int, padding: bytes) -> None:
-        """`padding` may stand between and after frames; what one step unpacks to is in memory at once."""
+        """`padding` is skipped between and after frames; what one step unpacks to is in memory at once."""
         self._file = file
         self._open_frame = open_frame
         self._step_bytes = step_bytes
@@ -133,7 +133,7 @@ class Frames:
 
 def gzip_frames(file: File) -> Frames:
     """Return a reader of the members of a gzip file."""
-    # Some writers fill the last block with zeros.
+    # Some programs fill the last block with zeros.
     return Frames(file, partial(isal_zlib.decompressobj, _GZIP_BITS), step_bytes=_GZIP_STEP_BYTES, padding=b"\0")
 
 
@@ -144,9 +144,9 @@ def zstd_frames(file: File) -> Frames:
 
 
 def open_content(file: File, packing: str, limits: ReadLimits) -> Readable:
-    """Return the unpacked content from its beginning, as it comes: a read may give less than it was asked for.
+    """Return the unpacked content from its beginning. A read may return fewer bytes than were asked for.
 
-    Reading raises UnreadableError where the rest cannot be unpacked; what could be was given before.
+    Reading raises UnreadableError where the rest cannot be unpacked, after all that can be.
     """
     file.seek(0)
     match packing:
@@ -209,15 +209,15 @@ class _Unpacked:
 
 
 class ContentFile:
-    """The unpacked content of a file as a file of its own, which can be begun again.
+    """The unpacked content of a file, as a file that can be read from its beginning again.
 
-    `extent`: it ends there, as it did when that was measured, whatever the file has grown by since.
+    With an `extent` it ends where the extent ends, also where the file has grown since.
     """
 
     def __init__(self, file: File, packing: str, limits: ReadLimits, extent: Extent | None = None) -> None:
         """`packing` is that of the file: `gz`, `zst` or none."""
         if extent and extent.packed:
-            # Before there were notes it was the packed file that was hashed: so that ends, and is unpacked.
+            # Before there were notes the packed file was hashed: so that ends there, and is unpacked.
             file = ContentFile(file, "", limits, Extent(bytes=extent.bytes, digest="", file_bytes=extent.bytes))
             extent = None
         self._file = file
@@ -227,9 +227,9 @@ class ContentFile:
         self.seek(0)
 
     def seek(self, offset: int, /) -> int:
-        """Begin again; there is no other place to go to. Raises ValueError."""
+        """Begin again; only offset 0 is possible. Raises ValueError."""
         if offset:
-            raise ValueError("a content can only be begun again")
+            raise ValueError("only offset 0 is possible")
         self._content = open_content(self._file, self._packing, self._limits)
         self._position = 0
         return 0
@@ -254,23 +254,23 @@ class ContentFile:
 
 
 class ContentHash:
-    """The hash of a file's content, taken a part at a time so that a long one can be given up."""
+    """The hash of a file's content, computed in parts so that it can be stopped between two."""
 
     def __init__(self, content: ContentFile, *, bytes_max: int | None = None) -> None:
-        """Begin where `content` is; `bytes_max`: go no further."""
+        """Begin at the position of `content`; end after `bytes_max` bytes."""
         self._content = content
         self._bytes_max = bytes_max
         self._digest = hashlib.sha256()
         self.bytes = 0
         self.fault = ""
 
-    def take_part(self) -> bool:
-        """Take the next part; return False at the end, or where nothing more can be unpacked: see `fault`."""
+    def hash_part(self) -> bool:
+        """Hash the next part; return False at the end, or where nothing more can be unpacked: see `fault`."""
         end = self.bytes + _PART_BYTES
         while self.bytes < end:
-            room = _READ_BYTES if self._bytes_max is None else min(_READ_BYTES, self._bytes_max - self.bytes)
+            size = _READ_BYTES if self._bytes_max is None else min(_READ_BYTES, self._bytes_max - self.bytes)
             try:
-                chunk = self._content.read(room)
+                chunk = self._content.read(size)
             except UnreadableError as error:
                 self.fault = str(error)
                 return False

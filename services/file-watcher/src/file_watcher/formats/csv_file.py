@@ -1,4 +1,4 @@
-"""A CSV file: reads its header and looks at its first rows at once, then cuts one record after the other. Pure."""
+"""A CSV file: its header is read and its first rows are checked at once; its records are cut later. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -21,15 +21,15 @@ from file_watcher.formats.rows import (
 from file_watcher.formats.sampling import FirstLines, choose_columns
 from shared.contracts.csv_row import Dialect, marks_problem
 
-# What is looked at before the first row counts.
+# So much is checked before the first row counts.
 _SAMPLE_LINES_MAX: Final = 101
 _SAMPLE_BYTES_MAX: Final = 256 * 1024
-# Spreadsheets write and obey a first line that names the delimiter.
+# Spreadsheets write a first line that names the delimiter.
 _SEPARATOR_LINE: Final = re.compile(rb'"?sep=(?P<delimiter>[^\r\n])"?\r?\n', re.IGNORECASE)
 
 
 class CsvFile:
-    """A CSV file (RFC 4180) with a header of its own, or one that the settings give."""
+    """A CSV file (RFC 4180) with a header, or with one from the settings."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class CsvFile:
         form: FileFormat = UNSAID,
         id_field: str = "id",
     ) -> None:
-        """`complete=False`: somebody may still be writing the last line, so it counts only with its line feed.
+        """`complete=False`: the file may still be written, so its last line counts only with its line feed.
 
         Raises:
             UnreadableError: there is no header, it cannot name the fields of a row, or the first rows do not fit it.
@@ -68,16 +68,16 @@ class CsvFile:
 
     @property
     def header(self) -> bytes:
-        """The header as it stands before each row."""
+        """The header that is put before each row."""
         return self.columns.header
 
     def records(self) -> Iterator[Piece]:
-        """Yield each record; a quote that no later line can close costs its own line only."""
+        """Yield each record; where no later line can close a quote, only its own line is rejected."""
         return self._records
 
 
 def _first_lines(lines: Iterator[Line]) -> tuple[list[Line], bool]:
-    """Take the first lines, without blank ones before the first; return them, and whether there are no more."""
+    """Return the first lines, without leading blank ones, and whether there are no more."""
     first: list[Line] = []
     size = 0
     for number, raw in lines:
@@ -92,7 +92,7 @@ def _first_lines(lines: Iterator[Line]) -> tuple[list[Line], bool]:
 
 
 def _separator(first: list[Line], form: FileFormat) -> Dialect | None:
-    """Return the dialect that the settings or a first line `sep=;` name, which is taken away; else None."""
+    """Return the dialect that the settings or a first line `sep=;` give, else None. That line is removed."""
     found = _SEPARATOR_LINE.fullmatch(first[0][1] or b"")
     if found:
         del first[0]

@@ -1,4 +1,4 @@
-"""How the files of one source are written, as their owner says in the settings. Pure."""
+"""The settings for the files of one source. Pure."""
 
 import codecs
 import csv
@@ -19,13 +19,13 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
 
 
 class FileFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the files of one source are written, as far as their owner says so.
+    """How the files of one source are written.
 
-    `delimiter`: None is found out. `quote`: empty is none. `header`: "present", or the names of the columns of a file
-    that has no header. `skip_lines`: so many lines at the beginning are passed over. `last_row`: what happens to a CSV
-    row at the end of a file without its line end. `total_line`: what happens to a row that looks like a total: "refuse"
-    is the whole file where the row is seen in time, else the row. `settle_seconds`: how long a file must be unchanged.
-    `marker`: what the name of the file that says "whole" has added to it.
+    `delimiter`: None: it is found. `quote`: empty: none. `header`: "present", or the names of the columns of a file
+    without a header. `skip_lines`: so many lines at the beginning are skipped. `last_row`: what happens to a last CSV
+    row without its line end. `total_line`: what happens to a row that looks like a total; "refuse" refuses the whole
+    file where the row is one of the first, else the row. `settle_seconds`: how long a file must be unchanged.
+    `marker`: the suffix of the file that marks another one as complete.
     """
 
     delimiter: str | None = None
@@ -55,14 +55,14 @@ class FileFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 UNSAID: Final = FileFormat()
-"""Of a source that the file of formats does not name."""
+"""The format of a source that the file of formats does not name."""
 
 
 def names_problem(names: Sequence[str], charset: str) -> str | None:
     """Return what is wrong with the names of columns, or None."""
     trimmed = [name.strip() for name in names]
     if not all(trimmed) or len(set(trimmed)) < len(trimmed):
-        return "the header has a name that is empty, or that stands in it twice"
+        return "the header has a name that is empty, or that is in it twice"
     if not all(name.isprintable() for name in names):
         return "the header has a name that is not printable"
     try:

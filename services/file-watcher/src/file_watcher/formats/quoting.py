@@ -10,7 +10,7 @@ from shared.contracts.csv_row import Dialect
 
 
 class RecordReader:
-    """Reads one CSV record after the other. Making a reader for each record took longer than reading it."""
+    """Reads CSV records. A new library reader for each record would take longer than reading it."""
 
     def __init__(self, dialect: Dialect) -> None:
         """Not for several threads at once."""
@@ -25,11 +25,11 @@ class RecordReader:
         )
 
     def __iter__(self) -> Self:
-        """Be the lines that the library's reader reads."""
+        """Iterate over the lines for the library's reader."""
         return self
 
     def __next__(self) -> str:
-        """Give the record that is to be read now, and nothing after it."""
+        """Return the record that `read` was called with, and end."""
         if not self._waiting:
             raise StopIteration
         return self._waiting.pop()
@@ -41,7 +41,7 @@ class RecordReader:
 
 
 class Quotes(enum.Enum):
-    """How the quotes of a line leave the record that it belongs to."""
+    """The state of a record's quotes after a line."""
 
     CLOSED = enum.auto()
     OPEN = enum.auto()
@@ -49,10 +49,10 @@ class Quotes(enum.Enum):
 
 
 class QuoteRules:
-    """Where a quoted field begins and ends: at a delimiter or at the record's, and nowhere else."""
+    """A quoted field begins and ends at a delimiter, or at the begin or end of the record."""
 
     def __init__(self, delimiter: str, quote: str) -> None:
-        """Of one way to write records; `quote` is not empty."""
+        """`quote` is not empty."""
         mark, cut = re.escape(quote.encode()), re.escape(delimiter.encode())
         inside = rb"(?:[^%b]++|%b%b)*+" % (mark, mark, mark)
         field = rb"(?:%b%b%b|[^%b%b\r\n]*+)" % (mark, inside, mark, mark, cut)
@@ -61,14 +61,14 @@ class QuoteRules:
         self._goes_on = re.compile(rb"%b(?:(?P<still>\Z)|%b(?:\r?\n?\Z|%b%b))" % (inside, mark, cut, rest))
 
     def begin(self, line: bytes) -> Quotes:
-        """Return how the first line of a record leaves it."""
+        """Return the state after the first line of a record."""
         match = self._whole.match(line)
         if match is None:
             return Quotes.WRONG
         return Quotes.CLOSED if match["open"] is None else Quotes.OPEN
 
     def go_on(self, line: bytes) -> Quotes:
-        """Return how a line that begins within quotes leaves the record."""
+        """Return the state after a line that begins within quotes."""
         match = self._goes_on.match(line)
         if match is None:
             return Quotes.WRONG
@@ -77,7 +77,7 @@ class QuoteRules:
 
 @lru_cache(maxsize=64)
 def quote_rules(delimiter: str, quote: str) -> QuoteRules:
-    """Return the rules of one way to write records; compiling them takes longer than reading a small file."""
+    """Return the cached rules; compiling them takes longer than reading a small file."""
     return QuoteRules(delimiter, quote)
 
 

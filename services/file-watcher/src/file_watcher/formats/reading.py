@@ -1,4 +1,4 @@
-"""Opening a file: its format by its name and its beginning, and its rows. Blocking; for threads."""
+"""Opens a file by the format in its name, and finds out how a JSON file is written. Blocking; for threads."""
 
 import csv
 import enum
@@ -27,17 +27,17 @@ from shared.contracts.payload import begins_a_document, object_problem
 
 _NAME: Final = re.compile(r".*\.(?P<format>json|ndjson|jsonl|csv)(?:\.(?P<packing>gz|zst))?", re.IGNORECASE | re.DOTALL)
 _BLANK: Final = b" \t\r\n"
-# What is looked at to tell lines of JSON from a document over several lines.
+# So much is read to see whether a JSON file has one document or one on each line.
 _SAMPLE_LINES_MAX: Final = 100
 _SAMPLE_BYTES_MAX: Final = 256 * 1024
 _HEAD_BYTES: Final = 4 * 1024
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
-# Of text in UTF-16 every second byte is zero where it is a letter of English, a digit or a sign; elsewhere none is.
+# In UTF-16 every second byte of ASCII text is zero; in other encodings none is.
 _UTF16_ZEROS_MIN: Final = 0.3
 
 
 class Format(enum.Enum):
-    """How rows stand in a file."""
+    """How rows are written in a file."""
 
     JSON = "json"
     LINES = "ndjson"
@@ -52,7 +52,7 @@ class FileKind(NamedTuple):
 
     @property
     def numbered_by_line(self) -> bool:
-        """Return True where a row's number is that of its first line; elements of an array have a place instead."""
+        """Return True where a row's number is that of its first line; an element's number is its position."""
         return self.format is not Format.JSON
 
 
@@ -64,7 +64,7 @@ class Content(NamedTuple):
 
 
 def kind_of(name: str) -> FileKind:
-    """Return what the name says. Raises UnreadableError."""
+    """Return the kind that the name gives. Raises UnreadableError."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise UnreadableError("the name must end in .json, .ndjson, .jsonl or .csv, and after it .gz or .zst if packed")
@@ -78,10 +78,10 @@ def kind_of(name: str) -> FileKind:
 def open_rows(
     file: File, kind: FileKind, limits: ReadLimits, *, complete: bool = True, form: FileFormat = UNSAID
 ) -> Content:
-    """Return the rows of the file, read as they are taken. `form`: how its source writes files.
+    """Return the rows of the file, which are read later. `form`: how its source writes files.
 
-    `complete=False`: its owner may be writing. Raises UnreadableError, at once or while rows are taken; EmptyFileError
-    where the file holds nothing but blanks, in every format.
+    `complete=False`: its owner may still write to it. Raises UnreadableError, also while rows are read; EmptyFileError
+    where the file holds only blanks.
     """
     row_bytes_max = limits.files_row_bytes_max
     # The library's own limit is one for the whole process, and smaller than ours.
@@ -100,7 +100,7 @@ def open_rows(
 
 
 def _refuse_utf16(head: bytes) -> None:
-    """Raise UnreadableError where a file begins as UTF-16 does, with a byte order mark or without."""
+    """Raise UnreadableError where a file is in UTF-16, with a byte order mark or without."""
     even, odd = sorted((head[::2].count(0), head[1::2].count(0)))
     if head.startswith(_UTF16_MARKS) or (not even and odd > _UTF16_ZEROS_MIN * len(head) / 2):
         raise UnreadableError("the file is in UTF-16, and must be in UTF-8: convert it, or export it as UTF-8")
@@ -114,7 +114,7 @@ def _not_empty(rows: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _json_cutter(stream: io.BufferedReader, row_bytes_max: int) -> Callable[[Stream, int], Iterator[Piece]]:
-    """Tell an array, one object, and objects on lines of their own apart."""
+    """Return the cutter for an array, one object, or one object on each line."""
     lines = _first_lines(stream, row_bytes_max)
     if _are_json_lines(lines):
         return cut_lines

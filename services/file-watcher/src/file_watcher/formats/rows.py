@@ -28,24 +28,24 @@ _OPEN_AT_END: Final = "a quote is opened here and the file ends before it is clo
 _NOT_CLOSED: Final = "a quote is not closed"
 # About what the attributes of an event take in a message.
 _ATTRIBUTES_BYTES: Final = 200
-# A record with line feeds in its quotes is short. Without this an open quote would hold megabytes of tiny lines.
+# Without this limit an open quote would keep megabytes of short lines in memory.
 _RECORD_LINES_MAX: Final = 10_000
 
 
 class UnreadableError(PermanentError):
-    """The rest of the file cannot be read. The message says why, without a value."""
+    """The rest of the file cannot be read. The message gives the reason, without values."""
 
 
 class EmptyFileError(UnreadableError):
-    """The file holds nothing but blanks, whatever its format."""
+    """The file holds only blanks."""
 
     def __init__(self) -> None:
-        """Say so."""
+        """The reason is always the same."""
         super().__init__("the file is empty")
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """The bytes of one row as they stand in the file.
+    """The bytes of one row as they are in the file.
 
     `key` is the derived idempotency key, where it is not made of the file's content and the row's number.
     """
@@ -69,7 +69,7 @@ class Skipped(msgspec.Struct, frozen=True, gc=False):
 
 
 Piece = Row | Reject | Skipped
-"""What a file is cut into."""
+"""One part of what a file is cut into."""
 
 
 class Part(NamedTuple):
@@ -81,7 +81,7 @@ class Part(NamedTuple):
 
 
 Line = tuple[int, bytes | None]
-"""A line of a file with its number and its end; None in place of one that is too large."""
+"""A line of a file with its number and its line end; None for a line that is too large."""
 
 
 class Stream(Protocol):
@@ -98,7 +98,7 @@ class PartReader:
     """Reads the pieces of a file in parts of bounded size."""
 
     def __init__(self, pieces: Iterator[Piece], *, header: bytes = b"") -> None:
-        """`header` is what the body of each event begins with."""
+        """`header`: each event repeats it."""
         self.pieces = pieces
         self._extra_bytes = len(header) + _ATTRIBUTES_BYTES
         self._number = 0
@@ -122,7 +122,7 @@ class PartReader:
         return Part(pieces, ended=True, fault=fault)
 
     def _count(self, pieces: list[Piece]) -> None:
-        """Note the number of the last row. Rows that held nothing have none: they follow the last row of a file."""
+        """Keep the number of the last row. `Skipped` has no number; it is the last piece of a file."""
         self._number = next(
             (piece.number for piece in reversed(pieces) if not isinstance(piece, Skipped)), self._number
         )
@@ -170,7 +170,7 @@ def cut_object(stream: Stream, row_bytes_max: int) -> Iterator[Piece]:
 
 
 def numbered_lines(stream: Stream, row_bytes_max: int) -> Iterator[Line]:
-    """Yield each line with its end, as it stands; the first without its byte order marks."""
+    """Yield each line with its line end; the first without byte order marks."""
     number = 0
     limit = row_bytes_max + len(b"\r\n")
     readline = stream.readline
@@ -198,7 +198,7 @@ def without_end(line: bytes) -> bytes:
 
 
 def without_marks(content: bytes) -> bytes:
-    """Return the beginning of a file without its byte order marks; programs that append to one another's write two."""
+    """Return the beginning of a file without byte order marks; files that were joined may have two."""
     while content.startswith(BOM):
         content = content.removeprefix(BOM)
     return content
@@ -210,9 +210,9 @@ class RecordCutter:
     def __init__(
         self, lines: Iterator[Line], dialect: Dialect, row_bytes_max: int, *, complete: bool, last_row_counts: bool
     ) -> None:
-        """`complete=False`: somebody may still be writing, so what may grow is no record yet, and no reject.
+        """`complete=False`: the file may still be written, so a record that may grow is neither a row nor a reject yet.
 
-        `last_row_counts`: also a last record without its line end is one.
+        `last_row_counts`: also a last record without its line end is a row.
         """
         self._lines = lines
         self._held: deque[Line] = deque()
@@ -221,12 +221,12 @@ class RecordCutter:
         self._complete = complete
         self._last_row_counts = last_row_counts
         self._blank = b" \t\r\n\v\f" + dialect.delimiter.encode()
-        # No line holds two line feeds: without a quote nothing is one.
+        # No line holds two line feeds: where quotes are off, none is found.
         self._quote = dialect.quote.encode() or b"\n\n"
         self._skipped = 0
 
     def records(self) -> Iterator[Piece]:
-        """Yield each record; last how many rows held only delimiters, blanks, or nothing, if any."""
+        """Yield each record; at the end the number of rows that held only delimiters or blanks, if any."""
         held, lines, quote = self._held, self._lines, self._quote
         hollow = self._blank + quote
         while (numbered := held.popleft() if held else next(lines, None)) is not None:
@@ -250,12 +250,12 @@ class RecordCutter:
             yield Skipped(self._skipped)
 
     def _holds_nothing(self, line: bytes) -> bool:
-        """Tell whether each field is empty; programs that quote every field do so with empty ones too."""
+        """Return True where each field is empty; some programs quote empty fields too."""
         fields = line.rstrip(b"\r\n").split(self._dialect.delimiter.encode())
         return all(not field.strip() or field == self._quote + self._quote for field in fields)
 
     def _ended(self, number: int, record: bytes) -> Row | Reject | None:
-        """Return a record that goes up to the end of its last line."""
+        """Return a record that ends with its last line."""
         if record.endswith(b"\n"):
             return Row(number, record[:-1].removesuffix(b"\r"))
         return self._last(number, record)
@@ -269,8 +269,8 @@ class RecordCutter:
     def _join(self, number: int, line: bytes) -> Row | Reject | None:
         """Return the record that begins with a line whose quotes do not come in pairs.
 
-        Where the quote can be none that a later line closes it costs its own line only. Where the file ends before it
-        is closed, all lines from there on may be its text, and none of them counts.
+        Where no later line can close the quote, only its own line is rejected. Where the file ends before the quote is
+        closed, all lines after it may be its text, so none of them is a row.
         """
         rules = quote_rules(self._dialect.delimiter, self._dialect.quote)
         if rules.begin(line) is not Quotes.OPEN:

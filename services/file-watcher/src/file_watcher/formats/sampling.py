@@ -1,6 +1,6 @@
-"""A look at the first rows of a CSV file before any of them counts: its delimiter, and whether the header is one. Pure.
+"""Checks the first rows of a CSV file: finds its delimiter, and whether the header is a header. Pure.
 
-What is told here refuses the whole file, so that nothing of it is stored.
+An error here refuses the whole file, so that nothing of it is stored.
 """
 
 import csv
@@ -26,7 +26,7 @@ from shared.contracts.csv_row import Dialect
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 
-# Every event carries the header, so a large one would multiply.
+# Every event repeats the header.
 _HEADER_BYTES_MAX: Final = 64 * 1024
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?\d+,\d+")
 _DIGITS: Final = re.compile(r"\d+")
@@ -44,7 +44,7 @@ class FirstLines(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The first rows as they read with one delimiter. `fault` says why the header cannot be read."""
+    """The first rows, read with one delimiter. `fault`: why the header cannot be read."""
 
     dialect: Dialect
     header: bytes
@@ -55,7 +55,7 @@ class Sample(NamedTuple):
 
 
 def choose_columns(first: FirstLines, form: FileFormat, dialect: Dialect | None, id_field: str) -> Columns:
-    """Return what the header says; `dialect`: None where the delimiter is to be found out.
+    """Return the columns; `dialect`: None where the delimiter must be found.
 
     Raises:
         UnreadableError: it cannot name the columns, or the rows do not fit it.
@@ -88,13 +88,13 @@ def _choose(first: FirstLines, form: FileFormat, id_field: str) -> Sample:
     ]
     fitting = [sample for sample in others if _fits(sample)]
     if _fits(comma):
-        rivals = [sample for sample in fitting if _tells_more(sample, comma, id_field)]
+        rivals = [sample for sample in fitting if _fits_better(sample, comma, id_field)]
         return _no_rival(comma, rivals)
     if fitting:
         return _no_rival(fitting[0], fitting[1:])
     if len(comma.names) > 1:
         return comma
-    # Rows in several columns under a header of one are no rows of one column.
+    # Rows of several columns below a header of one show that the comma is wrong.
     return next((sample for sample in others if (odd := _misfit(sample)) and len(odd[1]) > 1), comma)
 
 
@@ -111,8 +111,8 @@ def _fits(sample: Sample) -> bool:
     return not sample.fault and len(sample.names) > 1 and _misfit(sample) is None
 
 
-def _tells_more(sample: Sample, comma: Sample, id_field: str) -> bool:
-    """Return True where a comma is rather a part of the values, so that reading it as delimiter would tear them."""
+def _fits_better(sample: Sample, comma: Sample, id_field: str) -> bool:
+    """Return True where the comma is rather part of the values than the delimiter."""
     name = normal(id_field)
     if name in map(normal, sample.names) and name not in map(normal, comma.names):
         return True
@@ -120,7 +120,7 @@ def _tells_more(sample: Sample, comma: Sample, id_field: str) -> bool:
 
 
 def _misfit(sample: Sample) -> tuple[int, list[str]] | None:
-    """Return the first row of those that agree on another number of fields, where they outnumber those that fit."""
+    """Return the first row with another number of fields, where such rows are more than those that fit."""
     counts = Counter(len(fields) for _, fields in sample.rows)
     fitting = counts.pop(len(sample.names), 0)
     if not counts:
@@ -177,12 +177,12 @@ def _read_header(header: Row | Reject, dialect: Dialect) -> list[str]:
     except csv.Error as error:
         raise UnreadableError("the header is not valid CSV") from error
     if not is_well_quoted(header.body, dialect):
-        raise UnreadableError("the header is not valid CSV: a quote stands within a field")
+        raise UnreadableError("the header is not valid CSV: a quote is within a field")
     return names
 
 
 def _readable(pieces: Iterator[Row | Reject], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each row that can be read; each of the others is rejected on its own later."""
+    """Yield the fields of each row that can be read; the others are rejected later, one by one."""
     reader = RecordReader(dialect)
     for piece in pieces:
         if isinstance(piece, Row) and is_well_quoted(piece.body, dialect):
@@ -208,7 +208,7 @@ def _check_rows(sample: Sample, columns: Columns, form: FileFormat, id_field: st
 
 
 def _check_row(number: int, fields: list[str], screen: RowScreen, id_name: str) -> None:
-    """Raise UnreadableError where a row shows that others are not what they seem.
+    """Raise UnreadableError where a row is a total or another header.
 
     `id_name`: what a column for ids would be called; empty where the header has one.
     """
@@ -225,7 +225,7 @@ def _check_row(number: int, fields: list[str], screen: RowScreen, id_name: str) 
 
 
 def _check_late_header(sample: Sample, first: FirstLines) -> None:
-    """Raise UnreadableError where a blank line is followed by what names the columns of the rows below it."""
+    """Raise UnreadableError where a blank line is followed by a header for the rows below it."""
     blank = {number for number, line in first.lines if line is not None and not line.strip()}
     for index, (number, fields) in enumerate(sample.rows):
         if number - 1 in blank and _are_names(fields):
@@ -246,7 +246,7 @@ def _late_header(number: int) -> UnreadableError:
 
 
 def _check_no_data(sample: Sample) -> None:
-    """Raise UnreadableError where a column's name is what half of its rows hold, or has the form of their ids."""
+    """Raise UnreadableError where a column's name equals half of its values, or has the form of their ids."""
     heading = [normal(name) for name in sample.names]
     rows = [
         fields
@@ -262,5 +262,5 @@ def _check_no_data(sample: Sample) -> None:
 
 
 def _form(cell: str) -> str:
-    """Return a text with each number in it as one sign: `pay-0017` and `pay-18` have one form."""
+    """Return a text with each number replaced by 0: `pay-0017` and `pay-18` have the same form."""
     return _DIGITS.sub("0", cell)

@@ -1,4 +1,4 @@
-"""How the files of each source are written: a TOML file of settings, read at the start and again when it changed."""
+"""The file of formats: a TOML file that says how each source writes its files. It is read again when it changes."""
 
 import threading
 import time
@@ -27,17 +27,17 @@ class FormatsFileError(FatalError):
 
 
 class Formats:
-    """Knows the formats of all sources. For several threads at once."""
+    """The formats of all sources. Several threads may use it."""
 
     def __init__(self, file: Path | None, *, clock: Clock = time.monotonic) -> None:
-        """Without `file` nothing is said about any source. Raises FormatsFileError."""
+        """Without `file` every source has the usual format. Raises FormatsFileError."""
         self._file = file
         self._clock = clock
         self._guard = threading.Lock()
         self._exact: dict[str, FileFormat] = {}
         self._beginnings: list[tuple[str, FileFormat]] = []
         self._seen: tuple[int, ...] | None = None
-        self._complaint: tuple[tuple[int, ...] | None, str] | None = None
+        self._reported: tuple[tuple[int, ...] | None, str] | None = None
         self._look_again_at = clock() + _LOOK_SECONDS
         if file is not None:
             self._seen = _fingerprint(file)
@@ -65,12 +65,12 @@ class Formats:
                 return
             self._use(read_formats(self._file))
         except FormatsFileError as error:
-            # Tried again every second, because what was wrong need not change the file; reported once.
-            if self._complaint != (seen, str(error)):
-                self._complaint = (seen, str(error))
-                log.error("formats of files not read again; those before still count", reason=str(error))  # noqa: TRY400 - the reason says it all
+            # Tried again every second, because the fault may end without a change of the file; reported once.
+            if self._reported != (seen, str(error)):
+                self._reported = (seen, str(error))
+                log.error("formats of files not read again; the ones before still apply", reason=str(error))  # noqa: TRY400 - the reason says it all
         else:
-            self._seen, self._complaint = seen, None
+            self._seen, self._reported = seen, None
             log.info("formats of files read again", sources=len(self._exact) + len(self._beginnings))
 
     def _use(self, formats: dict[str, FileFormat]) -> None:
@@ -80,11 +80,11 @@ class Formats:
 
 
 NO_FORMATS: Final = Formats(None)
-"""Nothing is said about any source."""
+"""Every source has the usual format."""
 
 
 def open_formats(file: str) -> Formats:
-    """Return the formats that the file says; none where `file` is empty. Raises FormatsFileError, a FatalError."""
+    """Return the formats in `file`; empty: none. Raises FormatsFileError, a FatalError."""
     return Formats(Path(file)) if file else NO_FORMATS
 
 
@@ -108,7 +108,7 @@ def read_formats(path: Path) -> dict[str, FileFormat]:
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:
-    """Return what changes with the file's content, however it was replaced."""
+    """Return what changes when the file is written or replaced."""
     try:
         found = path.stat()
     except OSError as error:

@@ -1,1 +1,1 @@
-"""The spool: four folders, and the files that move between them by lock and rename."""
+"""The spool: the folders inbox/, work/, done/ and failed/, and the files that move between them."""

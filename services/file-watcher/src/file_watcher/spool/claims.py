@@ -1,7 +1,7 @@
-"""Claimed files and the note on each: which part of its content is being read, and which was confirmed. Blocking.
+"""Claimed files, and the claim note on each: which part of its content is being read or was confirmed. Blocking.
 
-The note lies beside the file in work/, hidden, and is on the disk before the first row is published under what it says.
-So the keys of rows outlive their watcher: whoever reads the file next gives each row the key that it had.
+The note is a hidden file beside the file in work/. It is on the disk before the first row is published. So the keys of
+rows survive the watcher: the next one gives each row the same key.
 """
 
 import errno
@@ -16,13 +16,13 @@ from file_watcher.spool.entry import FileVersion, SpoolEntry, version_of
 from file_watcher.spool.files import REJECTS_SUFFIX, LockedFile, same_file
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-# A note has a line for each time that its file had grown or was changed; the last one counts.
+# A note gets a line each time that its file has grown or was changed. The last one counts.
 _READ_BYTES_MAX: Final = 64 * 1024
 _UNFINISHED: Final = ".new"
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The first `bytes` bytes of a file's unpacked content; their hash names the rows that have no id of their own.
+    """The first `bytes` bytes of a file's unpacked content; their hash is part of the keys of rows without an id.
 
     `digest` is 32 hexadecimal digits. `file_bytes` is the size that the file had, `fault` why the content cannot be
     read any further. `packed`: the hash is that of the file as it is stored, and the keys are those of producers'
@@ -50,17 +50,17 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """The file whose presence in the inbox said that another one is whole; it goes when that one was claimed."""
+    """The file that marks another one as complete; it is removed when that one is claimed."""
 
     name: str
     inode: int
 
 
 class ClaimNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of a claimed file. Nothing: it was claimed, and no row of it was published.
+    """What is known of a claimed file. An empty note: no row of it was published.
 
-    `reading` is what is being read, `confirmed` what was read before the file grew, `taken_back` how often it came back
-    out of done/ or failed/.
+    `reading` is what is being read, `confirmed` what was confirmed before the file grew, `taken_back` how often it was
+    taken back out of done/ or failed/.
     """
 
     reading: Extent | None = None
@@ -78,14 +78,14 @@ def note_name(name: str) -> str:
 
 
 def noted_file(name: str) -> str | None:
-    """Return the name of the file that a note of this name is on; empty: it was never put in place; None: no note."""
+    """Return the name of the file that a note of this name is for; empty: it was never completed; None: no note."""
     if name.startswith(".") and name.endswith(f".claim{_UNFINISHED}"):
         return ""
     return name[1:].removesuffix(".claim") if name.startswith(".") and name.endswith(".claim") else None
 
 
 class NoteFile:
-    """A note that is open and locked: as long as it is, no other watcher uses it, whether its file is there or not."""
+    """An open and locked note. No other watcher uses it, whether its file exists or not."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         """`name` is that of the note."""
@@ -95,7 +95,7 @@ class NoteFile:
 
     @classmethod
     def open(cls, folder: int, name: str, *, mode: int | None = None) -> Self | None:
-        """Open the note called `name`; `mode`: make it where it is missing. None: it is missing, or another's."""
+        """Open the note called `name`; `mode`: create a missing one. Return None where it is missing or locked."""
         try:
             descriptor = os.open(name, _FLAGS | (0 if mode is None else os.O_CREAT), mode or 0, dir_fd=folder)
         except FileNotFoundError:
@@ -115,7 +115,7 @@ class NoteFile:
 
     @classmethod
     def create(cls, folder: int, name: str, value: ClaimNote, *, mode: int) -> Self:
-        """Make a note that is never there without `value`. Raises OSError."""
+        """Create a note that never exists without `value`. Raises OSError."""
         note = cls.open(folder, name + _UNFINISHED, mode=mode)
         if note is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -130,14 +130,14 @@ class NoteFile:
         return note
 
     def write(self, value: ClaimNote) -> None:
-        """Write it to the disk. What was there before stays readable until the new is. Raises OSError."""
-        # The line feed before it ends a line that a crash has torn.
+        """Write it to the disk; until then the value before stays readable. Raises OSError."""
+        # The line feed before it ends a line that a crash cut off.
         self._file.write(b"\n%b\n" % msgspec.json.encode(value))
         os.fsync(self._file.fileno())
         self.value = value
 
     def clear(self) -> None:
-        """Forget what was written about a file that is not there any more. Raises OSError."""
+        """Remove the values of an earlier file. Raises OSError."""
         os.ftruncate(self._file.fileno(), 0)
         self.value = ClaimNote()
 
@@ -147,12 +147,12 @@ class NoteFile:
             os.unlink(self.name, dir_fd=folder)
 
     def close(self) -> None:
-        """Let others have it."""
+        """Close and unlock it."""
         self._file.close()
 
 
 def _last(file: BinaryIO) -> ClaimNote:
-    """Return the last line that is whole."""
+    """Return the last complete line."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - _READ_BYTES_MAX))
     for line in reversed(file.read(_READ_BYTES_MAX).split(b"\n")):
         if line:
@@ -162,10 +162,10 @@ def _last(file: BinaryIO) -> ClaimNote:
 
 
 class ClaimedFile:
-    """A file in work/ that is ours until `close`."""
+    """A file in work/ with our lock on it, until `close`."""
 
     def __init__(self, locked: LockedFile, note: NoteFile | None, source: str, name: str) -> None:
-        """`name` is what the file is called in work/. Without a note it was claimed by code that wrote none."""
+        """`name` is its name in work/. Without a note it was claimed by code that wrote none."""
         self._locked = locked
         self._note = note
         self.source = source
@@ -178,17 +178,17 @@ class ClaimedFile:
 
     @property
     def note(self) -> ClaimNote | None:
-        """What is known of it, or None: it was claimed by the code before there were notes."""
+        """The note's value; None: code that wrote no notes has claimed the file."""
         return self._note.value if self._note else None
 
     @property
     def entry(self) -> SpoolEntry:
-        """Where the file lies until it is finished."""
+        """Where the file is until it is finished."""
         return SpoolEntry("work", self.source, self.name)
 
     @property
     def rejects_name(self) -> str:
-        """The name of the rejects while they are being written; hidden, so never taken for a file."""
+        """The name of its rejects in work/; hidden, so no scan takes them for a file."""
         return f".{self.name}{REJECTS_SUFFIX}"
 
     def version(self) -> FileVersion:
@@ -196,7 +196,7 @@ class ClaimedFile:
         return version_of(os.fstat(self.file.fileno()))
 
     def write_note(self, folder: int, value: ClaimNote, *, mode: int) -> None:
-        """Have the note, and the file's place in `folder`, on the disk. Raises OSError."""
+        """Write the note and the file's entry in `folder` to the disk. Raises OSError."""
         if self._note:
             self._note.write(value)
         else:
@@ -209,7 +209,7 @@ class ClaimedFile:
             self._note.remove(folder)
 
     def close(self) -> None:
-        """Give up the claim."""
+        """Release the claim."""
         if self._note:
             self._note.close()
         self._locked.close()

@@ -1,12 +1,13 @@
-"""Claims: a file moves from inbox/ to work/, and in the end to done/ or failed/, always by one atomic rename. Blocking.
+"""Claims: a file moves from inbox/ to work/, and then to done/ or failed/, each time by one atomic rename. Blocking.
 
-A claim is an advisory lock (`flock`) on the open file, taken before the first rename and kept until the last. The
-kernel drops it with its process, so of several watchers exactly one holds a file, and the files of a dead one can be
-taken over. A file that was claimed has a note beside it: see `notes`.
+A claim is an advisory lock (`flock`) on the open file. It is taken before the first rename and kept until the last. The
+kernel releases it when the process ends. So exactly one of several watchers holds a file, and another one can take over
+the files of a dead watcher. A claimed file has a note beside it: see `claims`.
 """
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
@@ -33,7 +34,7 @@ _COMMON: Final = CommonOptions()
 
 
 class Moved(NamedTuple):
-    """What a finished file is called, and what is remembered of it."""
+    """The name of a finished file, and its entry in the list of finished files."""
 
     name: str
     finished: Finished | None
@@ -51,7 +52,7 @@ class SpoolDirectory:
         remembered_max: int = 5_000,
         options_of: OptionsOf = lambda _: _COMMON,
     ) -> None:
-        """Create what is missing; `remembered_max`: finished files that are remembered for each source.
+        """Create what is missing; `remembered_max`: finished files that are listed for each source.
 
         Raises:
             FatalError: the folders cannot be created or opened.
@@ -80,57 +81,32 @@ class SpoolDirectory:
         return self._scanner.scan()
 
     def claim(self, entry: SpoolEntry) -> ClaimedFile | None:
-        """Take the file, or return None: it is gone, another watcher has it, or its producer is still writing.
+        """Claim the file, or return None: it is gone, another watcher has it, or its producer is still writing.
 
         Raises:
             NotAFileError: it is no regular file.
             OSError: it cannot be opened or moved.
         """
-        with self._folders.opened(entry.folder, entry.source) as folder:
-            if entry.folder == "inbox" and being_written(folder, entry.file):
-                return None
-            locked = open_locked(folder, entry.file)
-            if locked is None:
-                return None
-            try:
-                if entry.folder == "work":
-                    claimed = self._claim_again(locked, entry, folder)
-                else:
-                    claimed = self._claim_new(locked, entry, folder)
-            except BaseException:
-                locked.close()
-                raise
-        if claimed is None:
-            locked.close()
-        return claimed
+        return self._claim(entry, self._claim_again if entry.folder == "work" else self._claim_new)
 
     def take_back(self, entry: SpoolEntry, finished: Finished) -> ClaimedFile | None:
-        """Take a finished file that has changed into work/ again, or return None as `claim` does.
+        """Move a finished file that has changed back into work/, or return None as `claim` does.
 
         Raises:
             OSError: it cannot be opened or moved.
         """
-        with self._folders.opened(entry.folder, entry.source) as folder:
-            if being_written(folder, entry.file):
-                return None
-            locked = open_locked(folder, entry.file)
-            if locked is None:
-                return None
+
+        def move(locked: LockedFile, entry: SpoolEntry, folder: int) -> ClaimedFile | None:
+            with suppress(FileNotFoundError):
+                # The rejects are written again from the beginning.
+                os.unlink(entry.file + REJECTS_SUFFIX, dir_fd=folder)
             note = ClaimNote(confirmed=finished.confirmed, taken_back=finished.taken_back + 1)
-            try:
-                with suppress(FileNotFoundError):
-                    # It is written anew from the beginning.
-                    os.unlink(entry.file + REJECTS_SUFFIX, dir_fd=folder)
-                claimed = self._into_work(locked, entry, folder, note)
-            except BaseException:
-                locked.close()
-                raise
-        if claimed is None:
-            locked.close()
-        return claimed
+            return self._into_work(locked, entry, folder, note)
+
+        return self._claim(entry, move)
 
     def put_aside(self, entry: SpoolEntry) -> str:
-        """Move whatever lies there to failed/ without opening it; return its name there. Raises OSError."""
+        """Move it to failed/ without opening it, whatever it is; return its name there. Raises OSError."""
         with (
             self._folders.opened(entry.folder, entry.source) as folder,
             self._folders.opened("failed", entry.source, create=True) as target,
@@ -142,7 +118,7 @@ class SpoolDirectory:
         return self._folders.create("work", claimed.source, claimed.rejects_name)
 
     def discard_rejects(self, claimed: ClaimedFile) -> None:
-        """Delete the rejects of a reading that is begun anew. Raises OSError."""
+        """Delete the rejects of an earlier reading. Raises OSError."""
         with self._folders.opened("work", claimed.source) as folder, suppress(FileNotFoundError):
             os.unlink(claimed.rejects_name, dir_fd=folder)
 
@@ -152,12 +128,12 @@ class SpoolDirectory:
             rejects.write(content)
 
     def write_note(self, claimed: ClaimedFile, note: ClaimNote) -> None:
-        """Have on the disk what rows are about to be published under. Raises OSError."""
+        """Write a claim note to the disk. Raises OSError."""
         with self._folders.opened("work", claimed.source) as folder:
             claimed.write_note(folder, note, mode=self._folders.file_mode)
 
     def finish(self, claimed: ClaimedFile, ended: str, version: FileVersion, confirmed: Confirmed | None) -> Moved:
-        """Move a claimed file, after its rejects where there are some, to done/ or failed/.
+        """Move a claimed file, after its rejects, to done/ or failed/.
 
         What was `confirmed` of it while it had this `stamp` is remembered. Raises OSError.
         """
@@ -172,13 +148,13 @@ class SpoolDirectory:
                 finished = _finished(claimed, ended, name, version, confirmed) if confirmed else None
                 if finished:
                     self.finished.remember(claimed.source, finished)
-                # First the rejects: should the process end here, the file is still in work/ and is read again.
+                # First the rejects: where the process ends here, the file is still in work/ and is read again.
                 if rejected and not moved(folder, claimed.rejects_name, target, name + REJECTS_SUFFIX):
                     continue
                 failpoint("file-watcher.remembered")
                 if moved(folder, claimed.name, target, name):
-                    # After the move: without its note a file in work/ counts as one of the code before. Both change
-                    # this folder, so no power cut undoes the first alone.
+                    # After the move: a file in work/ without a note counts as one of the code before. Both change this
+                    # folder, so a power cut cannot undo the first alone.
                     claimed.remove_note(folder)
                     return Moved(name, finished)
                 rejected = False
@@ -188,6 +164,23 @@ class SpoolDirectory:
         """Return the stamp of a file that is not open, or None where it is gone. Raises OSError."""
         status = self._folders.status(entry)
         return None if status is None else version_of(status)
+
+    def _claim(
+        self, entry: SpoolEntry, take: Callable[[LockedFile, SpoolEntry, int], ClaimedFile | None]
+    ) -> ClaimedFile | None:
+        with self._folders.opened(entry.folder, entry.source) as folder:
+            if entry.folder != "work" and being_written(folder, entry.file):
+                return None
+            locked = open_locked(folder, entry.file)
+            if locked is None:
+                return None
+            claimed = None
+            try:
+                claimed = take(locked, entry, folder)
+            finally:
+                if claimed is None:
+                    locked.close()
+        return claimed
 
     def _claim_again(self, locked: LockedFile, entry: SpoolEntry, folder: int) -> ClaimedFile | None:
         name = note_name(entry.file)
@@ -214,7 +207,7 @@ class SpoolDirectory:
         return claimed
 
     def _into_work(self, locked: LockedFile, entry: SpoolEntry, folder: int, value: ClaimNote) -> ClaimedFile | None:
-        """Write the note, then move the file: one that lies in work/ without a note was claimed by other code."""
+        """Write the note, then move the file: one in work/ without a note was claimed by the code before."""
         with self._folders.opened("work", entry.source, create=True) as work:
             for name in candidates(entry.file):
                 note = self._new_note(work, name)
@@ -228,7 +221,7 @@ class SpoolDirectory:
                     if moved(folder, entry.file, work, name):
                         if same_file(work, name, locked.file.fileno()):
                             return ClaimedFile(locked, note, entry.source, name)
-                        # Another file has got this name since we locked ours: the next scan takes it, with this note.
+                        # Another file got this name after we locked ours: the next scan takes it, with this note.
                         note.close()
                         return None
                 except FileNotFoundError:
@@ -243,7 +236,7 @@ class SpoolDirectory:
         raise AssertionError("there is always a free name")
 
     def _new_note(self, work: int, name: str) -> NoteFile | None:
-        """Return an empty note for a name that is free in work/, or None: it is not."""
+        """Return an empty note for a name, or None where the name is not free in work/."""
         if exists(work, name):
             return None
         is_new = not exists(work, note_name(name))
@@ -251,7 +244,7 @@ class SpoolDirectory:
         if note is None:
             return None
         if not exists(work, name):
-            # What a crash has left was said of a file that is not there any more.
+            # A crash left it: its file is not there any more.
             note.clear()
             return note
         if is_new:
@@ -261,12 +254,12 @@ class SpoolDirectory:
 
     def _remove_marker(self, source: str, marker: Marker) -> None:
         with suppress(FileNotFoundError), self._folders.opened("inbox", source) as folder:
-            # The producer may have put the next one there.
+            # The producer may have written the next marker.
             if os.stat(marker.name, dir_fd=folder, follow_symlinks=False).st_ino == marker.inode:
                 os.unlink(marker.name, dir_fd=folder)
 
     def _remove_stale_notes(self) -> None:
-        """Delete the notes of files that a watcher has moved on before it died."""
+        """Delete the notes of files that a watcher moved before it died."""
         for _, entry, folder in self._folders.list("work"):
             name = noted_file(entry.name)
             note = None if name is None else NoteFile.open(folder, entry.name)
@@ -276,11 +269,11 @@ class SpoolDirectory:
                 note.close()
 
     def __enter__(self) -> Self:
-        """Use the folders for a while."""
+        """Use it for a while."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close them."""
+        """Close the folders."""
         self.close()
 
 

@@ -1,11 +1,11 @@
-"""Where a file of the spool lies, and which version of it was seen."""
+"""Where a file of the spool is, and which version of it was read."""
 
 import os
 from typing import NamedTuple
 
 
 class SpoolEntry(NamedTuple):
-    """Where a file lies. `source` is the name of its folder; empty: it lies in none."""
+    """Where a file is. `source` is the name of its folder; empty: it is in none."""
 
     folder: str
     source: str
@@ -18,7 +18,7 @@ class SpoolEntry(NamedTuple):
 
 
 class FileVersion(NamedTuple):
-    """What changes when somebody writes to a file."""
+    """What changes when a process writes to a file."""
 
     inode: int
     bytes: int
@@ -26,12 +26,12 @@ class FileVersion(NamedTuple):
 
 
 def version_of(status: os.stat_result) -> FileVersion:
-    """Return the version of a file whose status is given."""
+    """Return the version of the file with this status."""
     return FileVersion(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def printable(name: str) -> str:
-    """Return a file's name, which may be any bytes, as text that can be stored and shown."""
+    """Return a file's name, which may be any bytes, as printable text."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
         for character in name

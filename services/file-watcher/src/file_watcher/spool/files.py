@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, Final
 
-# Without O_NONBLOCK, opening a pipe that somebody put into the inbox would wait for its writer.
+# Without O_NONBLOCK, opening a pipe in the inbox would wait for its writer.
 _FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Flock = Callable[[int, int], None]
@@ -19,19 +19,19 @@ Flock = Callable[[int, int], None]
 
 
 class NotAFileError(Exception):
-    """What lies in the inbox is a link, a pipe, a device or a folder."""
+    """It is a link, a pipe, a device or a folder, and no regular file."""
 
 
 class LockedFile:
-    """An open file that nobody else has locked."""
+    """An open file with our lock on it."""
 
     def __init__(self, file: BinaryIO, lock: int | None) -> None:
-        """`lock` is the descriptor that holds the lock, where that is not the file's own."""
+        """`lock` is the descriptor that holds the lock; None: the file's own."""
         self.file = file
         self._lock = lock
 
     def close(self) -> None:
-        """Close the file, and with it give up the lock."""
+        """Close the file and release the lock."""
         self.file.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -55,7 +55,7 @@ def open_locked(folder: int, name: str, *, flock: Flock = fcntl.flock) -> Locked
             if error.errno != errno.EBADF:
                 raise
             locked = _locked_for_writing(folder, name, file, flock)
-        # While we waited for the lock, its holder may have moved the file on.
+        # The holder of the lock may have moved the file before it released it.
         if same_file(folder, name, file.fileno()):
             return locked
     except (BlockingIOError, FileNotFoundError):
@@ -68,16 +68,17 @@ def open_locked(folder: int, name: str, *, flock: Flock = fcntl.flock) -> Locked
 
 
 def same_file(folder: int, name: str, descriptor: int) -> bool:
-    """Tell whether `name` is still the file that is open. Raises FileNotFoundError."""
+    """Return True where `name` is still the file that is open. Raises FileNotFoundError."""
     there, ours = os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(descriptor)
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def being_written(folder: int, name: str) -> bool:
-    """Return True where the kernel knows of a writer: a read lease is refused while the file is open for writing.
+    """Return True where the kernel knows of a writer: it refuses a read lease while a file is open for writing.
 
-    It only answers for files of our own user, or to a privileged process; elsewhere the settle time must do. A process
-    that asks must ignore SIGIO: it is sent where a writer comes in the moment of the lease, and would end the process.
+    The kernel gives leases on files of our own user only, or to a privileged process. For other files only the settle
+    time helps. The process must ignore SIGIO: a writer that opens the file during the lease sends it, and it would end
+    the process.
 
     Raises:
         NotAFileError: it is no regular file.
@@ -96,7 +97,7 @@ def being_written(folder: int, name: str) -> bool:
 
 
 def _locked_for_writing(folder: int, name: str, file: BinaryIO, flock: Flock) -> LockedFile:
-    """Lock through a descriptor that may write, as NFS wants it; nothing is written."""
+    """Lock through a descriptor that may write, as NFS requires; nothing is written."""
     descriptor = os.open(name, os.O_RDWR | _FLAGS, dir_fd=folder)
     try:
         flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,7 +124,7 @@ def _open_regular(folder: int, name: str) -> BinaryIO | None:
 
 
 def close_to_others(descriptor: int, umask: int) -> None:
-    """Take the permissions of other users that `umask` names from a file or folder of ours; others' we cannot."""
+    """Take the permissions in `umask` from other users, where the file or folder is ours."""
     mode = os.fstat(descriptor).st_mode & 0o7777
     if mode & umask & 0o007:
         with suppress(PermissionError):
@@ -133,7 +134,7 @@ def close_to_others(descriptor: int, umask: int) -> None:
 REJECTS_SUFFIX: Final = ".rejects.ndjson"
 
 _EXTENSIONS: Final = re.compile(r"(?:\.(?:json|ndjson|jsonl|csv))?(?:\.(?:gz|zst))?\Z", re.IGNORECASE)
-# With room for the name of its rejects, which in work/ is hidden by one more character.
+# The name of its rejects must fit too; in work/ that has a leading dot.
 _NAME_BYTES_MAX: Final = 255 - len(f".{REJECTS_SUFFIX}")
 _RENAME_NOREPLACE: Final = 1
 
@@ -142,7 +143,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def candidates(name: str) -> Iterator[str]:
-    """Yield `name.csv.gz`, then `name~2.csv.gz`, `name~3.csv.gz` ... for a name that may be taken."""
+    """Yield `name.csv.gz`, then `name~2.csv.gz`, `name~3.csv.gz` and so on, until one is free."""
     extensions = _EXTENSIONS.search(name)
     end = extensions.start() if extensions else len(name)
     yield _fitting(name[:end], name[end:])
@@ -151,13 +152,13 @@ def candidates(name: str) -> Iterator[str]:
 
 
 def _fitting(name: str, suffix: str) -> str:
-    """Return `name` and `suffix` together, with the name cut so that a file system takes it."""
-    room = _NAME_BYTES_MAX - len(os.fsencode(suffix))
-    return os.fsdecode(os.fsencode(name)[:room]) + suffix
+    """Return `name` and `suffix`, with `name` cut to what a file system allows."""
+    bytes_max = _NAME_BYTES_MAX - len(os.fsencode(suffix))
+    return os.fsdecode(os.fsencode(name)[:bytes_max]) + suffix
 
 
 def exists(folder: int, name: str) -> bool:
-    """Tell whether there is anything of this name."""
+    """Return True where anything has this name."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -179,7 +180,7 @@ def _rename(folder: int, name: str, target: int, new_name: str) -> None:
     code = _libc.renameat2(folder, os.fsencode(name), target, os.fsencode(new_name), _RENAME_NOREPLACE)
     number = ctypes.get_errno() if code else 0
     if number in (errno.EINVAL, errno.ENOSYS):
-        # This file system cannot refuse to replace. Two watchers on it could choose one name in the same instant.
+        # This file system has no such rename. Two watchers could choose the same name at the same time.
         if exists(target, new_name):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         os.rename(name, new_name, src_dir_fd=folder, dst_dir_fd=target)

@@ -1,6 +1,6 @@
-"""The files that were read to their last byte: one line each, in a file for each source in the hidden work/.finished/.
+"""The list of finished files: one line each, in a file for each source in the hidden folder work/.finished/. Blocking.
 
-Blocking. Any number of watchers may write; a crash tears the last line at most, and that is passed over.
+Several watchers may write. A crash can cut off the last line only, and such a line is ignored.
 """
 
 import fcntl
@@ -20,14 +20,14 @@ from file_watcher.spool.folders import OpenFolders
 FOLDER: Final = ".finished"
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-# About what a line has; a name can make it three times as long.
+# About the length of a line; a long name makes it three times as long.
 _LINE_BYTES: Final = 400
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file that was moved to done/ or failed/: where it lies, what it looked like, and what was read of it.
+    """A file that was moved to done/ or failed/: where it is, its version, and what was confirmed of it.
 
-    `at` is seconds since the epoch. `name` is quoted as in a URL, since a name may be any bytes.
+    `at` is seconds since the epoch. `name` is quoted as in a URL, because a name may be any bytes.
     """
 
     folder: str
@@ -41,16 +41,16 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def version(self) -> FileVersion:
-        """What the file looked like."""
+        """The version of the file when it was moved."""
         return FileVersion(self.inode, self.bytes, self.modified_ns)
 
     def entry(self, source: str) -> SpoolEntry:
-        """Return where the file lies, if nobody has moved it."""
+        """Return where the file was moved to."""
         return SpoolEntry(self.folder, source, os.fsdecode(unquote_to_bytes(self.name)))
 
 
 def quoted(name: str) -> str:
-    """Return a file's name as text that can be written."""
+    """Return a file's name as ASCII text."""
     return quote(os.fsencode(name), safe=" ")
 
 
@@ -61,13 +61,13 @@ class FinishedFiles:
     """What is remembered of each source; the newest `entries_max`, about."""
 
     def __init__(self, folders: OpenFolders, *, files_max: int) -> None:
-        """They are in work/, where a start finds them without a look at all that was ever done."""
+        """The list is in work/: a start reads it, and need not read all of done/."""
         self._folders = folders
         self._entries_max = files_max
         self._unsynced: set[str] = set()
 
     def sync(self) -> None:
-        """Have on the disk what was written. Raises OSError."""
+        """Write what was added to the disk. Raises OSError."""
         if not self._unsynced:
             return
         with self._opened() as folder:
@@ -79,13 +79,13 @@ class FinishedFiles:
                     os.close(descriptor)
 
     def remember(self, source: str, finished: Finished) -> None:
-        """Write an entry; it replaces what is remembered of its name. `sync` has it on the disk. Raises OSError."""
+        """Add a file, or replace the one of the same name. It is on the disk after `sync`. Raises OSError."""
         self._unsynced.add(source)
         with self._opened() as folder:
             _append(folder, source, finished, files_max=self._entries_max, mode=self._folders.file_mode)
 
     def since(self, at: float) -> list[tuple[str, Finished]]:
-        """Return the source and the last entry of each file that was finished after `at`. Raises OSError."""
+        """Return the source and the last line of each file that was finished after `at`. Raises OSError."""
         found: list[tuple[str, Finished]] = []
         with self._opened() as folder:
             for source in os.listdir(folder):  # noqa: PTH208 - an open folder has no path
@@ -101,7 +101,7 @@ class FinishedFiles:
         return found if known and (known.bytes, known.digest) == (extent.bytes, extent.digest) else None
 
     def with_inode(self, source: str, inode: int) -> Finished | None:
-        """Return what is remembered of a file, wherever somebody has moved it. Raises OSError."""
+        """Return the finished file with this inode, wherever it is now. Raises OSError."""
         with self._opened() as folder:
             return _find(folder, source, b'"inode":%d,' % inode)
 
@@ -114,10 +114,10 @@ def _append(folder: int, source: str, finished: Finished, *, files_max: int, mod
     while True:
         with os.fdopen(os.open(source, _FLAGS | os.O_CREAT, mode, dir_fd=folder), "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            # While we waited, another watcher may have put a shorter one in its place.
+            # Another watcher may have replaced it by a shorter one while we waited.
             if not _is_current(folder, source, file):
                 continue
-            # The line feed before it ends a line that a crash has torn.
+            # The line feed before it ends a line that a crash cut off.
             file.write(b"\n%b\n" % line)
             if os.fstat(file.fileno()).st_size > files_max * _LINE_BYTES:
                 _shorten(folder, source, file, files_max // 2, mode)
@@ -125,7 +125,7 @@ def _append(folder: int, source: str, finished: Finished, *, files_max: int, mod
 
 
 def _entries(folder: int, source: str) -> Iterator[Finished]:
-    """Yield what is remembered, oldest first."""
+    """Yield the finished files of a source, oldest first."""
     for line in _read(folder, source).split(b"\n"):
         if line:
             with suppress(msgspec.DecodeError):
@@ -133,7 +133,7 @@ def _entries(folder: int, source: str) -> Iterator[Finished]:
 
 
 def _find(folder: int, source: str, needle: bytes) -> Finished | None:
-    """Return the last entry that holds `needle`. To search is cheaper than to decode, or to keep all in memory."""
+    """Return the last line that holds `needle`. A search costs less than decoding, or keeping all in memory."""
     content = _read(folder, source)
     at = content.rfind(needle)
     if at < 0:
@@ -154,7 +154,7 @@ def _read(folder: int, source: str) -> bytes:
 
 
 def _shorten(folder: int, source: str, file: BinaryIO, keep: int, mode: int) -> None:
-    """Keep the newest lines, in a file that takes the place of this one."""
+    """Replace the file by one with the newest lines."""
     file.seek(0)
     lines = [line for line in file.read().split(b"\n") if line][-keep:]
     temporary = f".{os.fstat(file.fileno()).st_ino}"

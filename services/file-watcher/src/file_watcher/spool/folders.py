@@ -1,6 +1,6 @@
-"""The four folders under one root, held open, and who may use what is in them. Blocking.
+"""The four folders under one root, held open, and their permissions. Blocking.
 
-Names are data: every path is one name, opened relative to a folder that is held open, and no link is followed.
+A path is always one name, relative to an open folder, and no link is followed. So a name cannot lead elsewhere.
 """
 
 import os
@@ -30,7 +30,7 @@ class OpenFolders:
     """The four folders, and those of the sources in them."""
 
     def __init__(self, root: Path, *, umask: int) -> None:
-        """Create what is missing, and close to other users what `umask` closes to them.
+        """Create what is missing, and take from other users the permissions in `umask`.
 
         Raises:
             FatalError: the folders cannot be created or opened.
@@ -70,7 +70,7 @@ class OpenFolders:
 
     @contextmanager
     def opened(self, folder: str, source: str, *, create: bool = False) -> Iterator[int]:
-        """Lend the folder of a source; `create`: make it where it is missing. Raises OSError."""
+        """Give the open folder of a source; `create`: make it where it is missing. Raises OSError."""
         if not source:
             yield self._descriptors[folder]
             return
@@ -89,9 +89,9 @@ class OpenFolders:
             return os.fdopen(os.open(name, flags, self.file_mode, dir_fd=descriptor), "wb")
 
     def list(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str], int]]:
-        """Yield what lies in the folders of the sources, and beside them: source, entry and the folder it is in.
+        """Yield what is in the folders of the sources, and beside them: source, entry and the open folder.
 
-        A hidden folder is nobody's.
+        A hidden folder belongs to no source.
         """
         with os.scandir(self._descriptors[folder]) as entries:
             for entry in entries:
@@ -101,7 +101,7 @@ class OpenFolders:
                     yield from self._list_source(folder, entry.name)
 
     def status(self, entry: SpoolEntry) -> os.stat_result | None:
-        """Return what is known of a file, or None where it is gone. Raises OSError."""
+        """Return the status of a file, or None where it is gone. Raises OSError."""
         path = os.path.join(entry.source, entry.file)  # noqa: PTH118 - names are not always text that a Path keeps
         try:
             return os.stat(path, dir_fd=self._descriptors[entry.folder], follow_symlinks=False)
@@ -145,12 +145,12 @@ class OpenFolders:
 
 
 def _close_inbox(inbox: int, umask: int) -> None:
-    """Close the inbox to other users, but for those who drop files and have no other way in."""
+    """Close the inbox to other users, unless they drop files and have no other access."""
     mode = os.fstat(inbox).st_mode
     if not mode & umask & _OTHERS:
         return
     if mode & _OTHERS_WRITE or _others_have_folders(inbox):
-        # What lies in their own folders is theirs to close; the list of all sources is not for them.
+        # They set the permissions of their own folders. They need not list all sources.
         close_to_others(inbox, umask & _OTHERS_LIST)
         log.warning("other users drop files into the inbox, so it stays open to them; give them a group instead")
     else:
@@ -171,9 +171,9 @@ _ACL_NOBODY: Final = 0xFFFFFFFF
 
 
 def _keep_access(inbox: int) -> None:
-    """Let us move files out of folders that other users will make in the inbox, such as root on a container's host.
+    """Let us move files out of folders that other users make in the inbox, such as root on a container's host.
 
-    A default access control list, where the inbox is ours and the file system has them.
+    Sets a default access control list, where the inbox is ours and the file system has such lists.
     """
     status = os.fstat(inbox)
     mode = status.st_mode

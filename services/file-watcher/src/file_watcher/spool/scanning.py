@@ -21,15 +21,15 @@ class SourceOptions(Protocol):
 
     @property
     def settle_seconds(self) -> float | None:
-        """How long a file must be unchanged; None: as for every source."""
+        """How long a file must be unchanged; None: as long as those of other sources."""
 
     @property
     def marker(self) -> str:
-        """A file called NAME is taken only when there is one called NAME and this, such as `.done`; empty: at once."""
+        """A suffix such as `.done`: NAME is taken only when NAME.done exists; empty: without it."""
 
 
 class CommonOptions(NamedTuple):
-    """Options of a source of which nothing else was said."""
+    """The options of a source that has none of its own."""
 
     settle_seconds: float | None = None
     marker: str = ""
@@ -40,9 +40,9 @@ OptionsOf = Callable[[str], SourceOptions]
 
 
 class ScanLimits(NamedTuple):
-    """When a file is settled, what is none, and how many one scan takes up.
+    """When a file is settled, which names are ignored, and how many files one scan returns.
 
-    `ignored` are patterns of names of files that are still being written, or nobody's, without regard to case.
+    `ignored` are patterns, without regard to case, such as those of temporary files.
     """
 
     settle_seconds: float
@@ -59,14 +59,14 @@ class Scan(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A file; they sort by age."""
+    """A file; the tuples sort by age."""
 
     modified_ns: int
     entry: SpoolEntry
 
 
 class Scanner:
-    """Looks at inbox/ and work/, and remembers since when files with a clock ahead of ours have been as they are."""
+    """Scans inbox/ and work/. Remembers since when files with a time in the future have been unchanged."""
 
     def __init__(self, folders: OpenFolders, limits: ScanLimits, options_of: OptionsOf) -> None:
         """One for the inbox."""
@@ -77,7 +77,7 @@ class Scanner:
         self._unsettled: dict[SpoolEntry, tuple[int, int]] = {}
 
     def scan(self) -> Scan:
-        """Look. What is in work/ and nobody's any more is taken up again.
+        """Return the files that can be claimed; those in work/ were left by a watcher or failed.
 
         Raises:
             OSError: a folder cannot be read.
@@ -132,7 +132,7 @@ class Scanner:
             return 0
         if age_ns >= 0:
             return settle_ns - age_ns
-        # Its clock is ahead of ours, so only watching tells.
+        # Its time is in the future, so its age says nothing.
         return self._watched_ns(found, settle_ns, unsettled)
 
     def _watched_ns(self, found: _Found, settle_ns: int, unsettled: dict[SpoolEntry, tuple[int, int]]) -> int:

@@ -1,8 +1,8 @@
-"""Watching files that are done: an upload may have stalled, and go on in the file that was moved. Blocking.
+"""Watches finished files: an upload may have stalled, and may go on in the file that was moved. Blocking.
 
-Whoever has a file open goes on writing into it, wherever it was moved to, and of another user's file nothing tells
-that it is open. So a file in done/ or failed/ is looked at for a while. Where it changed it is taken back into work/
-and read on from where it had ended. What changes later than that is told, and left to a person.
+A process that has a file open goes on writing to it after a move, and the kernel does not say that another user's file
+is open. So a file in done/ or failed/ is watched for a while. Where it changed, it is moved back into work/ and read on
+from where it had ended. A later change is logged, and an operator must act.
 """
 
 import threading
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from file_watcher.metrics import count_grown_late, count_taken_back
+from file_watcher.metrics import GROWN_LATE, TAKEN_BACK
 from file_watcher.spool.claims import ClaimedFile
 from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.entry import FileVersion, SpoolEntry
@@ -24,12 +24,12 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _LOOK_ALL_SECONDS: Final = 600.0
 _LOOK_FOR_SECONDS: Final = 24 * 3600.0
-# A file that comes back again and again is waited for longer each time: each time it is read from the beginning.
+# A file that comes back again and again must be quiet for longer each time: each time it is read from the beginning.
 _DOUBLINGS_MAX: Final = 16
 
 
 class _Watched(NamedTuple):
-    """A finished file, what it looks like, and since when (monotonic)."""
+    """A finished file, its version at the last look, and since when it has that (monotonic)."""
 
     finished: Finished
     version: FileVersion
@@ -37,7 +37,7 @@ class _Watched(NamedTuple):
 
 
 class FinishedWatch:
-    """Looks at the files that were finished a short while ago often, and at those of the last day now and then."""
+    """Looks often at the files that were finished a short time ago, and seldom at those of the last day."""
 
     def __init__(
         self, spool: SpoolDirectory, *, seconds: float, files_max: int, settle_seconds: Callable[[str], float]
@@ -55,7 +55,7 @@ class FinishedWatch:
         self._look_all_at = 0.0
 
     def look(self) -> list[SpoolEntry]:
-        """Return the files that changed and have been quiet since. Raises OSError."""
+        """Return the files that changed and are quiet again. Raises OSError."""
         self._spool.finished.sync()
         with self._lock:
             if time.monotonic() >= self._look_all_at:
@@ -64,18 +64,18 @@ class FinishedWatch:
             return [entry for entry in list(self._watched) if self._is_due(entry)]
 
     def add(self, source: str, finished: Finished) -> None:
-        """Watch a file from now on. Of too many the oldest is left to the look at all."""
+        """Watch a file from now on. Where there are too many, the oldest is looked at seldom."""
         with self._lock:
             self._add(source, finished)
 
     def take_back(self, entry: SpoolEntry) -> ClaimedFile | None:
-        """Take a file back into work/, or return None: it is gone, or its producer is still writing. Raises OSError."""
+        """Move a file back into work/, or return None: it is gone, or its producer is still writing. Raises OSError."""
         with self._lock:
             watched = self._watched.get(entry)
             claimed = self._spool.take_back(entry, watched.finished) if watched else None
             if claimed:
                 del self._watched[entry]
-                count_taken_back()
+                TAKEN_BACK.inc()
         return claimed
 
     def _add(self, source: str, finished: Finished) -> None:
@@ -90,14 +90,14 @@ class FinishedWatch:
         now = self._spool.version_at(entry)
         over = time.time() > finished.at + self._seconds
         if now is None or now.inode != finished.inode:
-            # It is not there yet, or any more, or another file is: that one is watched, or somebody else's.
+            # It was not moved yet, or is gone, or another file has its name.
             if over:
                 del self._watched[entry]
             return False
         if now != before:
             if before == finished.version:
                 log.warning(
-                    "a file changed after it was moved; it is taken back once nobody writes to it",
+                    "a file changed after it was moved; it is taken back when it is quiet",
                     **entry.shown,
                 )
             self._watched[entry] = _Watched(finished, now, time.monotonic())
@@ -114,7 +114,7 @@ class FinishedWatch:
         return max(settle_seconds, min(doubled, self._seconds / 2))
 
     def _look_at_all(self) -> None:
-        """Also look at what another watcher has finished, or one before, or what was finished within the last day."""
+        """Look at all files of the last day, also those that another watcher has finished."""
         now = time.time()
         for source, finished in self._spool.finished.since(now - max(_LOOK_FOR_SECONDS, self._seconds)):
             entry = finished.entry(source)
@@ -127,14 +127,14 @@ class FinishedWatch:
             if now < until or (version != finished.version and version.modified_ns < until * 1e9):
                 self._add(source, finished)
             elif version != finished.version:
-                self._tell_late(source, finished, version)
+                self._report_late(source, finished, version)
 
-    def _tell_late(self, source: str, finished: Finished, version: FileVersion) -> None:
+    def _report_late(self, source: str, finished: Finished, version: FileVersion) -> None:
         entry = finished.entry(source)
-        # Once for each change.
+        # Each change is logged once.
         self._spool.finished.remember(source, _with_version(finished, version))
         if version.bytes > finished.bytes:
-            count_grown_late()
+            GROWN_LATE.inc()
             log.error(
                 "a file grew long after it was moved; what it grew by is not stored: move it into the inbox again",
                 **entry.shown,

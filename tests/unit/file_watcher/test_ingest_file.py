@@ -51,6 +51,18 @@ async def test_a_bad_row_does_not_disturb_the_other_rows(inbox: Inbox) -> None:
     ]
 
 
+async def test_no_row_after_another_header_is_published(inbox: Inbox) -> None:
+    """Also none of the batches that would follow: their columns are in another order."""
+    rows = [b"%d,5\n" % number for number in range(150)]
+    content = b"id,amount\n" + b"".join(rows) + b"amount,id\n" + b"".join(rows)
+
+    await inbox.ingest(inbox.drop("a.csv", content))
+
+    assert keys(inbox.publisher.events) == {str(number) for number in range(150)}
+    assert len(inbox.publisher.events) == 150
+    assert [line for line, _ in inbox.rejects("failed/shop/a.csv.rejects.ndjson")] == [152]
+
+
 async def test_the_rows_before_a_cut_are_published_and_the_file_fails(inbox: Inbox) -> None:
     content = gzip.compress(b"".join(b'{"id": "%d"}\n' % number for number in range(100)))[:-1]
 

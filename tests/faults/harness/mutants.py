@@ -8,10 +8,8 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -24,14 +22,13 @@ from file_watcher.formats.reading import FileKind
 from file_watcher.identity import Identity
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
 from processor.inputs import queues
-from processor.ledger import store
-from processor.ledger.rows import Processed, WriteItem, add_events_parameters, raw_rows, record_rows
-from processor.ledger.statements import ADD_EVENTS
+from processor.ledger import copy
+from processor.ledger.rows import Processed
+from processor.ledger.tables import Table, TableRows, insert_parameters, insert_statement
 from processor.stages import processing
 from processor.stages.transform import transform as plain_transform
 from shared.contracts.errors import PermanentError
 from shared.contracts.event import Envelope
-from shared.contracts.result import Recorded, ResultKind
 from shared.failpoints import failpoint
 from shared.messaging.consumer import Delivery
 from shared.wire import decode_batch
@@ -66,49 +63,34 @@ def _ack_before_commit() -> None:
 
 def _no_unique_key() -> None:
     """The constraint is dropped by the test, and with it the clause that needs one."""
-    without = ADD_EVENTS.replace("ON CONFLICT (event_id) DO NOTHING", "")
-    if without == ADD_EVENTS:
-        raise AssertionError("the statement is another one now")
-    vars(store)["ADD_EVENTS"] = without
+
+    def without_key(tables: tuple[Table, ...]) -> str:
+        statement = insert_statement(tables)
+        without = statement.replace("ON CONFLICT (event_id) DO NOTHING", "")
+        if without == statement:
+            raise AssertionError("the statement is another one now")
+        return without
+
+    vars(copy)["insert_statement"] = without_key
 
 
 def _key_in_second_transaction() -> None:
     """The raw event is committed by itself, and the record that belongs to it by itself."""
-    both, _, where = ADD_EVENTS.rpartition("WHERE (id IN")
-    only_raw, _, only_records = both.rpartition("INSERT INTO processed_records")
-    if "(SELECT id FROM stored)) IS TRUE" not in where:
-        raise AssertionError("the statement is another one now")
-    add_raw = f"{only_raw} SELECT id FROM stored"  # noqa: S608 - parts of our own statement
-    add_records = f"INSERT INTO processed_records {only_records} WHERE id = ANY($18::bigint[])"
-    # Each gets the parameters that it names, numbered anew.
-    renumbered = (("$3::", "$2::"), ("$5::", "$3::"), ("$14::", "$4::"), ("$15::", "$5::"), ("$16::", "$6::"))
-    for old, new in (*renumbered, ("$17::", "$7::"), ("$18::", "$8::")):
-        add_records = add_records.replace(old, new, 1)
 
-    async def insert(
-        self: store.Store,  # noqa: ARG001 - it takes the place of a method
+    async def add(
+        self: copy.RowWriter,  # noqa: ARG001 - it takes the place of a method
         connection: asyncpg.Connection,
-        items: Sequence[WriteItem],
-        processed_at: datetime,
-    ) -> dict[UUID, Recorded]:
-        given = add_events_parameters(raw_rows(items), record_rows(items, processed_at))
-        new = {row[0] for row in await connection.fetch(add_raw, *given[:13])}
+        batch: Sequence[TableRows],
+    ) -> set[int]:
+        raw, (records, rows) = batch
+        statement = insert_statement((raw.table,))
+        new = {row[0] for row in await connection.fetch(statement, *insert_parameters([raw]))}
         failpoint("mutant.between_transactions")
-        of_records = [given[place] for place in (0, 2, 4, 13, 14, 15, 16)]
-        await connection.execute(add_records, *of_records, list(new))
-        return {
-            item.processed.event.event_id: Recorded(
-                kind=ResultKind.STORED,
-                raw_event_id=item.id,
-                record_id=item.id,
-                status=item.processed.status,
-                processed_at=processed_at,
-            )
-            for item in items
-            if item.id in new
-        }
+        of_new = [row for row in rows if row[0] in new]
+        await connection.copy_records_to_table(records.name, records=of_new, columns=records.names)
+        return new
 
-    store.Store._insert = insert  # type: ignore[method-assign] # broken on purpose
+    copy.RowWriter._add = add  # type: ignore[method-assign] # broken on purpose
 
 
 def net(pages: Sequence[Page]) -> Report:

@@ -69,14 +69,14 @@ def test_one_token_is_enough_for_all_to_be_asked(setting: str) -> None:
     assert callers.identify((("authorization", "Bearer a token"),)) is not None
 
 
-def test_refusals_are_told_once_a_minute_and_none_is_forgotten() -> None:
+def test_refusals_are_logged_once_a_minute_with_their_number() -> None:
     moment = 0.0
     callers = Callers([(GATEWAY, "g-token")], clock=lambda: moment)
 
-    with capture_logs() as told:
+    with capture_logs() as logs:
         for _ in range(1_000):
             callers.note_refusal("token", peer="ipv4:10.0.0.9:4711")
         moment = 61.0
         callers.note_refusal("token", peer="ipv4:10.0.0.9:4711")
 
-    assert [(line["log_level"], line["calls"]) for line in told] == [("warning", 1), ("warning", 1_000)]
+    assert [(line["log_level"], line["calls"]) for line in logs] == [("warning", 1), ("warning", 1_000)]

@@ -1,4 +1,4 @@
-"""The input without waiting callers: batches of events on the two ingest queues, and receipts."""
+"""The queue input: batches of events on the two ingest queues of RabbitMQ, and receipts. Nobody waits for these."""
 
 import asyncio
 import random
@@ -26,7 +26,8 @@ _RETRY_PAUSE_SECONDS_MAX = 5.0
 async def settle_together(delivery: Delivery, write: WriteEvents, *, until: Sequence[asyncio.Event]) -> None:
     """Store a delivery of the fast queue as a whole, then ack it; see `_settle`.
 
-    While the ledger cannot be written it is tried again; once one of `until` is set it is given back to the broker.
+    While the ledger cannot be written, it is tried again until one of `until` is set. Then the delivery stays unacked,
+    and the broker delivers it again.
     """
     await _settle(delivery, lambda events: _persist(partial(write, events), until))
 
@@ -34,8 +35,8 @@ async def settle_together(delivery: Delivery, write: WriteEvents, *, until: Sequ
 async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, until: Sequence[asyncio.Event]) -> None:
     """Store a delivery of the slow queue event by event, then ack it. `until`: see `settle_together`.
 
-    One that cannot be stored, that the ledger refuses or that ends the process breaks alone. A delivery that comes
-    again is stored in another order, so that each healthy event comes before the poison event some time.
+    An event that cannot be stored, that the ledger refuses or that ends the process affects no other event. A delivery
+    that comes again is stored in random order, so that each healthy event is stored before the poison event some time.
     """
 
     async def store(events: list[Envelope]) -> None:
@@ -50,7 +51,7 @@ async def settle_one_by_one(delivery: Delivery, write: WriteEvents, *, until: Se
 async def settle_receipt(
     delivery: Delivery, keep: Callable[[Receipt], Awaitable[None]], *, until: Sequence[asyncio.Event]
 ) -> None:
-    """Keep a receipt, then ack it. `until`: see `settle_together`."""
+    """Store a receipt, then ack it. `until`: see `settle_together`."""
     try:
         receipt = decode_receipt(delivery.body)
         await _persist(partial(keep, receipt), until)
@@ -63,19 +64,19 @@ async def settle_receipt(
 
 
 class _OneByOne:
-    """The events of a delivery, of which some may be stored already."""
+    """The events of a delivery, some of which may be stored already."""
 
     def __init__(self, events: Sequence[Envelope], write: WriteEvents) -> None:
         self.unstorable: PermanentError | None = None
-        """The last event that can never be kept, if there is one."""
+        """The error of the last event that can never be stored; None: there is none."""
         self._left = list(events)
         self._write = write
 
     async def store(self) -> None:
-        """Store what is left. What the ledger refuses stays, and is no reason to leave the others.
+        """Store the remaining events. An event that the ledger refuses stays for the next call.
 
         Raises:
-            LedgerRefusesError: some of it was refused. RetryableError: it cannot be written now.
+            LedgerRefusesError: some events were refused. RetryableError: the ledger cannot be written now.
         """
         refused: list[Envelope] = []
         why: LedgerRefusesError | None = None
@@ -97,7 +98,7 @@ class _OneByOne:
 
 
 async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitable[None]]) -> None:
-    """Ack after the commit, as the last line. What cannot ever be stored goes on to the next queue, bytes and all."""
+    """Ack after the commit, as the last line. A delivery that can never be stored goes to the next queue unchanged."""
     failpoint("processor.received")
     try:
         events = decode_batch(delivery.body, uuid_type=uuid_type)
@@ -107,7 +108,7 @@ async def _settle(delivery: Delivery, store: Callable[[list[Envelope]], Awaitabl
         await _set_aside(delivery, error)
         return
     except RetryableError:
-        # Held for as long as it may be. The broker gives it to whoever comes next when the session ends.
+        # When the session ends, the broker gives the delivery to another consumer.
         return
     failpoint("processor.after_commit_before_ack")
     await delivery.ack()
@@ -120,7 +121,7 @@ async def _set_aside(delivery: Delivery, error: PermanentError) -> None:
 
 
 async def _persist(write: Callable[[], Awaitable[object]], until: Sequence[asyncio.Event]) -> None:
-    """Write until it is done. An outage holds the delivery here and so pauses the intake; it burns no redelivery.
+    """Write, and try again until one of `until` is set. So an outage pauses the intake without using up redeliveries.
 
     Raises:
         RetryableError: one of `until` is set, and it could not be written.

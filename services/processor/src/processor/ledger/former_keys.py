@@ -27,16 +27,18 @@ class FormerKeys:
     """Replaces keys by the former keys under which events are stored."""
 
     def __init__(self, connections: Connections) -> None:
-        """The ledger is asked once whether it can hold any."""
+        """Ask the ledger once whether it can hold any."""
         self._connections = connections
-        self._any: bool | None = None
+        self._asked = False
+        self.possible = True
 
     async def apply(self, batch: Sequence[Processed]) -> Sequence[Processed]:
         """Return the batch; events that are stored under a former key have that key. Raises as `Connections.taken`."""
-        if self._any is None:
+        if not self._asked:
             async with self._connections.taken() as connection:
-                self._any = bool(await connection.fetchval(HAD_EVENTS, _REVISION))
-        if not self._any:
+                self.possible = bool(await connection.fetchval(HAD_EVENTS, _REVISION))
+            self._asked = True
+        if not self.possible:
             return batch
         former = {position: before for position, each in enumerate(batch) if (before := _former(each.event))}
         if not former:

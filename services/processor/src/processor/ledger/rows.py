@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
-from shared.contracts.errors import Problem
+from processor.ledger.tables import PROCESSED_RECORDS, RAW_EVENTS, Row, TableRows
 from shared.contracts.event import Envelope
+from shared.contracts.errors import Problem
 from shared.contracts.result import Recorded, RecordStatus
-
-Row: TypeAlias = tuple[Any, ...]
 
 
 class Processed(msgspec.Struct, frozen=True, gc=False):
@@ -41,8 +40,12 @@ def failed(event: Envelope, detail: str, *, acknowledged: bool = False) -> Proce
     return Processed(event, RecordStatus.FAILED, errors=(Problem("", detail),), acknowledged=acknowledged)
 
 
-def raw_rows(items: Sequence[WriteItem]) -> list[Row]:
-    """Return the rows of `raw_events`, as RAW_COLUMNS names their values."""
+def ledger_rows(items: Sequence[WriteItem], processed_at: datetime) -> list[TableRows]:
+    """Return the rows that the events are stored as, table by table; `raw_events` is the first."""
+    return [TableRows(RAW_EVENTS, _raw_rows(items)), TableRows(PROCESSED_RECORDS, _record_rows(items, processed_at))]
+
+
+def _raw_rows(items: Sequence[WriteItem]) -> list[Row]:
     return [
         (
             item.id,
@@ -64,8 +67,7 @@ def raw_rows(items: Sequence[WriteItem]) -> list[Row]:
     ]
 
 
-def record_rows(items: Sequence[WriteItem], processed_at: datetime) -> list[Row]:
-    """Return the rows of `processed_records`, as RECORD_COLUMNS names their values."""
+def _record_rows(items: Sequence[WriteItem], processed_at: datetime) -> list[Row]:
     return [
         (
             item.id,
@@ -80,13 +82,6 @@ def record_rows(items: Sequence[WriteItem], processed_at: datetime) -> list[Row]
         for item in items
         for processed in (item.processed,)
     ]
-
-
-def add_events_parameters(rows: Sequence[Row], records: Sequence[Row]) -> list[Any]:
-    """Return the parameters of ADD_EVENTS for the rows of both tables."""
-    _, _, _, _, statuses, results, errors, processed_at = zip(*records, strict=True)
-    columns = (*zip(*rows, strict=True), statuses, results, errors)
-    return [*map(_sparse, columns), processed_at[0]]
 
 
 def add_conflicts_parameters(conflicts: Sequence[tuple[Envelope, Recorded]]) -> tuple[list[Any], ...]:
@@ -122,11 +117,6 @@ def add_settlements_parameters(
         [event.channel for event, _ in settled],
         [outcome.kind for _, outcome in settled],
     )
-
-
-def _sparse(column: Sequence[Any]) -> Sequence[Any]:
-    """Return a column as it is, or nothing where it holds nothing: what is missing at the end of an array is null."""
-    return () if all(value is None for value in column) else column
 
 
 def _problems_json(problems: tuple[Problem, ...]) -> str | None:

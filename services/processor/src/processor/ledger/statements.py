@@ -25,36 +25,6 @@ SKIP_ID_BLOCKS: Final = """
          generate_series(drawn.block + 1, least((used.id + $1::bigint - 1) / $1::bigint, drawn.block + 1000000))
 """
 
-# The raw event and its record in one statement; of an event id that is there already, neither. Returns the ids that
-# are new. The first record of an event has the event's own id. With IS TRUE the ids are looked up in a hash table: a
-# join would compare each with each, since the plan is made before the size of a batch is known.
-ADD_EVENTS: Final = """
-    WITH stored AS (
-        INSERT INTO raw_events (id, event_id, source_id, idempotency_key, channel, type, occurred_at, received_at,
-                                content_type, origin, derived, sender, body)
-        SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::smallint[], $6::text[],
-                             $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::boolean[],
-                             $12::text[], $13::bytea[])
-        ON CONFLICT (event_id) DO NOTHING
-        RETURNING id
-    )
-    INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, result_payload, errors, processed_at)
-    SELECT id, id, source_id, channel, status, result::jsonb, errors::jsonb, $17::timestamptz
-    FROM unnest($1::bigint[], $3::int[], $5::smallint[], $14::smallint[], $15::text[], $16::text[])
-        AS records (id, source_id, channel, status, result, errors)
-    WHERE (id IN (SELECT id FROM stored)) IS TRUE
-    RETURNING id
-"""
-
-# The columns of a batch that is copied, in the order of its rows.
-RAW_COLUMNS: Final = (
-    "id", "event_id", "source_id", "idempotency_key", "channel", "type", "occurred_at", "received_at", "content_type",
-    "origin", "derived", "sender", "body",
-)  # fmt: skip
-RECORD_COLUMNS: Final = (
-    "id", "raw_event_id", "source_id", "channel", "status", "result_payload", "errors", "processed_at",
-)  # fmt: skip
-
 # What is stored first under each event id, without what may be large: of its body the hash, where its size is the one
 # that is asked for.
 FIND_FIRSTS: Final = """

@@ -23,8 +23,7 @@ from file_watcher.identity import Identity
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
 from processor.inputs import queues
 from processor.ledger import copy
-from processor.ledger.rows import Processed
-from processor.ledger.tables import Table, TableRows, insert_parameters, insert_statement
+from processor.ledger.rows import Processed, Table, TableRows, insert_parameters, insert_statement
 from processor.stages import processing
 from processor.stages.transform import transform as plain_transform
 from shared.contracts.errors import PermanentError

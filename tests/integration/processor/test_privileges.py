@@ -1,4 +1,4 @@
-"""The database roles: what each may do is a fact of the database, not a habit of the code."""
+"""The database roles: PostgreSQL enforces what each may do."""
 
 import asyncpg
 import pytest
@@ -7,26 +7,21 @@ from alembic.migration import MigrationContext
 from asyncpg import InsufficientPrivilegeError, ReadOnlySQLTransactionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from processor.ledger import statements
 from processor.ledger.database import Connections, check
+from processor.ledger.rows import PROCESSED_RECORDS, RAW_EVENTS, insert_statement
 from processor.migrate import migrate
 from processor.settings import MigrationSettings
 from shared.contracts.errors import UnavailableError
-from shared.models.ledger import metadata
+from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
+from shared.models.ledger import PRIVILEGES, metadata
 from support.servers import ROLE_PASSWORD, Servers
 
-LEDGER = (
-    "ingestion_sources",
-    "raw_events",
-    "processed_records",
-    "conflicts",
-    "settlements",
-    "receipts",
-    "receipt_series",
-    "receipt_gaps",
-    "unconfirmed",
-)
-# What a processor may change in place: how far the receipts of a process have come.
-CHANGING = {"receipt_series"}
+PRIVILEGES_OF_PROCESSOR = PRIVILEGES[PROCESSOR_ROLE]
+LEDGER = [table for table, privileges in PRIVILEGES_OF_PROCESSOR.items() if "INSERT" in privileges]
+# The processor may change how far the receipts of a process have come.
+CHANGING = {table for table, privileges in PRIVILEGES_OF_PROCESSOR.items() if "UPDATE" in privileges}
+SQL = [text for name, text in vars(statements).items() if isinstance(text, str) and name.isupper()]
 A_COLUMN = {
     "settlements": "channel",
     "receipts": "channel",
@@ -87,7 +82,7 @@ LOST += [f"UPDATE ON {table}" for table in sorted(CHANGING)]
 async def test_a_grant_that_is_lost_makes_the_ledger_not_ready(
     connections: Connections, owner: asyncpg.Connection, lost: str
 ) -> None:
-    """Nothing is taken then: each delivery that ends the process would count against the other deliveries, too."""
+    """Nothing is taken then: a delivery that ends the process would count against the other deliveries, too."""
     await check(connections)
     await owner.execute(f"REVOKE {lost} FROM etlpay_processor")
     try:
@@ -98,10 +93,32 @@ async def test_a_grant_that_is_lost_makes_the_ledger_not_ready(
     await check(connections)
 
 
+@pytest.mark.parametrize("role", PRIVILEGES)
+async def test_the_migrations_grant_what_the_models_say_and_nothing_else(owner: asyncpg.Connection, role: str) -> None:
+    rows = await owner.fetch(
+        "SELECT table_name, privilege_type FROM information_schema.role_table_grants WHERE grantee = $1", role
+    )
+
+    granted: dict[str, set[str]] = {}
+    for table, privilege in rows:
+        granted.setdefault(table, set()).add(privilege)
+    assert granted == PRIVILEGES[role]
+
+
+async def test_postgresql_knows_all_that_the_statements_name(ledger: Servers) -> None:
+    """PostgreSQL checks tables, columns and types when it prepares a statement."""
+    connection = await asyncpg.connect(ledger.postgres_url("etlpay_processor", password=ROLE_PASSWORD))
+
+    for statement in (*SQL, insert_statement((RAW_EVENTS, PROCESSED_RECORDS))):
+        await connection.prepare(statement)
+
+    await connection.close()
+
+
 async def test_the_reader_can_read_every_table_and_the_view(ledger: Servers) -> None:
     connection = await asyncpg.connect(ledger.postgres_url("etlpay_reader", password=ROLE_PASSWORD))
 
-    for table in (*LEDGER, "events"):
+    for table in PRIVILEGES[READER_ROLE]:
         assert await connection.fetchval(f"SELECT count(*) FROM {table}") >= 0  # noqa: S608 - the names above
 
     await connection.close()

@@ -1,5 +1,7 @@
 """The tables of the ledger. Migrations create them; a test compares a migrated database with this description."""
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -20,6 +22,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, INT8RANGE, JSONB
+
+from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
 
 metadata = MetaData()
 
@@ -219,3 +223,17 @@ for _table in (raw_events, settlements, unconfirmed):
         postgresql_with={"autosummarize": "true"},
     )
 Index("receipts_by_hour", receipts.c.hour)  # GET /api/audit: what was answered in one hour
+
+_APPENDED = {table: {"SELECT", "INSERT"} for table in metadata.tables if table != "upgrades"}
+PRIVILEGES: Final = {
+    # Nobody but the owner changes or deletes. Of a series the newest receipt replaces the one before: a row for each
+    # would be more than the receipts.
+    PROCESSOR_ROLE: {
+        **_APPENDED,
+        "receipt_series": {"SELECT", "INSERT", "UPDATE"},
+        "upgrades": {"SELECT"},
+        "alembic_version": {"SELECT"},
+    },
+    READER_ROLE: {table: {"SELECT"} for table in (*metadata.tables, "events", "alembic_version")},
+}
+"""What the migrations grant: by role, then by table or view."""

@@ -7,9 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from processor.ledger.rows import WriteItem
-from processor.ledger.tables import TableRows, insert_parameters, insert_statement
-from shared.contracts.result import ResultKind, Recorded
+from processor.ledger.rows import TableRows, WriteItem, insert_parameters, insert_statement
+from shared.contracts.result import Recorded, ResultKind
 from shared.failpoints import failpoint
 
 RowsOf: TypeAlias = Callable[[Sequence[WriteItem], datetime], list[TableRows]]

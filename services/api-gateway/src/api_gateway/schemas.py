@@ -195,16 +195,15 @@ class EventState(msgspec.Struct, frozen=True, kw_only=True):
 
 def ingested(event: Envelope, outcome: Recorded) -> Ingested:
     """Return the record that an outcome tells of."""
-    failed = outcome.status is RecordStatus.FAILED
-    result = event.body if outcome.result is None else outcome.result
+    payload = outcome.payload(event.body)
     return Ingested(
         id=outcome.record_id,
         raw_event_id=outcome.raw_event_id,
         event_id=event.event_id,
-        status="FAILED" if failed else "SUCCESS",
-        result_payload=_NULL if failed else msgspec.Raw(result),
+        status="FAILED" if payload is None else "SUCCESS",
+        result_payload=_NULL if payload is None else msgspec.Raw(payload),
         processed_at=outcome.processed_at,
-        errors=outcome.errors if failed else msgspec.UNSET,
+        errors=outcome.errors if payload is None else msgspec.UNSET,
     )
 
 

@@ -55,6 +55,12 @@ class Recorded(Result, frozen=True, kw_only=True, gc=False):
     errors: tuple[Problem, ...] = ()
     result: bytes | None = None
 
+    def payload(self, body: bytes) -> bytes | None:
+        """Return the record's payload as JSON bytes, of an event with this body; None: the record is FAILED."""
+        if self.status is RecordStatus.FAILED:
+            return None
+        return body if self.result is None else self.result
+
 
 class ErrorResult(Result, frozen=True, kw_only=True, gc=True):
     """The event was refused, or nothing is known of it; `error` says why. See `error_result`."""

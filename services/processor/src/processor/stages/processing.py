@@ -29,15 +29,15 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 class Stages:
     """Transforms a batch, stores it in one transaction, and gives its records to the cache."""
 
-    def __init__(self, store: Store, cache: CacheFeeder) -> None:
+    def __init__(self, store: Store, feeder: CacheFeeder) -> None:
         """Nothing else may write to `store`."""
         self._store = store
-        self._cache = cache
+        self._feeder = feeder
 
     async def write(self, received: Sequence[Received]) -> list[Recorded]:
         """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
         began = time.perf_counter()
-        epoch = self._cache.epoch
+        epoch = self._feeder.cache.epoch
         processed = [transform(each.event, acknowledged=each.acknowledged) for each in received]
         try:
             outcomes = await self._store.write(processed, processed_at=now())
@@ -45,7 +45,7 @@ class Stages:
             FAILURES.labels(type(error).__name__).inc()
             raise
         count_batch(outcomes, seconds=time.perf_counter() - began)
-        self._cache.feed([each.event for each in received], outcomes, epoch=epoch)
+        self._feeder.feed([each.event for each in received], outcomes, epoch=epoch)
         return outcomes
 
 

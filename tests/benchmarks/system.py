@@ -14,7 +14,8 @@ import msgspec
 import psutil
 
 from etlpay_cli import state
-from etlpay_cli.layout import DATABASE, OWNER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, Layout
+from shared.contracts.roles import OWNER_ROLE
 from support.servers import CHECKOUT, run_etlpay
 from support.stack import Stack, run_stack
 

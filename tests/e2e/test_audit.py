@@ -12,10 +12,11 @@ import psutil
 import pytest
 
 from etlpay_cli.errors import UNVOUCHED
-from etlpay_cli.layout import DATABASE, OWNER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, Layout
 from etlpay_client import QueueClient
 from etlpay_client import etlpay_pb2 as pb
 from etlpay_client.etlpay_pb2_grpc import EtlServiceStub
+from shared.contracts.roles import OWNER_ROLE
 from support.servers import CHECKOUT
 from support.stack import Stack, until
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from etlpay_cli.layout import DATABASE, READER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, Layout
 from etlpay_cli.ports import HOST
 from etlpay_cli.provision import INGEST_VHOST, PRODUCERS_PLACE
 from etlpay_cli.state import Mode, write_private
+from shared.contracts.roles import READER_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "etlpay"
-OWNER_ROLE = "etlpay_owner"
-READER_ROLE = "etlpay_reader"
-PROCESSOR_ROLE = "etlpay_processor"
 
 
 @dataclass(frozen=True, slots=True)

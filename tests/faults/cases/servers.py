@@ -11,12 +11,12 @@ from typing import Final
 import aio_pika
 import asyncpg
 
-from etlpay_cli.layout import READER_ROLE
 from etlpay_cli.provision import INGEST_VHOST
 from faults.harness.case import ALL_CHANNELS, Case, Context, Inflict
 from faults.harness.journal import Attempt
 from faults.harness.producers import QueueProducer
 from faults.harness.world import HOST, World
+from shared.contracts.roles import READER_ROLE
 from shared.messaging.topology import INGEST_QUEUE
 from support.waiting import until_true
 

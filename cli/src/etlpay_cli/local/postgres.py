@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from etlpay_cli import probes
-from etlpay_cli.layout import DATABASE, OWNER_ROLE, READER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, Layout
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
 from etlpay_cli.settings import inherited_environment
+from shared.contracts.roles import OWNER_ROLE, READER_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etlpay_cli import probes
-from etlpay_cli.layout import DATABASE, OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE, Layout
+from etlpay_cli.layout import DATABASE, Layout
 from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
 from etlpay_cli.provision import INGEST_VHOST, PRODUCERS_PLACE
 from etlpay_cli.settings import inherited_environment
+from shared.contracts.roles import OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from shared.contracts.csv_row import CSV_ROW, Dialect, dialect_of
 from shared.contracts.event import Envelope
 from shared.contracts.payload import names_member_twice, same_value
 
-CSV: Final = "text/csv"
+CSV: Final = CSV_ROW.partition(";")[0]
 # Many rows have one header; one that is longer than this is read again for each.
 _HEADER_CHARS_MAX: Final = 4_096
 

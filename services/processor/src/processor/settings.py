@@ -5,6 +5,7 @@ from typing import Final
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, SecretStr
 
 from shared.batching import BatcherLimits
+from shared.contracts.roles import OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE
 from shared.runtime.rpc_server import RpcServerSettings
 from shared.settings import (
     AmqpSettings,
@@ -35,7 +36,9 @@ class ProcessorSettings(
     """Settings of `python -m processor`."""
 
     ops_port: int = Field(9104, description="port of /livez, /readyz and /metrics; 0: off")
-    postgres_url: str = Field("postgresql://etlpay_processor@127.0.0.1:5432/etlpay", description="without the password")
+    postgres_url: str = Field(
+        f"postgresql://{PROCESSOR_ROLE}@127.0.0.1:5432/etlpay", description="without the password"
+    )
     processing_host: str = Field("127.0.0.1", description="where Processing.Process listens")
     processing_port: int = Field(50052, description="port of Processing.Process; 0: a free one")
     ingest_prefetch: PositiveInt = Field(32, description="messages of the fast ingest queue that are not settled yet")
@@ -65,7 +68,7 @@ class ProcessorSettings(
 class MigrationSettings(ProgramSettings, PostgresSettings):
     """Settings of `python -m processor.migrate`."""
 
-    postgres_url: str = Field("postgresql://etlpay_owner@127.0.0.1:5432/etlpay", description="without the password")
+    postgres_url: str = Field(f"postgresql://{OWNER_ROLE}@127.0.0.1:5432/etlpay", description="without the password")
     postgres_seconds_max: PositiveFloat = Field(3600.0, description="how long one statement of a migration may take")
     migration_lock_seconds_max: PositiveFloat = Field(
         2.0, description="how long a migration waits for a lock before it lets those who write go on, and tries again"
@@ -73,5 +76,5 @@ class MigrationSettings(ProgramSettings, PostgresSettings):
     migration_seconds_max: PositiveFloat = Field(
         120.0, description="how long a migration tries again while somebody else, such as a backup, uses the tables"
     )
-    processor_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_processor; empty: none")
-    reader_password: SecretStr = Field(SecretStr(""), description="given to the role etlpay_reader; empty: none")
+    processor_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PROCESSOR_ROLE}; empty: none")
+    reader_password: SecretStr = Field(SecretStr(""), description=f"given to the role {READER_ROLE}; empty: none")

@@ -16,12 +16,10 @@ from queue_consumer.identity import item_stem, own_id, unkept_source_key, whole_
 from queue_consumer.message import Message
 from shared.contracts.event import Channel, Envelope, identify, stamp
 from shared.contracts.failure import failed_type, failure_reason
+from shared.contracts.media_types import JSON, JSON_LINES
 from shared.contracts.payload import object_problem
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
 
-JSON: Final = "application/json"
-
-_LINE_TYPES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 # What publishers give as an encoding that leaves the bytes as they are. Some give the charset.
 _UNPACKED: Final = frozenset({"", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary", "8bit", "7bit"})
 _BLANK: Final = b" \t\r\n"
@@ -84,7 +82,7 @@ def to_envelopes(message: Message, *, options: MappingOptions, received_at: date
 def _content(message: Message, *, items_max: int) -> list[bytes] | str:
     """Return the items of a message, or the content type of one that counts as a whole."""
     # Of a body that is packed, its content type says what is in it.
-    is_lines = _base_type(message.content_type) in _LINE_TYPES and _is_unpacked(message)
+    is_lines = _base_type(message.content_type) in JSON_LINES and _is_unpacked(message)
     if not is_lines and object_problem(message.body) is None:
         return JSON
     return _items(message.body, is_lines=is_lines, items_max=items_max) or _content_type(message)

@@ -11,6 +11,8 @@ import msgspec
 import uuid_utils
 from uuid_utils.compat import uuid7
 
+from shared.contracts.media_types import JSON
+
 SOURCE_CHARS_MAX: Final = 200
 ID_CHARS_MAX: Final = 255
 TYPE_CHARS_MAX: Final = 255
@@ -75,7 +77,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sender: str = ""
     type: str = ""
     occurred_at: datetime | None = None
-    content_type: str = "application/json"
+    content_type: str = JSON
     origin: str = ""
 
 

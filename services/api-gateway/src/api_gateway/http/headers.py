@@ -6,12 +6,12 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from api_gateway.http.problems import MALFORMED, MEDIA, HttpProblem
+from shared.contracts import media_types
 from shared.contracts.errors import Problem
 
 JSON: Final = "json"
 LINES: Final = "lines"
 
-_LINES_TYPES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 _WAIT_SECONDS_MAX: Final = 86_400
 _LENGTH_DIGITS_MAX: Final = 18
@@ -114,9 +114,9 @@ def _format_of(content_type: bytes, content_encoding: bytes, *, lines: bool) -> 
     media_type = media_type.strip().lower()
     if not _utf8(parameters):
         raise HttpProblem(MEDIA, "The body must be UTF-8.")
-    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+    if media_type == media_types.JSON or (media_type.startswith("application/") and media_type.endswith("+json")):
         return JSON
-    if lines and media_type in _LINES_TYPES:
+    if lines and media_type in media_types.JSON_LINES:
         return LINES
     accepted = "application/json, application/x-ndjson" if lines else "application/json"
     raise HttpProblem(MEDIA, f"The content type must be one of: {accepted}.", headers=[("accept-post", accepted)])

@@ -12,10 +12,9 @@ from processor.ledger.rows import Processed, failed
 from processor.payload import CSV, READ_ERRORS, UnreadableError, read_row, values_at_most
 from shared.contracts.event import Envelope
 from shared.contracts.failure import failure_reason
+from shared.contracts.media_types import JSON
 from shared.contracts.payload import malformed_problem
 from shared.contracts.result import RecordStatus
-
-_JSON: Final = "application/json"
 
 # As a number: looked for as bytes it takes nine times as long.
 _BACKSLASH: Final = ord("\\")
@@ -65,7 +64,7 @@ def transform(event: Envelope, *, acknowledged: bool = False) -> Processed:
     """
     try:
         # Most events are JSON, and need not be asked.
-        if event.content_type != _JSON:
+        if event.content_type != JSON:
             if event.content_type.startswith(CSV):
                 result = msgspec.json.encode(read_row(event.body, event.content_type))
                 return Processed(event, RecordStatus.SUCCESS, result, acknowledged=acknowledged)

@@ -1,4 +1,4 @@
-"""What the processor counts, per batch."""
+"""The metrics of the processor, counted once a batch."""
 
 from collections import Counter as Tally
 from collections.abc import Sequence
@@ -21,9 +21,13 @@ FAILURES = Counter(
     "etlpay_processor_batch_failures_total", "Batches that were not committed, by what is done", ["kind"]
 )
 REFUSED_CALLS = Counter(
-    "etlpay_processor_refused_calls_total", "Calls refused: without a valid token, or for another's channel", ["reason"]
+    "etlpay_processor_refused_calls_total",
+    "Calls refused: without a valid token, or with events of another channel",
+    ["reason"],
 )
-UNCACHED = Counter("etlpay_processor_uncached_records_total", "Records that the cache did not get: it was slow or away")
+UNCACHED = Counter(
+    "etlpay_processor_uncached_records_total", "Records that were not put into the cache: it was slow or away"
+)
 
 
 def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:

@@ -25,13 +25,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _ATTEMPTS: Final = 60
 _PAUSE_SECONDS: Final = 0.5
-# Between two attempts to get a lock: while one waits, everybody who writes waits behind it, and this is their turn.
+# Pause between two attempts to get a lock, in lock time-outs: while an attempt waits, all writers wait behind it.
 _PAUSE_LOCKS: Final = 4
-# A lock was not to be had, or two waited for each other.
+# Lock not available; deadlock detected.
 _LOCKED: Final = ("55P03", "40P01")
-# Any constant; two migrations at once wait for each other on it.
+# The number is any constant: migrations that run at the same time wait for each other on it.
 _LOCK: Final = text("SELECT set_config('lock_timeout', :milliseconds, true), pg_advisory_xact_lock(7203577891)")
-# Whose transactions hold locks on the ledger for longer than one attempt waits.
+# The sessions that have held locks on the ledger for longer than one attempt waits.
 _HOLDERS: Final = text("""
     SELECT DISTINCT format('%s (pid %s, %s%s)', coalesce(nullif(activity.application_name, ''), activity.usename),
                            activity.pid, locks.mode, ' on ' || (locks.relation::regclass)::text)
@@ -50,8 +50,8 @@ async def migrate(settings: MigrationSettings) -> None:
     """Migrate, as the owner, one migration a transaction. Idempotent: one that was ended goes on where it was.
 
     Raises:
-        UnavailableError: PostgreSQL did not come up in half a minute, or somebody held the ledger's tables for longer
-            than the settings allow. FatalError: the owner may not do it.
+        UnavailableError: PostgreSQL did not come up in half a minute, or another session held the ledger's tables for
+            longer than the settings allow. FatalError: the owner may not do it.
     """
     engine = _engine(settings)
     try:
@@ -75,8 +75,8 @@ def _steps(settings: MigrationSettings) -> Iterator[Step]:
 async def _take(step: Step, engine: AsyncEngine, settings: MigrationSettings) -> None:
     """Take one step in a transaction of its own, and again until it is done or the time is up.
 
-    No lock is waited for longer than the settings say: behind one that waits, such as for a running pg_dump, stand all
-    who write.
+    It waits for a lock no longer than the settings say: all writers wait behind a migration that waits, such as for a
+    running pg_dump.
     """
     attempts = 0
     locked = _Locked(settings)
@@ -101,7 +101,7 @@ async def _take(step: Step, engine: AsyncEngine, settings: MigrationSettings) ->
 
 
 class _Locked:
-    """The wait for a lock that somebody holds."""
+    """The wait for a lock that another session holds."""
 
     def __init__(self, settings: MigrationSettings) -> None:
         self.milliseconds = {"milliseconds": str(int(settings.migration_lock_seconds_max * 1000))}
@@ -111,7 +111,7 @@ class _Locked:
         self._reported: list[str] | None = None
 
     async def wait(self, engine: AsyncEngine) -> None:
-        """Pause, and say for whom. Raises UnavailableError when it has been long enough."""
+        """Pause, and log which sessions hold the lock. Raises UnavailableError after `migration_seconds_max`."""
         async with engine.connect() as connection:
             holders = list(await connection.scalars(_HOLDERS, self.milliseconds))
         now = asyncio.get_running_loop().time()
@@ -119,7 +119,7 @@ class _Locked:
         if now - self._began >= self._seconds_max:
             raise UnavailableError(f"the ledger's tables were in use for too long, by {', '.join(holders) or 'others'}")
         if holders != self._reported:
-            log.warning("waiting until the ledger's tables are free; whoever writes goes on", held_by=holders)
+            log.warning("waiting until the tables of the ledger are free; writers are not held up", held_by=holders)
             self._reported = holders
         await asyncio.sleep(self._pause_seconds)
 

@@ -1,4 +1,4 @@
-"""Reads payloads to compare them, and reads rows of CSV. Pure."""
+"""Reads CSV rows, and compares two payloads by value. Pure."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -19,19 +19,19 @@ _HEADER_CHARS_MAX: Final = 4_096
 # Two bodies are read at once to be compared, and their numbers take more memory than those of one.
 _COMPARED_VALUES_MAX: Final = 100_000
 _COMPARED_BYTES_MAX: Final = 4 * 1024 * 1024
-# Other blanks and escapes make a body several times as long, and no more: so what is read to be compared is a multiple
-# of what was sent, and not whatever is stored.
+# Blanks and escapes make a body several times as long, and no more. So the stored body that is read for a comparison is
+# at most a multiple of the body that was sent.
 _ALWAYS_COMPARED_BYTES: Final = 64 * 1024
 _TIMES_LONGER_MAX: Final = 16
 
 READ_ERRORS: Final = (UnicodeDecodeError, RecursionError, ArithmeticError, msgspec.DecodeError)
-"""What reading a body may end with."""
+"""The errors of reading a body."""
 
 _read_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class UnreadableError(ValueError):
-    """The body holds no payload that could be processed; the message says why, without a value."""
+    """The body holds no payload that can be processed; the message says why, without a value."""
 
 
 def may_be_same(one_bytes: int, other_bytes: int) -> bool:
@@ -146,7 +146,7 @@ _short_names = lru_cache(maxsize=256)(_names)
 
 
 def _unique(header: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a header without the blanks around them, or with them where only these tell two apart."""
+    """Return the names of a header without the blanks around them, or with them where names differ only in blanks."""
     names = tuple(name.strip() for name in header)
     if len(set(names)) < len(names):
         names = tuple(header)

@@ -74,7 +74,7 @@ class MigrationSettings(ProgramSettings, PostgresSettings):
         2.0, description="how long a migration waits for a lock before it lets those who write go on, and tries again"
     )
     migration_seconds_max: PositiveFloat = Field(
-        120.0, description="how long a migration tries again while somebody else, such as a backup, uses the tables"
+        120.0, description="how long a migration tries again while another session, such as a backup, uses the tables"
     )
     processor_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PROCESSOR_ROLE}; empty: none")
     reader_password: SecretStr = Field(SecretStr(""), description=f"given to the role {READER_ROLE}; empty: none")

@@ -1,4 +1,4 @@
-"""PostgreSQL as the processor meets it: the connections, and the check before any work."""
+"""The connections to the ledger, the gate that closes them, and the check of the ledger."""
 
 import asyncio
 import time
@@ -25,31 +25,32 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class WriteGate:
-    """Closed by the watcher while the ledger is not the one that this code knows; everything that writes goes through.
+    """Closed while the ledger has another schema than this code writes, or cannot be written by it.
 
-    `with gate:` raises UnavailableError while it is closed, and notes whether the ledger refused what was written.
+    Every write stands in `with gate:`, which raises UnavailableError while the gate is closed and notes whether the
+    ledger refused the write.
     """
 
     def __init__(self) -> None:
-        """Begin open."""
+        """The gate is open."""
         self.opened = asyncio.Event()
         self.opened.set()
         self.closed = asyncio.Event()
         self.refused = False
-        """Whether the ledger refused what was written last, for a reason that an operator must remove."""
+        """Whether the ledger refused the last write, for a reason that an operator must remove."""
         self._reason = ""
         self._reported = ""
         self._reported_at = 0.0
 
     def close(self, reason: str) -> None:
-        """Let nothing more be written, for `reason`."""
+        """Let nothing more be written, because of `reason`."""
         self._reason = reason
         self.opened.clear()
         self.closed.set()
-        self._report("the ledger does not fit; nothing is taken and nothing is written until it does", reason)
+        self._report("the ledger does not fit this version; nothing is taken or written until it does", reason)
 
     def open(self) -> None:
-        """Let it be written again."""
+        """Let events be written again."""
         if self.closed.is_set():
             log.info("the ledger fits again")
             self._reported = ""
@@ -65,22 +66,22 @@ class WriteGate:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Note what became of it, and report a refusal."""
+        """Note whether the ledger refused the write, and log a refusal."""
         if error is None:
             self.refused = False
         elif isinstance(error, LedgerRefusesError):
             self.refused = True
-            self._report("the ledger refuses what is written; it is held and tried again", str(error))
+            self._report("the ledger refuses a write; its events are held and tried again", str(error))
 
     def _report(self, event: str, reason: str) -> None:
-        """Log an error at once when the reason is another one, and then once a minute."""
+        """Log a new reason at once, and then once a minute."""
         if reason != self._reported or time.monotonic() - self._reported_at >= _REMIND_SECONDS:
             self._reported, self._reported_at = reason, time.monotonic()
             log.error(event, reason=reason)
 
 
 class Connections:
-    """Connections that write to the ledger. Who writes passes `gate` first."""
+    """Connections that write to the ledger. Every write stands in `with gate:`."""
 
     def __init__(self, pool: Pool) -> None:
         """Use `open` instead."""
@@ -89,14 +90,14 @@ class Connections:
 
     @classmethod
     async def open(cls, settings: PostgresPoolSettings, *, name: str) -> Self:
-        """Return connections that write: no transaction of theirs waits or idles without a limit."""
+        """Return connections whose transactions have limits for waiting and for idling."""
         milliseconds = str(int(settings.postgres_seconds_max * 1000))
         server_settings = {
-            # Planned once: for each batch anew, and with it for each row's foreign keys, costs half as much again.
+            # Plans are made once. To plan each batch, and the foreign keys of each row, costs half as much again.
             "plan_cache_mode": "force_generic_plan",
-            # Everything here is looked up by key. Planned while a table was small, a check of a foreign key would read
-            # all of it, for each row, until the table is analyzed again: 60 microseconds of CPU an event, and growing,
-            # where the index takes 24.
+            # Every look-up is by key. A plan from when a table was small reads the whole table for each row of a
+            # foreign key until the table is analyzed again: 60 microseconds of CPU an event, and growing; the index
+            # takes 24.
             "enable_seqscan": "off",
             "lock_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
@@ -105,7 +106,7 @@ class Connections:
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[asyncpg.Connection]:
-        """Give a connection for a while; what PostgreSQL answers with instead of a result is told as `classified` says.
+        """Give a connection for the time of the `with` block; raise errors of PostgreSQL as `classified` says.
 
         Raises:
             RetryableError: not now; whether a statement took effect is unknown. PermanentError: never.
@@ -130,14 +131,14 @@ async def check(connections: Connections) -> str:
     """Return the ledger's epoch when it is there, durable, writable and of the schema that this code writes.
 
     Raises:
-        UnavailableError: not now. LedgerRefusesError: not before an operator has done something, such as a migration.
+        UnavailableError: not now. LedgerRefusesError: an operator must do something first, such as migrate.
         FatalError: a commit would not be durable.
     """
     try:
         async with connections.taken() as connection:
             found = await connection.fetchrow(CHECK_LEDGER)
     except LedgerRefusesError as error:
-        # Before the first migration there is no table to ask, no privilege to ask it, and no role to come in with.
+        # Before the first migration there are no tables, no privileges and no role.
         raise LedgerRefusesError(f"the ledger is not migrated yet, or not for this role: {error}") from error
     if not (found["fsync"] and found["synchronous_commit"]):
         raise FatalError("PostgreSQL runs with fsync or synchronous_commit off: a commit would not be durable")
@@ -150,7 +151,7 @@ async def check(connections: Connections) -> str:
 
 
 async def check_revision(connection: asyncpg.Connection) -> None:
-    """Return when the schema is the one that this code writes, as it is in the connection's transaction.
+    """Check, on this connection, that the schema is the one that this code writes.
 
     Raises:
         LedgerRefusesError: it is not.

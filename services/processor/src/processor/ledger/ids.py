@@ -25,7 +25,7 @@ class IdAllocator:
     """
 
     def __init__(self, connections: Connections) -> None:
-        """Nothing is taken before it is needed."""
+        """The first block is fetched when it is needed."""
         self._connections = connections
         self._blocks: deque[range] = deque()
         self._left = 0
@@ -47,7 +47,7 @@ class IdAllocator:
             return ids
 
     async def skip_used(self) -> None:
-        """Give out no id that the ledger holds already: a fail-over may take back what a sequence had given.
+        """Allocate no id that the ledger holds already: after a fail-over a sequence may give numbers again.
 
         Raises as `Connections.taken`.
         """
@@ -66,20 +66,20 @@ class IdAllocator:
 
 
 class SourceIds:
-    """Knows the row of each source that writes, and makes one for a new one."""
+    """Finds the id of each source; a new source gets a row."""
 
     def __init__(self, connections: Connections, *, names_max: int) -> None:
-        """Remember `names_max` sources at most: a producer may name any number of them."""
+        """Remember `names_max` sources at most: a producer may send any number of names."""
         self._connections = connections
         self._names_max = names_max
-        # The one that was used last is at the end.
+        # The source that was used last is at the end.
         self._ids: dict[str, int] = {}
 
     async def of(self, names: AbstractSet[str]) -> dict[str, int]:
-        """Return the id of each of the names; each has a row then, committed. Sources never block one another.
+        """Return the id of each name; new names get a committed row. Sources never block one another.
 
         Raises:
-            OutdatedError: a source was erased at this very moment. Else as `Connections.taken`.
+            OutdatedError: a source was erased meanwhile. Otherwise as `Connections.taken`.
         """
         ids: dict[str, int] = {}
         unknown: list[str] = []
@@ -94,7 +94,7 @@ class SourceIds:
         return ids
 
     def forget(self, names: Iterable[str]) -> None:
-        """Look these up anew when they are needed next."""
+        """Look these up again when they are needed next."""
         for name in set(names):
             self._ids.pop(name, None)
 

@@ -9,14 +9,14 @@ from shared.contracts.result import ResultKind
 
 
 class ReceiptStore:
-    """Writes receipts, each once."""
+    """Stores receipts, each once."""
 
     def __init__(self, connections: Connections) -> None:
         """`connections` are those of etlpay_processor."""
         self._connections = connections
 
     async def keep(self, receipt: Receipt) -> None:
-        """Commit a receipt. Idempotent by its instance and number. Raises as `Store.write`."""
+        """Commit a receipt. Idempotent by instance and number. Raises as `Store.write`."""
         with self._connections.gate:
             async with self._connections.taken() as connection, connection.transaction():
                 if receipt.counts:

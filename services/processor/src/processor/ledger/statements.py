@@ -4,7 +4,7 @@ from typing import Final
 
 from shared.postgres import LEDGER_EPOCH
 
-# Of a source that is there already no id is drawn: they are integers, and a source may be looked up again and again.
+# No id is drawn for a source that has a row: ids are integers, and a source may be looked up any number of times.
 ADD_SOURCES: Final = """
     INSERT INTO ingestion_sources (name)
     SELECT name FROM unnest($1::text[]) AS new (name)
@@ -25,8 +25,8 @@ SKIP_ID_BLOCKS: Final = """
          generate_series(drawn.block + 1, least((used.id + $1::bigint - 1) / $1::bigint, drawn.block + 1000000))
 """
 
-# What is stored first under each event id, without what may be large: of its body the hash, where its size is the one
-# that is asked for.
+# The stored event of each event id, without its body and result, which may be large. The hash of the body comes where
+# the body has the wanted size.
 FIND_FIRSTS: Final = """
     SELECT raw.event_id, wanted.size AS wanted_size, raw.id AS raw_event_id, raw.channel, raw.received_at,
            octet_length(raw.body) AS size,
@@ -47,7 +47,7 @@ ADD_CONFLICTS: Final = """
     ON CONFLICT (raw_event_id, body_sha256) DO NOTHING
 """
 
-# One row for each acceptance: a message that is delivered again settles nothing anew.
+# One row for each acceptance: a message that is delivered again adds none.
 ADD_SETTLEMENTS: Final = """
     INSERT INTO settlements (event_id, received_at, source_id, channel, disposition)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::int[], $4::smallint[], $5::smallint[])
@@ -64,7 +64,7 @@ ADD_RECEIPT: Final = """
 """
 
 HAD_EVENTS: Final = "SELECT had_events FROM upgrades WHERE revision = $1"
-# A key that was derived then came over the channel that derives it now; none that a producer gave elsewhere counts.
+# A key that was derived then came over the channel that derives it now. A key that a producer gave does not count.
 FIND_FORMER: Final = """
     SELECT event_id, channel FROM raw_events WHERE event_id = ANY($1::uuid[]) AND derived IS NULL
 """
@@ -76,8 +76,9 @@ ADD_UNCONFIRMED: Final = """
     ON CONFLICT (event_id, received_at, channel) DO NOTHING
 """
 
-# What a receipt leaps over is noted before it becomes the newest, since $4 where it is the first. The lock lets
-# receipts of one process, which two processors may have in hand, go one after the other.
+# The numbers between the newest receipt and this one are noted as a gap before this one becomes the newest. The gap
+# begins at $4 where this receipt is the first. The lock puts receipts of one process, which two processors may hold,
+# one after the other.
 ADD_RECEIPT_GAP: Final = """
     INSERT INTO receipt_gaps (instance, numbers, since, until)
     SELECT $1, int8range(coalesce(max(number), 0) + 1, $2::bigint), coalesce(max(open_since), $4), $3
@@ -103,8 +104,8 @@ ADD_TO_SERIES: Final = """
         )
 """
 
-# The grants are asked for as well: a processor that lost one would take deliveries, end at the first that it writes,
-# and begin anew, until healthy messages had been delivered too often.
+# Grants are checked, too. Without one a processor would take deliveries, end at its first write and start again, until
+# healthy messages had been delivered too often.
 CHECK_LEDGER: Final = f"""
     SELECT current_setting('fsync') = 'on' AS fsync,
            current_setting('synchronous_commit') <> 'off' AS synchronous_commit,

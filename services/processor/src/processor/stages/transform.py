@@ -1,4 +1,4 @@
-"""Transform: what processing makes of one event. Pure.
+"""Transform: makes the record of one event. Pure.
 
 This version is the identity with checks of validity: a payload that can be read is its own result.
 """
@@ -16,7 +16,7 @@ from shared.contracts.media_types import JSON
 from shared.contracts.payload import malformed_problem
 from shared.contracts.result import RecordStatus
 
-# As a number: looked for as bytes it takes nine times as long.
+# As a number: to search it as bytes takes nine times as long.
 _BACKSLASH: Final = ord("\\")
 # An escaped U+0000: an odd number of backslashes, then u0000.
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -27,10 +27,10 @@ _find_five_digits: Final = re.compile(rb"-[0-9]{5}").search
 _SMALL: Final = re.compile(rb"e-[0-9]{5}")
 _LONG_DIGITS: Final = 6_000
 _LONG: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % _LONG_DIGITS)
-# And before it so many. The parser refuses what is beyond a float, but reads an exponent beyond 9,999 as another one:
-# so it takes a number with as many zeros after the point.
+# And so many before the point. The parser refuses numbers beyond a float, but it misreads exponents beyond 9,999, so it
+# lets pass a number with as many zeros after the point.
 _WHOLE_MAX: Final = 131_072
-# It takes no larger exponent, whatever it is of: that of a zero makes it no other number.
+# numeric takes no larger exponent, not even of a zero.
 _EXPONENT_MAX: Final = 2**30 - 1
 _find_large: Final = re.compile(rb"(?i:0e)\+?[0-9]{10}").search
 
@@ -63,7 +63,7 @@ def transform(event: Envelope, *, acknowledged: bool = False) -> Processed:
     `acknowledged`: see `Processed`.
     """
     try:
-        # Most events are JSON, and need not be asked.
+        # Most events are JSON: they need no further look at the content type.
         if event.content_type != JSON:
             if event.content_type.startswith(CSV):
                 result = msgspec.json.encode(read_row(event.body, event.content_type))
@@ -79,12 +79,12 @@ def transform(event: Envelope, *, acknowledged: bool = False) -> Processed:
 
 
 def _check_object(body: bytes) -> None:
-    """Return where the body is a JSON object that PostgreSQL can hold.
+    """Check that the body is a JSON object that PostgreSQL can hold.
 
-    Each event comes by here: the looks are the cheapest that tell, and most payloads need no second one.
+    This runs for each event: cheap searches come first, and most payloads need no other.
 
     Raises:
-        UnreadableError: it is not. So do those of READ_ERRORS.
+        UnreadableError: it is not. Otherwise one of READ_ERRORS.
     """
     if len(body) > _LONG_DIGITS:
         _check_large(body)

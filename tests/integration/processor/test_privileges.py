@@ -21,7 +21,11 @@ PRIVILEGES_OF_PROCESSOR = PRIVILEGES[PROCESSOR_ROLE]
 LEDGER = [table for table, privileges in PRIVILEGES_OF_PROCESSOR.items() if "INSERT" in privileges]
 # The processor may change how far the receipts of a process have come.
 CHANGING = {table for table, privileges in PRIVILEGES_OF_PROCESSOR.items() if "UPDATE" in privileges}
-SQL = [text for name, text in vars(statements).items() if isinstance(text, str) and name.isupper()]
+SQL = [
+    text
+    for name, text in vars(statements).items()
+    if isinstance(text, str) and name.isupper() and name != "LEDGER_EPOCH"
+]
 A_COLUMN = {
     "settlements": "channel",
     "receipts": "channel",

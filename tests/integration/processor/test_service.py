@@ -163,8 +163,8 @@ async def test_a_processor_whose_schema_changes_takes_and_writes_nothing_until_i
     await raising.tell("40001")
     try:
         async with serving(processor_settings) as processing, publishing(processor_settings) as publisher:
-            queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
             await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
+            queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
             await until(lambda: _holds(queue, 0))
 
             await owner.execute("UPDATE alembic_version SET version_num = 'later'")
@@ -235,8 +235,8 @@ async def test_a_drain_gives_back_what_cannot_be_written(
     await raising.tell("53100")
     async with publishing(processor_settings) as publisher:
         async with serving(processor_settings):
-            queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
             await asyncio.gather(*(publisher.publish_batch(_batch(number)) for number in range(5)))
+            queue = await broker.declare_queue(INGEST_QUEUE, passive=True)
             await until(lambda: _holds(queue, 0))
 
         await until(lambda: _holds_at_least(queue, 5))

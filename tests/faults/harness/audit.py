@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -25,18 +25,24 @@ Reconcile = Callable[[Sequence[Page]], Report]
 
 
 async def balance(  # noqa: PLR0913 - what a case was, and what was before it
-    world: Place, journal: Journal, verdict: Verdict, *, parked: int, killed: bool, dead: set[UUID]
+    world: Place, journal: Journal, verdict: Verdict, *, parked: int, killed: bool, began_at: datetime, dead: set[UUID]
 ) -> None:
     """Note what does not balance in the audit of a case of which `parked` events were parked.
 
     `killed`: a process that takes events in was killed, and only then may anything be not vouched for. `dead` are the
-    processes that were killed before; those of this case are added.
+    processes that were killed before; those of this case are added. A process that sent its last receipt before
+    `began_at` was killed too: the audit had not missed it yet when its own case ended.
     """
+
+    def reconcile_noting_dead(pages: Sequence[Page]) -> Report:
+        dead.update(series.instance for page in pages for series in page.series if series.reported_at < began_at)
+        return reconcile(pages)
+
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _SETTLED_SECONDS_MAX
     while True:
         try:
-            reports = await _reports(world, journal, reconcile)
+            reports = await _reports(world, journal, reconcile_noting_dead)
         except StackError as error:
             verdict.fault(f"the audit failed: {error}")
             return

@@ -19,6 +19,7 @@ from faults.harness.checks import Baseline, Logs, Sign, Verdict, compare, read_l
 from faults.harness.journal import Journal
 from faults.harness.load import Load
 from faults.harness.world import World, new_world
+from shared.contracts.event import now
 from support.waiting import until_true
 
 
@@ -117,6 +118,7 @@ async def _warm_up(world: World, seed: int) -> Baseline:
 async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     world: World, case: Case, baseline: Baseline, dead: set[UUID], *, seed: int, events: int
 ) -> Result:
+    began_at = now()
     killed_before = world.ingest_services_killed
     result = Result(case, seed)
     logs = Logs(world)
@@ -139,7 +141,9 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
         await baseline.compare(result.verdict)
         if case.must_show is None:
             killed = world.ingest_services_killed != killed_before
-            await balance(world, journal, result.verdict, parked=case.parked, killed=killed, dead=dead)
+            await balance(
+                world, journal, result.verdict, parked=case.parked, killed=killed, began_at=began_at, dead=dead
+            )
         elif case.reconcile is not None:
             await expect_report(world, journal, result.verdict, reconcile=case.reconcile, dead=dead)
     # A case that fails in any way has its place in the record, and the next one runs.

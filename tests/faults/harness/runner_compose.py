@@ -18,6 +18,7 @@ from faults.harness.journal import CANARY, Journal
 from faults.harness.load import Load
 from faults.harness.runner import Result, first_line
 from faults.harness.world import SERVICES
+from shared.contracts.event import now
 
 _SECONDS_MAX: Final = 300.0
 
@@ -49,6 +50,7 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     seed: int,
     events: int,
 ) -> Result:
+    began_at = now()
     killed_before = containers.ingest_services_killed
     result = Result(case, seed)
     since = moment()
@@ -70,7 +72,7 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
         result.verdict = compare(journal, await read_ledger(containers, journal.source))
         result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
         killed = containers.ingest_services_killed != killed_before
-        await balance(containers, journal, result.verdict, parked=0, killed=killed, dead=dead)
+        await balance(containers, journal, result.verdict, parked=0, killed=killed, began_at=began_at, dead=dead)
     # A case that fails in any way has its place in the record, and the next one runs.
     except Exception as error:  # noqa: BLE001 - the loop boundary
         result.verdict.fault(f"{type(error).__name__}: {first_line(error)}")

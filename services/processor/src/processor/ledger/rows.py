@@ -197,16 +197,18 @@ def _insert(table: Table, sent: dict[str, str], numbers: Iterator[int]) -> str:
 def insert_parameters(batch: Sequence[TableRows]) -> list[Any]:
     """Return the parameters of `insert_statement` for the rows of all its tables."""
     return [
-        values[0] if column.once else _sparse(values)
+        values if values[0] is not None and not column.once else _parameter(column, values)
         for table, rows in batch
         for column, values in zip(table.columns, zip(*rows, strict=True), strict=True)
         if not column.repeats
     ]
 
 
-def _sparse(column: Sequence[Any]) -> Sequence[Any]:
-    """Return a column as it is; empty where it holds nothing, since an array that ends early ends in nulls."""
-    return () if all(value is None for value in column) else column
+def _parameter(column: Column, values: Sequence[Any]) -> Any:  # noqa: ANN401 - a value, or an array of any type
+    """Return the values as a parameter; empty where all are null, since an array that ends early ends in nulls."""
+    if column.once:
+        return values[0]
+    return () if all(value is None for value in values) else values
 
 
 def add_conflicts_parameters(conflicts: Sequence[tuple[Envelope, Recorded]]) -> tuple[list[Any], ...]:

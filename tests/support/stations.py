@@ -33,7 +33,7 @@ class Step:
 class Trace:
     """The calls until the commit of the event whose payload holds `mark`; `note` is a profile function.
 
-    `forms` are the classes of the values that hold it: structures, messages of protobuf and named tuples.
+    `forms` are the classes of the values that hold it, structures and messages of protobuf.
     """
 
     def __init__(self, mark: str) -> None:
@@ -97,9 +97,10 @@ class Trace:
         elif isinstance(value, dict):
             parts = list(value.values())
         else:
-            parts = list(value) if isinstance(value, list | tuple | deque) else []
+            # Deliveries and messages of the broker's client hold what they carry in `body`.
+            parts = list(value) if isinstance(value, list | tuple | deque) else [getattr(value, "body", None)]
         found = depth < _DEPTH_MAX and any(self._holds(each, depth + 1) for each in parts)
-        if found and not isinstance(value, dict | list | deque) and type(value) is not tuple:
+        if found and isinstance(value, Message | msgspec.Struct):
             self.forms.add(type(value).__name__)
         return found
 

@@ -16,7 +16,7 @@ from processor.ledger.receipts import ReceiptStore
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
 from processor.settings import ProcessorSettings
-from processor.stages.processing import Received, Stages, checked
+from processor.stages.processing import Received, Stages, batch_bytes, checked
 from shared.batching import Batcher
 from shared.cache import Cache
 from shared.contracts.errors import FatalError, RetryableError
@@ -30,7 +30,6 @@ from shared.runtime.rpc_health import Health
 from shared.runtime.rpc_server import build_server, health_calls, listen
 from shared.runtime.service import Periodic, running
 from shared.runtime.waiting import wait_any
-from shared.wire import envelope_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -76,9 +75,7 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
     )
     feeder = CacheFeeder(cache)
     stages = Stages(store, feeder)
-    batcher: Batcher[Received, Recorded] = Batcher(
-        stages.write, limits=settings.batch, weigh=lambda received: envelope_bytes(received.event)
-    )
+    batcher: Batcher[Received, Recorded] = Batcher(stages.write, limits=settings.batch, weigh=batch_bytes)
     async with (
         running(Periodic(partial(_look, connections, cache, readiness), seconds=_LOOK_SECONDS)),
         running(feeder),

@@ -14,6 +14,7 @@ from processor.stages.transform import transform
 from shared.contracts.errors import EtlPayError, PermanentError
 from shared.contracts.event import Envelope, has_own_id, now
 from shared.contracts.result import Recorded
+from shared.wire import envelope_bytes
 
 WriteEvents: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Recorded]]]
 WriteReceived: TypeAlias = Callable[[Sequence["Received"]], Awaitable[list[Recorded]]]
@@ -24,6 +25,11 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 
     event: Envelope
     acknowledged: bool
+
+
+def batch_bytes(received: Received) -> int:
+    """Return how many bytes of a batch an event takes."""
+    return envelope_bytes(received.event)
 
 
 class Stages:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ FUNCTION_LINES_P90_MAX = 20
 # As `wc -w` counts them.
 PATH_OF_READERS = ("README.md", "ARCHITECTURE.md", "docs/delivery-guarantees.md", "docs/operations.md")
 PATH_WORDS_MAX = 8_000
-PAGES_WORDS_MAX = 14_500
+PAGES_WORDS_MAX = 14_000
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "misc", "common", "base", "manager", "managers"}
 # Put together, so that this file does not find itself.
 UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)))
@@ -68,11 +69,16 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def definitions(path: Path) -> list[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Return every class and function of a module, nested ones too."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield every function of a module, nested ones too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+    return (each for each in definitions(path) if not isinstance(each, ast.ClassDef))
 
 
 def project(folder: Path) -> dict[str, Any]:
@@ -120,12 +126,16 @@ def test_nine_functions_of_ten_are_short() -> None:
 
 
 def test_the_pages_are_read_in_an_hour() -> None:
-    """Decision records are history, and the settings table is generated: nobody reads them from end to end."""
-    words = {name_of(page): len(page.read_text(encoding="utf-8").split()) for page in PAGES}
-    read = {page: count for page, count in words.items() if not page.startswith("docs/adr/") and page != SETTINGS_PAGE}
+    """Decision records are history, and what is generated is looked up: nobody reads them from end to end."""
+    generated = re.compile(r"<!-- generated.*?<!-- end", re.DOTALL)
+    words = {
+        name_of(page): len(generated.sub("", page.read_text(encoding="utf-8")).split())
+        for page in PAGES
+        if page.parent.name != "adr" and name_of(page) != SETTINGS_PAGE
+    }
 
     assert sum(words[page] for page in PATH_OF_READERS) <= PATH_WORDS_MAX
-    assert sum(read.values()) <= PAGES_WORDS_MAX, read
+    assert sum(words.values()) <= PAGES_WORDS_MAX, words
 
 
 def test_no_metaphor_stands_for_a_term() -> None:
@@ -148,8 +158,8 @@ def test_no_class_or_function_has_a_former_name() -> None:
         f"{name_of(path)}: {node.name}"
         for path in MODULES
         if kind_of(path) == "product"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and FORMER_NAMES.fullmatch(node.name)
+        for node in definitions(path)
+        if FORMER_NAMES.fullmatch(node.name)
     ]
 
     assert former == []

@@ -15,7 +15,7 @@ LINES = b"".join(b'{"id": %d, "text": "%d"}\n' % (number, number**7) for number 
 
 def read(path: Path, settings: Settings | None = None) -> list[Piece]:
     with path.open("rb", buffering=0) as file:
-        return list(open_rows(file, kind_of(path.name), settings or Settings()).parts.pieces)
+        return list(open_rows(file, kind_of(path.name), settings or Settings()).chunks.pieces)
 
 
 def written(folder: Path, name: str, content: bytes) -> Path:
@@ -107,7 +107,7 @@ def test_packed_content_that_is_cut_off_says_so_after_its_rows(tmp_path: Path, n
     taken: list[Piece] = []
 
     with written(tmp_path, name, packed).open("rb", buffering=0) as file:
-        rows = open_rows(file, kind_of(name), Settings()).parts.pieces
+        rows = open_rows(file, kind_of(name), Settings()).chunks.pieces
         with pytest.raises(UnreadableError, match="cut off"):
             taken.extend(rows)
 

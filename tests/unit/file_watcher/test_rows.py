@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from file_watcher.formats.csv_file import CsvFile
 from file_watcher.formats.file_format import FileFormat
 from file_watcher.formats.rows import (
-    PartReader,
+    ChunkReader,
     Piece,
     RecordCutter,
     Reject,
@@ -194,23 +194,23 @@ def test_quoted_delimiters_and_quotes_are_no_empty_row(field: bytes) -> None:
     assert records(b"id,n\n" + field + b",\n") == [Row(2, field + b",")]
 
 
-def test_a_part_is_bounded_by_rows_and_by_the_bytes_of_its_events() -> None:
-    """Each event repeats the header, so a long header makes small parts."""
+def test_a_chunk_is_bounded_by_rows_and_by_the_bytes_of_its_events() -> None:
+    """Each event repeats the header, so a long header makes small chunks."""
     rows = [Row(number, b"x" * 100) for number in range(1, 8)]
 
     def sizes(header: bytes, pieces_max: int, bytes_max: int) -> list[int]:
-        parts = PartReader(iter(rows), header=header)
-        return [len(parts.next_part(pieces_max, bytes_max).pieces) for _ in range(3)]
+        chunks = ChunkReader(iter(rows), header=header)
+        return [len(chunks.next_chunk(pieces_max, bytes_max).pieces) for _ in range(3)]
 
     assert sizes(b"", 3, 1_000_000) == [3, 3, 1]
     assert sizes(b"", 100, 900) == [3, 3, 1]
     assert sizes(b"y" * 600, 100, 900) == [1, 1, 1]
 
 
-def test_a_part_ends_with_the_row_at_which_nothing_more_can_be_read() -> None:
-    parts = PartReader(cut_array(io.BytesIO(b'[{"a": 1}, {"b": 2}, {"c'), ROW_BYTES_MAX))
+def test_a_chunk_ends_with_the_row_at_which_nothing_more_can_be_read() -> None:
+    chunks = ChunkReader(cut_array(io.BytesIO(b'[{"a": 1}, {"b": 2}, {"c'), ROW_BYTES_MAX))
 
-    first, second = parts.next_part(1, 1_000), parts.next_part(100, 1_000)
+    first, second = chunks.next_chunk(1, 1_000), chunks.next_chunk(100, 1_000)
 
     assert (first.pieces, first.ended) == ([Row(1, b'{"a": 1}')], False)
     assert (second.pieces, second.ended) == ([Row(2, b'{"b": 2}')], True)

@@ -37,10 +37,10 @@ def take(name: str, content: bytes, **form: object) -> Taken:
     events: dict[str, dict[str, str]] = {}
     rejects: dict[int, str] = {}
     skipped = 0
-    part, parts = None, opened.parts
-    while part is None or not part.ended:
-        part = parts.next_part(settings.batch.events_max, settings.batch.bytes_max)
-        mapped = mapper.map_part(part, now())
+    chunk, chunks = None, opened.chunks
+    while chunk is None or not chunk.ended:
+        chunk = chunks.next_chunk(settings.batch.events_max, settings.batch.bytes_max)
+        mapped = mapper.map_chunk(chunk, now())
         for event in decode_batch(encode_batch(mapped.events)):
             draft = transform(event)
             assert draft.errors == ()
@@ -300,7 +300,7 @@ def test_many_documents_in_a_row_have_a_reason_of_their_own() -> None:
     content = b'{\n  "id": "ps-1",\n  "amount": 1.10\n}\n' * 50_000
 
     with pytest.raises(UnreadableError, match="more than one JSON document"):
-        list(open_rows(io.BytesIO(content), kind_of("a.json"), Settings()).parts.pieces)
+        list(open_rows(io.BytesIO(content), kind_of("a.json"), Settings()).chunks.pieces)
 
 
 def test_one_object_that_wraps_an_array_is_one_event() -> None:

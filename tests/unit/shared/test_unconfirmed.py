@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic
 
-from file_watcher.formats.rows import Part, Row
+from file_watcher.formats.rows import Chunk, Row
 from file_watcher.mapping import row_mapper
 from file_watcher.settings import Settings as FileSettings
 from queue_consumer.forwarder import Forwarder
@@ -194,8 +194,8 @@ async def test_rows_that_are_given_up_are_listed_where_the_broker_may_hold_them(
         source, row_filter = "shop", None
         mapper = row_mapper(None, "shop", "a.ndjson", id_field="id")
 
-        def next_part(self, *_: int) -> Part:
-            return Part([Row(1, b'{"id": "1"}'), Row(2, b'{"id": "2"}')], ended=True)
+        def next_chunk(self, *_: int) -> Chunk:
+            return Chunk([Row(1, b'{"id": "1"}'), Row(2, b'{"id": "2"}')], ended=True)
 
     reading: Any = Reading()
     async with asyncio.TaskGroup() as group:

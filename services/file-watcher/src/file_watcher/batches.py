@@ -1,21 +1,21 @@
-"""Batches: the mapped rows of a part become one message. Pure."""
+"""Batches: the mapped rows of a chunk become one message. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from file_watcher.formats.rows import Reject, Row
-from file_watcher.mapping import MappedPart
+from file_watcher.mapping import MappedChunk
 from shared.contracts.event import Envelope
 from shared.contracts.receipt import hour_of
 from shared.wire import encode_batch
 
 
 class Batch(NamedTuple):
-    """The events of a part as one message (empty: none), and how many rows were rejected or skipped.
+    """The events of a chunk as one message (empty: none), and how many rows were rejected or skipped.
 
     `arrivals` are the numbers of events by moment of arrival; where all are of one hour, there is one moment.
-    `last` is the last row or reject of the part; `unreadable`: nothing after it can be read.
+    `last` is the last row or reject of the chunk; `unreadable`: nothing after it can be read.
     """
 
     body: bytes
@@ -28,17 +28,17 @@ class Batch(NamedTuple):
     unreadable: bool
 
 
-def encode(part: MappedPart, received_at: datetime) -> Batch:
+def encode(chunk: MappedChunk, received_at: datetime) -> Batch:
     """Return the batch; `received_at` is the arrival of the first event."""
     return Batch(
-        encode_batch(part.events) if part.events else b"",
-        len(part.events),
+        encode_batch(chunk.events) if chunk.events else b"",
+        len(chunk.events),
         received_at,
-        _arrivals(part.events),
-        len(part.rejects),
-        part.skipped,
-        part.last,
-        part.unreadable,
+        _arrivals(chunk.events),
+        len(chunk.rejects),
+        chunk.skipped,
+        chunk.last,
+        chunk.unreadable,
     )
 
 

@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, NamedTuple
 import structlog
 
 from file_watcher.formats.reading import kind_of, open_rows
-from file_watcher.formats.rows import Part, PartReader, Reject, Row, UnreadableError
+from file_watcher.formats.rows import Chunk, ChunkReader, Reject, Row, UnreadableError
 from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.known_rows import DIGEST_BYTES, NOTHING, TAIL_MAX, Checkpoint, KnownRows, RowCount
 from file_watcher.mapping import RowMapper, row_mapper
@@ -132,14 +132,14 @@ class InPlaceReading:
             raise HeaderChangedError(f"the header has changed: {changed}; start with --accept-header to go on")
         self._header = header
 
-    def open(self, parts: PartReader, mapper: RowMapper) -> None:
+    def open(self, chunks: ChunkReader, mapper: RowMapper) -> None:
         """Read these."""
-        self._parts = parts
+        self._chunks = chunks
         self.mapper = mapper
 
-    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
+    def next_chunk(self, pieces_max: int, bytes_max: int) -> Chunk:
         """See `Reading`."""
-        return self._parts.next_part(pieces_max, bytes_max)
+        return self._chunks.next_chunk(pieces_max, bytes_max)
 
     def new(self, row: Row) -> Row | None:
         """Count a row; return it with its key where it was not published before."""
@@ -282,7 +282,7 @@ class InPlaceFile:
         content = open_rows(file, kind_of(name), self._settings, complete=complete, form=form)
         reading.check_header(content.csv.header if content.csv else None)
         mapper = row_mapper(content.csv, self._file.source, printable(name), id_field=self._settings.files_id_field)
-        reading.open(content.parts, mapper)
+        reading.open(content.chunks, mapper)
         return True
 
     def _report(self, reason: str, *, operator_must_act: bool = False) -> None:

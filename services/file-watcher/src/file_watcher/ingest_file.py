@@ -9,12 +9,12 @@ import structlog
 
 from file_watcher.formats.content import DIGEST_CHARS, ContentFile
 from file_watcher.formats.reading import FileKind, kind_of, open_rows
-from file_watcher.formats.rows import Part, PartReader, Reject, Row, UnreadableError
+from file_watcher.formats.rows import Chunk, ChunkReader, Reject, Row, UnreadableError
 from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.identity import Identity, StoppingError, ToRead
 from file_watcher.mapping import RowMapper, row_mapper
 from file_watcher.metrics import FILES, UNNAMED_ROWS, count_refused
-from file_watcher.pipeline import Progress, RowPipeline
+from file_watcher.pipeline import PipelineRun, RowPipeline
 from file_watcher.rejects import RejectsFile, encode_rejects
 from file_watcher.settings import Settings
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed
@@ -29,7 +29,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 DONE: Final = "done"
 FAILED: Final = "failed"
 
-_NO_MORE: Final = Part([], ended=True)
+_NO_MORE: Final = Chunk([], ended=True)
 
 
 class FileIngester:
@@ -89,15 +89,15 @@ class FileIngester:
         rejects = RejectsFile(lambda: self._spool.create_rejects(claimed))
         try:
             reading = await asyncio.to_thread(self._begin, claimed, kind, rejects)
-            progress = await self._pipeline.run(reading) if reading.is_open else reading.progress
+            run = await self._pipeline.run(reading) if reading.is_open else reading.run
         except StoppingError:
             return None
         finally:
             if rejects.count:
                 await asyncio.to_thread(rejects.close, durable=True)
-        if progress is None:
+        if run is None:
             return None
-        reading.progress = progress
+        reading.run = run
         if claimed.version() != reading.version:
             log.warning("a file changed while it was read; it is read again", **claimed.entry.shown)
             return None
@@ -130,17 +130,17 @@ class FileIngester:
             key_prefix=f"file:{to_read.extent.digest}:",
             derived=not to_read.extent.packed,
         )
-        reading.open(content.parts, mapper)
+        reading.open(content.chunks, mapper)
         return reading
 
     async def _finish(self, claimed: ClaimedFile, reading: "_ClaimedReading") -> None:
         # An operator must look at a file without any event, even where every row was read.
         rejected, unnamed = reading.rejects.count, reading.mapper.derived_keys if reading.is_open else 0
-        readable = reading.is_open and not reading.progress.unreadable
+        readable = reading.is_open and not reading.run.unreadable
         ended = DONE if readable and (reading.events or not rejected) else FAILED
         name = await self._move(claimed, ended, reading.version, reading.confirmed)
         shown = SpoolEntry(ended, claimed.source, name).shown
-        log.info("a file was read", queued=reading.events, rejected=rejected, skipped=reading.progress.skipped, **shown)
+        log.info("a file was read", queued=reading.events, rejected=rejected, skipped=reading.run.skipped, **shown)
         if rejected:
             log.warning(
                 "rows were rejected; their numbers and reasons are in the rejects file beside the file",
@@ -195,24 +195,24 @@ class _ClaimedReading:
         self.extent = to_read.extent
         self.taken_back = to_read.taken_back
         self.rejects = rejects
-        self.progress = Progress()
+        self.run = PipelineRun()
         self._before = to_read.confirmed
         self._by_line = kind.numbered_by_line
         self._descriptor = claimed.file.fileno()
         self.row_filter = self if self._before else None
         self.is_open = False
 
-    def open(self, parts: PartReader, mapper: RowMapper) -> None:
+    def open(self, chunks: ChunkReader, mapper: RowMapper) -> None:
         """Read these. Without a call, nothing of the file can be read."""
-        self._parts = parts
+        self._chunks = chunks
         self.mapper = mapper
         self.is_open = True
 
-    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
+    def next_chunk(self, pieces_max: int, bytes_max: int) -> Chunk:
         """Read rows until the file changes: half of a row may be of the file before an edit."""
-        part = self._parts.next_part(pieces_max, bytes_max)
+        chunk = self._chunks.next_chunk(pieces_max, bytes_max)
         status = os.fstat(self._descriptor)
-        return part if (status.st_ino, status.st_size, status.st_mtime_ns) == self.version else _NO_MORE
+        return chunk if (status.st_ino, status.st_size, status.st_mtime_ns) == self.version else _NO_MORE
 
     def new(self, row: Row) -> Row | None:
         """Return the row if it was added when the file grew. One that was cut off before and is complete now is new."""
@@ -233,12 +233,12 @@ class _ClaimedReading:
     @property
     def events(self) -> int:
         """The number of confirmed events, with those from before the file grew."""
-        return self.progress.events + (self._before.events if self._before else 0)
+        return self.run.events + (self._before.events if self._before else 0)
 
     @property
     def confirmed(self) -> Confirmed:
         """What the next reading must know of these rows when the file has grown."""
-        last = self.progress.last
+        last = self.run.last
         if last is None:
             rows, tail = (self._before.rows, self._before.tail) if self._before else (0, "")
         else:

@@ -1,4 +1,4 @@
-"""Mapping: the rows of a part become envelopes, or are refused with the reason. Pure."""
+"""Mapping: the rows of a chunk become envelopes, or are refused with the reason. Pure."""
 
 import csv
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import msgspec
 from file_watcher.formats.columns import Columns, NoData, RowScreen
 from file_watcher.formats.file_format import SETTING
 from file_watcher.formats.quoting import RecordReader, is_well_quoted
-from file_watcher.formats.rows import Part, Reject, Row, Skipped, UnreadableError, unreadable
+from file_watcher.formats.rows import Chunk, Reject, Row, Skipped, UnreadableError, unreadable
 from shared.contracts.csv_row import content_type_of
 from shared.contracts.errors import InvalidEventError, Problem
 from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify, stamp
@@ -43,15 +43,15 @@ class RowFilter(Protocol):
         """Note that a row was rejected while the file was cut."""
 
 
-class Table(Protocol):
+class CsvTable(Protocol):
     """The header of a CSV file, and its screen for rows that are no data; `CsvFile` has both."""
 
     columns: Columns
     screen: RowScreen
 
 
-class MappedPart(NamedTuple):
-    """The events of a part, and what was rejected; `skipped` counts rows that held nothing.
+class MappedChunk(NamedTuple):
+    """The events of a chunk, and what was rejected; `skipped` counts rows that held nothing.
 
     `last` is the last row or reject; `unreadable`: nothing after it can be read.
     """
@@ -112,13 +112,13 @@ class RowMapper:
             origin=f"{self._file_name}:{row.number}",
         )
 
-    def map_part(self, part: Part, received_at: datetime, row_filter: RowFilter | None = None) -> MappedPart:
-        """Return the envelopes of a part; each is a microsecond after the one before."""
+    def map_chunk(self, chunk: Chunk, received_at: datetime, row_filter: RowFilter | None = None) -> MappedChunk:
+        """Return the envelopes of a chunk; each is a microsecond after the one before."""
         events: list[Envelope] = []
         rejects: list[Reject] = []
         last: Row | Reject | None = None
-        skipped, fault = 0, part.fault
-        for piece in part.pieces:
+        skipped, fault = 0, chunk.fault
+        for piece in chunk.pieces:
             if type(piece) is Row:
                 try:
                     row = piece if row_filter is None else row_filter.new(piece)
@@ -139,11 +139,11 @@ class RowMapper:
                 skipped += piece.count
         if fault:
             rejects.append(fault)
-        return MappedPart(events, rejects, skipped, last, fault is not None)
+        return MappedChunk(events, rejects, skipped, last, fault is not None)
 
 
 def row_mapper(  # noqa: PLR0913 - each is the same for all rows of a file
-    table: Table | None, source: str, file_name: str, *, id_field: str, key_prefix: str = "", derived: bool = True
+    table: CsvTable | None, source: str, file_name: str, *, id_field: str, key_prefix: str = "", derived: bool = True
 ) -> RowMapper:
     """Return the mapper of a file's rows: CSV records where it has a `table`, else JSON objects.
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Protocol
 
 from file_watcher.batches import Batch, encode
-from file_watcher.formats.rows import Part, Reject, Row
+from file_watcher.formats.rows import Chunk, Reject, Row
 from file_watcher.mapping import RowFilter, RowMapper
 from file_watcher.metrics import EMPTY_ROWS, count_refused
 from file_watcher.publish import ConfirmedPublisher
@@ -29,14 +29,14 @@ class Reading(Protocol):
     def row_filter(self) -> RowFilter | None:
         """Finds the new rows; None: all rows are new."""
 
-    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
-        """See `PartReader.next_part`."""
+    def next_chunk(self, pieces_max: int, bytes_max: int) -> Chunk:
+        """See `ChunkReader.next_chunk`."""
 
     def reject(self, rejects: list[Reject]) -> None:
         """Keep rejected rows; called in the order of the rows."""
 
 
-class Progress:
+class PipelineRun:
     """The state of one run. `events`, `skipped`, `unreadable` and `last` are those of confirmed batches."""
 
     def __init__(self) -> None:
@@ -74,60 +74,60 @@ class RowPipeline:
         self._in_flight = asyncio.Semaphore(limits.in_flight_max)
         self._stopping = stopping
 
-    async def run(self, reading: Reading) -> Progress | None:
+    async def run(self, reading: Reading) -> PipelineRun | None:
         """Return the state when every row is confirmed or rejected; None: `stopping` was set before.
 
         Raises:
             Exception: what reading raised; the batches in flight are finished before.
         """
-        progress = Progress()
+        run = PipelineRun()
         async with asyncio.TaskGroup() as publishing:
-            while not (self._stopping.is_set() or progress.ended or progress.fault):
+            while not (self._stopping.is_set() or run.ended or run.fault):
                 await self._in_flight.acquire()
                 batch = None
                 held = in_hand()
                 held.begin()
                 try:
-                    batch = await asyncio.to_thread(self._read_batch, reading, progress)
+                    batch = await asyncio.to_thread(self._read_batch, reading, run)
                 finally:
                     if batch is None:
                         self._release(held)
                 if batch:
-                    publishing.create_task(self._publish(batch, held, reading, progress))
-        if progress.fault:
-            raise progress.fault
-        return progress if progress.ended and not progress.unconfirmed else None
+                    publishing.create_task(self._publish(batch, held, reading, run))
+        if run.fault:
+            raise run.fault
+        return run if run.ended and not run.unconfirmed else None
 
-    def _read_batch(self, reading: Reading, progress: Progress) -> Batch | None:
+    def _read_batch(self, reading: Reading, run: PipelineRun) -> Batch | None:
         """Return the next batch, or None at the end. A fault is kept, so that publishes in flight are not cancelled."""
         limits = self._limits
         try:
-            while not progress.ended:
-                part = reading.next_part(limits.events_max, limits.bytes_max)
+            while not run.ended:
+                chunk = reading.next_chunk(limits.events_max, limits.bytes_max)
                 received_at = reserve_moments(limits.events_max)
-                mapped = reading.mapper.map_part(part, received_at, reading.row_filter)
-                progress.ended = part.ended or mapped.unreadable
+                mapped = reading.mapper.map_chunk(chunk, received_at, reading.row_filter)
+                run.ended = chunk.ended or mapped.unreadable
                 if mapped.rejects:
                     reading.reject(mapped.rejects)
                 if mapped.events or mapped.rejects or mapped.skipped:
                     return encode(mapped, received_at)
         except Exception as error:  # noqa: BLE001 - `run` raises it when the batches in flight are finished
-            progress.fault = error
+            run.fault = error
         return None
 
-    async def _publish(self, batch: Batch, held: InHand, reading: Reading, progress: Progress) -> None:
+    async def _publish(self, batch: Batch, held: InHand, reading: Reading, run: PipelineRun) -> None:
         try:
             if batch.rejected:
                 count_refused(batch.rejected, source=reading.source, received_at=batch.received_at)
             if batch.skipped:
                 EMPTY_ROWS.inc(batch.skipped)
             if not await self._publisher.publish(batch, source=reading.source):
-                progress.unconfirmed = True
+                run.unconfirmed = True
                 return
         finally:
             self._release(held)
         failpoint("file-watcher.mid_file")
-        progress.confirm(batch)
+        run.confirm(batch)
 
     def _release(self, held: InHand) -> None:
         held.end()

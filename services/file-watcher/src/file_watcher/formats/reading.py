@@ -12,8 +12,8 @@ from file_watcher.formats.content import File, ReadLimits, open_stream
 from file_watcher.formats.csv_file import CsvFile
 from file_watcher.formats.file_format import UNSAID, FileFormat
 from file_watcher.formats.rows import (
+    ChunkReader,
     EmptyFileError,
-    PartReader,
     Piece,
     Stream,
     UnreadableError,
@@ -59,7 +59,7 @@ class FileKind(NamedTuple):
 class Content(NamedTuple):
     """The rows of a file; `csv` holds the header where there is one."""
 
-    parts: PartReader
+    chunks: ChunkReader
     csv: CsvFile | None
 
 
@@ -91,12 +91,12 @@ def open_rows(
     match kind.format:
         case Format.CSV:
             table = CsvFile(stream, row_bytes_max, complete=complete, form=form, id_field=limits.files_id_field)
-            return Content(PartReader(table.records(), header=table.header), table)
+            return Content(ChunkReader(table.records(), header=table.header), table)
         case Format.LINES:
-            return Content(PartReader(_not_empty(cut_lines(stream, row_bytes_max))), None)
+            return Content(ChunkReader(_not_empty(cut_lines(stream, row_bytes_max))), None)
         case Format.JSON:
             cut = _json_cutter(open_stream(file, kind.packing, limits), row_bytes_max)
-            return Content(PartReader(cut(open_stream(file, kind.packing, limits), row_bytes_max)), None)
+            return Content(ChunkReader(cut(open_stream(file, kind.packing, limits), row_bytes_max)), None)
 
 
 def _refuse_utf16(head: bytes) -> None:

@@ -72,7 +72,7 @@ Piece = Row | Reject | Skipped
 """One part of what a file is cut into."""
 
 
-class Part(NamedTuple):
+class Chunk(NamedTuple):
     """Consecutive pieces of a file. `ended`: there are no more; `fault`: because the rest cannot be read."""
 
     pieces: list[Piece]
@@ -94,8 +94,8 @@ class Stream(Protocol):
         """Return up to the next line feed, at most `size` bytes."""
 
 
-class PartReader:
-    """Reads the pieces of a file in parts of bounded size."""
+class ChunkReader:
+    """Reads the pieces of a file in chunks of bounded size."""
 
     def __init__(self, pieces: Iterator[Piece], *, header: bytes = b"") -> None:
         """`header`: each event repeats it."""
@@ -103,8 +103,8 @@ class PartReader:
         self._extra_bytes = len(header) + _ATTRIBUTES_BYTES
         self._number = 0
 
-    def next_part(self, pieces_max: int, bytes_max: int) -> Part:
-        """Return the next part; its last row may exceed `bytes_max`. Raises OSError."""
+    def next_chunk(self, pieces_max: int, bytes_max: int) -> Chunk:
+        """Return the next chunk; its last row may exceed `bytes_max`. Raises OSError."""
         pieces: list[Piece] = []
         size = 0
         fault = None
@@ -115,11 +115,11 @@ class PartReader:
                     size += len(piece.body) + self._extra_bytes
                 if len(pieces) >= pieces_max or size >= bytes_max:
                     self._count(pieces)
-                    return Part(pieces, ended=False)
+                    return Chunk(pieces, ended=False)
         except UnreadableError as error:
             self._count(pieces)
             fault = unreadable(self._number + 1, error)
-        return Part(pieces, ended=True, fault=fault)
+        return Chunk(pieces, ended=True, fault=fault)
 
     def _count(self, pieces: list[Piece]) -> None:
         """Keep the number of the last row. `Skipped` has no number; it is the last piece of a file."""

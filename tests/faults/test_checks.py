@@ -10,12 +10,13 @@ import pytest
 
 from etlpay_cli.audit import exit_code
 from etlpay_cli.errors import UNVOUCHED
-from etlpay_cli.reconcile import Doubt, Line, Page, Report, reconcile
+from etlpay_cli.reconcile import Doubt, Report, reconcile
 from faults.harness.audit import imbalance, unvouched
 from faults.harness.checks import Ledger, Verdict, _without_injected_error, compare
 from faults.harness.journal import Answer, Attempt, Journal, Sent, Version
 from faults.harness.mutants import net
 from faults.harness.runner_compose import check_logs
+from shared.contracts.audit import AuditLine, AuditPage
 
 
 @pytest.fixture
@@ -203,15 +204,15 @@ def test_the_logs_of_all_containers_are_looked_through(
 
 def reports(**numbers: int) -> list[Report]:
     """Return the report on one source: what is not given is zero, and each event has its record."""
-    names = set(Line.__struct_fields__) - {"source", "channel", "moved_at"}
+    names = set(AuditLine.__struct_fields__) - {"source", "channel", "moved_at"}
     zeros = dict.fromkeys(names, 0) | {"success": numbers.get("events", 0)}
     moment = datetime(2026, 11, 24, 12, 30, tzinfo=UTC)
-    line = Line(source="case.http", channel="http", moved_at=moment - timedelta(minutes=1), **zeros | numbers)
+    line = AuditLine(source="case.http", channel="http", moved_at=moment - timedelta(minutes=1), **zeros | numbers)
     hour = moment.replace(minute=0)
     return [
         reconcile(
             [
-                Page(
+                AuditPage(
                     hour=hour,
                     as_of=moment,
                     items=[line],
@@ -262,7 +263,7 @@ def test_an_audit_that_does_not_vouch_is_noted_unless_the_process_died_before() 
 
 
 def test_an_audit_that_nets_says_of_a_surplus_that_it_balances() -> None:
-    [page] = [Page(
+    [page] = [AuditPage(
         hour=report.findings[0].hour, as_of=report.findings[0].hour + timedelta(hours=1), next=None, series=[],
         items=[report.findings[0].line], overflowed=[], queues={}, receipt_seconds=1,
     ) for report in reports(stored=2, events=3)]  # fmt: skip

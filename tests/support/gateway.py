@@ -15,11 +15,12 @@ from api_gateway.queries.audit import Audit, AuditPart, audit_router
 from api_gateway.queries.events import Events, event_router
 from api_gateway.queries.records import RecordCursor, RecordFilter, Records, record_router
 from api_gateway.queries.sources import SourceCursor, Sources, source_router
-from api_gateway.schemas import AuditLine, AuditPage, RecordPage, SourcePage
+from api_gateway.schemas import RecordPage, SourcePage
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.auth.scopes import Scope
 from shared.cache import Cache
+from shared.contracts.audit import AuditLine, AuditPage
 from shared.contracts.errors import RetryableError, UnavailableError
 from shared.contracts.event import now
 from shared.contracts.record import Record, Source

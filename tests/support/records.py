@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from api_gateway.schemas import AuditLine
+from shared.contracts.audit import AuditLine
 from shared.contracts.event import identify
 from shared.contracts.record import Record
 

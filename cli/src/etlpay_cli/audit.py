@@ -10,7 +10,8 @@ import httpx2
 import msgspec
 
 from etlpay_cli.errors import ERROR, UNAVAILABLE, UNVOUCHED, StackError
-from etlpay_cli.reconcile import Page, Report, reconcile
+from etlpay_cli.reconcile import Report, reconcile
+from shared.contracts.audit import AuditPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ _BUSY_SECONDS_MAX: Final = 10.0
 _PART_MIN: Final = timedelta(seconds=1)
 _TOO_LARGE: Final = "#audit-too-large"
 
-_read_page = msgspec.json.Decoder(Page).decode
+_read_page = msgspec.json.Decoder(AuditPage).decode
 
 
 class _UnavailableError(StackError):
@@ -54,7 +55,7 @@ async def audit(  # noqa: PLR0913 - what an operator can ask for
     source: str | None,
     wait_seconds: float,
     progress: Callable[[str], None],
-    reconcile: Callable[[Sequence[Page]], Report] = reconcile,
+    reconcile: Callable[[Sequence[AuditPage]], Report] = reconcile,
 ) -> Report:
     """Return the report of the hours from `since` to `until` ago, once it is settled or `wait_seconds` have passed.
 
@@ -109,9 +110,9 @@ class _AuditReader:
         # A part that was too large in one hour is too large in the next one.
         self._part = _HOUR
 
-    async def pages(self, hour: datetime) -> list[Page]:
+    async def pages(self, hour: datetime) -> list[AuditPage]:
         """Return all pages of one hour. Raises StackError where the gateway cannot answer."""
-        pages: list[Page] = []
+        pages: list[AuditPage] = []
         since, end = hour, hour + _HOUR
         while since < end:
             until = min(since + self._part, end)
@@ -125,13 +126,13 @@ class _AuditReader:
                 since = until
         return pages
 
-    async def _pages_of_part(self, hour: datetime, since: datetime, until: datetime) -> list[Page]:
+    async def _pages_of_part(self, hour: datetime, since: datetime, until: datetime) -> list[AuditPage]:
         query: dict[str, str | int] = {
             "hour": hour.isoformat(), "from": since.isoformat(), "to": until.isoformat(), "limit": _PAGE_LINES,
         }  # fmt: skip
         if self._source is not None:
             query["source"] = self._source
-        pages: list[Page] = []
+        pages: list[AuditPage] = []
         while True:
             page = await _page_when_available(self._http, query)
             pages.append(page)
@@ -140,7 +141,7 @@ class _AuditReader:
             query["cursor"] = page.next
 
 
-async def _page_when_available(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
+async def _page_when_available(http: httpx2.AsyncClient, query: dict[str, str | int]) -> AuditPage:
     """Return a page; ask again for a while where the gateway cannot answer now, and not for the other pages as well."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _BUSY_SECONDS_MAX
@@ -153,7 +154,7 @@ async def _page_when_available(http: httpx2.AsyncClient, query: dict[str, str | 
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> Page:
+async def _page(http: httpx2.AsyncClient, query: dict[str, str | int]) -> AuditPage:
     try:
         response = await http.get("/api/audit", params=query)
         if response.status_code == httpx2.codes.SERVICE_UNAVAILABLE:

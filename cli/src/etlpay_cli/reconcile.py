@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from shared.contracts.audit import AuditLine, AuditPage, AuditSeries
 from shared.contracts.receipt import LATE_INTERVALS, SILENT_INTERVALS, SILENT_SECONDS
 
 if TYPE_CHECKING:
@@ -24,67 +25,6 @@ _MUST_BE_EMPTY: Final = ("etlpay.ingest", "etlpay.ingest.slow", "etlpay.receipts
 # A process that was frozen, or cut off, sends its receipts when it is back.
 _GIVEN_UP_INTERVALS: Final = 12
 _NOT_SUMMED: Final = ("source", "channel", "moved_at")
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of `GET /api/audit`."""
-
-    source: str
-    channel: str
-    received: int
-    stored: int
-    duplicate: int
-    conflict: int
-    refused: int
-    queued: int
-    unknown: int
-    unlisted: int
-    events: int
-    success: int
-    failed: int
-    settled_duplicate: int
-    settled_conflict: int
-    unconfirmed: int
-    moved_at: datetime
-
-    @property
-    def acknowledged(self) -> int:
-        """Events that were answered as stored or queued."""
-        return self.stored + self.queued
-
-    @property
-    def accounted(self) -> int:
-        """Acknowledged events that the ledger holds, or settled as the same as, or in conflict with, one it holds.
-
-        Events that a process listed as unconfirmed do not count.
-        """
-        return self.events + self.settled_duplicate + self.settled_conflict - self.unconfirmed
-
-
-class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """A process of `GET /api/audit` of which not all may be counted that it answered between `since` and `until`."""
-
-    service: str
-    instance: UUID
-    channel: str
-    since: datetime
-    until: datetime
-    reported_at: datetime
-    interval_seconds: float
-    missing_receipts: int
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer of `GET /api/audit`."""
-
-    hour: datetime
-    as_of: datetime
-    items: list[Line]
-    next: str | None
-    series: list[Series]
-    overflowed: list[str]
-    queues: dict[str, int] | None
-    receipt_seconds: float
 
 
 class Doubt(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +43,7 @@ class Discrepancy(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     hour: datetime
-    line: Line
+    line: AuditLine
     missing: int
     surplus: int
     without_record: int
@@ -148,9 +88,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.doubts or self.unvouched)
 
 
-def reconcile(pages: Sequence[Page]) -> Report:
+def reconcile(pages: Sequence[AuditPage]) -> Report:
     """Return the report. Pages of one hour, or of parts of it, count together."""
-    hours: dict[datetime, list[Page]] = defaultdict(list)
+    hours: dict[datetime, list[AuditPage]] = defaultdict(list)
     for page in pages:
         hours[page.hour].append(page)
     findings: list[Discrepancy] = []
@@ -173,7 +113,7 @@ def reconcile(pages: Sequence[Page]) -> Report:
     )
 
 
-def _find(hour: datetime, pages: Sequence[Page], doubts: Sequence[Doubt]) -> list[Discrepancy]:
+def _find(hour: datetime, pages: Sequence[AuditPage], doubts: Sequence[Doubt]) -> list[Discrepancy]:
     quiet_since = min(page.as_of - timedelta(seconds=LATE_INTERVALS * page.receipt_seconds) for page in pages)
     lines = _summed(line for page in pages for line in page.items)
     surplus = _surplus_by_channel(lines)
@@ -191,24 +131,26 @@ def _find(hour: datetime, pages: Sequence[Page], doubts: Sequence[Doubt]) -> lis
     ]
 
 
-def _summed(lines: Iterable[Line]) -> list[Line]:
+def _summed(lines: Iterable[AuditLine]) -> list[AuditLine]:
     """Return one line for each source and channel: the parts of an hour add up to it."""
-    sums: dict[tuple[str, str], Line] = {}
+    sums: dict[tuple[str, str], AuditLine] = {}
     for line in lines:
         key = (line.source, line.channel)
         sums[key] = _add(sums[key], line) if key in sums else line
     return list(sums.values())
 
 
-def _add(first: Line, second: Line) -> Line:
+def _add(first: AuditLine, second: AuditLine) -> AuditLine:
     numbers = {
-        name: getattr(first, name) + getattr(second, name) for name in Line.__struct_fields__ if name not in _NOT_SUMMED
+        name: getattr(first, name) + getattr(second, name)
+        for name in AuditLine.__struct_fields__
+        if name not in _NOT_SUMMED
     }
     moved_at = max(first.moved_at, second.moved_at)
-    return Line(source=first.source, channel=first.channel, moved_at=moved_at, **numbers)
+    return AuditLine(source=first.source, channel=first.channel, moved_at=moved_at, **numbers)
 
 
-def _doubts_of(line: Line) -> list[str]:
+def _doubts_of(line: AuditLine) -> list[str]:
     """Return what casts doubt on this line alone."""
     doubts = []
     if (surplus := line.accounted - line.acknowledged) > 0:
@@ -218,7 +160,7 @@ def _doubts_of(line: Line) -> list[str]:
     return doubts
 
 
-def _owed(line: Line, surplus: Mapping[str, int]) -> int:
+def _owed(line: AuditLine, surplus: Mapping[str, int]) -> int:
     """Sources beyond a process's limit were counted together, and are stored under their own names.
 
     So this much of what is counted together may be there, and the rest is missing.
@@ -226,20 +168,20 @@ def _owed(line: Line, surplus: Mapping[str, int]) -> int:
     return surplus[line.channel] if line.source == OTHER_SOURCES else 0
 
 
-def _surplus_by_channel(lines: Sequence[Line]) -> Mapping[str, int]:
+def _surplus_by_channel(lines: Sequence[AuditLine]) -> Mapping[str, int]:
     surplus: dict[str, int] = defaultdict(int)
     for line in lines:
         surplus[line.channel] += max(0, line.accounted - line.acknowledged)
     return surplus
 
 
-def _overflows(hour: datetime, pages: Sequence[Page]) -> list[Doubt]:
+def _overflows(hour: datetime, pages: Sequence[AuditPage]) -> list[Doubt]:
     reason = "a process met more sources than it counts separately: which of them lack events is not known"
     channels = {channel for page in pages for channel in page.overflowed}
     return [Doubt(hour=hour, channel=channel, reason=reason) for channel in sorted(channels)]
 
 
-def _silences(hour: datetime, pages: Sequence[Page], late: dict[UUID, str]) -> list[Doubt]:
+def _silences(hour: datetime, pages: Sequence[AuditPage], late: dict[UUID, str]) -> list[Doubt]:
     """Return the doubts because of processes that sent no more receipts; add to `late` those that still may."""
     doubts: dict[tuple[UUID, bool], Doubt] = {}
     for page in pages:
@@ -254,28 +196,28 @@ def _silences(hour: datetime, pages: Sequence[Page], late: dict[UUID, str]) -> l
     return list(doubts.values())
 
 
-def _reason(series: Series) -> str:
+def _reason(series: AuditSeries) -> str:
     name = f"{series.service} ({series.instance})"
     if series.missing_receipts:
         return f"{series.missing_receipts} receipts of {name} are missing"
     return f"{name} ended without a receipt of what it had answered since {series.reported_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _is_late(as_of: datetime, series: Series) -> bool:
+def _is_late(as_of: datetime, series: AuditSeries) -> bool:
     return as_of - series.reported_at > timedelta(seconds=LATE_INTERVALS * series.interval_seconds)
 
 
-def _is_silent(as_of: datetime, series: Series) -> bool:
+def _is_silent(as_of: datetime, series: AuditSeries) -> bool:
     seconds = SILENT_INTERVALS * series.interval_seconds + SILENT_SECONDS
     return as_of - series.reported_at > timedelta(seconds=seconds)
 
 
-def _may_come_back(as_of: datetime, series: Series) -> bool:
+def _may_come_back(as_of: datetime, series: AuditSeries) -> bool:
     given_up = timedelta(seconds=_GIVEN_UP_INTERVALS * series.interval_seconds)
     return _is_silent(as_of, series) and as_of - series.reported_at < given_up
 
 
-def _deepest(pages: Sequence[Page]) -> dict[str, int] | None:
+def _deepest(pages: Sequence[AuditPage]) -> dict[str, int] | None:
     """Return the greatest depth that was seen of each queue; None where one answer had none."""
     deepest: dict[str, int] = {}
     for page in pages:

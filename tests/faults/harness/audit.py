@@ -11,17 +11,18 @@ import httpx2
 
 from etlpay_cli.audit import audit, connect_to, exit_code
 from etlpay_cli.errors import ERROR, UNVOUCHED, StackError
-from etlpay_cli.reconcile import Page, Report, reconcile
+from etlpay_cli.reconcile import Report, reconcile
 from faults.harness.checks import Sign, Verdict
 from faults.harness.journal import Journal
 from faults.harness.world import HOST, Place
+from shared.contracts.audit import AuditPage
 
 # Two receipts, what makes a silent process count as dead, and some time.
 _SETTLED_SECONDS_MAX: Final = 45.0
 _AGAIN_SECONDS: Final = 1.0
 _SINCE: Final = timedelta(hours=1)
 
-Reconcile = Callable[[Sequence[Page]], Report]
+Reconcile = Callable[[Sequence[AuditPage]], Report]
 
 
 async def balance(  # noqa: PLR0913 - what a case was, and what was before it
@@ -34,7 +35,7 @@ async def balance(  # noqa: PLR0913 - what a case was, and what was before it
     `began_at` was killed too: the audit had not missed it yet when its own case ended.
     """
 
-    def reconcile_noting_dead(pages: Sequence[Page]) -> Report:
+    def reconcile_noting_dead(pages: Sequence[AuditPage]) -> Report:
         dead.update(series.instance for page in pages for series in page.series if series.reported_at < began_at)
         return reconcile(pages)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from etlpay_cli.provision import INGEST_VHOST
-from etlpay_cli.reconcile import Page, Report
+from etlpay_cli.reconcile import Report
 from faults.harness.checks import Sign
 from faults.harness.load import Load
 from faults.harness.world import Fault, World
+from shared.contracts.audit import AuditPage
 from shared.messaging.topology import INGEST_QUEUE
 from support.supervisor import Child
 
@@ -79,7 +80,7 @@ class Case:
     """A mutant: the product is broken on purpose, and the checks must see it by this."""
     drain_seconds_max: float = 60.0
     """How soon after the fault every service is ready, every call answered, and everything stored."""
-    reconcile: Callable[[Sequence[Page]], Report] | None = None
+    reconcile: Callable[[Sequence[AuditPage]], Report] | None = None
     """What compares acknowledged with stored events, where the case loses some on purpose."""
     parked: int = 0
     """How many acknowledged events end among the parked on purpose: the audit must miss exactly these."""

@@ -17,7 +17,7 @@ import msgspec
 import file_watcher.__main__ as watcher_program
 import processor.__main__ as processor_program
 from etlpay_cli.local.program import Program
-from etlpay_cli.reconcile import Page, Report, reconcile
+from etlpay_cli.reconcile import Report, reconcile
 from file_watcher.formats.reading import FileKind
 from file_watcher.identity import Identity
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
@@ -26,6 +26,7 @@ from processor.ledger import copy
 from processor.ledger.rows import Processed, Table, TableRows, insert_parameters, insert_statement
 from processor.stages import processing
 from processor.stages.transform import transform as plain_transform
+from shared.contracts.audit import AuditPage
 from shared.contracts.errors import PermanentError
 from shared.contracts.event import Envelope
 from shared.failpoints import failpoint
@@ -92,7 +93,7 @@ def _key_in_second_transaction() -> None:
     copy.RowWriter._add = add  # type: ignore[method-assign] # broken on purpose
 
 
-def net(pages: Sequence[Page]) -> Report:
+def net(pages: Sequence[AuditPage]) -> Report:
     """Reconcile as an audit that nets: a surplus is set off against what is missing."""
     report = reconcile(pages)
     findings = [msgspec.structs.replace(finding, doubts=[]) for finding in report.findings]

@@ -15,12 +15,13 @@ from api_gateway.queries.audit import Audit, AuditCursor, AuditPart
 from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.queries.parameters import read_cursor
 from api_gateway.queries.sources import Sources
-from api_gateway.schemas import AuditLine, AuditPage, SourcePage
+from api_gateway.schemas import SourcePage
 from processor.ledger.database import Connections
 from processor.ledger.receipts import ReceiptStore
 from processor.ledger.store import Store
 from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
+from shared.contracts.audit import AuditLine, AuditPage
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.receipt import Count, Progress, Receipt, Unconfirmed, hour_of

@@ -8,30 +8,32 @@ import pytest
 
 from etlpay_cli.audit import exit_code, hours_between
 from etlpay_cli.errors import ERROR, UNAVAILABLE, UNVOUCHED, StackError
-from etlpay_cli.reconcile import Line, Page, Series, reconcile
+from etlpay_cli.reconcile import reconcile
 from etlpay_cli.spans import parse_span
+from shared.contracts.audit import AuditLine, AuditPage, AuditSeries
+from shared.contracts.event import ChannelName
 
 HOUR = datetime(2026, 11, 23, 8, tzinfo=UTC)
 NOW = HOUR + timedelta(minutes=30)
 EMPTY = {"etlpay.ingest": 0, "etlpay.ingest.slow": 0, "etlpay.receipts": 0, "etlpay.parked": 0}
 
 
-def line(source: str = "shop", *, channel: str = "http", age_seconds: float = 600, **numbers: int) -> Line:
+def line(source: str = "shop", *, channel: ChannelName = "http", age_seconds: float = 600, **numbers: int) -> AuditLine:
     """Return a line on which everything that is not given is zero, and each event has its record."""
-    names = set(Line.__struct_fields__) - {"source", "channel", "moved_at"}
+    names = set(AuditLine.__struct_fields__) - {"source", "channel", "moved_at"}
     zeros = dict.fromkeys(names, 0) | {"success": numbers.get("events", 0)}
     moved_at = NOW - timedelta(seconds=age_seconds)
-    return Line(source=source, channel=channel, moved_at=moved_at, **zeros | numbers)
+    return AuditLine(source=source, channel=channel, moved_at=moved_at, **zeros | numbers)
 
 
 def page(
-    *lines: Line,
+    *lines: AuditLine,
     queues: dict[str, int] | None = EMPTY,
     hour: datetime = HOUR,
-    series: Sequence[Series] = (),
-    overflowed: Sequence[str] = (),
-) -> Page:
-    return Page(
+    series: Sequence[AuditSeries] = (),
+    overflowed: Sequence[ChannelName] = (),
+) -> AuditPage:
+    return AuditPage(
         hour=hour,
         as_of=NOW,
         items=list(lines),
@@ -43,10 +45,10 @@ def page(
     )
 
 
-def process(channel: str = "http", *, silent_seconds: float = 600, missing_receipts: int = 0) -> Series:
+def process(channel: ChannelName = "http", *, silent_seconds: float = 600, missing_receipts: int = 0) -> AuditSeries:
     """Return a process that has not ended in order, or of which receipts are missing."""
     reported_at = NOW - timedelta(seconds=silent_seconds)
-    return Series(
+    return AuditSeries(
         service="api-gateway",
         instance=uuid.UUID(int=1),
         channel=channel,

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from etlpay_cli.audit import exit_code
 from etlpay_cli.errors import ERROR, UNVOUCHED
-from etlpay_cli.reconcile import Line, Page, Series, reconcile
+from etlpay_cli.reconcile import reconcile
+from shared.contracts.audit import AuditLine, AuditPage, AuditSeries
 from shared.contracts.event import Channel, stamp
 from shared.contracts.receipt import SILENT_INTERVALS, SILENT_SECONDS, Count, Unconfirmed, hour_of, start_of
 from shared.contracts.result import ResultKind
@@ -231,7 +232,7 @@ class Counters(RuleBasedStateMachine):
         first, last = hour_of(BEGIN), hour_of(self.now)
         return [start_of(hour) for hour in range(first, last + 1)]
 
-    def _page(self, hour: datetime, as_of: datetime) -> Page:
+    def _page(self, hour: datetime, as_of: datetime) -> AuditPage:
         """Do what the gateway does when it is asked for an hour."""
         of_ledger = {name: source for name, source in self.ledger.items() if hour <= name.received_at < hour + HOUR}
         answered: dict[str, Counter[str]] = {source: Counter() for source in SOURCES}
@@ -239,7 +240,7 @@ class Counters(RuleBasedStateMachine):
             if start_of(count.hour) == hour:
                 numbers = dict(zip((kind.name.lower() for kind in ResultKind), count.results, strict=True))
                 answered[count.source].update(numbers | {"unlisted": count.unlisted})
-        return Page(
+        return AuditPage(
             hour=hour,
             as_of=as_of,
             items=[_line(source, answered[source], of_ledger, self.listed) for source in SOURCES],
@@ -250,13 +251,13 @@ class Counters(RuleBasedStateMachine):
             receipt_seconds=INTERVAL_SECONDS,
         )
 
-    def _series(self, process: Process, hour: datetime) -> list[Series]:
+    def _series(self, process: Process, hour: datetime) -> list[AuditSeries]:
         kept = self.receipts[process.instance]
         spans = [(since, until, len(numbers)) for numbers, since, until in kept.gaps]
         if not kept.closed:
             spans.append((kept.open_since, kept.taken_at + SILENCE, 0))
         return [
-            Series(
+            AuditSeries(
                 service="api-gateway",
                 instance=process.instance,
                 channel="http",
@@ -271,11 +272,11 @@ class Counters(RuleBasedStateMachine):
         ]
 
 
-def _line(source: str, answered: Counter[str], ledger: dict[Unconfirmed, str], listed: set[Unconfirmed]) -> Line:
+def _line(source: str, answered: Counter[str], ledger: dict[Unconfirmed, str], listed: set[Unconfirmed]) -> AuditLine:
     names = {name for name, of in ledger.items() if of == source}
-    zeros = dict.fromkeys(set(Line.__struct_fields__) - {"source", "channel", "moved_at"}, 0)
+    zeros = dict.fromkeys(set(AuditLine.__struct_fields__) - {"source", "channel", "moved_at"}, 0)
     held = {"events": len(names), "success": len(names), "unconfirmed": len(names & listed)}
-    return Line(source=source, channel="http", moved_at=BEGIN - HOUR, **zeros | dict(answered) | held)
+    return AuditLine(source=source, channel="http", moved_at=BEGIN - HOUR, **zeros | dict(answered) | held)
 
 
 TestCounters = Counters.TestCase

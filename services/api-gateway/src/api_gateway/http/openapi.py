@@ -30,7 +30,6 @@ from api_gateway.http.problems import (
 from api_gateway.schemas import (
     BATCH_PATH,
     INGEST_PATH,
-    AuditPage,
     BatchReport,
     EventState,
     Ingested,
@@ -39,6 +38,7 @@ from api_gateway.schemas import (
     RecordPage,
     SourcePage,
 )
+from shared.contracts.audit import AuditPage
 from shared.contracts.record import Record
 
 Schema = dict[str, Any]

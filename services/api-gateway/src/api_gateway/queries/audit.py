@@ -16,9 +16,9 @@ from api_gateway.http.problems import AUDIT_TOO_LARGE, INVALID, OVERLOADED, UNAV
 from api_gateway.http.request import admitted
 from api_gateway.queries.ledger import Ledger, scope_parameters
 from api_gateway.queries.parameters import Cursor, Moment, json_response, read_cursor, valid_source
-from api_gateway.schemas import AuditLine, AuditPage, AuditSeries
 from shared.auth.authenticator import Caller
 from shared.auth.scopes import EVERY_SOURCE, Scope
+from shared.contracts.audit import AuditLine, AuditPage, AuditSeries
 from shared.contracts.errors import OverloadedError, UnavailableError
 from shared.contracts.event import Channel
 from shared.contracts.receipt import OTHER_SOURCES, SILENT_INTERVALS, SILENT_SECONDS, UNREADABLE_SOURCE

@@ -34,6 +34,7 @@ async def test_who_is_killed_has_ended_and_who_is_dead_cannot_be_killed(child: C
     assert await child.kill()
     assert child.pid != first
     assert not await child.kill()
+    assert await until_true(lambda: child.pid not in {None, first}, 5), "a program that died is started again"
 
 
 async def test_who_is_frozen_stands_still_until_the_end_of_it(child: Child) -> None:

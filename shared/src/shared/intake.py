@@ -9,7 +9,7 @@ from shared.auth.authenticator import Caller
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.result import Answered, ErrorResult, Result, error_result
-from shared.counters import count, count_unconfirmed, in_hand
+from shared.counters import TALLY, count_unconfirmed, in_hand
 from shared.wire import split_batches
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class Intake:
                 caller.check_source(source)
             except InvalidEventError as error:
                 result = error_result(error)
-                count(self._channel, result.kind, source=source or error.source, received_at=moment)
+                TALLY.add(self._channel, result.kind, source or error.source, moment)
                 drafts.append(result)
             else:
                 drafts.append(event)
@@ -131,5 +131,5 @@ class Intake:
             count_unconfirmed(self._channel, events)
             raise
         for event, result in zip(events, results, strict=True):
-            count(self._channel, result.kind, source=event.source, received_at=event.received_at)
+            TALLY.add(self._channel, result.kind, event.source, event.received_at)
         return results

@@ -265,16 +265,11 @@ def _read_progress(message: pb.Progress) -> Progress:
     )
 
 
-def batch_bytes(events: Sequence[Envelope]) -> int:
-    """Return about how many bytes the batch takes on the wire: the bodies and a constant for the attributes."""
-    return sum(envelope_bytes(event) for event in events)
-
-
 def split_batches(events: Sequence[Envelope], *, events_max: int, bytes_max: int) -> Iterator[Sequence[Envelope]]:
     """Yield the events, in order, in batches within both limits; an event larger than `bytes_max` goes alone."""
     start = size = 0
     for position, event in enumerate(events):
-        weight = envelope_bytes(event)
+        weight = len(event.body) + _ATTRIBUTES_BYTES  # `envelope_bytes`, without a call for each event
         if position > start and (position - start >= events_max or size + weight > bytes_max):
             yield events[start:position]
             start, size = position, 0

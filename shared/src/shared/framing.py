@@ -1,6 +1,6 @@
-"""Cutting a stream of bytes into items: the lines of NDJSON, the elements of a JSON array. No item is changed.
+"""Cuts a stream of bytes into items: the lines of NDJSON, the elements of a JSON array. No item is changed.
 
-Both readers take chunks of any size and hold one item at most. Feed them, take what is complete, then `finish`.
+Both framers accept chunks of any size and hold one item at most. Feed them, take the complete items, then `finish`.
 """
 
 import re
@@ -16,7 +16,7 @@ _TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^\s,\[\]{}\"]++(?=[\s,\[\]{}\"])")
 
-# How deep an element may be nested to be found by one search, which takes a third of the time of one for each bracket.
+# One search finds an element with so many levels, in a third of the time of a search for each bracket.
 _SHALLOW_LEVELS: Final = 8
 
 
@@ -33,7 +33,7 @@ _Step = tuple[int, bytes | None] | None
 
 
 class FramingError(EtlPayError):
-    """The stream cannot be cut any further; what came before it was. `position` counts the items cut before."""
+    """The stream cannot be cut any further. `position` is the number of items before that."""
 
     def __init__(self, detail: str, position: int) -> None:
         """`detail` says what is wrong with the item at `position` (from 0)."""
@@ -100,7 +100,7 @@ class LineFramer:
 class ArrayFramer:
     """Cuts a JSON array into its elements, each with its own bytes and without the blanks around it.
 
-    It finds where elements end; whether each is valid JSON is for the reader of the element to say.
+    It finds where elements end. Whoever reads an element checks that it is valid JSON.
     """
 
     def __init__(self, item_bytes_max: int) -> None:

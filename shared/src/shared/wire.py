@@ -1,4 +1,4 @@
-"""Envelopes and outcomes as the protobuf messages that travel between the services."""
+"""Envelopes and results as the protobuf messages that travel between the services."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,27 +90,27 @@ def decode_batch(body: bytes, *, uuid_type: UuidType = _uuid_of) -> list[Envelop
     return read_batch(message, uuid_type=uuid_type)
 
 
-def result_message(outcomes: Iterable[Recorded]) -> pb.OutcomeBatch:
-    """Return the outcomes as their protobuf message, in the order given."""
+def result_message(results: Iterable[Recorded]) -> pb.OutcomeBatch:
+    """Return the results as their protobuf message, in the order given."""
     batch = pb.OutcomeBatch()
     add = batch.outcomes.add
-    for outcome in outcomes:
+    for result in results:
         message = add()
-        message.disposition = cast("pb.Disposition", outcome.kind)
-        message.raw_event_id = outcome.raw_event_id
-        message.record_id = outcome.record_id
-        message.status = cast("pb.RecordStatus", outcome.status)
-        message.processed_at_us = _microseconds_of_batch(outcome.processed_at)
-        for problem in outcome.errors:
+        message.disposition = cast("pb.Disposition", result.kind)
+        message.raw_event_id = result.raw_event_id
+        message.record_id = result.record_id
+        message.status = cast("pb.RecordStatus", result.status)
+        message.processed_at_us = _microseconds_of_batch(result.processed_at)
+        for problem in result.errors:
             message.errors.add(pointer=problem.pointer, detail=problem.detail)
-        if outcome.result is not None:
-            message.result = outcome.result
+        if result.result is not None:
+            message.result = result.result
     return batch
 
 
 def read_results(message: pb.OutcomeBatch) -> list[Recorded]:
-    """Return the outcomes of an answer."""
-    return [_read_outcome(outcome) for outcome in message.outcomes]
+    """Return the results of an answer."""
+    return [_read_result(result) for result in message.outcomes]
 
 
 def receipt_message(receipt: Receipt) -> pb.Receipt:
@@ -198,7 +198,7 @@ def _read_envelope(message: pb.Envelope, uuid_type: UuidType) -> Envelope:
     )
 
 
-def _read_outcome(message: pb.Outcome) -> Recorded:
+def _read_result(message: pb.Outcome) -> Recorded:
     return Recorded(
         kind=_KINDS[message.disposition],
         raw_event_id=message.raw_event_id,
@@ -232,7 +232,7 @@ def _tally_message(count: Count) -> pb.Tally:
 
 
 def _read_tally(tally: pb.Tally, *, listed: bool) -> Count:
-    """Return the count. Code that lists nothing knows not which of its unknown events may be stored."""
+    """Return the count. A release that lists no events cannot say which of the unknown ones may be stored."""
     start_of(tally.hour)
     results = (tally.stored, tally.duplicate, tally.conflict, tally.refused, tally.queued, tally.unknown)
     unlisted = tally.unlisted if listed else tally.unknown

@@ -1,4 +1,4 @@
-"""Who calls and how, and what calls hold until their answers are sent."""
+"""The context of a call, and the capacity that calls hold until their answers are sent."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallContext(NamedTuple):
-    """Who sends the events of a call, as whom its limits count it, and whether it waits for the results."""
+    """Who calls, the name under which limits count the call, and whether it waits for the results."""
 
     caller: Caller
     counted_as: str
@@ -27,11 +27,11 @@ class CallContext(NamedTuple):
 
 
 def admit(context: _Context, access: Access) -> CallContext:
-    """Return what a call's metadata say of it. Raises RpcAbort (no valid API key that may send).
+    """Return the context of a call. Raises RpcAbort where its metadata hold no valid API key that may send.
 
-    No web page can call: a browser speaks no gRPC. So nothing is asked of host and origin here.
+    Host and origin are not checked: a browser speaks no gRPC, so no web page can call.
     """
-    # Asked for once: the library makes it anew each time.
+    # Read once: the library makes it anew each time.
     metadata = context.invocation_metadata() or ()
     try:
         peer = "" if access.asks_for_keys else peer_of(context)
@@ -47,9 +47,9 @@ def admit(context: _Context, access: Access) -> CallContext:
 
 
 class Calls:
-    """The calls in hand, and what they hold: both are shared between callers, and given back when a call is over.
+    """Limits the calls and the bytes of their requests, for all callers together and for each.
 
-    A call is over when its answer is sent, which a client can put off: its connection is closed then.
+    A call is over when its answer is sent. The connection of a client that does not read its answer is closed.
     """
 
     def __init__(
@@ -69,28 +69,28 @@ class Calls:
         self._serving = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        # Those that were answered, and when the answer must be sent; the earliest is first.
+        # The answered calls, and when the answer must be sent; the earliest is first.
         self._unsent: dict[_Context, float] = {}
 
     def begin(self, context: _Context, counted_as: str) -> "Call":
-        """Count a call, and return what its requests are held by. Raises OverloadedError where there are too many."""
+        """Count a call, and return what holds the capacity of its requests. Raises OverloadedError beyond the limit."""
         self._calls.acquire(counted_as)
         call = Call(self._requests, counted_as, self)
         context.add_done_callback(call.finish)  # type: ignore[arg-type] # the stubs name its argument
         return call
 
     def finished(self, context: _Context, counted_as: str) -> None:
-        """Note that a call is over: its answer was sent, or its client is gone."""
+        """Release a call: its answer was sent, or its client is gone."""
         self._unsent.pop(context, None)
         self._calls.release(counted_as)
 
     def serve(self) -> None:
-        """Note that a call is being served."""
+        """Count a call as being served."""
         self._serving += 1
         self._idle.clear()
 
     def answered(self, context: _Context, call: "Call | None") -> None:
-        """Note that a call was answered; what is left is to send the answer. `call` is None where it was not begun."""
+        """Count a call as answered: its answer must be sent in time. `call` is None where `begin` refused it."""
         if call is not None and not call.over:
             self._unsent[context] = monotonic() + self._send_seconds_max
         self._serving -= 1
@@ -98,7 +98,7 @@ class Calls:
             self._idle.set()
 
     def close_unread(self) -> None:
-        """Close the connections of clients that take too long to take an answer."""
+        """Close the connections of clients that do not read an answer in time."""
         now = monotonic()
         late = []
         for context, deadline in self._unsent.items():
@@ -110,7 +110,7 @@ class Calls:
             self.close(context)
 
     def close(self, context: _Context) -> None:
-        """Close the connection of a client that does not take its answers: the call cannot end otherwise."""
+        """Close the connection of a client that does not read its answers: the call cannot end otherwise."""
         self._close_connection(context.peer())
 
     async def idle(self) -> None:
@@ -119,7 +119,7 @@ class Calls:
 
 
 class Call(Holding):
-    """A call in hand, and what its requests take of memory."""
+    """One call, and the capacity that its requests hold."""
 
     __slots__ = ("_calls", "_counted_as", "over")
 
@@ -131,14 +131,14 @@ class Call(Holding):
         self.over = False
 
     def finish(self, context: _Context) -> None:
-        """Give back what the call has taken: the library calls this when it is over."""
+        """Release what the call holds. The library calls this when the call is over."""
         self.over = True
         self.release()
         self._calls.finished(context, self._counted_as)
 
 
 def _waits(metadata: _Metadata) -> bool:
-    """Return False where the client prefers not to wait for the outcome (RFC 7240, `prefer: respond-async`)."""
+    """Return False where the client prefers not to wait for the result (RFC 7240, `prefer: respond-async`)."""
     preferences = (
         preference.strip().lower() for value in _values(metadata, "prefer") for preference in value.split(",")
     )

@@ -1,4 +1,4 @@
-"""From a request to an envelope, and from a result to a response. Pure; the payload's bytes stay as they are."""
+"""Maps requests to envelopes, and results to responses. Pure; the payload's bytes stay as they are."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -88,7 +88,7 @@ def batch_response(answered: Iterable[Answered]) -> pb.IngestBatchResponse:
 
 
 def retry_advice(error: RetryableError) -> str:
-    """Return what is known of an event that could not be handed over, and what its sender can do."""
+    """Return what is known of an event without a confirmation, and what its sender can do."""
     if isinstance(error, OutcomeUnknownError):
         return "no confirmation came in time; it may be stored; repeat with the same id"
     return "not taken now; repeat later with the same id"

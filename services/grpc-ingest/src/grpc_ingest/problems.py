@@ -58,7 +58,7 @@ def out_of_scope() -> RpcAbort:
 
 
 def right_missing() -> RpcAbort:
-    """PERMISSION_DENIED: the API key is valid, and was not made for sending."""
+    """PERMISSION_DENIED: the API key is valid, and may not send."""
     return _abort(
         PERMISSION_DENIED, "this API key may not send", ErrorInfo(reason="API_KEY_MAY_NOT_SEND", domain=_DOMAIN)
     )
@@ -99,7 +99,7 @@ def unread(seconds: float) -> RpcAbort:
 
 
 def old(seconds: float) -> RpcAbort:
-    """UNAVAILABLE: the stream has lasted long enough; another one, which may be opened at once, finds new servers."""
+    """UNAVAILABLE: the stream is too old; the client may open another one at once, which may reach another server."""
     return _abort(
         UNAVAILABLE,
         f"a stream ends after {seconds:g} seconds; open another one, and send there what was not answered here",
@@ -108,7 +108,7 @@ def old(seconds: float) -> RpcAbort:
 
 
 def draining() -> RpcAbort:
-    """UNAVAILABLE: this server is about to stop; what it did not answer goes to another."""
+    """UNAVAILABLE: this server is stopping; the client sends what was not answered to another."""
     return _abort(
         UNAVAILABLE,
         "draining; send what was not answered again, with the same ids",
@@ -117,7 +117,7 @@ def draining() -> RpcAbort:
 
 
 def internal() -> RpcAbort:
-    """INTERNAL: a fault of ours, of which the log knows more."""
+    """INTERNAL: an error of this service, which the log describes."""
     return _abort(INTERNAL, "internal error; it may be stored; repeat with the same id")
 
 

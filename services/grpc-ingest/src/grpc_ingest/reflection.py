@@ -1,4 +1,4 @@
-"""Server reflection: which services and messages there are, for tools such as grpcurl. With limits of its own."""
+"""Server reflection, for tools such as grpcurl, with limits of its own."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
@@ -13,7 +13,7 @@ SERVICE_NAME: Final = reflection.SERVICE_NAME
 
 
 def reflection_handler(services: Sequence[str], calls: SideCalls) -> grpc.GenericRpcHandler:
-    """Return the handler to add to a server. `calls` bounds what is asked, and says who may."""
+    """Return the handler to add to a server. `calls` limits its streams, and says who may open one."""
     library = reflection.aio.ReflectionServicer((*services, SERVICE_NAME))
 
     async def serve(_requests: object, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""`etlpay.EtlService`: requests come in as bytes, so that what is not protobuf is refused and never a fault of ours."""
+"""`etlpay.EtlService`. It receives requests as bytes, so that what is not protobuf is refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -55,10 +55,9 @@ class EtlServicer:
         stream_limits: StreamLimits,
         caller_share_max: float,
     ) -> None:
-        """The limits: of requests in a batch, and of one payload.
+        """`calls` limits all calls.
 
-        Of calls with one message: how many are read at once, and for how long. Of streams: how many there are, and
-        what each may take. `calls` bounds all of them.
+        `calls_read_max` of the calls with one message are read at once, each for `call_seconds_max`.
         """
         self._intake = intake
         self._access = access
@@ -73,10 +72,10 @@ class EtlServicer:
         self._draining = asyncio.Event()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return the handlers to add to a server; they get each request as the bytes that came.
+        """Return the handlers to add to a server.
 
-        Every call is a stream to the library, whose calls with one message are read before anybody could refuse them.
-        On the wire both are the same.
+        Each call is a stream for the library: it would read a call with one message before that could be refused. On
+        the wire both are the same.
         """
         return grpc.method_handlers_generic_handler(
             SERVICE_NAME,
@@ -94,7 +93,7 @@ class EtlServicer:
         )
 
     async def drain(self) -> None:
-        """Let streams end after the batches they have in hand, and return when no call is left."""
+        """End streams after the batches that were read, and return when no call is left."""
         self._draining.set()
         await self._calls.idle()
 
@@ -109,7 +108,7 @@ class EtlServicer:
         return await self._answer_call(context, self._ingest_one_batch)
 
     async def ingest_stream(self, _requests: object, context: Context) -> None:
-        """Store batch after batch; while too many are in hand, the next one is not read."""
+        """Store batch after batch; the next one is read when fewer than the limit are unanswered."""
         await self._answer_call(context, self._admit_stream)
 
     async def _answer_call(
@@ -117,7 +116,7 @@ class EtlServicer:
         context: grpc.aio.ServicerContext[bytes, T],
         answer: Callable[[grpc.aio.ServicerContext[bytes, T], CallContext, Holding], Awaitable[A]],
     ) -> A:
-        """Answer a call of a caller that may come in, and has its part of the limits left."""
+        """Answer a call, or end it with an error: no valid key, over a limit, or what `answer` raises."""
         self._calls.serve()
         holding = None
         try:
@@ -138,9 +137,9 @@ class EtlServicer:
             self._calls.answered(context, holding)
 
     async def _read(self, context: _UnaryContext[T], call: CallContext, holding: Holding) -> bytes:
-        """Return the message of a call that has one, once there is memory for it; only so many are read at once.
+        """Return the message of a call that has one, once there is capacity for it.
 
-        Else what calls take would be their number times the largest message, before any of it is in a count.
+        Without the limit of calls that are read at once, all of them could hold the largest message before it counts.
         """
         request: object = None
         try:
@@ -155,7 +154,7 @@ class EtlServicer:
                     self._reading.release(call.counted_as)
         except TimeoutError as error:
             if isinstance(request, bytes):
-                raise OverloadedError("too much is in hand") from error
+                raise OverloadedError("no capacity for the request") from error
             raise problems.silent(self._call_seconds_max) from error
         if not isinstance(request, bytes):  # grpc.aio.EOF
             raise problems.refused(InvalidEventError([Problem("", "must be one message, not none")]))
@@ -198,7 +197,7 @@ class EtlServicer:
         return BatchAnswer(response, max(len(request), response.ByteSize()))
 
     async def _admit_stream(self, context: Context, call: CallContext, holding: Holding) -> None:
-        """Refuse a stream beyond the limit before anything of it is read: those who only listen must not be all."""
+        """Refuse a stream beyond the limit before it is read, so that streams never take the capacity of all calls."""
         self._streams.acquire(call.counted_as)
         try:
             await self._ingest_stream(context, holding)
@@ -209,7 +208,7 @@ class EtlServicer:
         stream = BatchStream(
             context,
             holding,
-            # The caller is asked for with each batch, so a key that is revoked ends its open streams.
+            # The key is checked with each batch, so a key that is revoked ends its open streams.
             check=lambda request: self._check_batch(request, admit(context, self._access)),
             ingest=self._ingest_batch,
             limits=self._stream_limits,

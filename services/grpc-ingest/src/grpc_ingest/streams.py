@@ -1,4 +1,4 @@
-"""One `IngestStream`: its batches side by side, its answers in their order, and its end in time."""
+"""One `IngestStream`: its batches at the same time, its answers in their order, and its end in time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[bytes, pb.IngestBatchResponse]
 
 
 class StreamLimits(NamedTuple):
-    """What one stream may take: batches in hand, time until its next one and until an answer is read, and its age."""
+    """The limits of one stream: batches at once, seconds until the next one, seconds to read an answer, and its age."""
 
     batches_max: int
     pause_seconds_max: float
@@ -28,23 +28,23 @@ class StreamLimits(NamedTuple):
 
 
 class BatchAnswer(NamedTuple):
-    """The answer to a batch, and what both take of memory until it is sent."""
+    """The answer to a batch, and the bytes that both take until it is sent."""
 
     response: pb.IngestBatchResponse
     size: int
 
 
-# A batch's answer to come, what ends the stream after those before it, or its end.
+# The answer to a batch, an error that ends the stream after the answers before it, or the end of the requests.
 _Coming: TypeAlias = asyncio.Task[BatchAnswer | RpcAbort] | RpcAbort | None
 
 
 class BatchStream:
-    """Reads batches and writes answers. While too many are in hand, or there is no room for one, none is read.
+    """Reads batches and writes answers. It reads no batch beyond its limit, and none without capacity for it.
 
-    It ends before its connection is too old, which would cut it: every batch that was read is answered first.
+    It ends before its connection is too old, which would cut it. Every batch that was read is answered first.
     """
 
-    def __init__(  # noqa: PLR0913 - what a stream stands on
+    def __init__(  # noqa: PLR0913 - what a stream needs
         self,
         context: Context,
         holding: Holding,
@@ -55,7 +55,7 @@ class BatchStream:
         draining: asyncio.Event,
         timeouts: Timeouts,
     ) -> None:
-        """`check` and `ingest` raise RpcAbort. `holding` is what the stream's batches take of memory."""
+        """`check` and `ingest` raise RpcAbort. `holding` is the capacity that the stream's batches take."""
         self._context = context
         self._holding = holding
         self._check = check
@@ -63,12 +63,12 @@ class BatchStream:
         self._limits = limits
         self._draining = draining
         self._timeouts = timeouts
-        self._places = asyncio.Semaphore(limits.batches_max)
+        self._unanswered = asyncio.Semaphore(limits.batches_max)
         self._coming: asyncio.Queue[_Coming] = asyncio.Queue()
         self.unread = False
 
     async def run(self) -> RpcAbort | None:
-        """Serve the stream; return the status that it ends with, None where the client has ended it."""
+        """Serve the stream; return the error that it ends with, None where the client has ended it."""
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read(group))
             stopping = group.create_task(self._stop_in_time(reading))
@@ -82,16 +82,16 @@ class BatchStream:
     async def _read(self, group: asyncio.TaskGroup) -> None:
         try:
             while True:
-                await self._places.acquire()
+                await self._unanswered.acquire()
                 async with asyncio.timeout(self._limits.pause_seconds_max):
                     request = await self._context.read()
                 if not isinstance(request, bytes):  # grpc.aio.EOF
                     return
                 admitted = asyncio.Event()
                 self._coming.put_nowait(group.create_task(self._answer(request, admitted)))
-                # Else the last batch of each stream stays in memory for as long as the next one takes to come.
+                # Without this the last batch of each stream stays in memory until the next one comes.
                 del request
-                # Not one more is read while there is no room for this one: what waits would be in nobody's count.
+                # The next one is not read while there is no capacity for this one: no limit would count it.
                 await admitted.wait()
         except TimeoutError:
             self._coming.put_nowait(problems.silent(self._limits.pause_seconds_max))
@@ -99,9 +99,9 @@ class BatchStream:
             self._coming.put_nowait(None)
 
     async def _answer(self, request: bytes, admitted: asyncio.Event) -> BatchAnswer | RpcAbort:
-        """Return the status instead of raising it: what came before this batch is answered first.
+        """Return an error instead of raising it: the batches before this one are answered first.
 
-        `admitted` is set once there was room for it, or never will be.
+        `admitted` is set once the batch has its capacity, or has failed.
         """
         try:
             call = self._check(request)
@@ -117,7 +117,7 @@ class BatchStream:
             admitted.set()
 
     async def _write(self) -> RpcAbort | None:
-        """Write each answer in the order of its batch; return the status that ends the stream early, if one does."""
+        """Write each answer in the order of its batch; return the error that ends the stream early, if one does."""
         while (coming := await self._coming.get()) is not None:
             answer = coming if isinstance(coming, RpcAbort) else await coming
             if isinstance(answer, RpcAbort):
@@ -130,7 +130,7 @@ class BatchStream:
                 return problems.unread(self._limits.send_seconds_max)
             self._holding.correct(-answer.size)
             failpoint("grpc-ingest.mid_stream")
-            self._places.release()
+            self._unanswered.release()
         return None
 
     async def _stop_in_time(self, reading: asyncio.Task[None]) -> None:

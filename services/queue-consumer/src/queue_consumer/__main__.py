@@ -20,7 +20,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m queue_consumer",
-        description="Takes messages from a foreign RabbitMQ queue and lands each as an event.",
+        description="Takes messages from a foreign RabbitMQ queue and stores each as an event.",
     )
     parser.add_argument("--queue", help="the queue to read (ETLPAY_QUEUE)")
     parser.add_argument("--source", dest="queue_source", help="source of messages that name none (ETLPAY_QUEUE_SOURCE)")

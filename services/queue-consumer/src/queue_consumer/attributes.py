@@ -1,4 +1,4 @@
-"""What a message says beside its body: source, type, time, and where it came from."""
+"""Reads the attributes of a message: source, type, time, sender and origin."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _PLAIN: Final = re.compile(rf"[A-Za-z0-9._:/@+-]{{1,{_DETAIL_CHARS_MAX}}}")
 
 
 class SourceAttribute(NamedTuple):
-    """The source of a message. Where the one that was given cannot be kept: why, and what it was, as text."""
+    """The source of a message. Where the given one cannot be a source: `problem` says why, `given` is its text."""
 
     name: str
     problem: str = ""
@@ -31,11 +31,11 @@ class SourceAttribute(NamedTuple):
 
 
 def read_source(headers: Mapping[str, Any], *, default: str) -> SourceAttribute:
-    """Return the first source in the headers that can be kept, as it was given; `default` where there is none.
+    """Return the first valid source of the headers, as it was given; `default` where there is none.
 
-    A header that holds something else is no reason to say `default` as if nothing had been given: `problem` tells.
+    Where a header holds something else, `problem` says so.
     """
-    unkept: SourceAttribute | None = None
+    invalid: SourceAttribute | None = None
     for name in _SOURCE_HEADERS:
         if name not in headers:
             continue
@@ -44,14 +44,14 @@ def read_source(headers: Mapping[str, Any], *, default: str) -> SourceAttribute:
         problem = "must be text" if text is None else source_problem(text)
         if text is not None and problem is None:
             return SourceAttribute(text)
-        if unkept is None and (text is not None or not _says_nothing(value)):
+        if invalid is None and (text is not None or not _is_empty(value)):
             given = f"{type(value).__name__} {value!r}" if text is None else text
-            unkept = SourceAttribute(default, f"the header {name} {problem}", given)
-    return unkept or SourceAttribute(default)
+            invalid = SourceAttribute(default, f"the header {name} {problem}", given)
+    return invalid or SourceAttribute(default)
 
 
 def read_type(message: Message) -> str:
-    """Return the event's type: that of CloudEvents, else the property `type`; empty where neither is fit to keep."""
+    """Return the event's type: that of CloudEvents, else the property `type`; empty where neither is valid."""
     if has_any(message.headers, _TYPE_NAMES):
         for text in texts(message.headers, _TYPE_HEADERS):
             if type_problem(text) is None:
@@ -74,9 +74,9 @@ def read_sender(message: Message) -> str:
 
 
 def read_origin(message: Message, *, queue: str, own_id: str, given_source: str) -> str:
-    """Return `queue:NAME`, and after a `?` what helps to find the message again at its producer, as in a URL.
+    """Return `queue:NAME`, and after a `?`, as in a URL, what identifies the message at its producer.
 
-    Values that are long are cut. A `message_id` that is in the event's key is not repeated.
+    Long values are cut. A `message_id` that is in the event's key is not repeated.
     """
     details = []
     if own_id and message.message_id:
@@ -98,7 +98,7 @@ def _moment(value: Any) -> datetime | None:  # noqa: ANN401 - of any AMQP type
     return moment if moment.tzinfo is not None else None
 
 
-def _says_nothing(value: Any) -> bool:  # noqa: ANN401 - of any AMQP type
+def _is_empty(value: Any) -> bool:  # noqa: ANN401 - of any AMQP type
     return value is None or value in ("", b"")
 
 

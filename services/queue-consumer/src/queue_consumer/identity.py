@@ -1,4 +1,4 @@
-"""What names the events of a message: the id that its producer gave, or a key that is derived of what came.
+"""The keys of a message's events: the id that its producer gave, or a key that is derived of the message.
 
 Derived keys begin with what they were derived of (`mid`, `item`, `source`, `sha256`), so no two of a kind meet, and
 they have a name space of their own, so no id that a producer gives meets one of them. See `shared.contracts.event`.
@@ -13,7 +13,7 @@ from shared.contracts.event import id_problem
 
 _ID_HEADERS: Final = (*(f"{prefix}id" for prefix in CLOUD_EVENTS), "id")
 _ID_NAMES: Final = frozenset(_ID_HEADERS)
-# An id, within a derived key, of which the longest with all that stands around it is 255 characters.
+# The longest id within a derived key, so that the key has at most 255 characters.
 _PART_CHARS_MAX: Final = 220
 _BODY_HASH_CHARS: Final = 16
 
@@ -28,9 +28,9 @@ def own_id(headers: Mapping[str, Any]) -> str:
 
 
 def whole_key(own: str, message: Message) -> Key:
-    """Return the key of a message that is one event: `own` as it is, else one that knows a redelivery again.
+    """Return the key of a message that is one event: `own` as it is, else one that a redelivery has again.
 
-    A `message_id` alone would not do: publishers reuse them for other content.
+    A `message_id` alone is not enough: publishers reuse it for other content.
     """
     if own:
         return (own, False) if id_problem(own) is None else (f"sha256:{_hash(own)}", True)
@@ -47,8 +47,8 @@ def item_stem(own: str, message: Message) -> str:
     return _message_key(message) if message.message_id else ""
 
 
-def unkept_source_key(given: str, key: str, *, derived: bool) -> Key:
-    """Return the key of a message whose source, `given`, cannot be kept: another one for each source that was given."""
+def invalid_source_key(given: str, key: str, *, derived: bool) -> Key:
+    """Return the key of a message whose source, `given`, is not valid: a different one for each such source."""
     if not key:
         return "", False
     return f"source:{_hash(given)}:{_hash(f'{derived:d}:{key}')}", True

@@ -1,7 +1,7 @@
-"""From a foreign message to envelopes. Pure and total: whatever the bytes are, they are kept.
+"""Maps a foreign message to envelopes. Pure, and defined for any bytes.
 
-A message has been taken already, so nothing is refused here: what is no event goes on as it is, and the processor
-keeps it as a FAILED record. Where that is not for its body, its content type tells the processor why.
+Nothing is refused here: what cannot be an event is one event with its bytes, and the processor stores it as a FAILED
+record. Where the reason is not in the body, the content type gives it.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from queue_consumer.attributes import read_origin, read_sender, read_source, read_time, read_type
-from queue_consumer.identity import item_stem, own_id, unkept_source_key, whole_key
+from queue_consumer.identity import invalid_source_key, item_stem, own_id, whole_key
 from queue_consumer.message import Message
 from shared.contracts.event import Channel, Envelope, identify, stamp
 from shared.contracts.failure import failed_type, failure_reason
@@ -20,7 +20,7 @@ from shared.contracts.media_types import JSON, JSON_LINES
 from shared.contracts.payload import object_problem
 from shared.framing import ArrayFramer, Framer, FramingError, LineFramer
 
-# What publishers give as an encoding that leaves the bytes as they are. Some give the charset.
+# Encodings that leave the bytes as they are. Some publishers give the charset.
 _UNPACKED: Final = frozenset({"", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary", "8bit", "7bit"})
 _BLANK: Final = b" \t\r\n"
 _CONTENT_TYPE_CHARS_MAX: Final = 100
@@ -70,7 +70,7 @@ def to_envelopes(message: Message, *, options: MappingOptions, received_at: date
     if isinstance(content, str):
         key, derived = whole_key(own, message)
         if given_source:
-            key, derived = unkept_source_key(given_source, key, derived=derived)
+            key, derived = invalid_source_key(given_source, key, derived=derived)
         return [event(message.body, key, content, received_at, derived)]
     stem = item_stem(own, message)
     return [
@@ -80,8 +80,8 @@ def to_envelopes(message: Message, *, options: MappingOptions, received_at: date
 
 
 def _content(message: Message, *, items_max: int) -> list[bytes] | str:
-    """Return the items of a message, or the content type of one that counts as a whole."""
-    # Of a body that is packed, its content type says what is in it.
+    """Return the items of a message, or the content type of a message that is one event."""
+    # The content type of a packed body says what it holds when it is unpacked.
     is_lines = _base_type(message.content_type) in JSON_LINES and _is_unpacked(message)
     if not is_lines and object_problem(message.body) is None:
         return JSON
@@ -89,7 +89,7 @@ def _content(message: Message, *, items_max: int) -> list[bytes] | str:
 
 
 def _items(body: bytes, *, is_lines: bool, items_max: int) -> list[bytes] | None:
-    """Return the items of an array or of NDJSON, or None where the message, which is no object, counts as a whole."""
+    """Return the items of an array or of NDJSON, or None where the whole body is one event."""
     framer: Framer
     if is_lines:
         framer = LineFramer(len(body))
@@ -112,7 +112,7 @@ def _cut(framer: Framer, body: bytes) -> Iterator[bytes]:
 
 
 def _looks_like_lines(body: bytes) -> bool:
-    """Return True where there are several lines, each of which begins as an object does."""
+    """Return True where there are several lines, and each begins with a brace."""
     count = 0
     for line in body.split(b"\n"):
         text = line.strip(_BLANK)
@@ -123,14 +123,14 @@ def _looks_like_lines(body: bytes) -> bool:
 
 
 def _content_type(message: Message) -> str:
-    """Return how to read a message that counts as a whole. What its publisher said is a hint, and often wrong."""
+    """Return the content type of a message that is one event. That of its publisher is a hint, and often wrong."""
     if _is_json(message.body):
         return JSON
     if not _is_unpacked(message):
         return failed_type(_PACKED)
     printable = "".join(char for char in message.content_type if char.isascii() and char.isprintable())
     kept = printable[:_CONTENT_TYPE_CHARS_MAX] or JSON
-    # The reason is ours to give.
+    # Publishers must not give reasons of ours.
     return JSON if failure_reason(kept) is not None else kept
 
 

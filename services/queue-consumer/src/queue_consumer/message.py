@@ -1,4 +1,4 @@
-"""A foreign message as it came, and how its headers are read."""
+"""A foreign message, and how its headers are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -31,7 +31,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def text_of(value: Any) -> str | None:  # noqa: ANN401 - of any AMQP type
-    """Return what a header holds as text; None where it is empty, or of a type that names nothing."""
+    """Return the value of a header as text; None where it is empty, or of a type that is no text or number."""
     match value:
         case bool():
             return None
@@ -46,12 +46,12 @@ def text_of(value: Any) -> str | None:  # noqa: ANN401 - of any AMQP type
 
 
 def has_any(headers: Mapping[str, Any], names: frozenset[str]) -> bool:
-    """Return True where one of the names is among the headers: what most messages can be spared a search for."""
+    """Return True where one of the names is among the headers. Most messages need no further search then."""
     return not names.isdisjoint(headers)
 
 
 def texts(headers: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    """Yield what the named headers hold as text, in the order of the names."""
+    """Yield the texts of the named headers, in the order of the names."""
     for name in names:
         if name in headers and (text := text_of(headers[name])) is not None:
             yield text

@@ -1,4 +1,4 @@
-"""Counters of the queue channel: received = queued + refused + unknown, and a redelivery is received again."""
+"""Counters of the queue channel: received = queued + refused + unknown. A redelivery counts as received again."""
 
 from collections import Counter as Numbers
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def count_queued(events: Sequence[Envelope]) -> None:
 def count_given_up(events: Sequence[Envelope], *, published: bool) -> None:
     """Count events that were not confirmed before the service ended; their message will be delivered again.
 
-    `published`: the broker may hold them all the same.
+    `published`: the broker may hold them nevertheless.
     """
     if published:
         count_unconfirmed(Channel.QUEUE, events)
@@ -31,13 +31,13 @@ def count_given_up(events: Sequence[Envelope], *, published: bool) -> None:
 
 
 def count_parked(events: Sequence[Envelope]) -> None:
-    """Count a message that was set aside, and those of its events that so were not handed on."""
+    """Count a parked message, and those of its events that were not published."""
     _PARKED.labels(Channel.QUEUE.label).inc()
     _count(events, ResultKind.REFUSED)
 
 
 def _count(events: Sequence[Envelope], kind: ResultKind) -> None:
-    """Count events that came in one after the other: where that was within an hour, by their source alone."""
+    """Count events in their order of arrival. Those of one hour are counted by source at once."""
     if not events:
         return
     first, last = events[0].received_at, events[-1].received_at

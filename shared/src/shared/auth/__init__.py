@@ -1,1 +1,1 @@
-"""Who may come in over HTTP and gRPC, what they may do there, for which sources, and how fast."""
+"""Callers of HTTP and gRPC and producers of queues: their keys, rights, sources and rates."""

@@ -1,7 +1,7 @@
 """API keys, and the TOML file that holds their hashes.
 
-A key is 256 random bits, so what is kept is its plain SHA-256: nobody guesses such a key from its hash, and a slow hash
-as for passwords would only make each request, and a flood of wrong keys, expensive.
+A key is 256 random bits, so its plain SHA-256 is kept: such a key cannot be guessed from its hash, and a slow hash as
+for passwords would only make each request, and a flood of wrong keys, expensive.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ _SCHEME: Final = "bearer "
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One key, without the key. `sources` are exact names, or beginnings that end with `*`.
+    """What is kept of one key. `sources` are exact names, or beginnings that end with `*`.
 
-    What it may do, it may do for these sources only. A key that does not say what it `may` is as old as those that
-    could do everything. One that `expires` is refused from that moment on.
+    Its rights hold for these sources only. A key without `may` has every right: older releases wrote no rights. One
+    that `expires` is refused from that moment on.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
@@ -52,12 +52,12 @@ def generate_key() -> str:
 
 
 def hash_key(key: str) -> str:
-    """Return what is kept of a key."""
+    """Return the hash of a key, as the file holds it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def digest_of(credentials: str) -> bytes | None:
-    """Return the hash of the key in `Bearer etlp_...`; None: there is none."""
+    """Return the hash of the key in `Bearer etlp_...`, or None where there is no key."""
     key = credentials[len(_SCHEME) :].strip(" ")
     if len(credentials) > _CREDENTIALS_CHARS_MAX or credentials[: len(_SCHEME)].lower() != _SCHEME:
         return None

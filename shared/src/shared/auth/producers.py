@@ -1,6 +1,6 @@
-"""Which sources the users of a broker may name: the producers of a queue, in a file that `etlpay producers` writes.
+"""Producers of a queue: which sources each user of the broker may name. `etlpay producers` writes their file.
 
-The broker proves who published a message: it refuses a property `user_id` that is not the user of the connection.
+The broker checks who published a message: it refuses a property `user_id` that is not the user of the connection.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A rate that holds on average, however large the requests are."""
+"""Rates that hold on average, however large the requests are."""
 
 import math
 import time
@@ -26,7 +26,7 @@ class RateExceededError(EtlPayError):
 class Bucket:
     """A rate: `rate` events a second, and as many at once after a pause.
 
-    It may be overdrawn by one request, which later ones wait for, so a batch larger than a second's worth is taken and
+    One request may overdraw it, and later ones wait for that, so a batch larger than a second's worth is taken and
     the average holds all the same. Limiters in libraries take a request of N whole or never.
     """
 
@@ -47,26 +47,26 @@ class Bucket:
         self._level -= events
 
     def overdraw(self, events: int) -> None:
-        """Take `events` that are in hand already."""
+        """Take `events` also where that overdraws it."""
         self._level -= events
 
 
 class Rates:
-    """A bucket for each caller. Where many come, those that have not come for longest are forgotten: they begin anew.
+    """A bucket for each caller. Beyond the limit the caller that came longest ago is forgotten, and begins anew.
 
     >>> rates = Rates(5)
     >>> rates.spend("shop")
     """
 
     def __init__(self, rate: float, *, clock: Clock = time.monotonic, callers_max: int = _CALLERS_MAX) -> None:
-        """`rate` in whatever is counted, a second; 0: no limit."""
+        """`rate` per second; 0: no limit."""
         self._rate = rate
         self._clock = clock
         self._callers_max = callers_max
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def spend(self, caller: str, number: int = 1) -> None:
-        """Count `number` for a caller. Raises RateExceededError."""
+        """Take `number` from the caller's bucket. Raises RateExceededError."""
         if not self._rate:
             return
         bucket = self._buckets.get(caller)

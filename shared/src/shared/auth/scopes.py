@@ -7,10 +7,10 @@ from shared.contracts.errors import EtlPayError, InvalidEventError, Problem
 
 
 class OutOfScopeError(InvalidEventError):
-    """The source is not one of the API key's. Which others exist is not told."""
+    """The source is not one of the API key's. The error does not say which others exist."""
 
     def __init__(self, pointer: str = "/source_name") -> None:
-        """`pointer` names the place that named the source."""
+        """`pointer` is the place of the source in the input."""
         super().__init__([Problem(pointer, "is not among the sources of this API key")])
 
 
@@ -18,13 +18,13 @@ class RightMissingError(EtlPayError):
     """The API key is valid, and was not made for this."""
 
     def __init__(self, right: Right) -> None:
-        """`right` is what it would take."""
+        """`right` is the missing one."""
         super().__init__(f"the API key may not {right}")
         self.right = right
 
 
 class Scope:
-    """A set of sources: exact names, and all names that begin in a certain way."""
+    """A set of sources: exact names, and beginnings of names."""
 
     def __init__(self, sources: Sequence[str]) -> None:
         """`sources` as in the file of keys: a name, or a beginning that ends with `*`; `*` alone is every source."""
@@ -33,7 +33,7 @@ class Scope:
         self.everything = "" in self.beginnings
 
     def covers(self, source: str) -> bool:
-        """Tell whether the source is in the set."""
+        """Return True where the source is in the set."""
         return source in self.names or source.startswith(self.beginnings)
 
 

@@ -1,4 +1,4 @@
-"""A CSV row as it is kept: a document of a header and one row, and the content type that says how to read it."""
+"""A CSV row as it is stored: a document of a header and one row. Its content type says how to read it."""
 
 import codecs
 import re

@@ -60,11 +60,10 @@ _CHANNEL_NAMES: Final[dict[Channel, ChannelName]] = {
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event's attributes plus its body.
 
-    `body` is what was received, byte for byte; `content_type` says how to read it. `idempotency_key` is the id that
-    the producer gave, or, where `derived`, one that was made of what came, such as a file's content and a row's number;
-    empty: there is none. `sender` is who sent it: the name of an API key or a user of the broker; empty: nobody was
-    asked. `received_at` and `channel` tell one acceptance of an event from another: see
-    `stamp`. `origin` names the place within the channel, such as a file and a row.
+    `body` holds the received bytes; `content_type` says how to read them. `idempotency_key` is the id that the producer
+    gave; where `derived`, one that was made of the input, such as a file's content and a row's number; empty: none.
+    `sender` is the name of an API key or a user of the broker; empty: unknown. `received_at` and `channel` tell one
+    acceptance of an event from another: see `stamp`. `origin` names the place within the channel: a file and a row.
     """
 
     event_id: uuid.UUID
@@ -84,9 +83,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def identify(source: str, idempotency_key: str, *, derived: bool = False) -> uuid.UUID:
     """Return the event id: made of `(source, idempotency_key)`, or a new UUIDv7 where there is no key.
 
-    The made one is a UUIDv5 (RFC 9562, section 5.5) of `source`, a line feed and the key, so every service, and every
-    client, computes the same one without asking. A source holds no line feed: two pairs never share a name. A key that
-    is `derived` has a name space of its own, which no producer can enter.
+    The first is a UUIDv5 (RFC 9562, section 5.5) of `source`, a line feed and the key, so every service and client
+    computes the same one. A source holds no line feed: two pairs never share a name. A key that is `derived` has a name
+    space of its own, which no producer can use.
     """
     if not idempotency_key:
         return uuid7()
@@ -131,11 +130,11 @@ def now() -> datetime:
 
 
 def reserve_moments(number: int) -> datetime:
-    """Return the first of `number` moments for `stamp`, none of which this process gives to anybody else.
+    """Return the first of `number` moments for `stamp`, none of which this process returns again.
 
-    For threads that stamp side by side. Where they take more than there are, the moments are a little ahead.
+    For threads that stamp at the same time. Where they need more moments than have passed, those are in the future.
     """
-    global _reserved_until  # noqa: PLW0603 - what a process has given away is one thing in it
+    global _reserved_until  # noqa: PLW0603 - one state for all threads of the process
     with _reserving:
         first = max(now(), _reserved_until)
         _reserved_until = first + number * _MICROSECOND
@@ -145,8 +144,7 @@ def reserve_moments(number: int) -> datetime:
 def stamp(received_at: datetime, position: int) -> datetime:
     """Return `received_at` of the event at `position` of those that came together: each a microsecond after the other.
 
-    So `(event_id, received_at, channel)` names one acceptance, also where one id stands in a batch twice. A delivery
-    that comes again, or an event that travelled over both transports, has the same. Another acceptance of the event has
-    another.
+    So `(event_id, received_at, channel)` names one acceptance, also where a batch holds one id twice. A redelivery, or
+    an event that went over both transports, has the same moment. Another acceptance of the event has another.
     """
     return received_at + position * _MICROSECOND

@@ -1,4 +1,4 @@
-"""How a channel says that an event which it has taken cannot be processed: by its content type, which gives the reason.
+"""How a channel marks an event that it accepted and that cannot be processed: by a content type that gives the reason.
 
 Such an event keeps the bytes that came, and its record is FAILED with that reason. It says so itself, so a stored row
 can be read alone.

@@ -1,4 +1,4 @@
-"""Moments as producers write them (RFC 3339), on every channel read in one way. Pure."""
+"""Reads moments of RFC 3339, in one way for all channels. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-# Shorter texts hold no more than six digits of a second, all of which the quick way reads.
+# Shorter texts have at most six digits of a second, and msgspec reads those.
 _CHARS_MIN_TO_CUT: Final = len("2024-01-01T00:00:00.0000000Z")
 _RFC_3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d{1,6})\d*)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
@@ -16,7 +16,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MINUTE: Final = timedelta(minutes=1)
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-# A `+` in a query that nobody escaped arrives as a blank, and only there can a blank stand before an offset.
+# A `+` that was not escaped in a query arrives as a blank. Nothing else puts a blank before an offset.
 _LOST_PLUS: Final = re.compile(r"(\d\d:\d\d:\d\d(?:\.\d+)?) (\d\d:\d\d)", re.ASCII)
 
 
@@ -35,7 +35,7 @@ def read_moment(text: str) -> datetime:
             if moment.tzinfo is not None:
                 return moment.astimezone(UTC)
         except (msgspec.ValidationError, OverflowError):
-            # The long way says what is wrong, and reads a leap second.
+            # The regular expression below says what is wrong, and reads a leap second.
             pass
     found = _RFC_3339.fullmatch(text)
     if found is None:

@@ -1,4 +1,4 @@
-"""What a payload is: the check that each edge service makes on it, and when two are the same."""
+"""Payloads: the check that each edge service makes, and when two are equal."""
 
 import re
 from typing import Any, Final
@@ -9,20 +9,19 @@ MORE_THAN_ONE: Final = (
     "holds more than one JSON document; each must be an event of its own: sent alone, in an array, or on its own line"
 )
 
-# What the parser says of bytes after the end of a document, and of a document that ends too early.
+# Messages of the parser: bytes after the end of a document; a document that ends too early.
 _TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
 _TRUNCATED: Final = "truncated"
 
 _scan = msgspec.json.Decoder(msgspec.Raw).decode
-# A string. Outside of these each colon is that of a member.
+# A string. Outside of strings each colon belongs to a member.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 
 
 def object_problem(body: bytes) -> str | None:
     """Return why `body` is not one JSON object in UTF-8 (RFC 8259), or None when it is.
 
-    Only scans: no value is built, so nothing is rounded. Whether the values in it are fit for use is for the
-    processor to say.
+    Only scans: no value is built, so nothing is rounded. The processor checks the values.
     """
     try:
         raw = bytes(_scan(body))
@@ -60,7 +59,7 @@ def begins_a_document(content: bytes) -> bool:
 
 
 def scanned_object_problem(raw: bytes) -> str | None:
-    """As `object_problem`, of one JSON value that was cut out of a document (`msgspec.Raw`), and so was scanned."""
+    """As `object_problem`, of one JSON value that was scanned before, as part of a document (`msgspec.Raw`)."""
     try:
         # The scanner passes over strings without decoding them.
         raw.decode()
@@ -99,7 +98,7 @@ def same_value(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON values
 def names_member_twice(body: bytes, payload: Any) -> bool:  # noqa: ANN401 - any JSON value
     """Return True where an object in a JSON `body`, which reads as `payload`, names a member twice.
 
-    One of the two is not in the payload then, and which one depends on who reads it.
+    The payload has only one of the two then, and which one depends on the parser.
     """
     members = 0
     waiting = [payload]

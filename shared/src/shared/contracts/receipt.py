@@ -1,4 +1,4 @@
-"""Receipts: what an edge service has answered, by source, channel and hour. They are compared with what is stored."""
+"""Receipts: what an edge service has answered, by source, channel and hour. The audit compares them with the ledger."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -10,10 +10,10 @@ from shared.contracts.event import Channel
 from shared.contracts.result import ResultKind
 
 KEYS_MAX: Final = 10_000
-# A receipt that lists so many has 350 kB more.
+# So many add 350 kB to a receipt.
 UNCONFIRMED_MAX: Final = 10_000
-# A process that has told nothing for so many intervals between receipts is late, or silent: its last words were lost,
-# or it is dead. The seconds are for a publish that waits for its confirmation.
+# A process that has sent no receipt for so many intervals is late, or silent: it is dead, or a receipt is lost. The
+# seconds are for a publish that waits for its confirmation.
 LATE_INTERVALS: Final = 2
 SILENT_INTERVALS: Final = 3
 SILENT_SECONDS: Final = 5
@@ -26,7 +26,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Unconfirmed(msgspec.Struct, frozen=True, gc=False):
-    """An acceptance that was handed over and never confirmed: it may be in the ledger, and nobody was told so."""
+    """An event that was handed over and never confirmed: it may be in the ledger, and its sender does not know."""
 
     event_id: uuid.UUID
     received_at: datetime
@@ -46,7 +46,7 @@ class Count(msgspec.Struct, frozen=True, gc=False):
     unlisted: int = 0
 
     def number(self, kind: ResultKind) -> int:
-        """Return how many were answered so."""
+        """Return how many events were answered with this kind of result."""
         return self.results[kind - 1]
 
 
@@ -68,7 +68,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What one process of an edge service has answered since its last receipt. `(instance, number)` names it for ever.
 
-    `progress` is None where the code before wrote it.
+    `progress` is None in a receipt of an older release.
     """
 
     service: str

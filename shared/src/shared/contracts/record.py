@@ -35,7 +35,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Who produced events, and since when we know."""
+    """A producer of events, and when its first event came."""
 
     id: int
     name: str

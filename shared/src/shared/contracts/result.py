@@ -1,4 +1,4 @@
-"""What became of an event: one answer for HTTP, gRPC, receipts and metrics."""
+"""What became of an event: one type for HTTP, gRPC, receipts and metrics."""
 
 import enum
 from datetime import datetime

@@ -1,1 +1,1 @@
-"""How a waiting channel hands events over: to the processor, or, when it is away, to RabbitMQ."""
+"""How events reach the processor where a client waits: by gRPC, or over RabbitMQ while it is away."""

@@ -22,20 +22,20 @@ from shared.wire import batch_message, read_results
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
-# A stream stays with the replica that it was opened to, and servers end connections: so none gets old.
+# A stream stays with one replica, and servers end old connections: so a stream is replaced in time.
 _STREAM_SECONDS_MAX: Final = 10.0
-# A processor that drains ends its streams; a batch that met several such ends goes over RabbitMQ.
+# A processor that drains ends its streams. A batch that met so many ends goes over RabbitMQ.
 _STREAMS_TRIED_MAX: Final = 3
 # The processor takes no batch of a caller whom it does not know, or whose channel it is not.
-_NOT_LET_IN: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-# One that does not let us in counts as away for so long: whoever asks whether we are ready is told so.
+_REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+# A processor that refuses this service counts as away for so long, so the service is not ready.
 _REFUSED_SECONDS: Final = 5.0
-_TELL_SECONDS: Final = 60.0
+_LOG_SECONDS: Final = 60.0
 _OPTIONS: Final = (
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-    # A frozen processor is noticed by its silence, and one that comes back is found within two seconds.
+    # A frozen processor is noticed by its silence. One that comes back is found within two seconds.
     ("grpc.keepalive_time_ms", 3_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -48,10 +48,10 @@ _Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EventBatch, pb.OutcomeBatch]
 
 
 class Processing(Protocol):
-    """Stores events and tells what became of each."""
+    """Stores events and returns the result of each."""
 
     async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
-        """Return one outcome per event, in order, after the commit.
+        """Return one result per event, in order, after the commit.
 
         Raises:
             UnavailableError, OverloadedError: nothing of it was taken.
@@ -79,7 +79,7 @@ class GrpcProcessing:
         token = settings.processor_token.get_secret_value()
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._idle: list[_Stream] = []
-        self._refused_at = self._told_at = -math.inf
+        self._refused_at = self._logged_at = -math.inf
 
     async def process(self, events: Sequence[Envelope]) -> list[Recorded]:
         """See `Processing`."""
@@ -91,7 +91,7 @@ class GrpcProcessing:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 raise OverloadedError("the processor is busy") from error
-            if error.code() in _NOT_LET_IN:
+            if error.code() in _REFUSALS:
                 self._note_refusal()
                 raise UnavailableError("the processor does not let this service in") from error
             raise OutcomeUnknownError("the processor did not confirm it") from error
@@ -106,7 +106,7 @@ class GrpcProcessing:
 
     @property
     def connected(self) -> bool:
-        """True while the processor can be reached and lets us in; asking also makes an idle channel connect."""
+        """True while the processor can be reached and accepts this service. Makes an idle channel connect."""
         state = self._grpc_channel.get_state(try_to_connect=True)
         return state is grpc.ChannelConnectivity.READY and monotonic() - self._refused_at >= _REFUSED_SECONDS
 
@@ -117,11 +117,11 @@ class GrpcProcessing:
         await self._grpc_channel.close(grace=2)
 
     async def _ask(self, events: Sequence[Envelope]) -> pb.OutcomeBatch:
-        """Return the answer to a batch. A stream that ended before it took the batch is replaced by another."""
+        """Return the answer to a batch. A stream that ended before it took the batch is replaced."""
         for _ in range(_STREAMS_TRIED_MAX):
             stream = self._take_stream()
             try:
-                # The message is not kept while its answer is awaited: it holds every payload a second time.
+                # No reference to the message while its answer is awaited: it holds every payload a second time.
                 written = await _write(stream.call, batch_message(events))
                 answer = await stream.call.read() if written else grpc.aio.EOF
             except BaseException:
@@ -145,16 +145,16 @@ class GrpcProcessing:
         return _Stream(self._stub.Process(metadata=self._metadata), monotonic())
 
     def _give_back(self, stream: _Stream) -> None:
-        """Keep a stream for the next batch; those that nobody needed for long are below it, and end."""
+        """Keep a stream for the next batch, and end those that no batch has needed for long."""
         self._idle.append(stream)
         while self._idle and _is_old(self._idle[0]):
             self._idle.pop(0).call.cancel()
 
     def _note_refusal(self) -> None:
-        """Remember, and tell once a minute at most, that the processor does not let us in."""
+        """Remember that the processor refuses this service, and log it once a minute at most."""
         self._refused_at = monotonic()
-        if self._refused_at - self._told_at >= _TELL_SECONDS:
-            self._told_at = self._refused_at
+        if self._refused_at - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = self._refused_at
             log.error("the processor does not let this service in: is ETLPAY_PROCESSOR_TOKEN the one that it knows?")
 
 

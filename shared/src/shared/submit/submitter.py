@@ -1,4 +1,4 @@
-"""Submit: over gRPC while the processor answers, over RabbitMQ when it does not."""
+"""Submits events: by gRPC while the processor answers, over RabbitMQ while it does not."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Submitter:
-    """Gathers what callers submit at the same time into batches and hands each batch over at once.
+    """Makes batches of what callers submit at the same time, and hands each batch over at once.
 
-    The event ids are given before, so an event that travels over both transports is still stored once.
+    Event ids are given before, so an event that goes over both transports is stored once.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Submitter:
         limits: BatcherLimits,
         fallback_to_queue: bool,
     ) -> None:
-        """Run `run` beside those who submit; `close` when they are done."""
+        """Run `run` beside the callers; `close` when they are done."""
         self._processing = processing
         self._publisher = publisher
         self._fallback_to_queue = fallback_to_queue
@@ -39,7 +39,7 @@ class Submitter:
         self._queueing: Batcher[Envelope, Result] = Batcher(self._publish, limits=limits, weigh=envelope_bytes)
 
     async def submit(self, events: Sequence[Envelope]) -> list[Result]:
-        """Return one outcome per event, in order; `QUEUED` where it went to the queue because the processor is away.
+        """Return one result per event, in order; `QUEUED` where the processor is away and the queue holds the event.
 
         Raises:
             OverloadedError, UnavailableError: nothing was taken.
@@ -48,17 +48,17 @@ class Submitter:
         return await self._waiting.submit(events)
 
     async def enqueue(self, events: Sequence[Envelope]) -> list[Result]:
-        """Hand the events to the queue without waiting for their outcome; raises as `submit` does."""
+        """Return once the events are durable in the queue. Raises as `submit` does."""
         return await self._queueing.submit(events)
 
     async def run(self) -> None:
-        """Hand batches over until `close`."""
+        """Hand batches over; return after `close`, when all that was taken is answered."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._waiting.run())
             group.create_task(self._queueing.run())
 
     def close(self) -> None:
-        """Take nothing more; `run` returns when all that was taken is answered."""
+        """Take no more events."""
         self._waiting.close()
         self._queueing.close()
 

@@ -37,16 +37,16 @@ class FakeProcessing:
         if self.away is not None:
             raise self.away
         self.batches.append(list(events))
-        outcomes = [self._store(event) for event in events]
+        results = [self._store(event) for event in events]
         if self.answer_lost is not None:
             raise self.answer_lost
-        return outcomes
+        return results
 
     def _store(self, event: Envelope) -> Recorded:
         if event.event_id not in self._stored:
             problems = tuple(self._check(event))
             number = len(self._stored) + 1
-            outcome = Recorded(
+            result = Recorded(
                 kind=ResultKind.STORED,
                 raw_event_id=number,
                 record_id=number,
@@ -54,14 +54,14 @@ class FakeProcessing:
                 processed_at=now(),
                 errors=problems,
             )
-            self._stored[event.event_id] = (event, outcome)
-            return outcome
-        first, outcome = self._stored[event.event_id]
+            self._stored[event.event_id] = (event, result)
+            return result
+        first, result = self._stored[event.event_id]
         if not _same_payload(first.body, event.body):
             self.conflicts.append(event)
-            return msgspec.structs.replace(outcome, kind=ResultKind.CONFLICT)
-        first_bytes = None if first.body == event.body or outcome.errors else first.body
-        return msgspec.structs.replace(outcome, kind=ResultKind.DUPLICATE, result=first_bytes)
+            return msgspec.structs.replace(result, kind=ResultKind.CONFLICT)
+        first_bytes = None if first.body == event.body or result.errors else first.body
+        return msgspec.structs.replace(result, kind=ResultKind.DUPLICATE, result=first_bytes)
 
 
 def _check_body(event: Envelope) -> list[Problem]:

@@ -16,7 +16,7 @@ class FakePublisher:
         self.messages: list[bytes] = []
         self.parked: list[bytes] = []
         self.reasons: list[str] = []
-        """Why, of each parked message."""
+        """Why each message was parked."""
         self.receipts: list[bytes] = []
         self.fault: RetryableError | None = None
         """Raised by every publish, which then took nothing, while it is set: away, overloaded or unknown."""
@@ -30,25 +30,25 @@ class FakePublisher:
         """See `BatchPublisher`."""
         if len(body) > MESSAGE_BYTES_MAX:
             raise PermanentError("too large")
-        self._fail_as_told()
+        self._raise_fault()
         self.messages.append(body)
 
     async def park(self, parkable: Parkable, *, reason: str, queue: str) -> None:  # noqa: ARG002 - the real one keeps it
         """See `Publisher.park`."""
-        self._fail_as_told()
+        self._raise_fault()
         self.parked.append(parkable.body)
         self.reasons.append(reason)
 
     async def publish_receipt(self, body: bytes) -> None:
         """See `Publisher.publish_receipt`."""
-        self._fail_as_told()
+        self._raise_fault()
         self.receipts.append(body)
 
     async def depths(self) -> dict[str, int]:
         """See `Publisher.depths`."""
-        self._fail_as_told()
+        self._raise_fault()
         return {INGEST_QUEUE: len(self.messages), PARKED_QUEUE: len(self.parked), RECEIPTS_QUEUE: len(self.receipts)}
 
-    def _fail_as_told(self) -> None:
+    def _raise_fault(self) -> None:
         if self.fault is not None:
             raise self.fault

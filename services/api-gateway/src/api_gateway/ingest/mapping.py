@@ -29,7 +29,7 @@ _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
 
 
-def read_event(document: bytes, *, received_at: datetime, sender: str = "", header_key: str | None = None) -> Envelope:
+def read_event(document: bytes, received_at: datetime, *, sender: str = "", header_key: str | None = None) -> Envelope:
     """Return the envelope of one event.
 
     `sender` is the name of the API key with which it came, `header_key` the id from the header `Idempotency-Key`, if

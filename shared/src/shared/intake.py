@@ -116,9 +116,10 @@ class Intake:
             answered: list[Answered] = []
             for batch in (events,) if len(events) == 1 else self._batches(events):
                 answered += await self._hand_over(batch, hand_over)
-        for position, result in refused.items():
-            answered.insert(position, (None, result))
-        return answered
+        if not refused:
+            return answered
+        rest = iter(answered)
+        return [(None, refused[place]) if place in refused else next(rest) for place in range(len(requests))]
 
     def _batches(self, events: Sequence[Envelope]) -> Iterator[Sequence[Envelope]]:
         return split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max)

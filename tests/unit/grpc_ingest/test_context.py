@@ -48,7 +48,7 @@ async def test_call_without_room_is_told_to_come_back_and_room_is_given_back() -
 
 
 class SlowContext(FakeContext):
-    """A client that sends its message when it is told to."""
+    """A client that sends its message when the test says so."""
 
     def __init__(self, sent: bytes) -> None:
         super().__init__([sent])
@@ -262,7 +262,7 @@ async def test_stream_ends_at_the_batch_that_cannot_be_read_after_answering_thos
 
 
 async def test_stream_that_sends_nothing_more_is_answered_and_ends() -> None:
-    """Its place is for others; what it has sent is stored and told first."""
+    """Its capacity is for others; what it has sent is stored and answered first."""
     context = FakeContext([batch("a")])
 
     async with GrpcApi(stream_pause_seconds_max=0.05).open() as api:

@@ -1,4 +1,4 @@
-"""A source is kept as it was given; one that cannot be kept is told, and never taken for another or for none."""
+"""A source is kept as it was given; one that cannot be kept is reported, and never replaced by another or by none."""
 
 import pytest
 

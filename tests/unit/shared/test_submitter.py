@@ -67,7 +67,7 @@ async def test_where_the_fallback_is_off_the_processors_word_is_told(away: Retry
 
 
 @pytest.mark.parametrize(
-    ("processor", "queue", "told"),
+    ("processor", "queue", "error"),
     [
         (UnavailableError("x"), UnavailableError("x"), UnavailableError),
         (UnavailableError("x"), OutcomeUnknownError("x"), OutcomeUnknownError),
@@ -80,7 +80,7 @@ async def test_where_the_fallback_is_off_the_processors_word_is_told(away: Retry
     ids=lambda word: getattr(word, "__name__", type(word).__name__),
 )
 async def test_what_may_have_been_stored_is_never_told_as_not_taken(
-    processor: RetryableError, queue: RetryableError, told: type[RetryableError]
+    processor: RetryableError, queue: RetryableError, error: type[RetryableError]
 ) -> None:
     processing, publisher = FakeProcessing(), FakePublisher()
     processing.away, publisher.fault = processor, queue
@@ -89,7 +89,7 @@ async def test_what_may_have_been_stored_is_never_told_as_not_taken(
         with pytest.raises(RetryableError) as raised:
             await submitter.submit([event()])
 
-    assert raised.type is told
+    assert raised.type is error
 
 
 async def test_a_lost_answer_and_the_queue_store_the_event_once() -> None:

@@ -92,8 +92,8 @@ def test_the_numbers_of_our_words_are_those_of_the_contract() -> None:
         (RecordStatus, "RECORD_STATUS_", pb.RecordStatus.items()),
     )
     for words, prefix, numbers in contract:
-        told = {name.removeprefix(prefix): number for name, number in numbers if number}
-        assert told == {word.name: word.value for word in words}
+        found = {name.removeprefix(prefix): number for name, number in numbers if number}
+        assert found == {word.name: word.value for word in words}
 
 
 @pytest.mark.parametrize(

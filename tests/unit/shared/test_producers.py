@@ -111,6 +111,21 @@ def test_a_file_that_is_none_is_refused_without_what_it_holds(path: Path, conten
     assert "producer-" not in str(refusal.value)
 
 
+def test_a_file_that_is_back_unchanged_counts_again(tmp_path: Path) -> None:
+    folder, away = tmp_path / "secrets", tmp_path / "away"
+    folder.mkdir()
+    (folder / "producers.toml").write_text(SHOP, encoding="utf-8")
+    producers = Producers(folder / "producers.toml")
+
+    folder.rename(away)
+    producers.look()
+    unreadable = producers.is_readable
+    away.rename(folder)
+    producers.look()
+
+    assert (unreadable, producers.is_readable) == (False, True)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AccessFileError):
         Producers(tmp_path / "none.toml")

@@ -22,7 +22,9 @@ def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system as processes of this machine, ready."""
     # An audit waits for several receipts of each service.
-    with run_stack("local", tmp_path_factory.mktemp("local-stack"), ETLPAY_RECEIPT_SECONDS="1") as running:
+    # An audit needs receipts, and an empty file its time, which by default is as long as the tests wait for files.
+    settings = {"ETLPAY_RECEIPT_SECONDS": "1", "ETLPAY_FILES_EMPTY_SECONDS": "2"}
+    with run_stack("local", tmp_path_factory.mktemp("local-stack"), **settings) as running:
         yield running
 
 

@@ -149,7 +149,8 @@ async def test_batches_with_as_many_results_as_there_may_be(stack: Stack, source
         )
 
     assert {answer.status_code for answer in answers} <= {200, 503}
-    assert answers[0].json()["counts"]["stored"] > 0
+    counts = answers[0].json()["counts"]
+    assert counts["stored"] + counts["queued"] > 0
     witness.check()
 
 

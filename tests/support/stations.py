@@ -33,7 +33,7 @@ class Step:
 class Trace:
     """The calls until the commit of the event whose payload holds `mark`; `note` is a profile function.
 
-    `forms` are the classes of the values that hold it, structures and messages of protobuf.
+    `forms` are the classes of the values that hold it: structures, named tuples and messages of protobuf.
     """
 
     def __init__(self, mark: str) -> None:
@@ -100,7 +100,7 @@ class Trace:
             # Deliveries and messages of the broker's client hold what they carry in `body`.
             parts = list(value) if isinstance(value, list | tuple | deque) else [getattr(value, "body", None)]
         found = depth < _DEPTH_MAX and any(self._holds(each, depth + 1) for each in parts)
-        if found and isinstance(value, Message | msgspec.Struct):
+        if found and (isinstance(value, Message | msgspec.Struct) or hasattr(value, "_fields")):
             self.forms.add(type(value).__name__)
         return found
 

@@ -37,8 +37,9 @@ METAPHORS = (
     *("road", "twin"),
 )
 FORMER_NAMES = re.compile(
-    "RefusedError|RefusalError|RejectedCallError|Fate|ItemStatus|Accepted|Disposition|Room|Hand|Acks|Settling|Exchange|"
-    "Kind|Watch|Claimed|Folders|Found|Stamp|Terms|Arrival|LedgerIds|told_session_end|keep_session|first_of|make_id"
+    "RefusedError|RefusalError|RejectedCallError|Answer|Fate|ItemStatus|Accepted|Disposition|Room|Hand|Run|Inbox|Acks|"
+    "Settling|Exchange|Kind|Watch|Claimed|Folders|Place|Found|Stamp|Landing|Handover|Terms|Arrival|Entry|Draft|Verdict|"
+    "Finding|LedgerIds|told_session_end|keep_session|bounded|first_of|make_id|called|delivered|talk|complain|judge"
 )
 
 SERVICES = sorted(folder.name for folder in (ROOT / "services").iterdir() if folder.is_dir())

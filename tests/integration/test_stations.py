@@ -137,6 +137,7 @@ async def traced(name: str, servers: Servers, root: Path, ledger: asyncpg.Connec
     finally:
         threading.setprofile(None)
         sys.setprofile(None)
+        trace.release()
     yield trace
 
 

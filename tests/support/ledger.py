@@ -31,13 +31,14 @@ def ledger(servers: Servers) -> Servers:
 
 @pytest.fixture
 async def owner(ledger: Servers) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the owner's, on a ledger without rows."""
+    """A connection of the owner's, on a ledger without rows, as if it had never had any."""
     connection = await asyncpg.connect(ledger.owner_url)
     await connection.execute(
         "TRUNCATE ingestion_sources, raw_events, processed_records, conflicts, settlements, receipts, "
         "receipt_series, receipt_gaps, unconfirmed "
         "RESTART IDENTITY CASCADE"
     )
+    await connection.execute("UPDATE upgrades SET had_events = false")
     yield connection
     await connection.close()
 

@@ -1,7 +1,6 @@
 """Which modules of the product handle one event, from its channel to the ledger: found by a profile function."""
 
 from collections import deque
-from collections.abc import Iterator
 from itertools import groupby
 from types import FrameType
 
@@ -23,15 +22,16 @@ _FILES = {
 class Step:
     """One call of a function of the product."""
 
-    def __init__(self, frame: FrameType, caller: "Step | None") -> None:
+    def __init__(self, frame: FrameType) -> None:
         self.file = _FILES[frame.f_code.co_filename]
         self.function = frame.f_code.co_qualname
-        self.caller = caller
         self.handles = False
 
 
 class Trace:
     """The calls until the commit of the event whose payload holds `mark`; `note` is a profile function.
+
+    `release` ends it.
 
     `forms` are the classes of the values that hold it: structures, named tuples and messages of protobuf.
     """
@@ -43,11 +43,15 @@ class Trace:
         self.forms: set[str] = set()
         self.committed = False
 
+    def release(self) -> None:
+        """Let go of the frames, and with them of what they hold."""
+        self._steps.clear()
+
     def note(self, frame: FrameType, event: str, value: object) -> None:
         """Note a call, and whether a value that holds the payload is given to it, made by it or returned."""
         if self.committed or event not in {"call", "return"} or frame.f_code.co_filename not in _FILES:
             return
-        step = self._step(frame)
+        step = self._steps.setdefault(frame, Step(frame))
         values = list(frame.f_locals.values())
         if _COMMITTED in [each for each in values if isinstance(each, str)]:
             self.committed = True
@@ -70,21 +74,6 @@ class Trace:
         rooms = [_room(file) for file in files[:until] if file.startswith(f"{service}/")]
         return [room for room, _ in groupby(rooms)]
 
-    @property
-    def helpers(self) -> set[str]:
-        """The modules that those call for the event and that do not see it, such as limits and counters."""
-        steps = list(self._steps.values())
-        return {step.file for step in steps if any(each.handles for each in _callers(step))} - set(self.stations)
-
-    def _step(self, frame: FrameType) -> Step:
-        step = self._steps.get(frame)
-        if step is None:
-            back = frame.f_back
-            while back is not None and back not in self._steps:
-                back = back.f_back
-            step = self._steps[frame] = Step(frame, self._steps[back] if back is not None else None)
-        return step
-
     def _holds(self, value: object, depth: int = 0) -> bool:
         if isinstance(value, bytes | bytearray | memoryview | msgspec.Raw):
             return self._mark in bytes(value)
@@ -103,12 +92,6 @@ class Trace:
         if found and (isinstance(value, Message | msgspec.Struct) or hasattr(value, "_fields")):
             self.forms.add(type(value).__name__)
         return found
-
-
-def _callers(step: Step) -> Iterator[Step]:
-    while step.caller is not None:
-        step = step.caller
-        yield step
 
 
 def _room(file: str) -> str:

@@ -1,15 +1,15 @@
 """The intake of events where a client waits: one flow for HTTP and gRPC, for one event and for a batch."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
 from shared.auth.authenticator import Caller
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, now, stamp
-from shared.contracts.result import Answered, ErrorResult, Result, error_result
-from shared.counters import TALLY, count_unconfirmed, in_hand
+from shared.contracts.result import Answered, ErrorResult, Result, ResultKind, error_result
+from shared.counters import TALLY, count_unconfirmed
 from shared.wire import split_batches
 
 T = TypeVar("T")
@@ -48,9 +48,9 @@ class Intake:
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
 
-    async def accept(
+    def accept(
         self, requests: Sequence[T], read: Read[T], caller: Caller, *, hand_over: HandOver | None = None
-    ) -> list[Answered]:
+    ) -> Awaitable[list[Answered]]:
         """Return the results of requests that came together, in order; every one is counted when this returns.
 
         `hand_over`: `submit` (the default), `enqueue`, or `submit_within`.
@@ -59,19 +59,18 @@ class Intake:
             RateExceededError: nothing was taken.
         """
         caller.spend(len(requests))
-        with in_hand():
-            return await self._accept(requests, read, caller, hand_over or self.submit, now())
+        return self._accept(requests, read, caller, hand_over or self.submit)
 
-    async def accept_part(
+    def accept_part(
         self, requests: Sequence[T], read: Read[T], caller: Caller, *, hand_over: HandOver, received_at: datetime
-    ) -> list[Answered]:
+    ) -> Awaitable[list[Answered]]:
         """Return the results of the next requests of a stream that was let in: those are charged, and never refused.
 
         The stream calls `caller.check_rate` and begins `shared.counters.in_hand` before it takes its moment.
         `received_at` is that of the first request: `stamp` of the stream's moment and of the requests before it.
         """
         caller.overdraw(len(requests))
-        return await self._accept(requests, read, caller, hand_over, received_at)
+        return self._accept(requests, read, caller, hand_over, received_at)
 
     async def submit_within(self, seconds: float, events: Sequence[Envelope]) -> list[Result]:
         """Submit, and wait as long as the client likes to.
@@ -90,46 +89,57 @@ class Intake:
             raise OutcomeUnknownError("it may still be stored") from error
 
     async def _accept(
-        self, requests: Sequence[T], read: Read[T], caller: Caller, hand_over: HandOver, received_at: datetime
+        self,
+        requests: Sequence[T],
+        read: Read[T],
+        caller: Caller,
+        hand_over: HandOver,
+        received_at: datetime | None = None,
     ) -> list[Answered]:
-        drafts: list[Envelope | ErrorResult] = []
-        events: list[Envelope] = []
-        for position, request in enumerate(requests):
-            moment = stamp(received_at, position)
-            source = ""
-            try:
-                event = read(request, moment)
-                source = event.source
-                caller.check_source(source)
-            except InvalidEventError as error:
-                result = error_result(error)
-                TALLY.add(self._channel, result.kind, source or error.source, moment)
-                drafts.append(result)
-            else:
-                drafts.append(event)
-                events.append(event)
-        results: list[Result] = []
-        for batch in split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max):
-            results += await self._hand_over(batch, hand_over)
-        if len(events) == len(drafts):
-            return list(zip(events, results, strict=True))
-        rest = iter(results)
-        return [(draft, next(rest)) if isinstance(draft, Envelope) else (None, draft) for draft in drafts]
+        with TALLY.in_hand:
+            first = moment = received_at or now()
+            events: list[Envelope] = []
+            refused: dict[int, ErrorResult] = {}
+            for position, request in enumerate(requests):
+                if position:
+                    moment = stamp(first, position)
+                source = ""
+                try:
+                    event = read(request, moment)
+                    source = event.source
+                    caller.check_source(source)
+                except InvalidEventError as error:
+                    refused[position] = error_result(error)
+                    TALLY.add(self._channel, ResultKind.REFUSED, source or error.source, moment)
+                else:
+                    events.append(event)
+            answered: list[Answered] = []
+            for batch in (events,) if len(events) == 1 else self._batches(events):
+                answered += await self._hand_over(batch, hand_over)
+        if not refused:
+            return answered
+        rest = iter(answered)
+        return [(None, refused[place]) if place in refused else next(rest) for place in range(len(requests))]
 
-    async def _hand_over(self, events: Sequence[Envelope], hand_over: HandOver) -> list[Result]:
+    def _batches(self, events: Sequence[Envelope]) -> Iterator[Sequence[Envelope]]:
+        return split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max)
+
+    async def _hand_over(self, events: Sequence[Envelope], hand_over: HandOver) -> Sequence[Answered]:
         """Return the results, counted before the next await: a drain or a lost client may end the call there."""
         results: list[Result]
         try:
             results = await hand_over(events)
         except OutcomeUnknownError as error:
             count_unconfirmed(self._channel, events)
-            return [error_result(error)] * len(events)  # counted, and listed
+            unknown = error_result(error)  # counted, and listed
+            return [(event, unknown) for event in events]
         except RetryableError as error:
             results = [error_result(error)] * len(events)
         except BaseException:
             # A drain or a client that goes away ends the wait, or this is a fault of ours.
             count_unconfirmed(self._channel, events)
             raise
-        for event, result in zip(events, results, strict=True):
+        answered = [*zip(events, results, strict=True)]
+        for event, result in answered:
             TALLY.add(self._channel, result.kind, event.source, event.received_at)
-        return results
+        return answered

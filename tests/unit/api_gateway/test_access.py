@@ -165,6 +165,15 @@ async def test_over_the_rate_an_event_gets_429_with_when_to_come_back(gateway: G
     assert len(running.processing.events) == sum(answer.status_code == 201 for answer in answers)
 
 
+async def test_over_the_rate_a_body_is_not_read(gateway: GatewayMaker, tmp_path: Path) -> None:
+    access = Access(write_keys(tmp_path / "keys.toml", (KEY, "shop", "*")), rate=1, clock=FakeClock())
+    async with gateway(access=access, body_bytes_max=100) as running:
+        first = await running.client.post("/api/ingest", json=EVENT, headers=authorization())
+        too_large = await running.client.post("/api/ingest", content=b" " * 200, headers=authorization())
+
+    assert (first.status_code, too_large.status_code) == (201, 429)
+
+
 async def test_the_events_of_a_batch_count_each(gateway: GatewayMaker, tmp_path: Path) -> None:
     access = Access(write_keys(tmp_path / "keys.toml", (KEY, "shop", "*")), rate=1)
     async with gateway(access=access) as running:

@@ -1,6 +1,7 @@
 """`POST /api/ingest/batch`: one result per event, in order, whatever the other events are."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -41,6 +42,14 @@ async def report_of(answer: httpx2.Response) -> dict[str, Any]:
     report: dict[str, Any] = answer.json()
     assert balanced(report)
     return report
+
+
+async def test_the_events_of_all_groups_came_in_a_microsecond_apart(gateway: GatewayMaker) -> None:
+    async with gateway(http_batch_request_group_events=2) as g:
+        await report_of(await g.client.post("/api/ingest/batch", content=lines(*map(event, range(5))), headers=LINES))
+        came_in = {stored.idempotency_key: stored.received_at for stored in g.processing.events}
+
+    assert [came_in[str(n)] - came_in["0"] for n in range(5)] == [timedelta(microseconds=n) for n in range(5)]
 
 
 @pytest.mark.parametrize("as_lines", [True, False])

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from shared.contracts.errors import OutcomeUnknownError, OverloadedError, Problem, UnavailableError
-from shared.contracts.event import Envelope, identify
-from shared.contracts.result import Recorded
+from shared.contracts.event import Envelope, identify, now
+from shared.contracts.result import Recorded, ResultKind
+from shared.counters import TALLY
 from shared.testing.processing import FakeProcessing
 from support.gateway import GatewayMaker
 
@@ -27,6 +28,17 @@ def problem_of(answer: httpx2.Response, status: int, name: str) -> dict[str, obj
     assert document["title"]
     assert document["detail"]
     return document
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b" " * 200])
+async def test_a_request_without_an_event_is_counted_as_refused(gateway: GatewayMaker, body: bytes) -> None:
+    """Its body is no event, or too large to be read."""
+    TALLY.take(now())
+    async with gateway(body_bytes_max=100) as g:
+        await g.client.post("/api/ingest", content=body)
+
+    [counted] = TALLY.take(now()).counts
+    assert (counted.source, counted.number(ResultKind.REFUSED), sum(counted.results)) == ("", 1, 1)
 
 
 async def test_201_after_the_event_is_stored(gateway: GatewayMaker) -> None:

@@ -34,6 +34,8 @@ from shared.auth.rate import RateExceededError, Rates
 from shared.auth.scopes import RightMissingError
 from shared.cache import Cache
 from shared.contracts.errors import OverloadedError, RetryableError
+from shared.contracts.event import Channel
+from shared.intake import Intake
 from shared.runtime.limits import CapacityLimit, network_of
 from shared.runtime.ops import health_routes
 from shared.runtime.readiness import Readiness
@@ -94,7 +96,9 @@ class Gateway:
             await self._serve_page(peer, scope, receive, send)
             return
         headers = read_headers(scope["headers"])
-        endpoint = self._endpoint_of(scope["path"]) if scope["method"] == "POST" else None
+        endpoint = None
+        if scope["method"] == "POST":
+            endpoint = self._endpoints.get(scope["path"]) or self._endpoint_above(scope["path"])
         caller: Caller | _Refusal
         try:
             caller = self._admit(headers, peer, sends=endpoint is not None)
@@ -119,12 +123,8 @@ class Gateway:
         finally:
             self._requests.release(counted_as)
 
-    def _endpoint_of(self, path: str) -> ASGIApp | None:
-        endpoint = self._endpoints.get(path)
-        if endpoint is None:
-            prefix = next(filter(path.startswith, self._prefixes), "")
-            endpoint = self._endpoints.get(prefix)
-        return endpoint
+    def _endpoint_above(self, path: str) -> ASGIApp | None:
+        return self._endpoints.get(next(filter(path.startswith, self._prefixes), ""))
 
     async def _serve_page(self, peer: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a document or, without a limit, health."""
@@ -196,9 +196,15 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
 ) -> Gateway:
     """Return the application; nothing connects or starts here."""
     documented = not access.asks_for_keys if settings.http_docs is None else settings.http_docs
+    intake = Intake(
+        submitter,
+        Channel.HTTP,
+        batch_events_max=settings.http_batch_request_group_events,
+        batch_bytes_max=settings.http_batch_request_group_bytes + settings.body_bytes_max,
+    )
     endpoints: dict[str, ASGIApp] = {
-        INGEST_PATH: IngestOne(submitter, cache, settings),
-        BATCH_PATH: IngestBatch(submitter, cache, settings),
+        INGEST_PATH: IngestOne(intake, cache, settings),
+        BATCH_PATH: IngestBatch(intake, cache, settings),
     }
     # The framework answers their other methods.
     routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]

@@ -7,17 +7,14 @@ from uuid import UUID
 import msgspec
 
 from shared.contracts.errors import InvalidEventError, Problem
-from shared.contracts.event import ID_CHARS_MAX, SOURCE_CHARS_MAX, TYPE_CHARS_MAX, Envelope
+from shared.contracts.event import ID_CHARS_MAX, SOURCE_CHARS_MAX, TYPE_CHARS_MAX
 from shared.contracts.record import Record, Source, StatusName
-from shared.contracts.result import Recorded, RecordStatus, Result, ResultKind
 
 ItemStatus = Literal["SUCCESS", "FAILED", "DUPLICATE", "CONFLICT", "REFUSED", "ACCEPTED", "UNKNOWN"]
 
 API_PREFIX: Final = "/api/"
 INGEST_PATH: Final = "/api/ingest"
 BATCH_PATH: Final = "/api/ingest/batch"
-
-_NULL = msgspec.Raw(b"null")
 
 # For the API's description alone: the checks below say more than "not valid".
 _SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
@@ -125,35 +122,3 @@ class EventState(msgspec.Struct, frozen=True, kw_only=True):
     event_id: UUID
     state: Literal["queued", "stored"]
     record: Record | msgspec.UnsetType = msgspec.UNSET
-
-
-def ingested(event: Envelope, outcome: Recorded) -> Ingested:
-    """Return the record that an outcome tells of."""
-    payload = outcome.payload(event.body)
-    return Ingested(
-        id=outcome.record_id,
-        raw_event_id=outcome.raw_event_id,
-        event_id=event.event_id,
-        status="FAILED" if payload is None else "SUCCESS",
-        result_payload=_NULL if payload is None else msgspec.Raw(payload),
-        processed_at=outcome.processed_at,
-        errors=outcome.errors if payload is None else msgspec.UNSET,
-    )
-
-
-def item_result(index: int, event: Envelope, outcome: Result) -> ItemResult:
-    """Return what became of the event at `index`."""
-    if not isinstance(outcome, Recorded):
-        return ItemResult(index=index, status="ACCEPTED", event_id=event.event_id)
-    of_record: StatusName = "SUCCESS" if outcome.status is RecordStatus.SUCCESS else "FAILED"
-    return ItemResult(
-        index=index,
-        status=_NOT_STORED.get(outcome.kind, of_record),
-        event_id=event.event_id,
-        id=outcome.record_id,
-        raw_event_id=outcome.raw_event_id,
-        errors=outcome.errors or msgspec.UNSET,
-    )
-
-
-_NOT_STORED: dict[ResultKind, ItemStatus] = {ResultKind.DUPLICATE: "DUPLICATE", ResultKind.CONFLICT: "CONFLICT"}

@@ -221,11 +221,15 @@ def rate_exceeded(error: RateExceededError, *, what: str = "events") -> HttpProb
     )
 
 
-def error_response(error: HttpProblem | InvalidEventError | RetryableError | RightMissingError) -> HttpResponse:  # noqa: PLR0911 - one for each
+def error_response(  # noqa: PLR0911 - one for each
+    error: HttpProblem | InvalidEventError | RateExceededError | RetryableError | RightMissingError,
+) -> HttpResponse:
     """Return the response for an error that ended a request."""
     match error:
         case HttpProblem():
             return problem_response(error.type, error.detail, errors=error.errors, headers=error.headers)
+        case RateExceededError():
+            return error_response(rate_exceeded(error))
         case MalformedError():
             return problem_response(MALFORMED, "The body must be one JSON document in UTF-8.", errors=error.problems)
         case OutOfScopeError():

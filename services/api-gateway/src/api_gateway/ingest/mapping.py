@@ -1,7 +1,7 @@
 """Mapping: the bytes of one event as HTTP sends it → an envelope. Pure; the payload's bytes stay as they are."""
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -29,7 +29,7 @@ _read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
 
 
-def read_event(document: bytes, *, received_at: datetime, sender: str = "", header_key: str | None = None) -> Envelope:
+def read_event(document: bytes, received_at: datetime, *, sender: str = "", header_key: str | None = None) -> Envelope:
     """Return the envelope of one event.
 
     `sender` is the name of the API key with which it came, `header_key` the id from the header `Idempotency-Key`, if
@@ -46,8 +46,7 @@ def read_event(document: bytes, *, received_at: datetime, sender: str = "", head
         # Reading stops at the first problem; the slow way names them all.
         raise _refusal(document, header_key) from error
     body = bytes(request.payload)
-    problems = [*_problems(request, body, header_key)]
-    if problems:
+    if problems := _problems(request, body, header_key):
         raise InvalidEventError(problems)
     key = header_key if request.id is None else request.id
     return Envelope(
@@ -63,17 +62,19 @@ def read_event(document: bytes, *, received_at: datetime, sender: str = "", head
     )
 
 
-def _problems(request: IngestRequest, body: bytes, header_key: str | None) -> Iterator[Problem]:
+def _problems(request: IngestRequest, body: bytes, header_key: str | None) -> list[Problem]:
+    found = []
     if problem := source_problem(request.source_name):
-        yield Problem("/source_name", problem)
+        found.append(Problem("/source_name", problem))
     if problem := scanned_object_problem(body):
-        yield Problem("/payload", problem)
+        found.append(Problem("/payload", problem))
     if request.id is not None and (problem := id_problem(request.id) or _contradiction(request.id, header_key)):
-        yield Problem("/id", problem)
+        found.append(Problem("/id", problem))
     if header_key is not None and (problem := id_problem(header_key)):
-        yield Problem("/header/Idempotency-Key", problem)
+        found.append(Problem("/header/Idempotency-Key", problem))
     if request.type is not None and (problem := type_problem(request.type)):
-        yield Problem("/type", problem)
+        found.append(Problem("/type", problem))
+    return found
 
 
 def _contradiction(key: str, header_key: str | None) -> str | None:

@@ -1,46 +1,39 @@
 """`POST /api/ingest`: one event in, its record out. A plain ASGI endpoint."""
 
-import asyncio
+from functools import partial
 from typing import Final
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api_gateway.http.headers import Preferences, body_format, idempotency_key, preferences
-from api_gateway.http.problems import (
-    CONFLICT,
-    FAILED,
-    HttpProblem,
-    error_response,
-    problem_response,
-    rate_exceeded,
-)
+from api_gateway.http.problems import CONFLICT, FAILED, HttpProblem, error_response, problem_response
 from api_gateway.http.request import BodyLimits, ClientGoneError, RequestStream, admitted
-from api_gateway.ingest import metrics
 from api_gateway.ingest.mapping import read_event
-from api_gateway.schemas import HttpResponse, Queued, ingested
+from api_gateway.schemas import HttpResponse, Ingested, Queued
 from api_gateway.settings import GatewaySettings
-from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
-from shared.contracts.errors import EtlPayError, InvalidEventError, OutcomeUnknownError, RetryableError
-from shared.contracts.event import Envelope, now
-from shared.contracts.result import Recorded, RecordStatus, Result, ResultKind
-from shared.counters import in_hand
+from shared.contracts.errors import RetryableError
+from shared.contracts.event import Channel, Envelope, now
+from shared.contracts.receipt import UNREADABLE_SOURCE
+from shared.contracts.result import ErrorResult, Recorded, RecordStatus, Result, ResultKind
+from shared.counters import count
 from shared.failpoints import failpoint
+from shared.intake import HandOver, Intake
 from shared.runtime.limits import CapacityLimit
 from shared.runtime.timeouts import Timeouts
-from shared.submit.submitter import Submitter
 
 _REPLAYED: Final = (("idempotency-replayed", "true"),)
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class IngestOne:
     """Answers 201 after the commit, 200 for a duplicate, 202 once the event is durable in the queue."""
 
-    def __init__(self, submitter: Submitter, cache: Cache, settings: GatewaySettings) -> None:
+    def __init__(self, intake: Intake, cache: Cache, settings: GatewaySettings) -> None:
         """`cache` learns of the events that went to the queue."""
-        self._submitter = submitter
+        self._intake = intake
         self._cache = cache
         self._limits = BodyLimits(
             settings.body_bytes_max, settings.http_body_seconds_max, settings.http_body_seconds_max
@@ -49,32 +42,36 @@ class IngestOne:
         self._bodies = CapacityLimit(settings.bodies_bytes_max, share=settings.caller_share_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request. What the event takes of memory is taken until the answer, which may repeat it, is read."""
+        """Serve one request. The body counts as used capacity until the response, which may repeat it, is read."""
         headers, caller, counted_as = admitted(scope)
         request = RequestStream(headers, receive, send, limits=self._limits, timeouts=self._timeouts)
-        event: Envelope | None = None
         taken = 0
         try:
-            _spend(caller)
+            caller.check_rate()
             body_format(headers, lines=False)
             key = idempotency_key(headers)
             preferred = preferences(headers)
             document, taken = await request.body(self._bodies, counted_as)
             failpoint("api-gateway.body_read")
-            with in_hand():
-                event = read_event(document, received_at=now(), sender=caller.name, header_key=key)
-                caller.check_source(event.source)
-                outcome = await self._submit(event, preferred)
-            # Nothing may wait between the outcome and its count: a drain would cut it off there.
-            metrics.count_outcome(event, outcome)
-            failpoint("api-gateway.before_response")
-            await request.respond(outcome_response(event, outcome), *_applied(preferred, outcome))
-            if outcome.kind is ResultKind.QUEUED:
-                await self._cache.put_queued([(event.event_id, event.source)])
+            answered = await self._intake.accept(
+                [document],
+                lambda body, received_at: read_event(body, received_at, sender=caller.name, header_key=key),
+                caller,
+                hand_over=self._hand_over(preferred),
+            )
+            event, result = answered[0]
+            if isinstance(result, ErrorResult):
+                await request.respond(error_response(result.error))
+            elif event is not None:
+                failpoint("api-gateway.before_response")
+                await request.respond(_response(event, result), *_applied(preferred, result))
+                if result.kind is ResultKind.QUEUED:
+                    await self._cache.put_queued([(event.event_id, event.source)])
         except ClientGoneError:
             return
-        except (HttpProblem, InvalidEventError, RetryableError) as error:
-            metrics.count_error(error, event)
+        except (HttpProblem, RateExceededError, RetryableError) as error:
+            kind = ResultKind.UNKNOWN if isinstance(error, RetryableError) else ResultKind.REFUSED
+            count(Channel.HTTP, kind, source=UNREADABLE_SOURCE, received_at=now())
             await request.respond(error_response(error))
         except Exception:
             await request.fail()
@@ -83,64 +80,45 @@ class IngestOne:
             if taken:
                 self._bodies.release(counted_as, taken)
 
-    async def _submit(self, event: Envelope, preferred: Preferences) -> Result:
-        """Submit; where a drain cuts the wait off, or a fault of ours, count the event as unconfirmed."""
-        try:
-            return await self._hand_over(event, preferred)
-        except EtlPayError:
-            raise
-        except BaseException:
-            metrics.count_unanswered([event])
-            raise
-
-    async def _hand_over(self, event: Envelope, preferred: Preferences) -> Result:
-        """Submit and wait as long as the client would like to.
-
-        Where that is over before there is an outcome the event goes to the queue as well: then 202 is the truth, and
-        the ledger takes an event that comes over both transports once.
-        """
-        if preferred.wait_seconds is None:
-            hand_over = self._submitter.enqueue if preferred.respond_async else self._submitter.submit
-            return (await hand_over([event]))[0]
-        try:
-            async with asyncio.timeout(preferred.wait_seconds):
-                return (await self._submitter.submit([event]))[0]
-        except TimeoutError:
-            pass
-        try:
-            return (await self._submitter.enqueue([event]))[0]
-        except RetryableError as error:
-            raise OutcomeUnknownError("it may still be stored") from error
+    def _hand_over(self, preferred: Preferences) -> HandOver:
+        if preferred.wait_seconds is not None:
+            return partial(self._intake.submit_within, preferred.wait_seconds)
+        return self._intake.enqueue if preferred.respond_async else self._intake.submit
 
 
-def _spend(caller: Caller) -> None:
-    """Count the event. Raises HttpProblem (over the caller's rate)."""
-    try:
-        caller.spend(1)
-    except RateExceededError as error:
-        raise rate_exceeded(error) from error
-
-
-def outcome_response(event: Envelope, outcome: Result) -> HttpResponse:
-    """Return the answer that tells the client what became of its event."""
-    if not isinstance(outcome, Recorded):
+def _response(event: Envelope, result: Result) -> HttpResponse:
+    """Return the response for an event that is stored, or queued."""
+    if not isinstance(result, Recorded):
         location = ("location", f"/api/events/{event.event_id}")
         return HttpResponse(202, msgspec.json.encode(Queued(event.event_id)), (location,))
-    if outcome.kind is ResultKind.CONFLICT:
+    if result.kind is ResultKind.CONFLICT:
         detail = "An event with this source and id is stored already, with another payload."
         return problem_response(CONFLICT, detail, event_id=event.event_id)
-    record = ingested(event, outcome)
-    duplicate = outcome.kind is ResultKind.DUPLICATE
+    record = _ingested(event, result)
+    duplicate = result.kind is ResultKind.DUPLICATE
     headers = _REPLAYED if duplicate else ()
-    if outcome.status is RecordStatus.FAILED:
+    if result.status is RecordStatus.FAILED:
         detail = "The event is kept and its record is FAILED; the reasons are in the record."
         return problem_response(FAILED, detail, headers=headers, event_id=event.event_id, record=record)
     return HttpResponse(200 if duplicate else 201, msgspec.json.encode(record), headers)
 
 
-def _applied(preferred: Preferences, outcome: Result) -> tuple[tuple[str, str], ...]:
+def _ingested(event: Envelope, result: Recorded) -> Ingested:
+    payload = result.payload(event.body)
+    return Ingested(
+        id=result.record_id,
+        raw_event_id=result.raw_event_id,
+        event_id=event.event_id,
+        status="FAILED" if payload is None else "SUCCESS",
+        result_payload=_NULL if payload is None else msgspec.Raw(payload),
+        processed_at=result.processed_at,
+        errors=result.errors if payload is None else msgspec.UNSET,
+    )
+
+
+def _applied(preferred: Preferences, result: Result) -> tuple[tuple[str, str], ...]:
     applied = []
-    if preferred.respond_async and outcome.kind is ResultKind.QUEUED:
+    if preferred.respond_async and result.kind is ResultKind.QUEUED:
         applied.append("respond-async")
     if preferred.wait_seconds is not None:
         applied.append(f"wait={preferred.wait_seconds}")

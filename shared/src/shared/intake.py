@@ -1,7 +1,7 @@
 """The intake of events where a client waits: one flow for HTTP and gRPC, for one event and for a batch."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -59,18 +59,20 @@ class Intake:
             RateExceededError: nothing was taken.
         """
         caller.spend(len(requests))
-        return self._accept(requests, read, caller, hand_over or self.submit)
+        return self._submit(*self._read(requests, read, caller, now()), hand_over or self.submit)
 
     def accept_part(
-        self, requests: Sequence[T], read: Read[T], caller: Caller, *, hand_over: HandOver, received_at: datetime
+        self, requests: Iterable[T], read: Read[T], caller: Caller, *, hand_over: HandOver, received_at: datetime
     ) -> Awaitable[list[Answered]]:
         """Return the results of the next requests of a stream that was let in: those are charged, and never refused.
 
         The stream calls `caller.check_rate` and begins `shared.counters.in_hand` before it takes its moment.
         `received_at` is that of the first request: `stamp` of the stream's moment and of the requests before it.
+        All `requests` are read before this returns; an iterator need not keep those that were.
         """
-        caller.overdraw(len(requests))
-        return self._accept(requests, read, caller, hand_over, received_at)
+        events, refused = self._read(requests, read, caller, received_at)
+        caller.overdraw(len(events) + len(refused))
+        return self._submit(events, refused, hand_over)
 
     async def submit_within(self, seconds: float, events: Sequence[Envelope]) -> list[Result]:
         """Submit, and wait as long as the client likes to.
@@ -88,38 +90,40 @@ class Intake:
         except RetryableError as error:
             raise OutcomeUnknownError("it may still be stored") from error
 
-    async def _accept(
-        self,
-        requests: Sequence[T],
-        read: Read[T],
-        caller: Caller,
-        hand_over: HandOver,
-        received_at: datetime | None = None,
+    def _read(
+        self, requests: Iterable[T], read: Read[T], caller: Caller, first: datetime
+    ) -> tuple[list[Envelope], dict[int, ErrorResult]]:
+        """Return the events, and the results of the refused requests by position; those are counted."""
+        moment = first
+        events: list[Envelope] = []
+        refused: dict[int, ErrorResult] = {}
+        for position, request in enumerate(requests):
+            if position:
+                moment = stamp(first, position)
+            source = ""
+            try:
+                event = read(request, moment)
+                source = event.source
+                caller.check_source(source)
+            except InvalidEventError as error:
+                refused[position] = error_result(error)
+                TALLY.add(self._channel, ResultKind.REFUSED, source or error.source, moment)
+            else:
+                events.append(event)
+        return events, refused
+
+    async def _submit(
+        self, events: Sequence[Envelope], refused: Mapping[int, ErrorResult], hand_over: HandOver
     ) -> list[Answered]:
         with TALLY.in_hand:
-            first = moment = received_at or now()
-            events: list[Envelope] = []
-            refused: dict[int, ErrorResult] = {}
-            for position, request in enumerate(requests):
-                if position:
-                    moment = stamp(first, position)
-                source = ""
-                try:
-                    event = read(request, moment)
-                    source = event.source
-                    caller.check_source(source)
-                except InvalidEventError as error:
-                    refused[position] = error_result(error)
-                    TALLY.add(self._channel, ResultKind.REFUSED, source or error.source, moment)
-                else:
-                    events.append(event)
             answered: list[Answered] = []
             for batch in (events,) if len(events) == 1 else self._batches(events):
                 answered += await self._hand_over(batch, hand_over)
         if not refused:
             return answered
         rest = iter(answered)
-        return [(None, refused[place]) if place in refused else next(rest) for place in range(len(requests))]
+        count = len(events) + len(refused)
+        return [(None, refused[place]) if place in refused else next(rest) for place in range(count)]
 
     def _batches(self, events: Sequence[Envelope]) -> Iterator[Sequence[Envelope]]:
         return split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max)

@@ -1,6 +1,7 @@
 """The intake answers every request once, in order, and has counted it by then."""
 
 import asyncio
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -159,6 +160,37 @@ async def test_a_part_of_a_stream_is_charged_and_not_refused(intake: Intake, sub
         sender.check_rate()
     clock.now += 1
     sender.check_rate()
+
+
+class Document:
+    """A request that can be watched."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+
+@pytest.mark.parametrize("source", ["a", ""], ids=["event", "refused"])
+async def test_a_request_of_a_part_is_let_go_before_its_answer(
+    intake: Intake, submitter: FakeSubmitter, source: str
+) -> None:
+    """A group would otherwise be in memory twice, and a refusal would hold the frames that raised it."""
+    watched = weakref.WeakSet[Document]()
+
+    def documents() -> Iterator[Document]:
+        for _ in range(2):
+            watched.add(document := Document(source))
+            yield document
+            del document
+
+    def read_document(document: Document, received_at: datetime) -> Envelope:
+        return read(document.source, received_at)
+
+    submitter.answers.clear()
+    part = intake.accept_part(documents(), read_document, caller(), hand_over=intake.submit, received_at=NOON)
+
+    assert not watched
+    submitter.answers.set()
+    assert len(await part) == 2
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ Answered: TypeAlias = tuple[Envelope | None, Result]
 
 
 def error_result(error: InvalidEventError | RetryableError) -> ErrorResult:
-    """Return the result of an event that was answered with an error."""
+    """Return the result of an event that was answered with an error; the error lets go of where it was raised."""
+    error.__cause__ = error.__context__ = error.__traceback__ = None
     kind = ResultKind.REFUSED if isinstance(error, InvalidEventError) else ResultKind.UNKNOWN
     return ErrorResult(kind=kind, error=error)

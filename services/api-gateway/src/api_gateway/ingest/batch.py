@@ -1,7 +1,8 @@
 """`POST /api/ingest/batch`: many events in, one result each out. Streamed: never held whole. A plain ASGI endpoint."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -140,7 +141,7 @@ class _Batch:
         self._send = intake.enqueue if respond_async else intake.submit
         self._slots = asyncio.Semaphore(settings.http_batch_request_groups_in_flight_max)
         self._received_at = now()
-        self._group: list[_Item] = []
+        self._group = deque[_Item]()
         self._group_bytes = 0
         self._started = False
         self._failure: RetryableError | None = None
@@ -227,17 +228,17 @@ class _Batch:
     async def _start_group(self, submitting: asyncio.TaskGroup, *, reserved: int = 0) -> None:
         """Submit the group in a task of its own; wait while the maximum of groups is in flight."""
         self._started = True
-        group, self._group, self._group_bytes = self._group, [], 0
+        group, self._group, self._group_bytes = self._group, deque(), 0
         if group:
             first = self.counts.received - len(group)
             await self._slots.acquire()
             submitting.create_task(self._submit_group(self._results.place(), first, group, reserved))
 
-    async def _submit_group(self, place: int, first: int, group: Sequence[_Item], reserved: int) -> None:
+    async def _submit_group(self, place: int, first: int, group: deque[_Item], reserved: int) -> None:
         received_at = stamp(self._received_at, first)
         try:
             answered = await self._intake.accept_part(
-                group, self._read_item, self._caller, hand_over=self._hand_over, received_at=received_at
+                _emptied(group), self._read_item, self._caller, hand_over=self._hand_over, received_at=received_at
             )
             failpoint("api-gateway.group_answered")
         finally:
@@ -270,6 +271,12 @@ class _Batch:
                 self._failure = error
                 raise
         raise UnavailableError("not tried")
+
+
+def _emptied(group: deque[_Item]) -> Iterator[_Item]:
+    """Yield the items; a document is let go once it is read, since its event has a copy of the payload."""
+    while group:
+        yield group.popleft()
 
 
 def _is_queued(result: Result) -> bool:

@@ -43,7 +43,7 @@ async def _unfair(context: Context) -> AsyncIterator[set[str]]:
     """Let unfair clients call until the block ends; give the kinds of places that they hold, or held."""
     ports = context.world.ports
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "faults.unfair", str(ports["http"]), str(ports["grpc"]),
+        sys.executable, "-m", "faults.harness.unfair", str(ports["http"]), str(ports["grpc"]),
         stdout=asyncio.subprocess.PIPE, cwd=_TESTS,
     )  # fmt: skip
     held: set[str] = set()

@@ -1,4 +1,4 @@
-"""Unfair clients: `python -m faults.unfair HTTP_PORT GRPC_PORT` holds places at both until it is killed.
+"""Unfair clients: `python -m faults.harness.unfair HTTP_PORT GRPC_PORT` holds places at both until it is killed.
 
 A process of its own, so that it takes nothing from the honest producers but what the services give it. It says the name
 of each kind of place when a client holds the first one.

@@ -55,7 +55,7 @@ class _Arrived(msgspec.Struct, frozen=True):
 
 
 def run_tests(
-    pipeline: Pipeline, program: Program, tests: Iterable[PipelineTest], read: Read
+    pipeline: Pipeline, program: Program, tests: Iterable[PipelineTest], read: ReadFile
 ) -> tuple[TestResult, ...]:
     """Return the result of each test. `read` gives the samples."""
     return tuple(run_test(pipeline, program, test, read) for test in tests)

@@ -1,0 +1,247 @@
+"""Guesses a column for each place of some events: name, type, options, and the share that the guess stands on. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from shared.pipelines.expectations import quote
+from shared.pipelines.observing import Observed, Steps
+from shared.pipelines.places import STAR
+
+COLUMNS_MAX: Final = 100
+SHARE_MIN: Final = 0.01
+"""A member of fewer events becomes no column."""
+
+NAME_LENGTH_MAX: Final = 40
+_USUAL_DECIMALS: Final = 2
+_COMMON_LETTERS_MIN: Final = 3
+_UMLAUTS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
+_VALUES_REPEATED_MIN: Final = 3
+_VALUES_COUNTED_MIN: Final = 10
+
+_AMOUNT: Final = re.compile(
+    r"amount|total|net|gross|fees?|price|balance|value|vat|tax|paid|received|refunded|debit|credit|cost|charge|betrag|saldo"
+    r"|commission|markup|interchange|discount"
+)
+_NO_AMOUNT: Final = re.compile(r"rate|percent|share|count|number|quantity|per_|_date|_at$")
+_PERSONAL: Final = {
+    re.compile(r"e_?mail"): "hmac",
+    re.compile(r"iban|phone|mobile|card_number|account_number|^pan$"): "last4",
+    re.compile(r"tax_id|passport|ssn|birth|born"): "drop",
+}
+_UNLISTED: Final = re.compile(
+    r"name|mail|address|street|city|phone|iban|person|holder|id$|token|key|description|purpose"
+)
+
+
+class Spot(msgspec.Struct, frozen=True):
+    """A place that may become a column: as text of the file, with what was observed there."""
+
+    place: str
+    steps: Steps
+    observed: Observed
+    csv: bool = False
+
+    @property
+    def words(self) -> str:
+        """The last name of the place, as words of a column's name."""
+        return slug(self.steps[0] if self.csv else self.steps[-1])
+
+
+class Guess(msgspec.Struct):
+    """A column that is proposed. `options` are TOML, by key. `mask`: for its place. `units`: of an amount of money.
+
+    `alternative`: a place that counts first.
+    """
+
+    name: str
+    spot: Spot
+    type: str = "text"
+    options: dict[str, str] = {}
+    comment: str = ""
+    mask: str | None = None
+    units: Literal["minor", "major"] | None = None
+    alternative: str | None = None
+
+    def render(self) -> str:
+        """Return the right side of the column in TOML."""
+        place = f"[{quote(self.alternative)}, {quote(self.spot.place)}]" if self.alternative else quote(self.spot.place)
+        if self.type == "text" and not self.options and not self.alternative:
+            return place
+        typed = {} if self.type == "text" else {"type": quote(self.type)}
+        units = {"units": quote(self.units)} if self.units == "minor" else {}
+        items = {"from": place, **typed, **units, **self.options}
+        return "{ " + ", ".join(f"{key} = {value}" for key, value in items.items()) + " }"
+
+
+def slug(text: str) -> str:
+    """Return a text as a name of a table or column: small letters, digits and `_`."""
+    plain = unicodedata.normalize("NFKD", text.translate(_UMLAUTS)).encode("ascii", "ignore").decode()
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
+    words = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")[:NAME_LENGTH_MAX].strip("_")
+    return words if words[:1].isalpha() and words[:1].isascii() else f"c_{words}".strip("_")
+
+
+def masking_of(spot: Spot) -> str | None:
+    """Return how a place that looks like personal data should be masked."""
+    return next((masking for pattern, masking in _PERSONAL.items() if pattern.search(spot.words)), None)
+
+
+def guess_columns(spots: Sequence[Spot], total: int, outer: Sequence[Spot] = ()) -> list[Guess]:
+    """Return the columns for the places of one table.
+
+    `total`: how many events or elements it was made of. `outer`: places outside of the elements, for a currency.
+    """
+    often = [spot for spot in spots if spot.observed.filled >= max(1, SHARE_MIN * total)]
+    by_steps = {spot.steps: spot for spot in often}
+    guesses: list[Guess] = []
+    taken: set[str] = set()
+    expanded: list[Spot] = []
+    for spot in often[:COLUMNS_MAX]:
+        if spot.observed.kinds == {"object"} or any(_is_under(spot, each) for each in expanded):
+            continue
+        guess = Guess(_name(spot, taken), spot, comment=share_text(spot.observed, total))
+        inner = by_steps.get((*spot.steps, "id"))
+        if spot.observed.kinds == {"text", "object"} and inner is not None:
+            expanded.append(spot)
+            guess.alternative = inner.place
+        guesses.append(guess)
+        _guess_type(guess, total)
+    _guess_money(guesses, [*_outer_currencies(outer, taken)])
+    return guesses
+
+
+def share_text(observed: Observed, total: int) -> str:
+    """Return how often a place was filled: `9,981 of 10,000; 19 null`."""
+    nulls = f"; {observed.nulls:,} null" if observed.nulls else ""
+    return f"{observed.filled:,} of {total:,}{nulls}"
+
+
+def _is_under(each: Spot, spot: Spot) -> bool:
+    return len(each.steps) > len(spot.steps) and each.steps[: len(spot.steps)] == spot.steps
+
+
+def _name(spot: Spot, taken: set[str]) -> str:
+    steps = [step for step in (spot.steps[:1] if spot.csv else spot.steps) if step != STAR]
+    for length in range(1, len(steps) + 1):
+        name = slug("_".join(steps[-length:]))
+        if name not in taken:
+            break
+    plain, number = name, 1
+    while name in taken:
+        number += 1
+        name = f"{plain}_{number}"
+    taken.add(name)
+    return name
+
+
+def _is_amount(spot: Spot) -> bool:
+    return _AMOUNT.search(spot.words) is not None and _NO_AMOUNT.search(spot.words) is None
+
+
+def _guess_type(guess: Guess, total: int) -> None:
+    spot, observed = guess.spot, guess.spot.observed
+    guess.mask = masking_of(spot)
+    if guess.alternative is None and observed.kinds == {"text"}:
+        guess.type = "text" if guess.mask else _type_of_text(guess)
+    elif guess.alternative is None:
+        guess.type = _type_of_kinds(guess)
+    if observed.filled == total and not guess.mask:
+        guess.options["required"] = "true"
+    if guess.type == "text" and not guess.mask and guess.alternative is None:
+        _guess_values(guess)
+
+
+def _type_of_kinds(guess: Guess) -> str:
+    observed = guess.spot.observed
+    if observed.kinds == {"boolean"}:
+        return "boolean"
+    if observed.kinds == {"integer"} and not _is_amount(guess.spot):
+        for layout in ("unix", "unix_ms"):
+            if layout in observed.forms:
+                guess.options["as"] = quote(layout)
+                return "timestamp"
+    if observed.kinds == {"integer"}:
+        return "integer"
+    return "decimal" if observed.kinds <= {"integer", "decimal"} else "json"
+
+
+def _type_of_text(guess: Guess) -> str:
+    spot, forms = guess.spot, guess.spot.observed.forms
+    found: str | None = next((form for form in ("timestamp", "uuid", "date") if form in forms), None)
+    if "day.month.year" in forms:
+        guess.options["as"] = quote("%d.%m.%Y")
+        found = "date"
+    for named in ("currency", "country"):
+        if found is None and named in forms and re.search(rf"{named}|waehrung|^c?cy$|land$", spot.words):
+            found = named
+            guess.options["case"] = quote("upper")
+    if found is None and spot.csv:
+        found = next((form for form in ("boolean", "integer", "decimal", "decimal comma") if form in forms), None)
+    if found is None and not spot.csv and "decimal" in forms and _is_amount(spot):
+        found = "decimal"
+    return "decimal" if found == "decimal comma" else found or "text"
+
+
+def _guess_values(guess: Guess) -> None:
+    observed = guess.spot.observed
+    distinct = observed.distinct
+    if distinct is None or _UNLISTED.search(guess.spot.words):
+        return
+    enough = max(_VALUES_COUNTED_MIN, _VALUES_REPEATED_MIN * len(distinct))
+    if observed.filled >= enough:
+        guess.options["values"] = "[" + ", ".join(map(quote, sorted(distinct))) + "]"
+        guess.comment += f"; {len(distinct)} distinct values"
+
+
+def _outer_currencies(outer: Sequence[Spot], taken: set[str]) -> Iterator[Guess]:
+    for spot in outer:
+        guess = Guess(spot.words, spot, comment="of the event")
+        if spot.observed.kinds == {"text"} and _type_of_text(guess) == "currency":
+            guess.name, guess.type = _name(spot, taken), "currency"
+            yield guess
+
+
+def _guess_money(guesses: list[Guess], outer: Sequence[Guess]) -> None:
+    own = [guess for guess in guesses if guess.type == "currency"]
+    currencies = own or outer
+    amounts = [guess for guess in guesses if guess.type in {"integer", "decimal"} and _is_amount(guess.spot)]
+    for guess in amounts:
+        beside = max(currencies, key=lambda each: _nearness(guess, each, guesses), default=None)
+        if beside is None:
+            continue
+        if beside not in guesses:
+            guesses.append(beside)
+        guess.units = "minor" if guess.type == "integer" and not guess.spot.csv else "major"
+        guess.type = "money"
+        digits = {"digits": str(guess.spot.observed.decimals)} if guess.spot.observed.decimals > _USUAL_DECIMALS else {}
+        guess.options = {"currency": quote(beside.name), **digits, **guess.options}
+
+
+def _nearness(guess: Guess, currency: Guess, guesses: Sequence[Guess]) -> tuple[int, int]:
+    """Return how much two places have in common: the beginning of their names, or the members from the root.
+
+    Of equal ones the last before the amount is the nearest.
+    """
+    order = [each.name for each in guesses]
+    before = currency.name in order and order.index(currency.name) < order.index(guess.name)
+    last = order.index(currency.name) if before else -1
+    if guess.spot.csv:
+        common = _common(guess.spot.steps[0], currency.spot.steps[0])
+        return common if common >= _COMMON_LETTERS_MIN else 0, last
+    return _common(guess.spot.steps[:-1], currency.spot.steps[:-1]), last
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs: Iterable[tuple[str, str]] = zip(one, other, strict=False)
+    return sum(1 for _ in _equal_beginning(pairs))
+
+
+def _equal_beginning(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for left, right in pairs:
+        if left != right:
+            return
+        yield left

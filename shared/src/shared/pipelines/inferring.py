@@ -1,0 +1,247 @@
+"""Proposes a pipeline file for events: a text to begin with, and never to trust unread. Pure.
+
+Every guess has a comment with its share, as `# 9,981 of 10,000`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from shared.pipelines.expectations import bare, quote
+from shared.pipelines.guessing import Guess, Spot, guess_columns, share_text, slug
+from shared.pipelines.observing import Observed, Steps, observe
+from shared.pipelines.places import STAR, Location, Origin, PlaceError, pointer_of, read_place
+from shared.pipelines.samples import SampleEvent, values_at
+
+EVENTS_MAX: Final = 10_000
+"""More events than this are not looked at."""
+
+TABLES_MAX: Final = 20
+_TYPES_MAX: Final = 200
+_TYPE_NAMES: Final = ("type", "event_type", "eventType", "event_name")
+_ID_NAMES: Final = ("id", "event_id", "eventId")
+_TIME_NAMES: Final = ("created", "created_at", "occurred_at", "timestamp", "time", "at", "changed_at", "updated_at")
+_NUMBER: Final = "element_number"
+_COMMENT_COLUMN: Final = 70
+_KEY_NAMES: Final = ("id", "uuid", "reference", "number")
+
+
+class InferError(ValueError):
+    """Nothing can be proposed for these events; the message says why."""
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """The members at the root by which events say what they are; None where there is none."""
+
+    type: str | None = None
+    id: str | None = None
+    time: str | None = None
+
+
+class _Group(msgspec.Struct, frozen=True):
+    """Events that become one table: those of some types. `share` is a comment."""
+
+    name: str
+    types: tuple[str, ...]
+    events: Sequence[SampleEvent]
+    share: str
+
+
+class _Proposed(msgspec.Struct, frozen=True):
+    """A table that is proposed; `array` is empty where an event is a row."""
+
+    group: _Group
+    array: Steps
+    guesses: tuple[Guess, ...]
+
+
+def infer_pipeline(events: Sequence[SampleEvent], *, name: str, source: str) -> str:
+    """Return the text of a pipeline file that takes these events. Raises InferError."""
+    looked_at = events[:EVENTS_MAX]
+    if not looked_at:
+        raise InferError("there is no event to look at")
+    if len({each.header is None for each in looked_at}) > 1:
+        raise InferError("events of JSON and rows of CSV cannot be of one pipeline; name files of one kind")
+    if looked_at[0].header is None and not all(isinstance(each.payload, dict) for each in looked_at):
+        raise InferError("an event that is no JSON object has no members that could become columns")
+    envelope = _envelope_of(looked_at)
+    tables = [table for group in _groups(looked_at, name, envelope) for table in _tables_of(group)]
+    guesses = [guess for table in tables for guess in table.guesses]
+    masks = {place: masking for table in tables for place, masking in _masks_of(table.array, table.guesses).items()}
+    parts = [
+        _head(len(events), len(looked_at), name, source),
+        _event_rules(envelope, looked_at),
+        _csv_rules(looked_at),
+        _mask_rules(masks),
+        _money_rules(guesses),
+        *(_table_text(table, envelope) for table in tables),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _head(count: int, looked_at: int, name: str, source: str) -> str:
+    counted = f"{count:,} events" if count == looked_at else f"the first {looked_at:,} of {count:,} events"
+    return (
+        f"# Proposed from {counted}. Comments say how often a place was filled.\n# Read every line before you use it.\n"
+        f"etlpay = 1\nname   = {quote(name)}\nsource = {quote(source)}\n"
+    )
+
+
+def _envelope_of(events: Sequence[SampleEvent]) -> _Envelope:
+    if events[0].header is not None:
+        return _Envelope()
+    places = observe(events)
+
+    def named(names: Sequence[str], accepts: Callable[[Observed], bool]) -> str | None:
+        there = [(name, places[(name,)]) for name in names if (name,) in places]
+        return next((name for name, each in there if each.filled == len(events) and accepts(each)), None)
+
+    return _Envelope(
+        type=named(_TYPE_NAMES, lambda each: each.kinds == {"text"}),
+        id=named(_ID_NAMES, lambda each: each.kinds == {"text"} and each.unique),
+        time=named(_TIME_NAMES, lambda each: _layout_of(each) is not None),
+    )
+
+
+def _layout_of(observed: Observed) -> str | None:
+    """Return how a moment is written; None where it is none."""
+    if observed.kinds == {"text"}:
+        return "rfc3339" if "timestamp" in observed.forms else None
+    return next((each for each in ("unix", "unix_ms") if each in observed.forms), None)
+
+
+def _event_rules(envelope: _Envelope, events: Sequence[SampleEvent]) -> str:
+    lines = [f"{key} = {quote(f'/{name}')}\n" for key, name in (("id", envelope.id), ("type", envelope.type)) if name]
+    if envelope.time:
+        layout = _layout_of(observe(events)[(envelope.time,)])
+        lines.append(f"occurred_at = {{ from = {quote(f'/{envelope.time}')}, as = {quote(layout or 'rfc3339')} }}\n")
+    return "[event]\n" + "".join(lines) if lines else ""
+
+
+def _csv_rules(events: Sequence[SampleEvent]) -> str:
+    if events[0].header is None:
+        return ""
+    seen = observe(events).values()
+    commas = sum("decimal comma" in each.forms and "decimal" not in each.forms and each.filled > 0 for each in seen)
+    points = sum("decimal" in each.forms and "integer" not in each.forms and each.filled > 0 for each in seen)
+    decimal = f'decimal = ","                # of {commas} columns\n' if commas > points else ""
+    return '[csv]\nmissing = [""]               # add texts that mean no value, as "N/A"\n' + decimal
+
+
+def _mask_rules(masks: Mapping[str, str]) -> str:
+    if not masks:
+        return ""
+    lines = (f"{bare(place)} = {quote(masking)}\n" for place, masking in masks.items())
+    return "[mask]                       # what looks like personal data by its name\n" + "".join(lines)
+
+
+def _groups(events: Sequence[SampleEvent], name: str, envelope: _Envelope) -> list[_Group]:
+    """Return the events by type; types that differ after the last point only are of one table."""
+    if envelope.type is None:
+        return [_Group(slug(name), (), events, f"{len(events):,} events")]
+    place = Location(Origin.ROOT, (envelope.type,))
+    by_type: dict[str, list[SampleEvent]] = {}
+    for event in events:
+        by_type.setdefault(str(values_at(event, place)[0]), []).append(event)
+    if len(by_type) > _TYPES_MAX:
+        raise InferError(f"/{envelope.type} has {len(by_type):,} values, which is too many to be types of events")
+    families: dict[str, list[str]] = {}
+    for each in by_type:
+        families.setdefault(each.rpartition(".")[0] or each, []).append(each)
+    groups = []
+    for family, types in list(families.items())[:TABLES_MAX]:
+        taken = [event for each in types for event in by_type[each]]
+        patterns = (f"{family}.*",) if any(each != family for each in types) else (family,)
+        groups.append(_Group(slug(family), patterns, taken, f"{len(taken):,} of {len(events):,} events"))
+    return groups
+
+
+def _tables_of(group: _Group) -> Iterator[_Proposed]:
+    """Yield the table of some events, and the table of each array of objects in them."""
+    places = observe(group.events)
+    is_csv = group.events[0].header is not None
+    by_array: dict[Steps, list[Spot]] = {(): []}
+    for steps, observed in places.items():
+        array = _array_of(steps)
+        # An array whose elements are objects is a table of its own.
+        if steps != array and (*steps, STAR) not in places:
+            spot = _csv_spot(steps, observed, group.events[0].header or ()) if is_csv else _spot(steps, array, observed)
+            by_array.setdefault(array, []).append(spot)
+    for array, spots in by_array.items():
+        total = places[array].counted if array else len(group.events)
+        outer = [Spot(pointer_of(*each.steps), each.steps, each.observed) for each in by_array[()]] if array else []
+        if guesses := guess_columns(spots, total, outer):
+            yield _Proposed(group, array, tuple(guesses))
+
+
+def _array_of(steps: Steps) -> Steps:
+    """Return the array in whose elements a place is: its steps up to the last `*`."""
+    stars = [position for position, step in enumerate(steps) if step == STAR]
+    return steps[: stars[-1] + 1] if stars else ()
+
+
+def _spot(steps: Steps, array: Steps, observed: Observed) -> Spot:
+    if not array:
+        return Spot(pointer_of(*steps), steps, observed)
+    inner = steps[len(array) :]
+    return Spot("." + pointer_of(*inner), steps, observed)
+
+
+def _csv_spot(steps: Steps, observed: Observed, header: Sequence[str]) -> Spot:
+    name, position = steps
+    try:
+        is_name = read_place(name) == Location(Origin.ELEMENT, (name,))
+    except PlaceError:
+        is_name = False
+    unique = name and list(header).count(name) == 1
+    return Spot((name if is_name else pointer_of(name)) if unique else position, steps, observed, csv=True)
+
+
+def _masks_of(array: Steps, guesses: Sequence[Guess]) -> dict[str, str]:
+    return {pointer_of(*guess.spot.steps) if array else guess.spot.place: guess.mask for guess in guesses if guess.mask}
+
+
+def _money_rules(guesses: Sequence[Guess]) -> str:
+    units = {guess.units for guess in guesses if guess.units}
+    if units != {"minor"}:
+        return ""
+    for guess in guesses:
+        guess.units = None
+    minor = 'units     = "minor"          # amounts are whole numbers: 1099 is 10.99\n'
+    return f'[money]\n{minor}exponents = "iso"            # or a provider of payments\n'
+
+
+def _table_text(table: _Proposed, envelope: _Envelope) -> str:
+    group, array, guesses = table.group, table.array, table.guesses
+    members = [step for step in array if step != STAR]
+    lines = ["[[table]]", f"name   = {quote(slug('_'.join([group.name, *members[-1:]])))}"]
+    if group.types:
+        lines.append(f"types  = [{', '.join(map(quote, group.types))}]    # {group.share}")
+    lines += [f"at     = {quote(pointer_of(*array))}"] if array else _mode_lines(guesses, envelope)
+    width = max(len(guess.name) for guess in guesses)
+    lines += ["", "[table.columns]"]
+    if array and all(guess.name != _NUMBER for guess in guesses):
+        lines.append(f'{_NUMBER.ljust(width)} = {{ from = "@index", type = "integer" }}')
+    return "\n".join([*lines, *(_column_line(guess, width) for guess in guesses)]) + "\n"
+
+
+def _column_line(guess: Guess, width: int) -> str:
+    return f"{guess.name.ljust(width)} = {guess.render().ljust(_COMMENT_COLUMN - width)}    # {guess.comment}"
+
+
+def _mode_lines(guesses: Sequence[Guess], envelope: _Envelope) -> list[str]:
+    """Return `latest` where there are a time of the event and the id of what it is about, else nothing: `append`."""
+    newest = next((each for each in guesses if envelope.time and each.spot.steps == (envelope.time,)), None)
+    keys = [each for each in guesses if "required" in each.options and each.spot.words in _KEY_NAMES]
+    about = [each for each in keys if each.spot.steps != (envelope.id,)]
+    if newest is None or not about:
+        return []
+    key = min(about, key=lambda each: len(each.spot.steps))
+    share = share_text(key.spot.observed, key.spot.observed.counted)
+    told = "unique" if key.spot.observed.unique else "several events have the same"
+    return [
+        'mode   = "latest"           # a guess; without it each event keeps its own rows',
+        f"key    = [{quote(key.name)}]    # {share}, {told}",
+        f"newest = {quote(newest.name)}",
+    ]

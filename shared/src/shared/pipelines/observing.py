@@ -1,0 +1,116 @@
+"""What stands at each place of some events: how often, of which types, written how. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Final, TypeAlias
+
+from shared.pipelines.places import STAR
+from shared.pipelines.samples import SampleEvent
+
+Steps: TypeAlias = tuple[str, ...]
+"""The names of members from the root; `*` is every element of an array."""
+
+DISTINCT_MAX: Final = 20
+DEPTH_MAX: Final = 8
+
+_TEXTS: Final = {
+    "timestamp": re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII),
+    "date": re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    "day.month.year": re.compile(r"\d\d\.\d\d\.\d{4}", re.ASCII),
+    "uuid": re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII),
+    "currency": re.compile(r"[A-Z]{3}|[a-z]{3}", re.ASCII),
+    "country": re.compile(r"[A-Z]{2}|[a-z]{2}", re.ASCII),
+    "boolean": re.compile(r"true|false"),
+    # A leading zero is of a number that is a name, as of an account.
+    "integer": re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII),
+    "decimal": re.compile(r"-?(0|[1-9]\d*)(\.\d+)?", re.ASCII),
+    "decimal comma": re.compile(r"-?(0|[1-9]\d*)(,\d+)?", re.ASCII),
+}
+_SECONDS: Final = range(946_684_800, 4_102_444_800)
+"""The years 2000 to 2099 in seconds since 1970."""
+
+
+class Observed:
+    """What stood at a place. `counted`: how often it was there, `nulls` included. `decimals`: the most of a number."""
+
+    def __init__(self) -> None:
+        self.counted = 0
+        self.nulls = 0
+        self.kinds: set[str] = set()
+        self.forms: set[str] = {*_TEXTS, "unix", "unix_ms"}
+        self.distinct: set[str] | None = set()
+        self.unique = True
+        self.decimals = 0
+        self._seen: set[object] = set()
+
+    @property
+    def filled(self) -> int:
+        """How often a value stood there."""
+        return self.counted - self.nulls
+
+    def count(self, value: object) -> None:
+        """Take one value into account."""
+        self.counted += 1
+        if value is None or value == "":
+            self.nulls += 1
+            return
+        self.kinds.add(_kind_of(value))
+        if isinstance(value, str):
+            self.forms = {form for form in self.forms if form in _TEXTS and _TEXTS[form].fullmatch(value)}
+        elif isinstance(value, int) and not isinstance(value, bool):
+            self.forms &= {form for form, unit in (("unix", 1), ("unix_ms", 1000)) if value // unit in _SECONDS}
+        else:
+            self.forms = set()
+        if isinstance(value, Decimal) or self.forms & {"decimal", "decimal comma"}:
+            self.decimals = max(self.decimals, _decimals_of(value))
+        self._count_distinct(value)
+
+    def _count_distinct(self, value: object) -> None:
+        if isinstance(value, dict | list):
+            self.unique, self.distinct = False, None
+            return
+        self.unique = self.unique and value not in self._seen
+        if self.unique:
+            self._seen.add(value)
+        if self.distinct is not None and isinstance(value, str):
+            self.distinct.add(value)
+            self.distinct = self.distinct if len(self.distinct) <= DISTINCT_MAX else None
+
+
+def observe(events: Iterable[SampleEvent]) -> dict[Steps, Observed]:
+    """Return what stood at each place, in the order in which the places came first. CSV columns are one step each."""
+    places: dict[Steps, Observed] = {}
+    for event in events:
+        if event.header is not None:
+            for number, field in enumerate(event.fields):
+                places.setdefault((event.header[number], f"#{number + 1}"), Observed()).count(field)
+            continue
+        for steps, value in _walk(event.payload, ()):
+            places.setdefault(steps, Observed()).count(value)
+    return places
+
+
+def _walk(value: object, steps: Steps) -> Iterator[tuple[Steps, object]]:
+    if steps:
+        yield steps, value
+    if len(steps) >= DEPTH_MAX:
+        return
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if name != STAR:
+                yield from _walk(member, (*steps, name))
+    elif isinstance(value, list) and any(isinstance(element, dict) for element in value):
+        for element in value:
+            yield from _walk(element, (*steps, STAR))
+
+
+def _decimals_of(value: object) -> int:
+    text = format(value, "f") if isinstance(value, Decimal) else str(value).replace(",", ".")
+    return len(text.partition(".")[2])
+
+
+def _kind_of(value: object) -> str:
+    # `bool` is a subclass of `int`: it comes first.
+    kinds = ((bool, "boolean"), (int, "integer"), (Decimal, "decimal"), (str, "text"), (dict, "object"))
+    return next((name for cls, name in kinds if isinstance(value, cls)), "array")

@@ -14,6 +14,9 @@ ReadFile: TypeAlias = Callable[[str], bytes | None]
 
 Level: TypeAlias = Literal["error", "warning"]
 
+PROBLEMS_MAX: Final = 200
+"""Of one file; further ones are not looked for."""
+
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 

@@ -11,7 +11,7 @@ import msgspec
 from shared.pipelines.document_types import Difference, differences
 from shared.pipelines.document_words import Document, Included
 from shared.pipelines.file_names import file_name_problem
-from shared.pipelines.file_problems import FileProblem, ReadFile, path_text
+from shared.pipelines.file_problems import PROBLEMS_MAX, FileProblem, ReadFile, path_text
 from shared.pipelines.histories import complete_histories
 from shared.pipelines.lines import key_lines, line_of
 from shared.pipelines.model import Pipeline
@@ -22,8 +22,6 @@ __all__ = ["FileProblem", "ReadFile", "read_pipeline"]
 
 FILE_BYTES_MAX: Final = 1 << 20
 INCLUDES_MAX: Final = 50
-PROBLEMS_MAX: Final = 200
-"""Of one file; further ones are not looked for."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 

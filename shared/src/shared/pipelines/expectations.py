@@ -142,18 +142,22 @@ def with_expectations(text: str, made: Mapping[str, tuple[TextRows, tuple[Expect
         block = text[start:end]
         if test["name"] in made:
             rows, fails = made[test["name"]]
-            block = _with_fails(block, fails) if fails else block
+            block = _with_line(block, _fails_line(fails) if fails else "" if any(rows.values()) else "rows = {}")
             block = "\n\n".join([block.rstrip(), *_row_blocks(rows)]) + ("\n\n" if end < len(text) else "\n")
         parts.append(block)
     return "".join(parts)
 
 
-def _with_fails(block: str, fails: Iterable[ExpectedProblem]) -> str:
-    items = ",\n".join(
-        f"    {{ at = {quote(each.at)}, code = {quote(each.code)}, cause = {quote(each.cause or '')} }}"
+def _with_line(block: str, line: str) -> str:
+    return _NAME.sub(lambda found: f"{found[0]}\n{line}", block, count=1) if line else block
+
+
+def _fails_line(fails: Iterable[ExpectedProblem]) -> str:
+    items = (
+        f"    {{ at = {quote(each.at)}, code = {quote(each.code)}, cause = {quote(each.cause or '')} }},\n"
         for each in fails
     )
-    return _NAME.sub(lambda found: f"{found[0]}\nfails = [\n{items},\n]", block, count=1)
+    return f"fails = [\n{''.join(items)}]"
 
 
 def _row_blocks(rows: TextRows) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from shared.pipelines.expectations import TextRow, TextRows
 from shared.pipelines.latest import Candidate, precedence_of, reduce_latest
 from shared.pipelines.model import Of, Table
-from shared.pipelines.program import Made
+from shared.pipelines.program import Made, Value
 from shared.pipelines.texts import text_of
 
 
@@ -33,12 +33,12 @@ def shown_rows(tables: Sequence[Table], events: Iterable[MadeOf]) -> dict[str, l
 
 def as_text(tables: Sequence[Table], rows: Mapping[str, Iterable[Candidate]]) -> TextRows:
     """Return rows as text, every column."""
-    return {table.name: tuple(row_text(table, row) for row in rows[table.name]) for table in tables}
+    return {table.name: tuple(row_text(table, row.values) for row in rows[table.name]) for table in tables}
 
 
-def row_text(table: Table, row: Candidate) -> TextRow:
+def row_text(table: Table, values: tuple[Value, ...]) -> TextRow:
     """Return one row as text, by column."""
-    return {name: text_of(value) for name, value in zip(table.columns, row.values, strict=True)}
+    return {name: text_of(value) for name, value in zip(table.columns, values, strict=True)}
 
 
 def _rows_of(number: int, table: Table, events: Iterable[MadeOf]) -> list[Candidate]:

@@ -10,6 +10,7 @@ import msgspec
 from shared.pipelines.expectations import quote
 from shared.pipelines.observing import Observed, Steps
 from shared.pipelines.places import STAR
+from shared.pipelines.sql_names import sql_name_problem
 
 COLUMNS_MAX: Final = 100
 SHARE_MIN: Final = 0.01
@@ -82,7 +83,13 @@ def slug(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text.translate(_UMLAUTS)).encode("ascii", "ignore").decode()
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
     words = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")[:NAME_LENGTH_MAX].strip("_")
-    return words if words[:1].isalpha() and words[:1].isascii() else f"c_{words}".strip("_")
+    return words if words[:1].isalpha() else f"c_{words}".strip("_")
+
+
+def table_name(*words: str) -> str:
+    """Return the name of a table; a word of SQL becomes its plural."""
+    name = slug("_".join(words))
+    return f"{name}s" if sql_name_problem(name) else name
 
 
 def masking_of(spot: Spot) -> str | None:
@@ -128,6 +135,7 @@ def _name(spot: Spot, taken: set[str]) -> str:
     steps = [step for step in (spot.steps[:1] if spot.csv else spot.steps) if step != STAR]
     for length in range(1, len(steps) + 1):
         name = slug("_".join(steps[-length:]))
+        name = f"{name}_value" if sql_name_problem(name) else name
         if name not in taken:
             break
     plain, number = name, 1

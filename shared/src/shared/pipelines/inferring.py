@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from shared.pipelines.expectations import bare, quote
-from shared.pipelines.guessing import Guess, Spot, guess_columns, share_text, slug
+from shared.pipelines.guessing import Guess, Spot, guess_columns, share_text, slug, table_name
 from shared.pipelines.observing import Observed, Steps, observe
 from shared.pipelines.places import STAR, Location, Origin, PlaceError, pointer_of, read_place
 from shared.pipelines.samples import SampleEvent, values_at
@@ -213,13 +213,14 @@ def _money_rules(guesses: Sequence[Guess]) -> str:
 
 
 def _table_text(table: _Proposed, envelope: _Envelope) -> str:
-    group, array, guesses = table.group, table.array, table.guesses
+    group, array = table.group, table.array
+    guesses = [guess for guess in table.guesses if guess.mask != "drop"]
     members = [step for step in array if step != STAR]
-    lines = ["[[table]]", f"name   = {quote(slug('_'.join([group.name, *members[-1:]])))}"]
+    lines = ["[[table]]", f"name   = {quote(table_name(group.name, *members[-1:]))}"]
     if group.types:
         lines.append(f"types  = [{', '.join(map(quote, group.types))}]    # {group.share}")
     lines += [f"at     = {quote(pointer_of(*array))}"] if array else _mode_lines(guesses, envelope)
-    width = max(len(guess.name) for guess in guesses)
+    width = max((len(guess.name) for guess in guesses), default=0)
     lines += ["", "[table.columns]"]
     if array and all(guess.name != _NUMBER for guess in guesses):
         lines.append(f'{_NUMBER.ljust(width)} = {{ from = "@index", type = "integer" }}')

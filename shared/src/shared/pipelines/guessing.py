@@ -197,7 +197,7 @@ def _type_of_text(guess: Guess) -> str:
 def _guess_values(guess: Guess) -> None:
     observed = guess.spot.observed
     distinct = observed.distinct
-    if distinct is None or _UNLISTED.search(guess.spot.words):
+    if distinct is None or len(distinct) == 1 or _UNLISTED.search(guess.spot.words):
         return
     enough = max(_VALUES_COUNTED_MIN, _VALUES_REPEATED_MIN * len(distinct))
     if observed.filled >= enough:

@@ -56,8 +56,8 @@ def make_bundle(
 ) -> tuple[Bundle | None, tuple[FileProblem, ...]]:
     """Return the bundle of a pipeline file, or None and the problems that keep it from being one.
 
-    Line ends are made `\\n`, so a version is the same wherever its files were checked out. What the parts mean is not
-    looked at; see `lint`. Raises ValueError where a fact has the name of another part of a version.
+    Line ends become line feeds, so a version is the same wherever its files were checked out. What the parts mean is
+    not looked at; see `lint`. Raises ValueError where a fact has the name of another part of a version.
     """
     if taken := _OWN_KEYS & (facts or {}).keys():
         raise ValueError(f"no fact can be named {', '.join(sorted(taken))}")

@@ -43,13 +43,15 @@ def _compare(value: object, expected: inspect.Type, steps: Steps) -> Iterator[Di
 
 def _compare_struct(value: Document, expected: inspect.StructType, steps: Steps) -> Iterator[Difference]:
     fields = {field.encode_name: field for field in expected.fields}
+    meant: set[str | None] = set()
     for key, each in value.items():
         if key in fields:
             yield from _compare(each, fields[key].type, (*steps, key))
         else:
+            meant.add(nearest(key, fields))
             yield Difference((*steps, key), unknown_key(key, expected.cls))
     for key, field in fields.items():
-        if field.required and key not in value:
+        if field.required and key not in value and key not in meant:
             yield Difference((*steps, key), missing_key(key, value, expected.cls))
 
 

@@ -69,6 +69,7 @@ class _Scanner:
         *outer, last = self._key()
         path: Steps = ()
         for name in outer:
+            self.lines.setdefault((*path, name), line)
             path = self._last_element((*path, name))
         path = (*path, last)
         if brackets == 2:  # noqa: PLR2004 - `[[`

@@ -1,5 +1,6 @@
 """Lint the columns of a table: places, options that fit the type, values, currencies. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -12,6 +13,7 @@ from shared.pipelines.model import Alternative, Column, ColumnType, Join, Otherw
 from shared.pipelines.money import DIGITS_MAX, currencies
 from shared.pipelines.sql_names import sql_name_problem
 
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _TIMES: Final[frozenset[ColumnType]] = frozenset({"timestamp", "date"})
 _LISTED: Final[Mapping[ColumnType, type]] = {
     "text": str,
@@ -92,9 +94,13 @@ def _fixed_value_issues(steps: Steps, column: Column) -> Iterator[Issue]:
         yield Issue((*steps, "value"), "stands beside `from`; a column has a place or a fixed value")
     for option in sorted(given_options(column).intersection(_WITH_FIXED_VALUE)):
         yield Issue((*steps, option), "changes nothing where `value` is given")
-    wanted = int if column.type == "decimal" else _LISTED.get(column.type)
     value = column.value
-    if wanted is None:
+    wanted = _LISTED.get(column.type)
+    if column.type == "decimal":
+        fits = type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
+        if not fits:
+            yield Issue((*steps, "value"), 'is no decimal number; write it as "19.5"')
+    elif wanted is None:
         yield Issue((*steps, "value"), f"does not fit the type {column.type}")
     elif type(value) is not wanted:
         yield Issue((*steps, "value"), f"is no value of the type {column.type}")

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 from shared.contracts.event import source_problem
 from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_columns import rank_column
-from shared.pipelines.lint_issues import Issue, TableScope, repeated, scopes_of
+from shared.pipelines.lint_issues import Issue, TableScope, location_of, repeated, scopes_of
 from shared.pipelines.lint_places import absolute_steps, any_places_issues, one_place_issues, value_places
 from shared.pipelines.lint_times import time_issues
 from shared.pipelines.model import Column, Join, Masking, Moment, Pipeline
-from shared.pipelines.places import STAR
+from shared.pipelines.places import STAR, Origin
 
 
 def source_issues(pipeline: Pipeline) -> Iterator[Issue]:
@@ -73,6 +72,8 @@ def mask_issues(pipeline: Pipeline) -> Iterator[Issue]:
     """Yield what is wrong with the masks, and columns that cannot hold what a mask leaves."""
     for text in pipeline.mask:
         yield from any_places_issues(("mask", text), text)
+        if _is_position(text):
+            yield Issue(("mask", text), f"{text} is a position; name a member, or a column by its name")
     for scope in scopes_of(pipeline):
         for name, column in scope.table.columns.items():
             for within, place in value_places(name, column):
@@ -80,6 +81,11 @@ def mask_issues(pipeline: Pipeline) -> Iterator[Issue]:
                 for masked, masking in pipeline.mask.items():
                     if _covers(absolute_steps(masked, None), absolute_steps(place, scope.at)):
                         yield from _masked_column_issues(steps, scope, name, column, masking)
+
+
+def _is_position(text: str) -> bool:
+    location = location_of(text)
+    return location is not None and location.origin is Origin.POSITION
 
 
 def _covers(masked: tuple[str, ...] | None, read: tuple[str, ...] | None) -> bool:
@@ -93,13 +99,11 @@ def _masked_column_issues(
     steps: Steps, scope: TableScope, name: str, column: Column, masking: Masking
 ) -> Iterator[Issue]:
     table = scope.table
-    if masking == "drop":
-        needed = column.required or name in {*table.key, table.newest}
+    needed = column.required or name in {*table.key, table.newest}
+    if masking == "drop" or column.type == "json":
         detail = f"{name} reads a masked place, of which nothing is left"
         yield Issue(steps, detail, "error" if needed else "warning")
     elif column.type != "text":
         yield Issue(steps, f"{name} reads a masked place, of which a text is left; {column.type} is none")
-    elif column.values is not None or name == rank_column(scope):
-        yield Issue(steps, f"{name} reads a masked place, so `values` see the masked text")
-    elif masking in {"last4", "domain"} and name in table.key:
+    elif masking != "hmac" and name in table.key:
         yield Issue(steps, f"{name} reads a masked place, and different values become one key", "warning")

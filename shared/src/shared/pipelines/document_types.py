@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec import inspect
 
-from shared.pipelines.document_words import Document, misfit, missing_key, unknown_key
+from shared.pipelines.document_words import Document, misfit, missing_key, nearest, unknown_key
 from shared.pipelines.file_problems import Steps
 
 

@@ -23,8 +23,8 @@ def keyed_hash(text: str, key: bytes) -> str:
 
 
 def last_four(text: str) -> str:
-    """Return the last four characters after `****`; of a text of fewer than eight, nothing."""
-    return HIDDEN + text[-LAST_DIGITS:] if len(text) >= _CHARS_MIN_TO_SHOW_LAST else HIDDEN
+    """Return the last four characters; of a text of fewer than eight, `****`, since four would be most of it."""
+    return text[-LAST_DIGITS:] if len(text) >= _CHARS_MIN_TO_SHOW_LAST else HIDDEN
 
 
 def mail_domain(text: str) -> str | None:

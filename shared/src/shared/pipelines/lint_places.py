@@ -101,6 +101,6 @@ def mixed_issues(scope: TableScope) -> Iterator[Issue]:
     ]
     deep = any(location.origin is Origin.ROOT and len(location.steps) > 1 for _, location in places)
     by_position = [steps for steps, location in places if location.origin is Origin.POSITION]
-    if deep and by_position:
+    if deep and by_position and scope.at is None:
         detail = "reads a column of a CSV row, and others of this table read within JSON objects"
         yield Issue((*scope.steps, *by_position[0]), detail)

@@ -13,9 +13,7 @@ CHILD = '[[table]]\nname = "lines"\nof = { table = "orders", on = ["id"] }\n[tab
 OTHER = '[[table]]\nname = "other"\nmode = "latest"\nkey = ["id"]\nnewest = "n"\n[table.columns]\nid = "/id"\n'
 OTHER += 'n = { type = "integer" }\n'
 HISTORIES = '[[table]]\nname = "h"\nlike = "g"\n[[table]]\nname = "g"\nlike = "other"\n'
-CHILD_WITH_KEY = (
-    CHILD.replace("of = ", 'mode = "latest"\nkey = ["id"]\nnewest = "n"\nof = ') + 'n = { type = "date" }\n'
-)
+CHILD_WITH_KEY = CHILD.replace("of = ", 'mode = "latest"\nkey = ["id"]\nnewest = "n"\nof = ') + 'n = "/n"\n'
 MAPPED = 's = { values = { A = "x" }, otherwise = { value = "y" } }\n'
 STATUS = 'status = { values = ["a", "b"], required = true }\n'
 

@@ -159,6 +159,8 @@ def _guess_type(guess: Guess, total: int) -> None:
         guess.type = _type_of_kinds(guess)
     if observed.filled == total and not guess.mask:
         guess.options["required"] = "true"
+    if spot.csv and observed.counted < total:
+        guess.options["optional"] = "true"
     if guess.type == "text" and not guess.mask and guess.alternative is None:
         _guess_values(guess)
 

@@ -163,10 +163,10 @@ def _tables_of(group: _Group) -> Iterator[_Proposed]:
     is_csv = group.events[0].header is not None
     by_array: dict[Steps, list[Spot]] = {(): []}
     for steps, observed in places.items():
-        array = _array_of(steps)
+        array = () if is_csv else _array_of(steps)
         # An array whose elements are objects is a table of its own.
         if steps != array and (*steps, STAR) not in places:
-            spot = _csv_spot(steps, observed, group.events[0].header or ()) if is_csv else _spot(steps, array, observed)
+            spot = _csv_spot(steps, observed) if is_csv else _spot(steps, array, observed)
             by_array.setdefault(array, []).append(spot)
     for array, spots in by_array.items():
         total = places[array].counted if array else len(group.events)
@@ -188,14 +188,13 @@ def _spot(steps: Steps, array: Steps, observed: Observed) -> Spot:
     return Spot("." + pointer_of(*inner), steps, observed)
 
 
-def _csv_spot(steps: Steps, observed: Observed, header: Sequence[str]) -> Spot:
+def _csv_spot(steps: Steps, observed: Observed) -> Spot:
     name, position = steps
     try:
         is_name = read_place(name) == Location(Origin.ELEMENT, (name,))
     except PlaceError:
         is_name = False
-    unique = name and list(header).count(name) == 1
-    return Spot((name if is_name else pointer_of(name)) if unique else position, steps, observed, csv=True)
+    return Spot(position or (name if is_name else pointer_of(name)), steps, observed, csv=True)
 
 
 def _masks_of(array: Steps, guesses: Sequence[Guess]) -> dict[str, str]:

@@ -79,12 +79,16 @@ class Observed:
 
 
 def observe(events: Iterable[SampleEvent]) -> dict[Steps, Observed]:
-    """Return what stood at each place, in the order in which the places came first. CSV columns are one step each."""
+    """Return what stood at each place, in the order in which the places came first.
+
+    A column of CSV is two steps: its name, and its number where the name does not tell it; else an empty text.
+    """
     places: dict[Steps, Observed] = {}
     for event in events:
         if event.header is not None:
-            for number, field in enumerate(event.fields):
-                places.setdefault((event.header[number], f"#{number + 1}"), Observed()).count(field)
+            for number, (name, field) in enumerate(zip(event.header, event.fields, strict=True), 1):
+                told = name and event.header.count(name) == 1
+                places.setdefault((name, "" if told else f"#{number}"), Observed()).count(field)
             continue
         for steps, value in _walk(event.payload, ()):
             places.setdefault(steps, Observed()).count(value)

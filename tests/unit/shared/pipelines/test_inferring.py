@@ -186,6 +186,15 @@ def test_columns_of_one_name_are_named_by_position() -> None:
     }  # fmt: skip
 
 
+def test_a_column_that_not_every_file_has_is_optional() -> None:
+    columns = columns_of([*csv_events(["a"], ["1"]), *csv_events(["b", "a"], ["x", "2"])])
+
+    assert columns == {
+        "a": {"from": "a", "type": "integer", "required": True},
+        "b": {"from": "b", "optional": True},
+    }
+
+
 def test_decimal_commas_are_told() -> None:
     events = csv_events(["Betrag", "Währung"], ["1,50", "EUR"], ["20", "EUR"])
 

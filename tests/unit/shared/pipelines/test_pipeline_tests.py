@@ -52,7 +52,8 @@ class ShopProgram:
         self.abouts.append(about)
         assert isinstance(payload, dict)
         if payload.get("deleted"):
-            return Made((TypedRow(0, 0, (payload["id"], payload["at"], None)),), gone=frozenset({0}))
+            left = TypedRow(1, 0, (payload["id"], "left over"))
+            return Made((TypedRow(0, 0, (payload["id"], payload["at"], None)), left), gone=frozenset({0}))
         if isinstance(payload.get("amount"), str):
             return Made(problems=(RowProblem("/amount", "type", "must be a whole number", "shop.orders.amount:type"),))
         lines = [TypedRow(1, part, (payload["id"], sku)) for part, sku in enumerate(payload["lines"])]
@@ -198,6 +199,12 @@ def test_a_sample_is_changed_at_its_places_and_stays_as_it_was(change: dict[str,
 
     assert change_event(event, change).payload == payload
     assert event.payload == {"a": {"b": 0, "l": [1, 2]}}
+
+
+def test_numbers_of_samples_keep_their_decimals() -> None:
+    (event,) = read_events("x.json", b'{"amount": 1.10}')
+
+    assert repr(event.payload) == "{'amount': Decimal('1.10')}"
 
 
 @pytest.mark.parametrize("place", ["/a/x/y", "/a/l/9", "a.b", "/a/*"])

@@ -57,16 +57,22 @@ class LayoutError(ValueError):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """A layout that was read. `read` raises ValueError; what it returns has an offset where `has_offset`."""
+    """A layout that was read. `read` raises ValueError; what it returns has an offset where `has_offset`.
+
+    `fits`: of a layout like ISO 8601, whether a text is of it. `datetime.fromisoformat` reads such a text, also with an
+    offset behind it.
+    """
 
     read: Callable[[str], datetime]
     has_offset: bool
+    fits: Callable[[str], bool] | None = None
 
 
 def read_layout(layout: str) -> Layout:
     """Return the reader of a layout such as `%d.%m.%Y %H:%M:%S`. Raises LayoutError."""
     if separator := _ISO_SECONDS.get(layout):
-        return Layout(_iso_reader(separator), has_offset=False)
+        fits = _iso_shape(separator)
+        return Layout(_iso_reader(fits), has_offset=False, fits=fits)
     text = layout
     for name, meaning in _SHORTHANDS.items():
         text = text.replace(f"%{name}", meaning)
@@ -78,13 +84,24 @@ def read_layout(layout: str) -> Layout:
     return Layout(_reader(re.compile(pattern, re.ASCII)), has_offset="z" in given)
 
 
-def _iso_reader(separator: str) -> Callable[[str], datetime]:
+def _iso_shape(separator: str) -> Callable[[str], bool]:
+    """Return what tells a text of the layout from the other forms that `datetime.fromisoformat` reads."""
+    length = len("2026-01-31 23:59:59")
+
+    def fits(text: str) -> bool:
+        return (
+            len(text) == length and text[4] == text[7] == "-" and text[10] == separator and text[13] == text[16] == ":"
+        )
+
+    return fits
+
+
+def _iso_reader(fits: Callable[[str], bool]) -> Callable[[str], datetime]:
     def read(text: str) -> datetime:
-        if len(text) != len("2026-01-31 23:59:59") or (text[4], text[7], text[10], text[13], text[16]) != expected:
+        if not fits(text):
             raise ValueError("is not of its layout")
         return datetime.fromisoformat(text)
 
-    expected = ("-", "-", separator, ":", ":")
     return read
 
 

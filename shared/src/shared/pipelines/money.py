@@ -105,24 +105,32 @@ def whole_of_text(text: str, scale: int) -> int | str:
     Zeros beyond the scale are no more precise than it, so they are taken.
     """
     head, point, tail = text.partition(".")
+    if head[:1] == "-":
+        whole = _unsigned(head[1:], point, tail, scale)
+        return whole if isinstance(whole, str) else -whole
     digits = head + tail
-    if len(tail) == scale and head and digits.isascii() and digits.isdigit() and len(digits) < _DIGITS_AT_ONCE:
-        return int(digits) if tail or not point else "type"
-    unsigned = head[1:] if head[:1] == "-" else head
-    digits = unsigned + tail
-    if not unsigned or not (tail or not point) or not (digits.isascii() and digits.isdigit()):
+    missing = scale - len(tail)
+    if missing >= 0 and head and (tail or not point) and len(digits) < _DIGITS_AT_ONCE:
+        # Most amounts: no more decimals than the currency has.
+        return int(digits) * _POWERS[missing] if digits.isdigit() and digits.isascii() else "type"
+    return _unsigned(head, point, tail, scale)
+
+
+def _unsigned(head: str, point: str, tail: str, scale: int) -> int | str:
+    digits = head + tail
+    if not head or not (tail or not point) or not (digits.isascii() and digits.isdigit()):
         return "type"
     kept = tail.rstrip("0")
     if len(kept) > scale:
         return "precision"
-    digits = (unsigned + kept).lstrip("0")
+    digits = (head + kept).lstrip("0")
     if len(digits) >= _DIGITS_AT_ONCE:
         return "max"
-    whole: int = int(digits or "0") * 10 ** (scale - len(kept))
-    return -whole if head[:1] == "-" else whole
+    return int(digits or "0") * _POWERS[scale - len(kept)]
 
 
 _DIGITS_AT_ONCE: Final = 40
+_POWERS: Final[tuple[int, ...]] = tuple(10**power for power in range(DIGITS_MAX + 1))
 
 
 def _conversion(wire: int, scale: int) -> Conversion:

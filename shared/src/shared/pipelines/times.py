@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from shared.contracts.moment import read_moment
-from shared.pipelines.layouts import LayoutError, read_layout
+from shared.pipelines.layouts import Layout, LayoutError, read_layout
 
 RFC_3339: Final = "rfc3339"
 ISO_DATE: Final = "%Y-%m-%d"
@@ -20,6 +20,7 @@ UNITS: Final = {"unix": 1, "unix_ms": 1_000, "unix_us": 1_000_000}
 
 _FIRST_SECOND: Final = -62_135_596_800  # of the year 1
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
+_OFFSETS_MAX: Final = 100
 _OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):(?P<minutes>[0-5][0-9])", re.ASCII)
 
 MomentReader: TypeAlias = Callable[[str, tzinfo | None], datetime]
@@ -74,10 +75,28 @@ def moment_reader(layout: str, zone: tzinfo | None, *, zone_beside: bool = False
     if reading.has_offset:
         return lambda text, _: _aware_in_utc(reading.read(text))
     if zone_beside:
-        return lambda text, beside: in_utc(reading.read(text), beside or UTC)
+        return _beside_reader(reading)
     if zone is None:
         raise ZoneError(f'needs a zone: {layout} has none; write zone = "Europe/Berlin", or "UTC"')
     return lambda text, _: in_utc(reading.read(text), zone)
+
+
+def _beside_reader(layout: Layout) -> MomentReader:
+    """Return a reader of local times whose zone stands beside them; a fixed offset is read along with the time."""
+    fits = layout.fits
+    offsets: dict[tzinfo | None, str] = {}
+
+    def read(text: str, zone: tzinfo | None) -> datetime:
+        offset = offsets.get(zone)
+        if offset is None:
+            if fits is None or type(zone) is not timezone or len(offsets) >= _OFFSETS_MAX:
+                return in_utc(layout.read(text), zone or UTC)
+            offset = offsets[zone] = datetime(1970, 1, 1, tzinfo=zone).isoformat()[-len("+00:00") :]
+        if fits is None or not fits(text):
+            raise ValueError("is not of its layout")
+        return _aware_in_utc(datetime.fromisoformat(text + offset))
+
+    return read
 
 
 def date_reader(layout: str | None, zone: tzinfo | None) -> Callable[[str], date]:

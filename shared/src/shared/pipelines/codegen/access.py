@@ -19,6 +19,7 @@ _ATTRIBUTES: Final = {
     "@occurred_at": "about.occurred_at",
     "@received_at": "about.received_at",
 }
+_EMPTY: Final = frozenset({""})
 _Tree = dict[str, "_Tree"]
 
 
@@ -196,12 +197,14 @@ class CsvAccess(Access):
     def _cell(self, index: int) -> str:
         if index not in self._cells:
             name = self._cells[index] = self._writer.local("a")
-            self._writer.line(f"{name} = {ROOT}[{index}]")
-            self._normalise(name)
+            is_simple = self._missing == _EMPTY
+            self._writer.line(f"{name} = {ROOT}[{index}]{' or None' if is_simple else ''}")
+            if not is_simple:
+                self._normalise(name)
         return self._cells[index]
 
     def _normalise(self, element: str) -> None:
-        if self._missing == {""}:
+        if self._missing == _EMPTY:
             self._writer.line(f"{element} = {element} or None")
         elif self._missing:
             with self._writer.block(f"if {element} in {self._writer.constant(self._missing)}"):

@@ -11,6 +11,7 @@ from shared.pipelines.codegen.faults import DETAILS, TYPE_DETAILS, Fault, cause_
 from shared.pipelines.codegen.plans import ColumnPlan, TablePlan
 from shared.pipelines.codegen.spots import Spot, pointer_parts
 from shared.pipelines.codegen.writer import Chain, SourceWriter
+from shared.pipelines.times import UNITS
 
 MISSING_TEXT: Final = "MISSING"
 PROBLEMS: Final = "bad"
@@ -150,13 +151,27 @@ def _choose_first(cell: Cell) -> None:
     if len(choices) > 1:
         cell.chosen = writer.local("n")
         writer.line(f"{cell.chosen} = 0")
-    writer.line(f"{cell.raw} = {_expression(cell, choices[0].spot)}")
+    first = _expression(cell, choices[0].spot)
+    if len(choices) == 1 and first.isidentifier() and not _changes_raw(cell):
+        cell.raw = first
+        return
+    writer.line(f"{cell.raw} = {first}")
     for number, choice in enumerate(choices[1:], 1):
         writer.line(f"if {_holds_nothing(cell)}:")
         writer.indent()
         writer.line(f"{cell.raw} = {_expression(cell, choice.spot)}")
         writer.line(f"{cell.chosen} = {number}")
     writer.indent(1 - len(choices))
+
+
+def _changes_raw(cell: Cell) -> bool:
+    """Tell whether the code sets the raw value anew. Where it does not, it reads the variable of the place."""
+    column = cell.column
+    if column.trim or column.case or column.as_ == "text" or isinstance(column.values, dict) or column.type == "json":
+        return True
+    if not cell.is_text:
+        return False
+    return column.type == "money" or column.as_ in UNITS or cell.form.decimal_comma
 
 
 def _holds_nothing(cell: Cell) -> str:

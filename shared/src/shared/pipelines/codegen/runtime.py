@@ -21,6 +21,7 @@ DECIMAL_DIGITS_MAX: Final = 1_000
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
+_DIGITS_AT_ONCE: Final = 20
 _TEXT_CHARS_MAX: Final = 4_000
 _BITS_MAX: Final = 4_000
 _AMOUNT_DIGITS_MAX: Final = 40
@@ -61,6 +62,8 @@ def moment_text(moment: datetime | None) -> str | None:
 
 def integer_of_text(text: str) -> int | None:
     """Return a whole number, or None where the text is none. One of thousands of digits is out of every range."""
+    if len(text) < _DIGITS_AT_ONCE and text.isdigit() and text.isascii():
+        return int(text)
     if _INTEGER.fullmatch(text) is None:
         return None
     if len(text) > _TEXT_CHARS_MAX:

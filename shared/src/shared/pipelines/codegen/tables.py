@@ -16,6 +16,7 @@ from shared.pipelines.codegen.writer import SourceWriter
 from shared.pipelines.model import Present, Rank
 from shared.pipelines.program import RowProblem
 
+_WITH_WHOLE: Final = frozenset({"money", "integer", "decimal", "currency"})
 ROWS_MAX: Final = 10_000
 """Rows that one event may make."""
 
@@ -192,7 +193,8 @@ class TableCode:
         cell.chain.close()
 
     def _start_cell(self, cell: Cell, required_if: str) -> None:
-        self._writer.line(f"{cell.value} = {cell.whole} = None")
+        has_whole = cell.column.type in _WITH_WHOLE
+        self._writer.line(f"{cell.value} = {cell.whole} = None" if has_whole else f"{cell.value} = None")
         with cell.when(f"{cell.raw} is None"):
             if cell.plan.required:
                 self._writer.line(f"{self._sink_of_missing(cell)}.append({cell.fault('missing', cell.plan.first)})")

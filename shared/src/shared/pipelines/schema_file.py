@@ -25,7 +25,7 @@ def make_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string", "description": "The place of the value."}, _reference(Column)],
     }
     root = plain.pop(Pipeline.__name__)
-    return {"$schema": _DRAFT, "title": "A pipeline file of EtlPay", **root, "$defs": plain}
+    return {**root, "$schema": _DRAFT, "title": "A pipeline file of EtlPay", "$defs": plain}
 
 
 def _reference(struct: type) -> dict[str, str]:

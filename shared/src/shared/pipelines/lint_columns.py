@@ -66,7 +66,7 @@ def column_issues(scope: TableScope, name: str, column: Column) -> Iterator[Issu
     yield from _attribute_issues(steps, name, column)
     yield from _presence_issues(scope, steps, name, column)
     if column.type == "money":
-        yield from _money_issues(scope, steps, name, column)
+        yield from _money_issues(scope, steps, column)
 
 
 def given_options(column: Column) -> frozenset[str]:
@@ -203,13 +203,13 @@ def rank_column(scope: TableScope) -> str | None:
     return rank if rank is None or isinstance(rank, str) else rank.column
 
 
-def _money_issues(scope: TableScope, steps: Steps, name: str, column: Column) -> Iterator[Issue]:
+def _money_issues(scope: TableScope, steps: Steps, column: Column) -> Iterator[Issue]:
     if column.currency is None:
         yield Issue((*steps, "currency"), "is missing; name the column that holds the currency of the amount")
     elif column.currency not in scope.table.columns:
         named = unknown_name(f"column of {scope.table.name}:", column.currency, scope.table.columns)
         yield Issue((*steps, "currency"), f"{named} (a fixed currency is a column with `value`)")
-    elif column.currency == name or scope.table.columns[column.currency].type != "currency":
+    elif scope.table.columns[column.currency].type != "currency":
         yield Issue((*steps, "currency"), f'{column.currency} is no column with type = "currency"')
     if column.digits is not None and not 0 <= column.digits <= DIGITS_MAX:
         yield Issue((*steps, "digits"), f"must be 0 to {DIGITS_MAX}")

@@ -199,6 +199,24 @@ def test_a_column_cannot_hold_what_a_mask_leaves(masking: str, options: str, lev
     assert_told(problems, "table[0].columns.a.from[1]", detail, level)
 
 
+@pytest.mark.parametrize(
+    ("mask", "place", "covered"),
+    [
+        ("/people/*/mail", "/people/0/mail", True),
+        ("/people/0/mail", "/people/1/mail", False),
+        ("/address", "/address/city", True),
+        ("/address/city", "/address", False),
+        ("mail", "/mail", True),
+        ("/mail", "mail", True),
+        ("mail", "#1", False),
+    ],
+)
+def test_a_mask_covers_its_place_and_what_is_below(mask: str, place: str, *, covered: bool) -> None:
+    problems = lint_text(f'{HEAD}[mask]\n"{mask}" = "drop"\n[[table]]\nname = "t"\n[table.columns]\na = "{place}"\n')
+
+    assert [each.level for each in problems] == ["warning"] * covered
+
+
 def test_a_masked_key_may_be_one_of_several_people() -> None:
     text = LATEST.replace("[[table]]", '[mask]\n"/id" = "last4"\n[[table]]')
 

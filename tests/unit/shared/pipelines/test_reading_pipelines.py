@@ -39,6 +39,7 @@ def test_every_form_of_a_place_is_read() -> None:
     [
         ('name = "a"\nsource = "b"\n', "etlpay", "begins with etlpay = 1"),
         ('etlpay = 2\nname = "a"\nsource = "b"\n', "etlpay", "write etlpay = 1"),
+        ('etlpay = true\nname = "a"\nsource = "b"\n', "etlpay", "write etlpay = 1"),
         ('etlpay = 1\nsource = "b"\n', "name", "is missing"),
         ('etlpay = 1\nname = "a"\nsource = 7\n', "source", "must be a text or a list [ … ], not a whole number"),
         (HEAD + 'abuot = "x"\n', "abuot", "did you mean about?"),
@@ -114,6 +115,12 @@ def test_a_column_may_have_the_name_of_a_key(name: str) -> None:
     pipeline = pipeline_of(f'{COLUMNS}{name} = {{ from = "/data/{name}" }}\nid = "/id"\n')
 
     assert pipeline.table[0].columns[name] == Column(from_=f"/data/{name}")
+
+
+def test_a_column_may_have_the_name_of_a_key_that_the_table_has() -> None:
+    pipeline = pipeline_of(TABLE + 'mode = "append"\n[table.columns]\nmode = "latest"\n')
+
+    assert pipeline.table[0].columns["mode"] == Column(from_="latest")
 
 
 def test_every_problem_is_told_at_once_with_its_line() -> None:

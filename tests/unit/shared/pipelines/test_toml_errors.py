@@ -82,9 +82,9 @@ def test_the_line_counts_from_the_beginning_of_the_file() -> None:
 
 
 def test_lines_that_end_as_on_windows_are_counted_once() -> None:
-    _, problems = read_text((HEAD + "[money]\nunits = major\n").replace("\n", "\r\n"))
+    _, problems = read_text((HEAD + "[money]\nunits = \n").replace("\n", "\r\n"))
 
-    assert [each.line for each in problems] == [5]
+    assert [(each.line, each.detail) for each in problems] == [(5, "a value is missing after `=`")]
 
 
 def test_a_message_that_is_unknown_is_told_as_it_is() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from shared.pipelines.bundle import make_bundle
 from shared.pipelines.codegen.spots import CompileError
 from shared.pipelines.compiling import TEST_KEY, compile_pipeline
-
-from shared.pipelines.bundle import make_bundle
 from shared.pipelines.expectations import TestFileError, read_tests
 from shared.pipelines.file_problems import FileProblem, has_errors
 from shared.pipelines.linting import lint, lint_together
@@ -50,6 +49,8 @@ class PipelineFile(NamedTuple):
 
 def find_pipelines(path: Path) -> list[Path]:
     """Return the file itself, or the pipeline files of a folder, without those below it. Raises UnreadableError."""
+    if path.name.endswith(TESTS_ENDING):
+        raise UnreadableError(f"{path}: holds tests; name {path.name.removesuffix(TESTS_ENDING)}.toml")
     if path.is_file():
         return [path]
     if not path.is_dir():

@@ -140,6 +140,13 @@ def test_what_is_not_there_is_a_usage_error(run: Run, folder: Path, command: str
     assert "holds no pipeline file; look in pipelines/examples" in result.stderr
 
 
+def test_a_file_of_tests_is_no_pipeline_file(run: Run) -> None:
+    result = run("test", "pipelines/shop.test.toml")
+
+    assert result.exit_code == 2
+    assert "holds tests; name shop.toml" in result.stderr
+
+
 def test_two_pipelines_that_cannot_be_active_together_are_told(run: Run, folder: Path) -> None:
     (folder / "shop2.toml").write_text(PIPELINE)
     (folder / "shop2.test.toml").write_text(TESTS)

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -22,6 +22,8 @@ TextRow: TypeAlias = dict[str, str]
 
 TextRows: TypeAlias = dict[str, tuple[TextRow, ...]]
 """Rows as text, by table."""
+
+_Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,9 +46,9 @@ class KnownOfEvent(_Part, frozen=True):
     type: str | None = None
     channel: str | None = None
     file: str | None = None
-    file_at: datetime | None = None
-    occurred_at: datetime | None = None
-    received_at: datetime | None = None
+    file_at: _Moment | None = None
+    occurred_at: _Moment | None = None
+    received_at: _Moment | None = None
 
 
 class PipelineTest(_Part, frozen=True):
@@ -61,7 +63,7 @@ class PipelineTest(_Part, frozen=True):
     events: tuple[str, ...] = ()
     pick: tuple[int, ...] = ()
     order: Literal["given", "any"] = "given"
-    delimiter: str | None = None
+    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] | None = None
     change: dict[str, Any] = {}
     known: KnownOfEvent = KnownOfEvent()
     rows: dict[str, tuple[dict[str, str | int | bool], ...]] | None = None
@@ -107,7 +109,8 @@ def read_tests(data: bytes) -> tuple[PipelineTest, ...]:
         raise TestFileError(_TOML_LINE.sub("", str(error)), line) from None
     except msgspec.ValidationError as error:
         found = _INDEX.search(str(error))
-        raise TestFileError(str(error), lines_of_tests(text)[int(found[1])] if found else 0) from None
+        hint = '; write numbers with a point as text, as "1.50"' if "got `decimal`" in str(error) else ""
+        raise TestFileError(str(error) + hint, lines_of_tests(text)[int(found[1])] if found else 0) from None
     _check_tests(tests, lines_of_tests(text))
     return tests
 

@@ -93,8 +93,10 @@ def table_name(*words: str) -> str:
 
 
 def masking_of(spot: Spot) -> str | None:
-    """Return how a place that looks like personal data should be masked."""
-    return next((masking for pattern, masking in _PERSONAL.items() if pattern.search(spot.words)), None)
+    """Return how a place that looks like personal data should be masked; only of a text something is left."""
+    named = next((masking for pattern, masking in _PERSONAL.items() if pattern.search(spot.words)), None)
+    has_name = spot.observed.kinds == {"text"} and not spot.place.startswith("#")
+    return named if named is None or has_name else "drop"
 
 
 def guess_columns(spots: Sequence[Spot], total: int, outer: Sequence[Spot] = ()) -> list[Guess]:
@@ -132,7 +134,7 @@ def _is_under(each: Spot, spot: Spot) -> bool:
 
 
 def _name(spot: Spot, taken: set[str]) -> str:
-    steps = [step for step in (spot.steps[:1] if spot.csv else spot.steps) if step != STAR]
+    steps = [spot.steps[0]] if spot.csv else [step for step in spot.steps if step != STAR]
     for length in range(1, len(steps) + 1):
         name = slug("_".join(steps[-length:]))
         name = f"{name}_value" if sql_name_problem(name) else name

@@ -55,6 +55,11 @@ class _Proposed(msgspec.Struct, frozen=True):
     array: Steps
     guesses: tuple[Guess, ...]
 
+    @property
+    def columns(self) -> list[Guess]:
+        """The guesses of which something is left."""
+        return [guess for guess in self.guesses if guess.mask != "drop"]
+
 
 def infer_pipeline(events: Sequence[SampleEvent], *, name: str, source: str) -> str:
     """Return the text of a pipeline file that takes these events. Raises InferError."""
@@ -69,13 +74,16 @@ def infer_pipeline(events: Sequence[SampleEvent], *, name: str, source: str) -> 
     tables = [table for group in _groups(looked_at, name, envelope) for table in _tables_of(group)]
     guesses = [guess for table in tables for guess in table.guesses]
     masks = {place: masking for table in tables for place, masking in _masks_of(table.array, table.guesses).items()}
+    named = _named([table for table in tables if table.columns])
+    if not named:
+        raise InferError("no member of the events could become a column")
     parts = [
         _head(len(events), len(looked_at), name, source),
         _event_rules(envelope, looked_at),
         _csv_rules(looked_at),
         _mask_rules(masks),
         _money_rules(guesses),
-        *(_table_text(table, envelope) for table in tables),
+        *(_table_text(each, table, envelope) for each, table in named.items()),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -98,10 +106,15 @@ def _envelope_of(events: Sequence[SampleEvent]) -> _Envelope:
         return next((name for name, each in there if each.filled == len(events) and accepts(each)), None)
 
     return _Envelope(
-        type=named(_TYPE_NAMES, lambda each: each.kinds == {"text"}),
+        type=named([name for name in _TYPE_NAMES if _are_types(name, events)], lambda each: each.kinds == {"text"}),
         id=named(_ID_NAMES, lambda each: each.kinds == {"text"} and each.unique),
         time=named(_TIME_NAMES, lambda each: _layout_of(each) is not None),
     )
+
+
+def _are_types(name: str, events: Sequence[SampleEvent]) -> bool:
+    values = (value for event in events for value in values_at(event, Location(Origin.ROOT, (name,))))
+    return all(value and STAR not in str(value) for value in values)
 
 
 def _layout_of(observed: Observed) -> str | None:
@@ -122,11 +135,15 @@ def _event_rules(envelope: _Envelope, events: Sequence[SampleEvent]) -> str:
 def _csv_rules(events: Sequence[SampleEvent]) -> str:
     if events[0].header is None:
         return ""
-    seen = observe(events).values()
-    commas = sum("decimal comma" in each.forms and "decimal" not in each.forms and each.filled > 0 for each in seen)
-    points = sum("decimal" in each.forms and "integer" not in each.forms and each.filled > 0 for each in seen)
-    decimal = f'decimal = ","                # of {commas} columns\n' if commas > points else ""
+    decimal = 'decimal = ","\n' if _has_commas(observe(events)) else ""
     return '[csv]\nmissing = [""]               # add texts that mean no value, as "N/A"\n' + decimal
+
+
+def _has_commas(places: Mapping[Steps, Observed]) -> bool:
+    """Tell whether more columns of a CSV file hold decimal commas than decimal points."""
+    filled = [each.forms for each in places.values() if each.filled]
+    commas = sum("decimal comma" in forms and "decimal" not in forms for forms in filled)
+    return commas > sum("decimal" in forms and "decimal comma" not in forms for forms in filled)
 
 
 def _mask_rules(masks: Mapping[str, str]) -> str:
@@ -149,10 +166,10 @@ def _groups(events: Sequence[SampleEvent], name: str, envelope: _Envelope) -> li
     families: dict[str, list[str]] = {}
     for each in by_type:
         families.setdefault(each.rpartition(".")[0] or each, []).append(each)
-    groups = []
+    groups: list[_Group] = []
     for family, types in list(families.items())[:TABLES_MAX]:
         taken = [event for each in types for event in by_type[each]]
-        patterns = (f"{family}.*",) if any(each != family for each in types) else (family,)
+        patterns = (*([family] if family in types else []), *([f"{family}.*"] if set(types) - {family} else []))
         groups.append(_Group(slug(family), patterns, taken, f"{len(taken):,} of {len(events):,} events"))
     return groups
 
@@ -161,18 +178,42 @@ def _tables_of(group: _Group) -> Iterator[_Proposed]:
     """Yield the table of some events, and the table of each array of objects in them."""
     places = observe(group.events)
     is_csv = group.events[0].header is not None
-    by_array: dict[Steps, list[Spot]] = {(): []}
+    if is_csv:
+        other = "decimal" if _has_commas(places) else "decimal comma"
+        for observed in places.values():
+            observed.forms.discard(other)
+    arrays = set() if is_csv else _arrays_of_objects(places)
+    by_array: dict[Steps, list[Spot]] = {(): [], **{array: [] for array in sorted(arrays)}}
     for steps, observed in places.items():
         array = () if is_csv else _array_of(steps)
-        # An array whose elements are objects is a table of its own.
-        if steps != array and (*steps, STAR) not in places:
-            spot = _csv_spot(steps, observed) if is_csv else _spot(steps, array, observed)
-            by_array.setdefault(array, []).append(spot)
+        if array in by_array and steps != array and (*steps, STAR) not in arrays:
+            by_array[array].append(_csv_spot(steps, observed) if is_csv else _spot(steps, array, observed))
     for array, spots in by_array.items():
         total = places[array].counted if array else len(group.events)
         outer = [Spot(pointer_of(*each.steps), each.steps, each.observed) for each in by_array[()]] if array else []
         if guesses := guess_columns(spots, total, outer):
             yield _Proposed(group, array, tuple(guesses))
+
+
+def _named(tables: Sequence[_Proposed]) -> dict[str, _Proposed]:
+    """Return the tables by names of their own: the type, and the last member of the array."""
+    named: dict[str, _Proposed] = {}
+    for table in tables:
+        members = [step for step in table.array if step != STAR]
+        plain = table_name(table.group.name, *members[-1:])
+        others = (f"{plain}_{number}" for number in range(2, len(tables) + 2))
+        named[next(name for name in (plain, *others) if name not in named)] = table
+    return named
+
+
+def _arrays_of_objects(places: Mapping[Steps, Observed]) -> set[Steps]:
+    """Return the arrays that hold nothing but objects, always; each becomes a table. Others are JSON values."""
+    arrays: set[Steps] = set()
+    for steps, observed in places.items():
+        outer = _array_of(steps[:-1])
+        if steps[-1] == STAR and observed.kinds == {"object"} and places[steps[:-1]].kinds == {"array"}:
+            arrays |= {steps} if not outer or outer in arrays else set()
+    return arrays
 
 
 def _array_of(steps: Steps) -> Steps:
@@ -198,7 +239,9 @@ def _csv_spot(steps: Steps, observed: Observed) -> Spot:
 
 
 def _masks_of(array: Steps, guesses: Sequence[Guess]) -> dict[str, str]:
-    return {pointer_of(*guess.spot.steps) if array else guess.spot.place: guess.mask for guess in guesses if guess.mask}
+    # A mask takes names only, so a column that is told by its number is left out.
+    masked = [guess for guess in guesses if guess.mask and not guess.spot.place.startswith("#")]
+    return {pointer_of(*guess.spot.steps) if array else guess.spot.place: guess.mask or "" for guess in masked}
 
 
 def _money_rules(guesses: Sequence[Guess]) -> str:
@@ -211,11 +254,10 @@ def _money_rules(guesses: Sequence[Guess]) -> str:
     return f'[money]\n{minor}exponents = "iso"            # or a provider of payments\n'
 
 
-def _table_text(table: _Proposed, envelope: _Envelope) -> str:
+def _table_text(name: str, table: _Proposed, envelope: _Envelope) -> str:
     group, array = table.group, table.array
-    guesses = [guess for guess in table.guesses if guess.mask != "drop"]
-    members = [step for step in array if step != STAR]
-    lines = ["[[table]]", f"name   = {quote(table_name(group.name, *members[-1:]))}"]
+    guesses = table.columns
+    lines = ["[[table]]", f"name   = {quote(name)}"]
     if group.types:
         lines.append(f"types  = [{', '.join(map(quote, group.types))}]    # {group.share}")
     lines += [f"at     = {quote(pointer_of(*array))}"] if array else _mode_lines(guesses, envelope)

@@ -52,7 +52,7 @@ class Observed:
     def count(self, value: object) -> None:
         """Take one value into account."""
         self.counted += 1
-        if value is None or value == "":
+        if value is None:
             self.nulls += 1
             return
         self.kinds.add(_kind_of(value))
@@ -87,8 +87,8 @@ def observe(events: Iterable[SampleEvent]) -> dict[Steps, Observed]:
     for event in events:
         if event.header is not None:
             for number, (name, field) in enumerate(zip(event.header, event.fields, strict=True), 1):
-                told = name and event.header.count(name) == 1
-                places.setdefault((name, "" if told else f"#{number}"), Observed()).count(field)
+                told = name not in {"", STAR} and event.header.count(name) == 1
+                places.setdefault((name, "" if told else f"#{number}"), Observed()).count(field or None)
             continue
         for steps, value in _walk(event.payload, ()):
             places.setdefault(steps, Observed()).count(value)
@@ -104,14 +104,16 @@ def _walk(value: object, steps: Steps) -> Iterator[tuple[Steps, object]]:
         for name, member in value.items():
             if name != STAR:
                 yield from _walk(member, (*steps, name))
-    elif isinstance(value, list) and any(isinstance(element, dict) for element in value):
+    elif isinstance(value, list):
         for element in value:
             yield from _walk(element, (*steps, STAR))
 
 
 def _decimals_of(value: object) -> int:
-    text = format(value, "f") if isinstance(value, Decimal) else str(value).replace(",", ".")
-    return len(text.partition(".")[2])
+    if isinstance(value, Decimal):
+        exponent = value.as_tuple().exponent
+        return max(0, -exponent) if isinstance(exponent, int) else 0
+    return len(str(value).replace(",", ".").partition(".")[2])
 
 
 def _kind_of(value: object) -> str:

@@ -8,6 +8,7 @@ import copy
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from datetime import date, time
 from decimal import Decimal
 from typing import Any, Final
 
@@ -45,19 +46,20 @@ class SampleEvent(msgspec.Struct, frozen=True):
 
 
 def read_events(name: str, data: bytes, *, delimiter: str | None = None) -> tuple[SampleEvent, ...]:
-    """Return the events of a sample, by the end of its name. Raises SampleError."""
+    """Return the events of a sample, by the end of its name; at least one. Raises SampleError."""
     ending = name.rpartition(".")[2].lower()
     if ending == "csv":
-        return tuple(_csv_events(name, data, delimiter))
-    if ending in {"ndjson", "jsonl"}:
+        events = tuple(_csv_events(name, data, delimiter))
+    elif ending in {"ndjson", "jsonl"}:
         lines = enumerate(data.split(b"\n"), 1)
-        return tuple(SampleEvent(name, _decode(line, f"{name} line {n}"), row=n) for n, line in lines if line.strip())
-    if ending != "json":
+        events = tuple(SampleEvent(name, _decode(line, f"{name} line {n}"), row=n) for n, line in lines if line.strip())
+    elif ending == "json":
+        events = tuple(_json_events(name, _decode(data, name)))
+    else:
         raise SampleError(f"{name}: is no sample; its name ends in .json, .ndjson or .csv")
-    payload = _decode(data, name)
-    if isinstance(payload, list):
-        return tuple(SampleEvent(name, element, row=number) for number, element in enumerate(payload, 1))
-    return (SampleEvent(name, payload),)
+    if not events:
+        raise SampleError(f"{name}: holds no event")
+    return events
 
 
 def run_sample(program: Program, event: SampleEvent, about: Attributes) -> Made:
@@ -78,6 +80,8 @@ def change_event(event: SampleEvent, change: Mapping[str, Any]) -> SampleEvent:
         return _change_row(event, change)
     payload = copy.deepcopy(event.payload)
     for place, value in change.items():
+        if isinstance(value, date | time):
+            raise SampleError(f"change: {place}: JSON has no dates; write the value as text")
         steps = _location(place).steps
         if not steps or STAR in steps:
             raise SampleError(f"change: {place}: is not one place of a payload; write it as /a/b/0")
@@ -93,12 +97,23 @@ def values_at(event: SampleEvent, place: Location) -> list[object]:
     return [] if place.origin is Origin.ATTRIBUTE else list(_under(event.payload, place.steps))
 
 
+def _json_events(name: str, payload: object) -> Iterator[SampleEvent]:
+    if isinstance(payload, list):
+        yield from (SampleEvent(name, element, row=number) for number, element in enumerate(payload, 1))
+    else:
+        yield SampleEvent(name, payload)
+
+
 def _decode(data: bytes, label: str) -> object:
     try:
         return _JSON.decode(data)
     except msgspec.DecodeError as error:
         # msgspec's message names a position and never a value.
         raise SampleError(f"{label}: is no JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SampleError(f"{label}: is not UTF-8 from byte {error.start}") from None
+    except RecursionError:
+        raise SampleError(f"{label}: is nested too deeply") from None
 
 
 def _csv_events(name: str, data: bytes, delimiter: str | None) -> Iterator[SampleEvent]:
@@ -106,15 +121,15 @@ def _csv_events(name: str, data: bytes, delimiter: str | None) -> Iterator[Sampl
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SampleError(f"{name}: is not UTF-8 from byte {error.start}") from None
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or sniff_delimiter(text), strict=True)
     try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or sniff_delimiter(text), strict=True)
         header = tuple(next(rows, ()))
         for number, fields in enumerate(filter(None, rows), 1):
             if len(fields) != len(header):
                 raise SampleError(f"{name} row {number}: has {len(fields)} fields, the header has {len(header)}")
             yield SampleEvent(name, header=header, fields=tuple(fields), row=number)
     except csv.Error as error:
-        raise SampleError(f"{name} line {rows.line_num}: is no CSV: {error}") from None
+        raise SampleError(f"{name}: is no CSV: {error}") from None
 
 
 def sniff_delimiter(text: str) -> str:

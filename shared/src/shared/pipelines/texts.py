@@ -9,6 +9,9 @@ from shared.pipelines.program import Value
 NO_VALUE: Final = "@null"
 """How a test states that a column is empty."""
 
+# A number such as 1E+999999999 would be a text of a gigabyte.
+_PLAIN_DIGITS_MAX: Final = 200_000
+
 
 def text_of(value: Value) -> str:
     """Return a value as text, exactly: `10.99`, `true`, `2026-03-01T09:30:00Z`; `@null` where there is none."""
@@ -19,7 +22,7 @@ def text_of(value: Value) -> str:
             text = "true" if value else "false"
         case (whole, scale):
             text = amount_text(whole, scale)
-        case Decimal():
+        case Decimal() if abs(value.adjusted()) <= _PLAIN_DIGITS_MAX:
             text = format(value, "f")
         case bytes():
             text = value.decode(errors="replace")

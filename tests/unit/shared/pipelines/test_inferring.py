@@ -135,6 +135,15 @@ def test_each_family_of_types_and_each_array_of_objects_is_a_table() -> None:
     ]
 
 
+def test_tables_have_names_of_their_own() -> None:
+    events = json_events(*({"type": name, "n": 1} for name in ("a-b.x", "a_b.x", "a_b", "漢字.x", "名.x")))
+
+    tables = proposed(events)["table"]
+
+    assert [table["name"] for table in tables] == ["a_b", "a_b_2", "c", "c_2"]
+    assert tables[1]["types"] == ["a_b", "a_b.*"]
+
+
 def test_the_latest_state_is_proposed_where_an_event_names_what_it_is_about_and_when() -> None:
     events = json_events(
         {"id": "e-1", "created": 1_772_357_400, "data": {"id": "p-1"}},

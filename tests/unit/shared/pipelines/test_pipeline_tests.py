@@ -1,6 +1,7 @@
 """The tests of a pipeline: what they take in, what they compare, and what always holds without being written."""
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.pipelines.model import Column, Of, Pipeline, Table
 from shared.pipelines.program import Attributes, Made, RowProblem, TypedRow, Value
 from shared.pipelines.samples import SampleError, change_event, read_events
 from shared.pipelines.testing import TestResult, coverage_warnings, run_tests
+from shared.pipelines.texts import text_of
 
 PIPELINE = Pipeline(
     etlpay=1,
@@ -215,6 +217,18 @@ def test_a_change_of_a_place_that_is_not_there_is_refused(place: str) -> None:
         change_event(event, {place: "@remove"})
 
 
+def test_a_change_to_a_date_is_refused_since_json_has_none() -> None:
+    (event,) = read_events("x.json", b'{"day": "2026-03-01"}')
+
+    with pytest.raises(SampleError, match="write the value as text"):
+        change_event(event, {"/day": date(2026, 3, 2)})
+
+
+def test_a_huge_number_is_no_huge_text() -> None:
+    assert text_of(Decimal("1E+999999999")) == "1E+999999999"
+    assert text_of(Decimal("2.1E+12")) == "2100000000000"
+
+
 def test_a_column_of_a_csv_sample_is_changed_or_taken_away() -> None:
     event, _ = read_events("rows.csv", SAMPLES["rows.csv"])
 
@@ -232,6 +246,11 @@ def test_a_column_of_a_csv_sample_is_changed_or_taken_away() -> None:
         ("x.ndjson", b'{}\n{"a"}\n', "x.ndjson line 2: is no JSON"),
         ("x.csv", b"a,b\n1\n", "x.csv row 1: has 1 fields, the header has 2"),
         ("x.csv", b"a,b\n1,\xff\n", "x.csv: is not UTF-8 from byte 6"),
+        ("x.csv", b'a\n"1\n', "x.csv: is no CSV"),
+        ("x.csv", b"a,b\n", "x.csv: holds no event"),
+        ("x.json", b"[]", "x.json: holds no event"),
+        ("x.json", b'"\xff"', "x.json: is not UTF-8 from byte 0"),
+        ("x.json", b"[" * 200_000, "x.json: is nested too deeply"),
         ("x.xml", b"", "x.xml: is no sample"),
     ],
 )
@@ -250,7 +269,9 @@ def test_a_sample_that_cannot_be_read_says_where(name: str, data: bytes, message
         ('[[test]]\nname = "a"\nevents = ["x"]\nordre = "any"\n', 1, "unknown field `ordre`"),
         ('[[test]]\nname = "a\n', 2, ""),
         ("", 0, "holds no [[test]]"),
-        ('[[test]]\nname = "a"\nevent = "x"\n[[test.rows.t]]\namount = 1.5\n', 1, "Expected"),
+        ('[[test]]\nname = "a"\nevent = "x"\n[[test.rows.t]]\namount = 1.5\n', 1, 'as text, as "1.50"'),
+        ('[[test]]\nname = "a"\nevent = "x"\ndelimiter = ";;"\n', 1, "length <= 1"),
+        ('[[test]]\nname = "a"\nevent = "x"\nknown = { received_at = 2026-01-01T00:00:00 }\n', 1, "timezone"),
     ],
 )
 def test_a_test_file_that_is_wrong_says_on_which_line(text: str, line: int, message: str) -> None:

@@ -38,7 +38,7 @@ _UNLISTED: Final = re.compile(
 )
 
 
-class Spot(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True):
     """A place that may become a column: as text of the file, with what was observed there."""
 
     place: str
@@ -59,7 +59,7 @@ class Guess(msgspec.Struct):
     """
 
     name: str
-    spot: Spot
+    member: Member
     type: str = "text"
     options: dict[str, str] = {}
     comment: str = ""
@@ -69,7 +69,9 @@ class Guess(msgspec.Struct):
 
     def render(self) -> str:
         """Return the right side of the column in TOML."""
-        place = f"[{quote(self.alternative)}, {quote(self.spot.place)}]" if self.alternative else quote(self.spot.place)
+        place = (
+            f"[{quote(self.alternative)}, {quote(self.member.place)}]" if self.alternative else quote(self.member.place)
+        )
         if self.type == "text" and not self.options and not self.alternative:
             return place
         typed = {} if self.type == "text" else {"type": quote(self.type)}
@@ -92,30 +94,30 @@ def table_name(*words: str) -> str:
     return f"{name}s" if sql_name_problem(name) else name
 
 
-def masking_of(spot: Spot) -> str | None:
+def masking_of(member: Member) -> str | None:
     """Return how a place that looks like personal data should be masked; only of a text something is left."""
-    named = next((masking for pattern, masking in _PERSONAL.items() if pattern.search(spot.words)), None)
-    has_name = spot.observed.kinds == {"text"} and not spot.place.startswith("#")
+    named = next((masking for pattern, masking in _PERSONAL.items() if pattern.search(member.words)), None)
+    has_name = member.observed.kinds == {"text"} and not member.place.startswith("#")
     return named if named is None or has_name else "drop"
 
 
-def guess_columns(spots: Sequence[Spot], total: int, outer: Sequence[Spot] = ()) -> list[Guess]:
+def guess_columns(members: Sequence[Member], total: int, outer: Sequence[Member] = ()) -> list[Guess]:
     """Return the columns for the places of one table.
 
     `total`: how many events or elements it was made of. `outer`: places outside of the elements, for a currency.
     """
-    often = [spot for spot in spots if spot.observed.filled >= max(1, SHARE_MIN * total)]
-    by_steps = {spot.steps: spot for spot in often}
+    often = [member for member in members if member.observed.filled >= max(1, SHARE_MIN * total)]
+    by_steps = {member.steps: member for member in often}
     guesses: list[Guess] = []
     taken: set[str] = set()
-    expanded: list[Spot] = []
-    for spot in often[:COLUMNS_MAX]:
-        if spot.observed.kinds == {"object"} or any(_is_under(spot, each) for each in expanded):
+    expanded: list[Member] = []
+    for member in often[:COLUMNS_MAX]:
+        if member.observed.kinds == {"object"} or any(_is_under(member, each) for each in expanded):
             continue
-        guess = Guess(_name(spot, taken), spot, comment=share_text(spot.observed, total))
-        inner = by_steps.get((*spot.steps, "id"))
-        if spot.observed.kinds == {"text", "object"} and inner is not None:
-            expanded.append(spot)
+        guess = Guess(_name(member, taken), member, comment=share_text(member.observed, total))
+        inner = by_steps.get((*member.steps, "id"))
+        if member.observed.kinds == {"text", "object"} and inner is not None:
+            expanded.append(member)
             guess.alternative = inner.place
         guesses.append(guess)
         _guess_type(guess, total)
@@ -129,12 +131,12 @@ def share_text(observed: Observed, total: int) -> str:
     return f"{observed.filled:,} of {total:,}{nulls}"
 
 
-def _is_under(each: Spot, spot: Spot) -> bool:
-    return len(each.steps) > len(spot.steps) and each.steps[: len(spot.steps)] == spot.steps
+def _is_under(each: Member, member: Member) -> bool:
+    return len(each.steps) > len(member.steps) and each.steps[: len(member.steps)] == member.steps
 
 
-def _name(spot: Spot, taken: set[str]) -> str:
-    steps = [spot.steps[0]] if spot.csv else [step for step in spot.steps if step != STAR]
+def _name(member: Member, taken: set[str]) -> str:
+    steps = [member.steps[0]] if member.csv else [step for step in member.steps if step != STAR]
     for length in range(1, len(steps) + 1):
         name = slug("_".join(steps[-length:]))
         name = f"{name}_value" if sql_name_problem(name) else name
@@ -148,30 +150,30 @@ def _name(spot: Spot, taken: set[str]) -> str:
     return name
 
 
-def _is_amount(spot: Spot) -> bool:
-    return _AMOUNT.search(spot.words) is not None and _NO_AMOUNT.search(spot.words) is None
+def _is_amount(member: Member) -> bool:
+    return _AMOUNT.search(member.words) is not None and _NO_AMOUNT.search(member.words) is None
 
 
 def _guess_type(guess: Guess, total: int) -> None:
-    spot, observed = guess.spot, guess.spot.observed
-    guess.mask = masking_of(spot)
+    member, observed = guess.member, guess.member.observed
+    guess.mask = masking_of(member)
     if guess.alternative is None and observed.kinds == {"text"}:
         guess.type = "text" if guess.mask else _type_of_text(guess)
     elif guess.alternative is None:
         guess.type = _type_of_kinds(guess)
     if observed.filled == total and not guess.mask:
         guess.options["required"] = "true"
-    if spot.csv and observed.counted < total:
+    if member.csv and observed.counted < total:
         guess.options["optional"] = "true"
     if guess.type == "text" and not guess.mask and guess.alternative is None:
         _guess_values(guess)
 
 
 def _type_of_kinds(guess: Guess) -> str:
-    observed = guess.spot.observed
+    observed = guess.member.observed
     if observed.kinds == {"boolean"}:
         return "boolean"
-    if observed.kinds == {"integer"} and not _is_amount(guess.spot):
+    if observed.kinds == {"integer"} and not _is_amount(guess.member):
         for layout in ("unix", "unix_ms"):
             if layout in observed.forms:
                 guess.options["as"] = quote(layout)
@@ -182,26 +184,26 @@ def _type_of_kinds(guess: Guess) -> str:
 
 
 def _type_of_text(guess: Guess) -> str:
-    spot, forms = guess.spot, guess.spot.observed.forms
+    member, forms = guess.member, guess.member.observed.forms
     found: str | None = next((form for form in ("timestamp", "uuid", "date") if form in forms), None)
     if "day.month.year" in forms:
         guess.options["as"] = quote("%d.%m.%Y")
         found = "date"
     for named in ("currency", "country"):
-        if found is None and named in forms and re.search(rf"{named}|waehrung|^c?cy$|land$", spot.words):
+        if found is None and named in forms and re.search(rf"{named}|waehrung|^c?cy$|land$", member.words):
             found = named
             guess.options["case"] = quote("upper")
-    if found is None and spot.csv:
+    if found is None and member.csv:
         found = next((form for form in ("boolean", "integer", "decimal", "decimal comma") if form in forms), None)
-    if found is None and not spot.csv and "decimal" in forms and _is_amount(spot):
+    if found is None and not member.csv and "decimal" in forms and _is_amount(member):
         found = "decimal"
     return "decimal" if found == "decimal comma" else found or "text"
 
 
 def _guess_values(guess: Guess) -> None:
-    observed = guess.spot.observed
+    observed = guess.member.observed
     distinct = observed.distinct
-    if distinct is None or len(distinct) == 1 or _UNLISTED.search(guess.spot.words):
+    if distinct is None or len(distinct) == 1 or _UNLISTED.search(guess.member.words):
         return
     enough = max(_VALUES_COUNTED_MIN, _VALUES_REPEATED_MIN * len(distinct))
     if observed.filled >= enough:
@@ -209,27 +211,29 @@ def _guess_values(guess: Guess) -> None:
         guess.comment += f"; {len(distinct)} distinct values"
 
 
-def _outer_currencies(outer: Sequence[Spot], taken: set[str]) -> Iterator[Guess]:
-    for spot in outer:
-        guess = Guess(spot.words, spot, comment="of the event")
-        if spot.observed.kinds == {"text"} and _type_of_text(guess) == "currency":
-            guess.name, guess.type = _name(spot, taken), "currency"
+def _outer_currencies(outer: Sequence[Member], taken: set[str]) -> Iterator[Guess]:
+    for member in outer:
+        guess = Guess(member.words, member, comment="of the event")
+        if member.observed.kinds == {"text"} and _type_of_text(guess) == "currency":
+            guess.name, guess.type = _name(member, taken), "currency"
             yield guess
 
 
 def _guess_money(guesses: list[Guess], outer: Sequence[Guess]) -> None:
     own = [guess for guess in guesses if guess.type == "currency"]
     currencies = own or outer
-    amounts = [guess for guess in guesses if guess.type in {"integer", "decimal"} and _is_amount(guess.spot)]
+    amounts = [guess for guess in guesses if guess.type in {"integer", "decimal"} and _is_amount(guess.member)]
     for guess in amounts:
         beside = max(currencies, key=lambda each: _nearness(guess, each, guesses), default=None)
         if beside is None:
             continue
         if beside not in guesses:
             guesses.append(beside)
-        guess.units = "minor" if guess.type == "integer" and not guess.spot.csv else "major"
+        guess.units = "minor" if guess.type == "integer" and not guess.member.csv else "major"
         guess.type = "money"
-        digits = {"digits": str(guess.spot.observed.decimals)} if guess.spot.observed.decimals > _USUAL_DECIMALS else {}
+        digits = (
+            {"digits": str(guess.member.observed.decimals)} if guess.member.observed.decimals > _USUAL_DECIMALS else {}
+        )
         guess.options = {"currency": quote(beside.name), **digits, **guess.options}
 
 
@@ -241,10 +245,10 @@ def _nearness(guess: Guess, currency: Guess, guesses: Sequence[Guess]) -> tuple[
     order = [each.name for each in guesses]
     before = currency.name in order and order.index(currency.name) < order.index(guess.name)
     last = order.index(currency.name) if before else -1
-    if guess.spot.csv:
-        common = _common(guess.spot.steps[0], currency.spot.steps[0])
+    if guess.member.csv:
+        common = _common(guess.member.steps[0], currency.member.steps[0])
         return common if common >= _COMMON_LETTERS_MIN else 0, last
-    return _common(guess.spot.steps[:-1], currency.spot.steps[:-1]), last
+    return _common(guess.member.steps[:-1], currency.member.steps[:-1]), last
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from shared.pipelines.expectations import bare, quote
-from shared.pipelines.guessing import Guess, Spot, guess_columns, share_text, slug, table_name
+from shared.pipelines.guessing import Guess, Member, guess_columns, share_text, slug, table_name
 from shared.pipelines.observing import Observed, Steps, observe
 from shared.pipelines.places import STAR, Location, Origin, PlaceError, pointer_of, read_place
 from shared.pipelines.samples import SampleEvent, values_at
@@ -183,15 +183,15 @@ def _tables_of(group: _Group) -> Iterator[_Proposed]:
         for observed in places.values():
             observed.forms.discard(other)
     arrays = set() if is_csv else _arrays_of_objects(places)
-    by_array: dict[Steps, list[Spot]] = {(): [], **{array: [] for array in sorted(arrays)}}
+    by_array: dict[Steps, list[Member]] = {(): [], **{array: [] for array in sorted(arrays)}}
     for steps, observed in places.items():
         array = () if is_csv else _array_of(steps)
         if array in by_array and steps != array and (*steps, STAR) not in arrays:
-            by_array[array].append(_csv_spot(steps, observed) if is_csv else _spot(steps, array, observed))
-    for array, spots in by_array.items():
+            by_array[array].append(_csv_member(steps, observed) if is_csv else _json_member(steps, array, observed))
+    for array, found in by_array.items():
         total = places[array].counted if array else len(group.events)
-        outer = [Spot(pointer_of(*each.steps), each.steps, each.observed) for each in by_array[()]] if array else []
-        if guesses := guess_columns(spots, total, outer):
+        outer = [Member(pointer_of(*each.steps), each.steps, each.observed) for each in by_array[()]] if array else []
+        if guesses := guess_columns(found, total, outer):
             yield _Proposed(group, array, tuple(guesses))
 
 
@@ -222,26 +222,26 @@ def _array_of(steps: Steps) -> Steps:
     return steps[: stars[-1] + 1] if stars else ()
 
 
-def _spot(steps: Steps, array: Steps, observed: Observed) -> Spot:
+def _json_member(steps: Steps, array: Steps, observed: Observed) -> Member:
     if not array:
-        return Spot(pointer_of(*steps), steps, observed)
+        return Member(pointer_of(*steps), steps, observed)
     inner = steps[len(array) :]
-    return Spot("." + pointer_of(*inner), steps, observed)
+    return Member("." + pointer_of(*inner), steps, observed)
 
 
-def _csv_spot(steps: Steps, observed: Observed) -> Spot:
+def _csv_member(steps: Steps, observed: Observed) -> Member:
     name, position = steps
     try:
         is_name = read_place(name) == Location(Origin.ELEMENT, (name,))
     except PlaceError:
         is_name = False
-    return Spot(position or (name if is_name else pointer_of(name)), steps, observed, csv=True)
+    return Member(position or (name if is_name else pointer_of(name)), steps, observed, csv=True)
 
 
 def _masks_of(array: Steps, guesses: Sequence[Guess]) -> dict[str, str]:
     # A mask takes names only, so a column that is told by its number is left out.
-    masked = [guess for guess in guesses if guess.mask and not guess.spot.place.startswith("#")]
-    return {pointer_of(*guess.spot.steps) if array else guess.spot.place: guess.mask or "" for guess in masked}
+    masked = [guess for guess in guesses if guess.mask and not guess.member.place.startswith("#")]
+    return {pointer_of(*guess.member.steps) if array else guess.member.place: guess.mask or "" for guess in masked}
 
 
 def _money_rules(guesses: Sequence[Guess]) -> str:
@@ -274,14 +274,14 @@ def _column_line(guess: Guess, width: int) -> str:
 
 def _mode_lines(guesses: Sequence[Guess], envelope: _Envelope) -> list[str]:
     """Return `latest` where there are a time of the event and the id of what it is about, else nothing: `append`."""
-    newest = next((each for each in guesses if envelope.time and each.spot.steps == (envelope.time,)), None)
-    keys = [each for each in guesses if "required" in each.options and each.spot.words in _KEY_NAMES]
-    about = [each for each in keys if each.spot.steps != (envelope.id,)]
+    newest = next((each for each in guesses if envelope.time and each.member.steps == (envelope.time,)), None)
+    keys = [each for each in guesses if "required" in each.options and each.member.words in _KEY_NAMES]
+    about = [each for each in keys if each.member.steps != (envelope.id,)]
     if newest is None or not about:
         return []
-    key = min(about, key=lambda each: len(each.spot.steps))
-    share = share_text(key.spot.observed, key.spot.observed.counted)
-    told = "unique" if key.spot.observed.unique else "several events have the same"
+    key = min(about, key=lambda each: len(each.member.steps))
+    share = share_text(key.member.observed, key.member.observed.counted)
+    told = "unique" if key.member.observed.unique else "several events have the same"
     return [
         'mode   = "latest"           # a guess; without it each event keeps its own rows',
         f"key    = [{quote(key.name)}]    # {share}, {told}",

@@ -1,44 +1,31 @@
 """Lint the columns of a table: places, options that fit the type, values, currencies. Pure."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from shared.pipelines.countries import COUNTRIES
 from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_issues import NUMERIC, Issue, TableScope, repeated, unknown_name
+from shared.pipelines.lint_issues import NUMERIC, Issue, TableScope, unknown_name
 from shared.pipelines.lint_places import column_places, place_issues, value_places
 from shared.pipelines.lint_times import time_issues
-from shared.pipelines.model import Alternative, Column, ColumnType, Join, Otherwise
-from shared.pipelines.money import DIGITS_MAX, currencies
+from shared.pipelines.lint_values import fixed_value_issues, values_issues
+from shared.pipelines.model import Alternative, Column, ColumnType, Join
+from shared.pipelines.money import DIGITS_MAX
 from shared.pipelines.sql_names import sql_name_problem
 
-_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _TIMES: Final[frozenset[ColumnType]] = frozenset({"timestamp", "date"})
-_LISTED: Final[Mapping[ColumnType, type]] = {
-    "text": str,
-    "currency": str,
-    "country": str,
-    "integer": int,
-    "boolean": bool,
-}
-"""The types whose values may be listed, or fixed."""
-
-_MAPPED: Final[frozenset[ColumnType]] = frozenset({"text", "currency", "country"})
+_TEXTS: Final[frozenset[ColumnType]] = frozenset({"text", "currency", "country"})
 _AS_TEXT: Final = "text"
 _READ_AS_TEXT: Final[frozenset[ColumnType]] = frozenset({"integer", "decimal", "boolean", "money"})
 _OPTIONS: Final[Mapping[str, frozenset[ColumnType]]] = {
     "zone": _TIMES,
-    "values": frozenset(_LISTED),
-    "otherwise": frozenset(_LISTED),
     "min": NUMERIC,
     "max": NUMERIC,
     "currency": frozenset({"money"}),
     "digits": frozenset({"money"}),
     "units": frozenset({"money"}),
     "exponents": frozenset({"money"}),
-    "case": _MAPPED,
-    "trim": frozenset({*_LISTED, *NUMERIC, *_TIMES, "uuid"}),
+    "case": _TEXTS,
+    "trim": frozenset({*_TEXTS, *NUMERIC, *_TIMES, "boolean", "uuid"}),
     "negate": NUMERIC,
     "sign": NUMERIC,
 }
@@ -61,7 +48,7 @@ def column_issues(scope: TableScope, name: str, column: Column) -> Iterator[Issu
     yield from _from_issues(steps, column)
     yield from _option_issues(steps, column)
     yield from _as_issues(steps, column)
-    yield from _values_issues(steps, column)
+    yield from values_issues(steps, column)
     yield from _bounds_issues(steps, column)
     yield from _attribute_issues(steps, name, column)
     yield from _presence_issues(scope, steps, name, column)
@@ -94,20 +81,8 @@ def _fixed_value_issues(steps: Steps, column: Column) -> Iterator[Issue]:
         yield Issue((*steps, "value"), "stands beside `from`; a column has a place or a fixed value")
     for option in sorted(given_options(column).intersection(_WITH_FIXED_VALUE)):
         yield Issue((*steps, option), "changes nothing where `value` is given")
-    value = column.value
-    wanted = _LISTED.get(column.type)
-    if column.type == "decimal":
-        fits = type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
-        if not fits:
-            yield Issue((*steps, "value"), 'is no decimal number; write it as "19.5"')
-    elif wanted is None:
-        yield Issue((*steps, "value"), f"does not fit the type {column.type}")
-    elif type(value) is not wanted:
-        yield Issue((*steps, "value"), f"is no value of the type {column.type}")
-    elif (column.type == "currency" and value not in currencies().exponents) or (
-        column.type == "country" and value not in COUNTRIES
-    ):
-        yield Issue((*steps, "value"), f"is no {column.type}; codes are of capital letters, as EUR and DE")
+    if column.value is not None:
+        yield from fixed_value_issues(steps, column, column.value)
 
 
 def _option_issues(steps: Steps, column: Column) -> Iterator[Issue]:
@@ -128,27 +103,6 @@ def _as_issues(steps: Steps, column: Column) -> Iterator[Issue]:
         yield Issue((*steps, "as"), f"does not fit the type {column.type}, which is read from texts")
     else:
         yield Issue((*steps, "as"), f"does not fit the type {column.type}; a layout is for timestamp and date")
-
-
-def _values_issues(steps: Steps, column: Column) -> Iterator[Issue]:
-    if column.values is None:
-        if column.otherwise is not None:
-            yield Issue((*steps, "otherwise"), "needs `values`, the list that something else is not in")
-        return
-    if not column.values:
-        yield Issue((*steps, "values"), "is empty; no value would ever do")
-    if isinstance(column.values, dict):
-        if column.type in _LISTED and column.type not in _MAPPED:
-            yield Issue(
-                (*steps, "values"), f"maps texts to texts, which does not fit the type {column.type}; list values"
-            )
-        return
-    yield from repeated((*steps, "values"), column.values)
-    for number, value in enumerate(column.values):
-        if column.type in _LISTED and type(value) is not _LISTED[column.type]:
-            yield Issue((*steps, "values", number), f"is no value of the type {column.type}")
-    if isinstance(column.otherwise, Otherwise) and column.type not in _MAPPED:
-        yield Issue((*steps, "otherwise"), f"gives a text, which does not fit the type {column.type}")
 
 
 def _bounds_issues(steps: Steps, column: Column) -> Iterator[Issue]:

@@ -17,6 +17,9 @@ _OF_THE_MACHINE: Final = ("localtime", "Factory", "posixrules", "posix/", "right
 def time_issues(steps: Steps, layout: str | None, zone: str | ZoneNames | None, *, day: bool) -> Iterator[Issue]:
     """Yield what is wrong with `as` and `zone` of a timestamp, or of a date (`day`)."""
     yield from _zone_issues((*steps, "zone"), zone)
+    if day and isinstance(zone, ZoneNames):
+        yield Issue((*steps, "zone"), "lists names, which is for timestamp; a date is the day in one zone")
+        return
     has_offset = layout in {RFC_3339, *UNITS} or (layout is None and not day)
     if not has_offset:
         try:

@@ -197,6 +197,18 @@ def test_update_writes_what_came_out_of_a_test_that_states_nothing(run: Run, fol
     assert run("test").exit_code == 0
 
 
+def test_update_leaves_what_is_stated_as_it_is(run: Run, folder: Path) -> None:
+    failing = TESTS.replace("10.99", "1.00")
+    (folder / "shop.test.toml").write_text(failing + '\n[[test]]\nname  = "new"\nevent = "samples/order.json"\n')
+
+    result = run("test", "--update")
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == "2 tests, 1 failed"
+    assert (folder / "shop.test.toml").read_text().startswith(failing)
+    assert (folder / "shop.test.toml").read_text().count("[[test.rows.orders]]") == 2
+
+
 def test_results_are_junit_and_json(run: Run, folder: Path) -> None:
     (folder / "shop.test.toml").write_text(TESTS.replace('"an order"', '"an <order>"').replace("10.99", "1"))
 

@@ -122,7 +122,7 @@ def test_an_option_that_does_not_fit_is_told(options: str, path: str, detail: st
         'values = { A = "b" }, otherwise = { value = "c" }',
         'type = "integer", values = [1, 2], otherwise = "note"',
         'type = "decimal", values = [0, "19.5"]',
-        'type = "currency", values = ["EUR", "XXX"]',
+        'type = "currency", values = ["EUR", "XTS"]',
         'type = "boolean", values = { J = "true", N = "false" }, otherwise = "note"',
         'type = "money", currency = "cur", values = { none = "0" }',
         'type = "money", currency = "cur", units = "minor", exponents = "stripe", digits = 6, as = "text"',

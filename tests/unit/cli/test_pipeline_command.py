@@ -326,7 +326,7 @@ def test_a_proposal_is_data_too(run: Run) -> None:
     document = msgspec.json.decode(run("infer", "-", "--name", "shop", "--json", stdin=event_with()).stdout)
 
     assert document["events"] == 1
-    assert document["pipeline"].startswith("# Proposed from 1 events.")
+    assert document["pipeline"].startswith("# Proposed from 1 event.")
 
 
 def test_events_for_which_nothing_can_be_proposed_are_a_usage_error(run: Run) -> None:

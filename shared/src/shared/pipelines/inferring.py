@@ -89,7 +89,11 @@ def infer_pipeline(events: Sequence[SampleEvent], *, name: str, source: str) -> 
 
 
 def _head(count: int, looked_at: int, name: str, source: str) -> str:
-    counted = f"{count:,} events" if count == looked_at else f"the first {looked_at:,} of {count:,} events"
+    counted = (
+        ("1 event" if count == 1 else f"{count:,} events")
+        if count == looked_at
+        else f"the first {looked_at:,} of {count:,} events"
+    )
     return (
         f"# Proposed from {counted}. Comments say how often a place was filled.\n# Read every line before you use it.\n"
         f"etlpay = 1\nname   = {quote(name)}\nsource = {quote(source)}\n"

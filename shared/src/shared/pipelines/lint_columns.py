@@ -6,7 +6,7 @@ from typing import Final
 from shared.pipelines.file_problems import Steps
 from shared.pipelines.lint_issues import NUMERIC, Issue, TableScope, unknown_name
 from shared.pipelines.lint_places import column_places, place_issues, value_places
-from shared.pipelines.lint_times import time_issues
+from shared.pipelines.lint_times import known_moment_issues, time_issues
 from shared.pipelines.lint_values import fixed_value_issues, values_issues
 from shared.pipelines.model import Alternative, Column, ColumnType, Join
 from shared.pipelines.money import DIGITS_MAX
@@ -47,7 +47,7 @@ def column_issues(scope: TableScope, name: str, column: Column) -> Iterator[Issu
         yield from place_issues((*steps, *within), text, scope.at)
     yield from _from_issues(steps, column)
     yield from _option_issues(steps, column)
-    yield from _as_issues(steps, column)
+    yield from _as_issues(steps, name, column)
     yield from values_issues(steps, column)
     yield from _bounds_issues(steps, column)
     yield from _attribute_issues(steps, name, column)
@@ -92,9 +92,12 @@ def _option_issues(steps: Steps, column: Column) -> Iterator[Issue]:
             yield Issue((*steps, option), f"does not fit the type {column.type}; it is for {types}")
 
 
-def _as_issues(steps: Steps, column: Column) -> Iterator[Issue]:
+def _as_issues(steps: Steps, name: str, column: Column) -> Iterator[Issue]:
     if column.type in _TIMES:
-        if not _MOMENTS & {text for _, text in value_places("", column)} and column.value is None:
+        places = {text for _, text in value_places(name, column)}
+        if places and places <= _MOMENTS:
+            yield from known_moment_issues(steps, column.as_, column.zone, day=column.type == "date")
+        elif column.value is None:
             yield from time_issues(steps, column.as_, column.zone, day=column.type == "date")
         return
     if column.as_ is None or (column.as_ == _AS_TEXT and column.type in _READ_AS_TEXT):

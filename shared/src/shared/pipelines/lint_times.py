@@ -38,6 +38,17 @@ def time_issues(steps: Steps, layout: str | None, zone: str | ZoneNames | None, 
         yield Issue((*steps, "zone"), "changes nothing; a day without a time is in no zone", "warning")
 
 
+def known_moment_issues(
+    steps: Steps, layout: str | None, zone: str | ZoneNames | None, *, day: bool
+) -> Iterator[Issue]:
+    """Yield what is wrong with `as` and `zone` of a column whose value is a point in time already."""
+    yield from _zone_issues((*steps, "zone"), zone)
+    if layout is not None:
+        yield Issue((*steps, "as"), "does not fit; what is read is a point in time, and no text")
+    if isinstance(zone, ZoneNames) or (zone is not None and not day):
+        yield Issue((*steps, "zone"), "does not fit; a point in time is in no zone, and the day of one is in one zone")
+
+
 def _zone_issues(steps: Steps, zone: str | ZoneNames | None) -> Iterator[Issue]:
     if isinstance(zone, str):
         yield from _one_zone_issues(steps, zone)

@@ -40,7 +40,12 @@ _TITLES: Final[Mapping[type, str]] = {
     model.FileCheck: "[[file_check]]",
 }
 _OTHER_WORDS: Final[Mapping[type, Mapping[str, str]]] = {
-    model.Pipeline: {"check": "[[file_check]]", "columns": "[table.columns], below its [[table]]", "sources": "source"},
+    model.Pipeline: {
+        "test": "tests into a file beside this one, as stripe.test.toml",
+        "check": "[[file_check]]",
+        "columns": "[table.columns], below its [[table]]",
+        "sources": "source",
+    },
     model.Table: {
         "version": "newest",
         "for_each": "at",

@@ -45,6 +45,7 @@ def test_every_form_of_a_place_is_read() -> None:
         (HEAD + 'abuot = "x"\n', "abuot", "did you mean about?"),
         (HEAD + "zzz = 1\n", "zzz", "there are about, contract, csv"),
         (HEAD + "[columns]\n", "columns", "write [table.columns], below its [[table]]"),
+        (HEAD + "[[test]]\n", "test", "write tests into a file beside this one"),
         (HEAD + "[[check]]\n", "check", "write [[file_check]]"),
         (HEAD + "[table]\n", "table", "write [[table]], with two brackets"),
         (HEAD + "[[event]]\n", "event", "write [event], with one bracket"),

@@ -52,7 +52,7 @@ def _compare_struct(value: Document, expected: inspect.StructType, steps: Steps)
             yield Difference((*steps, key), unknown_key(key, expected.cls))
     for key, field in fields.items():
         if field.required and key not in value and key not in meant:
-            yield Difference((*steps, key), missing_key(key, value, expected.cls))
+            yield Difference((*steps, key), missing_key(key))
 
 
 def _is_scalar(value: object, member: inspect.Type) -> bool:

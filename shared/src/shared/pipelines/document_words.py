@@ -74,6 +74,9 @@ _OTHER_WORDS: Final[Mapping[type, Mapping[str, str]]] = {
         "mask": "[mask], above the first [[table]]",
     },
 }
+_SECTIONS: Final = frozenset(
+    {model.EventRules, model.MoneyRules, model.CsvRules, model.Contract, model.Drift, model.Personal}
+)
 _LISTS_OF_TABLES: Final = frozenset({"table", "join", "total", "file_check"})
 _NOT_BUILT: Final = "replace is not built yet; use latest with the file's day in the key"
 
@@ -124,29 +127,18 @@ def unknown_key(key: str, struct: type) -> str:
     own = known_keys(struct)
     if struct is model.Column and key in known_keys(model.Table):
         return "is a key of [[table]], not of a column; write it above [table.columns]"
-    if struct not in {model.Pipeline, Included, model.Table} and key in known_keys(model.Pipeline) - own:
+    if struct in _SECTIONS and key in known_keys(model.Pipeline):
         return f"is a key of the whole file, not of {title}; write it above the first header"
     if close := nearest(key, own):
         return f"is no key of {title}; did you mean {close}?"
-    return (
-        f"is no key of {title}; there are {', '.join(sorted(own))}"
-        if struct is not Included
-        else f"is no key of {title}"
-    )
+    return f"is no key of {title}" + ("" if struct is Included else f"; there are {', '.join(sorted(own))}")
 
 
-def missing_key(key: str, value: Document, struct: type) -> str:
+def missing_key(key: str) -> str:
     """Return what is said of a key that a table of the file lacks."""
     if key == "etlpay":
         return "is missing; the file begins with etlpay = 1"
-    if key == "name" and struct is model.Table and "name" in _columns_of(value):
-        return "is missing; a key below [table.columns] is a column, so write the name of the table above it"
     return "is missing"
-
-
-def _columns_of(table: Document) -> Document:
-    columns = table.get("columns")
-    return columns if isinstance(columns, dict) else {}
 
 
 def _one_of(members: tuple[inspect.Type, ...]) -> str:

@@ -46,6 +46,7 @@ def column_issues(scope: TableScope, name: str, column: Column) -> Iterator[Issu
     for within, text in column_places(name, column):
         yield from place_issues((*steps, *within), text, scope.at)
     yield from _from_issues(steps, column)
+    yield from _fixed_issues(steps, column)
     yield from _option_issues(steps, column)
     yield from _as_issues(steps, name, column)
     yield from values_issues(steps, column)
@@ -72,17 +73,16 @@ def _from_issues(steps: Steps, column: Column) -> Iterator[Issue]:
         for number, each in enumerate(column.from_):
             if isinstance(each, Alternative) and each.negate:
                 yield Issue((*steps, "from", number, "negate"), f"does not fit the type {column.type}")
-    if column.value is not None:
-        yield from _fixed_value_issues(steps, column)
 
 
-def _fixed_value_issues(steps: Steps, column: Column) -> Iterator[Issue]:
+def _fixed_issues(steps: Steps, column: Column) -> Iterator[Issue]:
+    if column.value is None:
+        return
+    yield from fixed_value_issues(steps, column, column.value)
     if column.from_ is not None:
         yield Issue((*steps, "value"), "stands beside `from`; a column has a place or a fixed value")
     for option in sorted(given_options(column).intersection(_WITH_FIXED_VALUE)):
         yield Issue((*steps, option), "changes nothing where `value` is given")
-    if column.value is not None:
-        yield from fixed_value_issues(steps, column, column.value)
 
 
 def _option_issues(steps: Steps, column: Column) -> Iterator[Issue]:

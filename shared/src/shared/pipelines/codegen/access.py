@@ -71,6 +71,10 @@ class Access(ABC):
             return self._attribute(spot.attribute, as_text=as_text, moments=moments)
         return self._position(spot.number) if spot.number else self._read[spot.level, spot.steps]
 
+    def column_name(self, number: int) -> str | None:  # noqa: ARG002 - only files have columns
+        """Return the name of a column of a CSV file by its number, from 1."""
+        return None
+
     @abstractmethod
     def is_absent(self, spot: Spot) -> bool:
         """Tell whether the input cannot hold the place: a column that a header lacks, or has twice."""
@@ -169,6 +173,12 @@ class CsvAccess(Access):
         self._header = tuple(header)
         self._missing = missing
         self._cells: dict[int, str] = {}
+        # A row as a whole is no value.
+        self._read[0, ()] = "None"
+
+    def column_name(self, number: int) -> str | None:
+        """Return the name of a column by its number, from 1, or None where the header has no such column."""
+        return self._header[number - 1] if number <= len(self._header) else None
 
     def is_absent(self, spot: Spot) -> bool:
         """Tell whether the header lacks a column, or has its name twice."""

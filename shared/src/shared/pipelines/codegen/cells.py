@@ -11,6 +11,7 @@ from shared.pipelines.codegen.faults import DETAILS, TYPE_DETAILS, Fault, cause_
 from shared.pipelines.codegen.plans import ColumnPlan, TablePlan
 from shared.pipelines.codegen.spots import Spot, pointer_parts
 from shared.pipelines.codegen.writer import Chain, SourceWriter
+from shared.pipelines.model import Otherwise
 from shared.pipelines.times import UNITS
 
 MISSING_TEXT: Final = "MISSING"
@@ -152,7 +153,7 @@ def _choose_first(cell: Cell) -> None:
         cell.chosen = writer.local("n")
         writer.line(f"{cell.chosen} = 0")
     first = _expression(cell, choices[0].spot)
-    if len(choices) == 1 and first.isidentifier() and not _changes_raw(cell):
+    if len(choices) == 1 and first.isidentifier() and first != "None" and not _changes_raw(cell):
         cell.raw = first
         return
     writer.line(f"{cell.raw} = {first}")
@@ -167,7 +168,9 @@ def _choose_first(cell: Cell) -> None:
 def _changes_raw(cell: Cell) -> bool:
     """Tell whether the code sets the raw value anew. Where it does not, it reads the variable of the place."""
     column = cell.column
-    if column.trim or column.case or column.as_ == "text" or isinstance(column.values, dict) or column.type == "json":
+    if column.trim or column.case or column.as_ == "text" or column.type == "json":
+        return True
+    if isinstance(column.values, dict) or isinstance(column.otherwise, Otherwise):
         return True
     if not cell.is_text:
         return False

@@ -84,6 +84,7 @@ class TablePlan(msgspec.Struct, frozen=True):
     gone: tuple[tuple[Spot, Condition], ...]
     checks: tuple[CheckPlan, ...]
     type_spot: Spot | None
+    masks: Mapping[tuple[str, ...], tuple[Masking, Mask]]
 
     @property
     def loops(self) -> bool:
@@ -113,6 +114,7 @@ def table_plan(pipeline: Pipeline, number: int, mask_key: bytes) -> TablePlan:
         gone=tuple((spot_of(place, path), condition) for place, condition in table.gone.items()),
         checks=tuple(_check_plan(table, check) for check in table.check),
         type_spot=type_spot(pipeline, path) if table.types else None,
+        masks=masks,
     )
 
 

@@ -10,9 +10,10 @@ from shared.pipelines.codegen.checks import check_fault, row_check, simple_condi
 from shared.pipelines.codegen.conditions import conditions_hold, split_types
 from shared.pipelines.codegen.faults import DETAILS, PROBLEMS_MAX, cause_of
 from shared.pipelines.codegen.plans import ColumnPlan, TablePlan
-from shared.pipelines.codegen.spots import CompileError, Spot, pointer_parts
+from shared.pipelines.codegen.spots import CompileError, Spot, is_covered, pointer_parts
 from shared.pipelines.codegen.types import convert
 from shared.pipelines.codegen.writer import SourceWriter
+from shared.pipelines.masking import Mask, mask_of
 from shared.pipelines.model import Present, Rank
 from shared.pipelines.program import RowProblem
 
@@ -208,13 +209,12 @@ class TableCode:
 
     def _absent_spot(self, plan: ColumnPlan) -> Spot | None:
         """Return a place that the header lacks, so that the column cannot have a value."""
-        named = [choice.spot for choice in plan.choices]
+        named = plan.joined or tuple(choice.spot for choice in plan.choices)
         absent = [spot for spot in named if self._access.is_absent(spot)]
-        if absent and len(absent) == len(named):
+        if absent and (plan.joined or len(absent) == len(named)):
             return None if plan.column.optional else absent[0]
-        beside = (*plan.joined, *(spot for spot in (plan.sign, plan.zone) if spot is not None))
-        absent = [spot for spot in beside if self._access.is_absent(spot)]
-        return absent[0] if absent and not (plan.joined and plan.column.optional) else None
+        beside = [spot for spot in (plan.sign, plan.zone) if spot is not None and self._access.is_absent(spot)]
+        return beside[0] if beside else None
 
     def _write_checks(self, cells: Mapping[str, Cell]) -> None:
         self._write_broken()
@@ -244,10 +244,19 @@ class TableCode:
             self._writer.line(f"if len(state.problems) >= {PROBLEMS_MAX}: return True")
             self._writer.line(f"if {self._plan.number} in state.broken: {self._leave()}")
 
+    def _mask_by_number(self, plan: ColumnPlan) -> Mask | None:
+        """Return the mask of a place that the file names, and that this column reads by its number."""
+        names = [self._access.column_name(spot.number) for spot in plan.spots if spot.number]
+        for steps, (_, mask) in self._plan.masks.items():
+            if any(name is not None and is_covered((name,), steps) for name in names):
+                return mask if plan.column.type == "text" else mask_of("drop", b"")
+        return None
+
     def _write_appended(self, cells: Mapping[str, Cell]) -> None:
         for cell in cells.values():
-            if cell.plan.mask is not None:
-                mask = self._writer.constant(cell.plan.mask)
+            found = cell.plan.mask or self._mask_by_number(cell.plan)
+            if found is not None:
+                mask = self._writer.constant(found)
                 self._writer.line(f"if {cell.value} is not None: {cell.value} = {mask}({cell.value})")
         values = [cells[plan.name].value if plan.name in cells else "None" for plan in self._plan.columns]
         part = "part" if self._plan.loops else "0"

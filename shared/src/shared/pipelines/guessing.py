@@ -17,6 +17,8 @@ SHARE_MIN: Final = 0.01
 """A member of fewer events becomes no column."""
 
 NAME_LENGTH_MAX: Final = 40
+_INTEGER_DIGITS_MAX: Final = 18
+_AMOUNT_DIGITS_MAX: Final = 12
 _USUAL_DECIMALS: Final = 2
 _COMMON_LETTERS_MIN: Final = 3
 _UMLAUTS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
@@ -116,13 +118,18 @@ def guess_columns(members: Sequence[Member], total: int, outer: Sequence[Member]
             continue
         guess = Guess(_name(member, taken), member, comment=share_text(member.observed, total))
         inner = by_steps.get((*member.steps, "id"))
-        if member.observed.kinds == {"text", "object"} and inner is not None:
+        if inner is not None and _is_expanded(member.observed, inner.observed):
             expanded.append(member)
             guess.alternative = inner.place
         guesses.append(guess)
         _guess_type(guess, total)
     _guess_money(guesses, [*_outer_currencies(outer, taken)])
     return guesses
+
+
+def _is_expanded(observed: Observed, inner: Observed) -> bool:
+    """Tell whether a place holds an id, or an object with that id."""
+    return observed.kinds == {"text", "object"} and inner.kinds == {"text"} and inner.filled == observed.objects
 
 
 def share_text(observed: Observed, total: int) -> str:
@@ -178,7 +185,7 @@ def _type_of_kinds(guess: Guess) -> str:
             if layout in observed.forms:
                 guess.options["as"] = quote(layout)
                 return "timestamp"
-    if observed.kinds == {"integer"}:
+    if observed.kinds == {"integer"} and observed.digits <= _INTEGER_DIGITS_MAX:
         return "integer"
     return "decimal" if observed.kinds <= {"integer", "decimal"} else "json"
 
@@ -223,8 +230,10 @@ def _guess_money(guesses: list[Guess], outer: Sequence[Guess]) -> None:
     own = [guess for guess in guesses if guess.type == "currency"]
     currencies = own or outer
     amounts = [guess for guess in guesses if guess.type in {"integer", "decimal"} and _is_amount(guess.member)]
+    amounts = [guess for guess in amounts if guess.member.observed.digits <= _AMOUNT_DIGITS_MAX]
     for guess in amounts:
-        beside = max(currencies, key=lambda each: _nearness(guess, each, guesses), default=None)
+        filled = [each for each in currencies if _covers(each.member.observed, guess.member.observed, own=each in own)]
+        beside = max(filled, key=lambda each: _nearness(guess, each, guesses), default=None)
         if beside is None:
             continue
         if beside not in guesses:
@@ -235,6 +244,13 @@ def _guess_money(guesses: list[Guess], outer: Sequence[Guess]) -> None:
             {"digits": str(guess.member.observed.decimals)} if guess.member.observed.decimals > _USUAL_DECIMALS else {}
         )
         guess.options = {"currency": quote(beside.name), **digits, **guess.options}
+
+
+def _covers(currency: Observed, amount: Observed, *, own: bool) -> bool:
+    """Tell whether a currency stood wherever an amount did: in the same event or element, or around the element."""
+    if own:
+        return currency.rows >= amount.rows
+    return {event for event, _ in currency.rows} >= {event for event, _ in amount.rows}
 
 
 def _nearness(guess: Guess, currency: Guess, guesses: Sequence[Guess]) -> tuple[int, int]:

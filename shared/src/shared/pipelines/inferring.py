@@ -24,6 +24,7 @@ _ID_NAMES: Final = ("id", "event_id", "eventId")
 _TIME_NAMES: Final = ("created", "created_at", "occurred_at", "timestamp", "time", "at", "changed_at", "updated_at")
 _NUMBER: Final = "element_number"
 _COMMENT_COLUMN: Final = 70
+_KEY_TYPES: Final = frozenset({"text", "integer", "uuid"})
 _KEY_NAMES: Final = ("id", "uuid", "reference", "number")
 
 
@@ -194,7 +195,7 @@ def _tables_of(group: _Group) -> Iterator[_Proposed]:
             by_array[array].append(_csv_member(steps, observed) if is_csv else _json_member(steps, array, observed))
     for array, found in by_array.items():
         total = places[array].counted if array else len(group.events)
-        outer = [Member(pointer_of(*each.steps), each.steps, each.observed) for each in by_array[()]] if array else []
+        outer = by_array[()] if array else []
         if guesses := guess_columns(found, total, outer):
             yield _Proposed(group, array, tuple(guesses))
 
@@ -279,7 +280,8 @@ def _column_line(guess: Guess, width: int) -> str:
 def _mode_lines(guesses: Sequence[Guess], envelope: _Envelope) -> list[str]:
     """Return `latest` where there are a time of the event and the id of what it is about, else nothing: `append`."""
     newest = next((each for each in guesses if envelope.time and each.member.steps == (envelope.time,)), None)
-    keys = [each for each in guesses if "required" in each.options and each.member.words in _KEY_NAMES]
+    required = [each for each in guesses if "required" in each.options and each.type in _KEY_TYPES]
+    keys = [each for each in required if each.member.words in _KEY_NAMES]
     about = [each for each in keys if each.member.steps != (envelope.id,)]
     if newest is None or not about:
         return []

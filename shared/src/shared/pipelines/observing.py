@@ -1,5 +1,6 @@
 """What stands at each place of some events: how often, of which types, written how. Pure."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -10,6 +11,9 @@ from shared.pipelines.samples import SampleEvent
 
 Steps: TypeAlias = tuple[str, ...]
 """The names of members from the root; `*` is every element of an array."""
+
+Row: TypeAlias = tuple[int, int]
+"""The number of an event, and that of an element over all events; 0 outside of elements."""
 
 DISTINCT_MAX: Final = 20
 DEPTH_MAX: Final = 8
@@ -32,7 +36,11 @@ _SECONDS: Final = range(946_684_800, 4_102_444_800)
 
 
 class Observed:
-    """What stood at a place. `counted`: how often it was there, `nulls` included. `decimals`: the most of a number."""
+    """What stood at a place.
+
+    `counted`: how often it was there, `nulls` included. `rows`: in which events, or elements of arrays, it was filled.
+    `digits`, `decimals`: the most that a number has before and after its point.
+    """
 
     def __init__(self) -> None:
         self.counted = 0
@@ -41,7 +49,10 @@ class Observed:
         self.forms: set[str] = {*_TEXTS, "unix", "unix_ms"}
         self.distinct: set[str] | None = set()
         self.unique = True
+        self.digits = 0
         self.decimals = 0
+        self.objects = 0
+        self.rows: set[Row] = set()
         self._seen: set[object] = set()
 
     @property
@@ -49,12 +60,13 @@ class Observed:
         """How often a value stood there."""
         return self.counted - self.nulls
 
-    def count(self, value: object) -> None:
+    def count(self, value: object, row: Row) -> None:
         """Take one value into account."""
         self.counted += 1
         if value is None:
             self.nulls += 1
             return
+        self.rows.add(row)
         self.kinds.add(_kind_of(value))
         if isinstance(value, str):
             self.forms = {form for form in self.forms if form in _TEXTS and _TEXTS[form].fullmatch(value)}
@@ -62,11 +74,13 @@ class Observed:
             self.forms &= {form for form, unit in (("unix", 1), ("unix_ms", 1000)) if value // unit in _SECONDS}
         else:
             self.forms = set()
-        if isinstance(value, Decimal) or self.forms & {"decimal", "decimal comma"}:
-            self.decimals = max(self.decimals, _decimals_of(value))
+        if isinstance(value, Decimal | int) or self.forms & {"decimal", "decimal comma"}:
+            whole, decimals = _digits_of(value)
+            self.digits, self.decimals = max(self.digits, whole), max(self.decimals, decimals)
         self._count_distinct(value)
 
     def _count_distinct(self, value: object) -> None:
+        self.objects += isinstance(value, dict)
         if isinstance(value, dict | list):
             self.unique, self.distinct = False, None
             return
@@ -84,36 +98,39 @@ def observe(events: Iterable[SampleEvent]) -> dict[Steps, Observed]:
     A column of CSV is two steps: its name, and its number where the name does not tell it; else an empty text.
     """
     places: dict[Steps, Observed] = {}
-    for event in events:
-        if event.header is not None:
-            for number, (name, field) in enumerate(zip(event.header, event.fields, strict=True), 1):
-                told = name not in {"", STAR} and event.header.count(name) == 1
-                places.setdefault((name, "" if told else f"#{number}"), Observed()).count(field or None)
+    elements = itertools.count(1)
+    for position, event in enumerate(events):
+        row = position, 0
+        if event.header is None:
+            _walk(event.payload, (), row, elements, places)
             continue
-        for steps, value in _walk(event.payload, ()):
-            places.setdefault(steps, Observed()).count(value)
+        for number, (name, field) in enumerate(zip(event.header, event.fields, strict=True), 1):
+            told = name not in {"", STAR} and event.header.count(name) == 1
+            places.setdefault((name, "" if told else f"#{number}"), Observed()).count(field or None, row)
     return places
 
 
-def _walk(value: object, steps: Steps) -> Iterator[tuple[Steps, object]]:
+def _walk(value: object, steps: Steps, row: Row, elements: Iterator[int], places: dict[Steps, Observed]) -> None:
     if steps:
-        yield steps, value
+        places.setdefault(steps, Observed()).count(value, row)
     if len(steps) >= DEPTH_MAX:
         return
     if isinstance(value, dict):
         for name, member in value.items():
             if name != STAR:
-                yield from _walk(member, (*steps, name))
+                _walk(member, (*steps, name), row, elements, places)
     elif isinstance(value, list):
         for element in value:
-            yield from _walk(element, (*steps, STAR))
+            _walk(element, (*steps, STAR), (row[0], next(elements)), elements, places)
 
 
-def _decimals_of(value: object) -> int:
+def _digits_of(value: object) -> tuple[int, int]:
+    """Return how many digits a number has before and after its point."""
     if isinstance(value, Decimal):
         exponent = value.as_tuple().exponent
-        return max(0, -exponent) if isinstance(exponent, int) else 0
-    return len(str(value).replace(",", ".").partition(".")[2])
+        return max(1, value.adjusted() + 1), max(0, -exponent) if isinstance(exponent, int) else 0
+    whole, _, decimals = str(value).lstrip("-").replace(",", ".").partition(".")
+    return len(whole), len(decimals)
 
 
 def _kind_of(value: object) -> str:

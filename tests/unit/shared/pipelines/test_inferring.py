@@ -106,6 +106,12 @@ def test_the_currency_of_an_element_may_stand_outside_of_it() -> None:
     assert columns["currency"]["from"] == "/order/currency"
 
 
+def test_an_amount_that_stood_somewhere_without_its_currency_is_a_number() -> None:
+    events = json_events({"net": "1.50", "currency": "EUR"}, {"net": "2"}, {"currency": "EUR"})
+
+    assert columns_of(events)["net"] == {"from": "/net", "type": "decimal"}
+
+
 def test_a_rate_is_no_amount() -> None:
     assert columns_of(json_events({"vat_rate": "19", "currency": "EUR"}))["vat_rate"] == {
         "from": "/vat_rate", "required": True,
@@ -116,6 +122,13 @@ def test_an_id_or_the_expanded_object_is_one_column() -> None:
     columns = columns_of(json_events({"customer": "c-1"}, {"customer": {"id": "c-2", "name": "Ana"}}))
 
     assert columns == {"customer": {"from": ["/customer/id", "/customer"], "required": True}}
+
+
+@pytest.mark.parametrize("expanded", [{"id": 1}, {"name": "Ana"}])
+def test_a_text_or_an_object_without_that_text_is_json(expanded: dict[str, object]) -> None:
+    columns = columns_of(json_events({"customer": "c-1"}, {"customer": {"id": "c-2"}}, {"customer": expanded}))
+
+    assert columns["customer"] == {"from": "/customer", "type": "json", "required": True}
 
 
 def test_each_family_of_types_and_each_array_of_objects_is_a_table() -> None:

@@ -37,7 +37,7 @@ TEXTS = st.sampled_from(
         *("true", "a.b", "\u6f22", '"', "-1"),
     ]
 )
-NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, 1099, 1_772_357_400]) | st.just(Decimal("1.10"))
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.sampled_from([0, 1099, 1_772_357_400]) | st.just(Decimal("1.10"))
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),

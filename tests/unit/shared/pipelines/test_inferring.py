@@ -112,6 +112,12 @@ def test_an_amount_that_stood_somewhere_without_its_currency_is_a_number() -> No
     assert columns_of(events)["net"] == {"from": "/net", "type": "decimal"}
 
 
+def test_a_number_too_large_for_its_type_is_a_decimal_number() -> None:
+    columns = columns_of(json_events({"amount": 10**17, "currency": "EUR", "count": 2**63}))
+
+    assert (columns["amount"]["type"], columns["count"]["type"]) == ("integer", "decimal")
+
+
 def test_a_rate_is_no_amount() -> None:
     assert columns_of(json_events({"vat_rate": "19", "currency": "EUR"}))["vat_rate"] == {
         "from": "/vat_rate", "required": True,

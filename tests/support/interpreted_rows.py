@@ -246,7 +246,8 @@ class RowReader:
         for number, check in enumerate(self.table.check):
             rule = check if isinstance(check, Check) else Check(check)
             comparison = read_comparison(rule.must)
-            columns = {term.column for term in comparison.terms}
+            columns = {term.column for term in comparison.terms if term.column and not term.function}
+            columns |= {self.table.columns[name].currency or name for name in columns}
             if any(term.function for term in comparison.terms) or columns & self.bad_columns:
                 continue
             if not self.of.holds(comparison, self.values, empty_is_zero=rule.empty == 0):

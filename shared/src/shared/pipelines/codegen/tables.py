@@ -227,7 +227,8 @@ class TableCode:
             if condition is None:
                 values = "".join(f"{names[name][0]}, " for name in columns)
                 condition = f"not {self._writer.constant(holds)}(({values}))"
-            positions = self._writer.constant(frozenset(cells[name].plan.position for name in columns))
+            read = {*columns, *(cells[name].column.currency or name for name in columns)}
+            positions = self._writer.constant(frozenset(cells[name].plan.position for name in read))
             fault = self._writer.constant(check_fault(self._plan, check, number))
             with self._writer.block(f"if (not {PROBLEMS} or IS_CLEAN({PROBLEMS}, {positions})) and ({condition})"):
                 self._writer.line(f"{NOTES if check.note else PROBLEMS}.append({fault})")

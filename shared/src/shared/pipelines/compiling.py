@@ -177,3 +177,5 @@ def _schema_check(pipeline: Pipeline, files: Mapping[str, bytes]) -> SchemaCheck
 
 
 _: type[Program] = PipelineProgram
+
+__all__ = ["HEADERS_MAX", "TEST_KEY", "CompileError", "PipelineProgram", "compile_pipeline"]

@@ -34,8 +34,9 @@ class Attributes(NamedTuple):
 class RowProblem(msgspec.Struct, frozen=True):
     """What is wrong at a place of the payload. Never holds the value found there.
 
-    `code`: missing, type, value, min, max, precision, currency, country, time, check, absent, unreadable, too_many or
-    schema.<keyword>. `cause`: `table.column:code`, without versions and indexes; the same over all events.
+    `code`: missing, type, value, min, max, precision, currency, country, time, check, absent, unreadable, too_many,
+    unknown_type, unknown_member or schema.<keyword>. `cause`: `pipeline.table.column:code`, `pipeline.table:check <text>`
+    or `pipeline:code`, without versions and indexes; the same over all events.
     """
 
     pointer: str

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from shared.pipelines.contract import SchemaError, compile_schema
 from shared.pipelines.file_names import file_name_problem
 from shared.pipelines.file_problems import ReadFile, Steps
 from shared.pipelines.lint_issues import Issue, unknown_name
@@ -99,8 +100,17 @@ def _schema_issues(steps: Steps, name: str, content: bytes) -> Iterator[Issue]:
     draft = schema.get("$schema")
     if draft is not None and not (isinstance(draft, str) and _DRAFT.fullmatch(draft)):
         yield Issue(steps, f"{name} is of another draft of JSON Schema than 2020-12")
-    for detail in dict.fromkeys(_schema_details(schema)):
+        return
+    details = list(dict.fromkeys(_schema_details(schema)))
+    for detail in details or _use_details(content):
         yield Issue(steps, f"{name} {detail}")
+
+
+def _use_details(content: bytes) -> Iterator[str]:
+    try:
+        compile_schema("", content)
+    except SchemaError as error:
+        yield str(error)
 
 
 def _schema_details(schema: object) -> Iterator[str]:

@@ -109,6 +109,9 @@ def test_a_list_that_cannot_be_used_is_told(files: dict[str, str | bytes], path:
         (b'{"properties": {"a": {"$ref": "https://example.com/a.json"}}}', "refers to https://example.com/a.json"),
         (b'{"allOf": [{"$ref": "other.json"}]}', "only parts of the same file"),
         (b'{"$dynamicRef": "file:///etc/passwd"}', "nothing is fetched"),
+        (b'{"type": "txt"}', "is no JSON Schema that can be used"),
+        (b'{"$ref": "#/$defs/a"}', "is no JSON Schema that can be used"),
+        (b'{"pattern": "(a"}', "is no JSON Schema that can be used"),
         (b'{"pattern": "^(?=a)"}', "look-around or a back reference"),
         (b'{"patternProperties": {"(a)\\\\1": {}}}', "look-around or a back reference"),
     ],
@@ -122,7 +125,7 @@ def test_a_schema_that_cannot_be_used_is_told(schema: bytes | None, detail: str)
 
 
 def test_a_schema_of_its_own_parts_is_silent() -> None:
-    schema = b'{"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/a", "pattern": "^a"}'
+    schema = b'{"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/a", "$defs": {"a": {}}}'
 
     assert lint_text(HEAD + '[contract]\nschema = "a/b c.json"\n', {"a/b c.json": schema}) == ()
 

@@ -35,8 +35,8 @@ class RowProblem(msgspec.Struct, frozen=True):
     """What is wrong at a place of the payload. Never holds the value found there.
 
     `code`: missing, type, value, min, max, precision, currency, country, time, check, absent, unreadable, too_many,
-    unknown_type, unknown_member or schema.<keyword>. `cause`: `pipeline.table.column:code`, `pipeline.table:check <text>`
-    or `pipeline:code`, without versions and indexes; the same over all events.
+    unknown_type, unknown_member or schema.<keyword>. `cause`: `pipeline.table.column:code`, `pipeline.table:check
+    <text>` or `pipeline:code`, without versions and indexes; the same over all events.
     """
 
     pointer: str
@@ -74,7 +74,7 @@ class Program(Protocol):
     source_code: str
 
     def run(self, payload: object, about: Attributes) -> Made:
-        """Return what a JSON payload makes; it was decoded with Decimal as `float_hook`. Never raises by its content."""
+        """Return what a JSON payload makes; Decimal was its `float_hook`. Never raises because of its content."""
 
     def run_row(self, header: Sequence[str], fields: Sequence[str], about: Attributes) -> Made:
         """Return what a row of a CSV file makes. Never raises because of its content."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.pipelines.codegen.spots import CompileError
+from shared.pipelines.codegen.variants import EventState
 from shared.pipelines.compiling import HEADERS_MAX, compile_pipeline
 from shared.pipelines.model import (
     Alternative,
@@ -136,6 +137,15 @@ def test_an_event_makes_ten_thousand_rows_at_most(count: int) -> None:
     assert causes(made) == ([] if count <= 10_000 else ["p:too_many"])
 
 
+def test_a_huge_array_is_left_after_ten_thousand_rows() -> None:
+    program = compile_pipeline(pipeline(Table("t", {"c": Column()}, at="/l/*")))
+    state = EventState()
+
+    program._json.tables("")[0]({"l": [None] * 100_000}, ABOUT, "", state)
+
+    assert len(state.rows) == 10_001
+
+
 def test_all_tables_together_make_ten_thousand_rows_at_most() -> None:
     column = {"c": Column(from_="@index", type="integer")}
     program = compile_pipeline(pipeline(*(Table(f"t{number}", column, at="/l/*") for number in range(3))))
@@ -180,6 +190,7 @@ def test_names_and_keys_in_pointers_are_escaped_and_short() -> None:
     [
         (Table("t", {"c": Column(from_="/l/*/a")}), "at"),
         (Table("t", {"c": Column(from_="/m/*/a")}, at="/l/*"), "at"),
+        (Table("t", {"c": Column()}, at="/*" * 9), "more than 8"),
         (Table("t", {"c": Column(from_="a.b")}), "did you mean /a/b"),
         (Table("t", {"c": Column(type="money")}), "currency"),
         (Table("t", {"c": Column(type="money", currency="d"), "d": Column()}), "currency"),

@@ -1,6 +1,7 @@
 """What the options of tables and columns make of events: elements, tombstones, sums, headers and drift."""
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,6 +162,26 @@ def test_sums_over_rows_with_problems_are_not_told() -> None:
     made = program(Table("heads", {"total": Column(type="integer")}, check=("total = sum(lines.net)",)), LINES)
 
     assert causes(made.run({"total": 4, "lines": [{"net": "x"}]}, ABOUT)) == ["p.lines.net:type"]
+
+
+def test_a_tombstone_counts_in_no_sum() -> None:
+    head = Table("heads", {"total": Column(type="integer")}, check=("total = sum(lines.n)", "count(lines) = 1"))
+    lines = Table("lines", {"n": Column(type="integer")}, at="/lines/*", key=("n",), gone={"./gone": True})
+
+    made = program(head, lines).run({"total": 4, "lines": [{"n": 4}, {"n": 5, "gone": True}]}, ABOUT)
+
+    assert (causes(made), set(made.gone)) == ([], {2})
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [("1E-1001", "precision"), ("1E+1000", "max"), ("-1E+1000", "min"), ("1E+999", None), ("1E-1000", None)],
+)
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_decimal_has_a_thousand_digits_at_most_on_each_side(number: str, code: str | None, quote: str) -> None:
+    made = program(Table("t", {"c": Column(type="decimal")})).run(decode(f'{{"c": {quote}{number}{quote}}}'), ABOUT)
+
+    assert told(made) == ({"/c": code} if code else {})
 
 
 def test_amounts_of_different_decimals_are_compared_exactly() -> None:
@@ -328,6 +349,13 @@ def test_a_schema_is_checked_beside_the_columns_and_tells_no_value() -> None:
     bad = made.run({"id": "a" * 5_000 + "secret"}, ABOUT)
     assert (told(bad), "secret" in repr(bad)) == ({"/id": "schema.pattern"}, False)
     assert causes(made.run_row(("id",), ("b",), ABOUT)) == ["p:schema.pattern /properties/id"]
+
+
+def test_a_schema_beside_the_file_is_not_fetched(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_bytes(SCHEMA)
+
+    with pytest.raises(SchemaError):
+        compile_schema("p", b'{"$ref": "%s"}' % (tmp_path / "other.json").as_uri().encode())
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,12 @@ _TEXT_CHARS_MAX: Final = 4_000
 _BITS_MAX: Final = 4_000
 _AMOUNT_DIGITS_MAX: Final = 40
 _OUT_OF_RANGE: Final = 10**40
+_JSON_DIGITS_MAX: Final = 131_072
+_JSON_DECIMALS_MAX: Final = 16_383
 _INTEGER: Final = re.compile(r"-?[0-9]+", re.ASCII)
 _DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
-_DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
 _NUL: Final = b"\\u0000"
 
 Element = tuple[int, str | None, object]
@@ -149,17 +150,31 @@ def uuid_of_text(text: str) -> UUID | None:
 
 
 def json_of_value(value: object) -> bytes | None:
-    """Return a JSON value as text, or None where it holds U+0000, which PostgreSQL cannot keep."""
-    encoded = _ENCODER.encode(value)
+    """Return a JSON value as text, or None where it holds U+0000, or is nested too deeply, for PostgreSQL."""
+    try:
+        encoded = _ENCODER.encode(value)
+    except RecursionError:
+        return None
     return None if _NUL in encoded and _holds_nul(value) else encoded
 
 
 def json_of_text(text: str) -> object:
-    """Return the JSON value of a text, or Ellipsis where it is none."""
+    """Return the JSON value of a text, or Ellipsis where it is none, or has numbers beyond those of PostgreSQL."""
     try:
         return _DECODER.decode(text)
     except (msgspec.DecodeError, RecursionError, ValueError, ArithmeticError):
         return ...
+
+
+def _storable_number(text: str) -> Decimal:
+    number = Decimal(text)
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -_JSON_DECIMALS_MAX or number.adjusted() >= _JSON_DIGITS_MAX:
+        raise ValueError("is beyond what PostgreSQL can hold")
+    return number
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_storable_number)
 
 
 def _holds_nul(value: object) -> bool:

@@ -10,6 +10,9 @@ from shared.pipelines.places import STAR, Location, Origin, PlaceError, pointer_
 INTEGER_ATTRIBUTES: Final = frozenset({"@row", "@index"})
 MOMENT_ATTRIBUTES: Final = frozenset({"@file_at", "@occurred_at", "@received_at"})
 VALUE: Final = "@value"
+DEPTH_MAX: Final = 8
+"""Arrays or objects that the `at` of a table may go through."""
+
 ELEMENT_ATTRIBUTES: Final = frozenset({"@index", "@key", VALUE})
 
 
@@ -52,6 +55,8 @@ def element_path(at: str) -> ElementPath:
         if step == STAR:
             before.append(steps[start:number])
             start = number + 1
+    if len(before) > DEPTH_MAX:
+        raise CompileError(f"at: goes through more than {DEPTH_MAX} arrays or objects")
     return ElementPath(tuple(before), steps[start:])
 
 

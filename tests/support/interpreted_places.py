@@ -114,8 +114,13 @@ class EventReader:
             return None if cell in self.pipeline.csv.missing else cell
         if not location.attribute:
             return self._at(self._steps(place, element))
-        name = location.attribute[1:]
+        return self._known(location.attribute[1:], element)
+
+    def _known(self, name: str, element: Element) -> Raw:
         if name == "value":
+            if isinstance(self.root, tuple) and len(element.steps) == len(element.indexes) == 1:
+                cell = self.root[element.indexes[0]][1]
+                return None if cell in self.pipeline.csv.missing else cell
             found = self._at(element.steps)
             return None if isinstance(found, tuple) else found
         if name == "index":

@@ -77,9 +77,11 @@ class RowReader:
 
     def _as_text(self, column: Column) -> bool:
         places = self._places("", column)
-        if column.type in {"integer", "decimal"} and places and all(place in {"@row", "@index"} for place in places):
+        is_joined = isinstance(column.from_, Join)
+        is_counted = bool(places) and all(place in {"@row", "@index"} for place in places)
+        if column.type in {"integer", "decimal"} and is_counted and not is_joined:
             return False
-        is_fixed = not places or isinstance(column.from_, Join)
+        is_fixed = not places or is_joined
         return self.of.is_csv or column.as_ == "text" or is_fixed or isinstance(column.values, dict)
 
     def _raw(self, name: str, column: Column) -> tuple[Raw, str | None, bool]:
@@ -146,7 +148,7 @@ class RowReader:
             raw = self._mapped(column, raw, note)
         if column.type == "money":
             return self._amount(name, column, raw, negate=negate)
-        offset = self._offset(column)
+        offset = self._offset(column) if isinstance(raw, str) else None
         comma = self.of.pipeline.csv.decimal == "," and bool(self._places(name, column)) and column.type == "decimal"
         value: Raw = read_value(column, raw, as_text=self._as_text(column), comma=comma, offset=offset)
         if column.type in {"integer", "decimal"}:

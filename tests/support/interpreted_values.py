@@ -68,7 +68,7 @@ def _boolean(raw: object) -> bool:
 def read_integer(raw: object, *, as_text: bool) -> int:
     """Return a whole number of any size. Raises ProblemFoundError."""
     if as_text:
-        return int(str(_checked(raw, holds=bool(re.fullmatch("-?[0-9]+", str(raw))))))
+        return int(Decimal(str(_checked(raw, holds=bool(re.fullmatch("-?[0-9]+", str(raw)))))))
     _checked(raw, holds=isinstance(raw, int) and not isinstance(raw, bool))
     return int(str(raw))
 

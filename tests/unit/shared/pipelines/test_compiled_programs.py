@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from shared.pipelines.compiling import compile_pipeline
@@ -37,7 +37,9 @@ def test_a_json_event_becomes_what_an_interpreter_makes_of_it(
     program = compile_pipeline(pipeline)
     about = ABOUT._replace(type=kind)
 
+    note(repr(pipeline.table))
     for event in events:
+        note(repr(event))
         assert_same(program.run(event, about), Interpreter(pipeline, about, event).run())
 
 
@@ -48,6 +50,8 @@ def test_a_csv_row_becomes_what_an_interpreter_makes_of_it(
 ) -> None:
     program = compile_pipeline(pipeline)
 
+    note(repr(pipeline.table))
     for header, fields in rows:
+        note(repr((header, fields)))
         expected = Interpreter(pipeline, ABOUT, header=header, fields=fields).run()
         assert_same(program.run_row(header, fields, ABOUT), expected)

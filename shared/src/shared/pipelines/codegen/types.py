@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import tzinfo
 from decimal import Decimal
+from functools import cache
 from typing import Final
 
 from shared.pipelines.codegen import runtime
@@ -200,15 +201,21 @@ def _json(cell: Cell) -> None:
 
 def _currency(cell: Cell) -> None:
     _require_text(cell)
-    codes = spellings(frozenset(currencies().exponents))
+    codes = _spellings()
     values = cell.column.values
     if isinstance(values, tuple):
-        codes |= {str(value): str(value) for value in values if str(value) not in codes}
+        codes = codes | {str(value): str(value) for value in values if str(value) not in codes}
     cell.let(f"{cell.whole} = {cell.writer.constant(codes)}.get({cell.raw})")
     cell.fail(f"{cell.whole} is None", "currency")
     if isinstance(values, tuple):
         check_values(cell, cell.whole, frozenset(codes[str(value)] for value in values))
     cell.let(f"{cell.value} = {cell.whole}")
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    """Return how currencies are written; one dictionary for all columns and headers, since it is large."""
+    return spellings(frozenset(currencies().exponents))
 
 
 def _country(cell: Cell) -> None:

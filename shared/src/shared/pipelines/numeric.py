@@ -21,6 +21,7 @@ _DECIMALS_MAX: Final = 16_383
 _ONE: Final = struct.Struct("!HhHHH").pack
 _TWO: Final = struct.Struct("!HhHHHH").pack
 _THREE: Final = struct.Struct("!HhHHHHH").pack
+_SEVERAL: Final = tuple(struct.Struct(f"!HhHH{count}H").pack for count in range(12))
 _PADDING: Final = (1, 1_000, 100, 10)
 
 
@@ -81,9 +82,12 @@ def _encode(whole: int, sign: int, fraction_digits: int, scale: int) -> bytes:
     while whole:
         whole, digit = divmod(whole, _BASE)
         digits.append(digit)
-    weight = len(digits) - 1 - fraction_digits
-    first = next(index for index, digit in enumerate(digits) if digit)
-    kept = digits[first:][::-1]
-    if len(digits) > _DIGITS_MAX:
+    count = len(digits)
+    if count > _DIGITS_MAX:
         raise ValueError("is beyond what PostgreSQL can hold")
-    return struct.pack(f"!HhHH{len(kept)}H", len(kept), weight, sign, scale, *kept)
+    weight = count - 1 - fraction_digits
+    while not digits[-count]:
+        count -= 1
+    digits.reverse()
+    pack = _SEVERAL[count] if count < len(_SEVERAL) else struct.Struct(f"!HhHH{count}H").pack
+    return pack(count, weight, sign, scale, *digits[:count])

@@ -17,6 +17,7 @@ from shared.pipelines.masking import Mask, mask_of
 from shared.pipelines.model import Present, Rank
 from shared.pipelines.program import RowProblem
 
+IGNORED: Final = "ignored"
 _WITH_WHOLE: Final = frozenset({"money", "integer", "decimal", "currency"})
 ROWS_MAX: Final = 10_000
 """Rows that one event may make."""
@@ -126,7 +127,7 @@ class TableCode:
             cells = self._cells(column for column in plan.columns if column.name in needed)
             for cell in cells.values():
                 if cell.plan.name == rank and rank not in {*table.key, table.newest}:
-                    cell.sink = "ignored"
+                    cell.sink = IGNORED
             self._write_cells(cells)
             self._write_broken()
             self._write_told()
@@ -154,7 +155,8 @@ class TableCode:
                 with self._writer.block(f"if {cell.raw} is None"):
                     self._writer.line(self._leave())
         self._writer.line(f"{PROBLEMS} = []")
-        self._writer.line(f"{NOTES} = []; ignored = []" if self._notes or self._plan.gone else "pass")
+        if self._notes or self._plan.gone:
+            self._writer.line(f"{NOTES} = []; {IGNORED} = []")
         for cell in cells.values():
             if (spot := self._absent_spot(cell.plan)) is not None:
                 self._writer.line(f"{cell.raw} = {cell.value} = {cell.whole} = None")
@@ -205,7 +207,7 @@ class TableCode:
 
     @staticmethod
     def _sink_of_missing(cell: Cell) -> str:
-        return "ignored" if cell.sink == "ignored" else PROBLEMS
+        return IGNORED if cell.sink == IGNORED else PROBLEMS
 
     def _absent_spot(self, plan: ColumnPlan) -> Spot | None:
         """Return a place that the header lacks, so that the column cannot have a value."""

@@ -44,7 +44,7 @@ def scopes_of(pipeline: Pipeline) -> Iterator[TableScope]:
     """Yield the tables of a pipeline, in the order of the file."""
     for number, table in enumerate(pipeline.table):
         location = location_of(table.at) if table.at else None
-        yield TableScope(pipeline, number, table, location.steps if location else None)
+        yield TableScope(pipeline, number, table, location.steps or None if location else None)
 
 
 def location_of(text: str) -> Location | None:

@@ -141,14 +141,14 @@ class EventReader:
 
     def is_absent(self, place: str, table: Table) -> bool:
         location = read_place(place)
-        if self.header is None or location.attribute:
+        if self.header is None or location.attribute not in {"", "@value"}:
             return False
         if location.number:
             return location.number > len(self.header)
         steps = location.steps
-        if location.origin is Origin.ELEMENT and table.at:
+        if table.at and (location.origin is Origin.ELEMENT or location.attribute):
             steps = (*read_place(table.at).steps, *steps)
-        return len(steps) == 1 and self.header.count(steps[0]) != 1
+        return len(steps) == 1 and steps != ("*",) and self.header.count(steps[0]) != 1
 
     def _is_type(self, table: Table) -> bool:
         kind = self.about.type
@@ -183,9 +183,10 @@ class EventReader:
         absent = [
             place for place, wanted in conditions if not isinstance(wanted, Present) and self.is_absent(place, table)
         ]
+        element = Element(steps=read_place(table.at).steps if table.at else ())
         for place in absent:
             cause = f"{self.pipeline.name}.{table.name}:absent"
-            self.made.problems.append((self.pointer(place, Element()), "absent", cause))
+            self.made.problems.append((self.pointer(place, element), "absent", cause))
         self.made.matched |= bool(absent)
         return bool(absent)
 

@@ -225,12 +225,6 @@ def test_amounts_of_one_fixed_currency_need_no_group() -> None:
         ('["orders", "counted"]', "join[0].of[1]", "counted has another key than orders"),
     ],
 )
-def test_an_attribute_has_no_elements() -> None:
-    problems = lint_text(TABLE + 'at = "@row"\nexcept = ["x"]\n[table.columns]\na = "/a"\n')
-
-    assert [each.path for each in problems] == ["table[0].except", "table[0].at"]
-
-
 def test_a_join_of_tables_without_a_common_key_is_told(of: str, path: str, detail: str) -> None:
     keyed = OTHER.replace('"other"', '"keyed"').replace('key = ["id"]', 'key = ["id", "k"]') + 'k = "/k"\n'
     counted = OTHER.replace('"other"', '"counted"').replace('id = "/id"', 'id = { type = "integer" }')
@@ -239,6 +233,12 @@ def test_a_join_of_tables_without_a_common_key_is_told(of: str, path: str, detai
     problems = lint_text(f'{text}[[join]]\nname = "j"\nof = {of}\n')
 
     assert (path, True) in [(each.path, detail in each.detail) for each in problems]
+
+
+def test_an_attribute_has_no_elements() -> None:
+    problems = lint_text(TABLE + 'at = "@row"\nexcept = ["x"]\n[table.columns]\na = "/a"\n')
+
+    assert [each.path for each in problems] == ["table[0].except", "table[0].at"]
 
 
 def test_a_join_of_tables_with_a_common_key_is_silent() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from shared.pipelines.schema_file import schema_text
+from shared.pipelines.document.schema_file import schema_text
 
 TARGET: Final = Path(__file__).resolve().parents[1] / "docs" / "pipeline.schema.json"
 

@@ -49,7 +49,8 @@ no program knows is ignored, with a warning that names similar ones that the ser
 use ends the start with exit code 2; the log names the setting and does not repeat it. Names end with their unit.
 
 `migrate` is `python -m processor.migrate`; `etlpay` is the command behind `make up`, which sets addresses and passwords
-for the services that it starts and passes all others on to them. The head of `compose.yaml` lists its own settings.
+for the services that it starts. Local services get all others too; containers get those that the head of
+`compose.yaml` lists.
 """
 
 

@@ -18,7 +18,7 @@ import msgspec
 from aio_pika.abc import AbstractChannel
 from yarl import URL
 
-from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, PUBLIC_QUEUE, SLOW_QUEUE
+from shared.messaging.topology import INGEST_QUEUE, PARKED_QUEUE, PUBLIC_QUEUE, RECEIPTS_QUEUE, SLOW_QUEUE
 from shared.settings import AmqpSettings, ProgramSettings, QueueBrokerSettings
 
 PUBLIC_PARKED_QUEUE = f"{PUBLIC_QUEUE}.parked"
@@ -78,7 +78,7 @@ async def main(command: str) -> None:
         await take_out(settings, PARKED_QUEUE)
         await take_out(settings.queue_broker(), PUBLIC_PARKED_QUEUE)
     else:
-        await show(settings, INGEST_QUEUE, SLOW_QUEUE, PARKED_QUEUE)
+        await show(settings, INGEST_QUEUE, SLOW_QUEUE, RECEIPTS_QUEUE, PARKED_QUEUE)
         await show(settings.queue_broker(), PUBLIC_QUEUE, PUBLIC_PARKED_QUEUE)
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from shared.pipelines.schema_file import schema_text
+from shared.pipelines.document.schema_file import schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))

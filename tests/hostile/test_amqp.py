@@ -96,6 +96,19 @@ async def test_a_message_that_no_batch_can_hold_is_parked_and_the_next_is_taken(
     assert parked.headers["etlpay-queue"] == QUEUE
 
 
+@pytest.mark.parametrize(("content_type", "status"), [(None, "SUCCESS"), ("text/csv; header=present", "FAILED")])
+async def test_a_large_message_of_wide_text_takes_no_more_memory_than_another(
+    stack: Stack, source: str, content_type: str | None, status: str
+) -> None:
+    """In Python one character of four bytes makes four bytes of each."""
+    body = _filled(16 * MIB - 4_096).replace(b"xxxx", "\N{BANKNOTE WITH EURO SIGN}".encode(), 1)
+    body = body if content_type is None else b"a\n" + body[2:]
+
+    await publish(stack, message(source, body, content_type=content_type))
+
+    assert await landed(stack, source) == [(status, body)]
+
+
 def _filled(size: int) -> bytes:
     start = b'{"mark": "%b", "fill": "' % CANARY.encode()
     return start + b"x" * (size - len(start) - 2) + b'"}'

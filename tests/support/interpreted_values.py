@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from shared.contracts.moment import read_moment
-from shared.pipelines.countries import COUNTRIES
 from shared.pipelines.model import Column, MoneyRules, Otherwise
-from shared.pipelines.money import currencies, wire_exponents
 from shared.pipelines.program import Amount
+from shared.pipelines.values.countries import COUNTRIES
+from shared.pipelines.values.money import currencies, wire_exponents
 
 Raw: TypeAlias = Any
 """A JSON value, a cell of a CSV row, or what is known of an event."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from shared.pipelines.file_problems import FileProblem, ReadFile
-from shared.pipelines.linting import lint
+from shared.pipelines.document.problems import FileProblem, ReadFile
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.linting.pipeline import lint
 from shared.pipelines.model import Pipeline
-from shared.pipelines.reading import read_pipeline
 
 FILE = "shop.toml"
 HEAD = 'etlpay = 1\nname = "shop"\nsource = "shop"\n'

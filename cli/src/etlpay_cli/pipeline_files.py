@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from shared.pipelines.bundle import make_bundle
 from shared.pipelines.codegen.spots import CompileError
 from shared.pipelines.compiling import TEST_KEY, compile_pipeline
-from shared.pipelines.expectations import TestFileError, read_tests
-from shared.pipelines.file_problems import FileProblem, has_errors
-from shared.pipelines.linting import lint, lint_together
-from shared.pipelines.reading import read_pipeline
+from shared.pipelines.document.problems import FileProblem, has_errors
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.linting.pipeline import lint, lint_together
+from shared.pipelines.trials.expectations import TestFileError, read_tests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from shared.pipelines.expectations import PipelineTest
-    from shared.pipelines.file_problems import ReadFile
+    from shared.pipelines.document.problems import ReadFile
     from shared.pipelines.model import Pipeline
     from shared.pipelines.program import Program
+    from shared.pipelines.trials.expectations import PipelineTest
 
 TESTS_ENDING: Final = ".test.toml"
 

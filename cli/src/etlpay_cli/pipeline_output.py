@@ -10,16 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from etlpay_cli import console
-from shared.pipelines.texts import NO_VALUE
+from shared.pipelines.values.texts import NO_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from shared.pipelines.expectations import TextRow
-    from shared.pipelines.file_problems import FileProblem
+    from shared.pipelines.document.problems import FileProblem
     from shared.pipelines.program import RowProblem
-    from shared.pipelines.testing import TestResult
+    from shared.pipelines.trials.expectations import TextRow
+    from shared.pipelines.trials.testing import TestResult
 
 # XML 1.0 cannot hold them, escaped or not.
 _UNWRITABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from etlpay_cli.pipeline_files import PipelineFile, compile_file, tests_of
-from shared.pipelines.expectations import ExpectedProblem, with_expectations
-from shared.pipelines.file_problems import FileProblem, has_errors
-from shared.pipelines.testing import TestResult, coverage_warnings, run_tests
-from shared.pipelines.texts import NO_VALUE
+from shared.pipelines.document.problems import FileProblem, has_errors
+from shared.pipelines.trials.expectations import ExpectedProblem, with_expectations
+from shared.pipelines.trials.testing import TestResult, coverage_warnings, run_tests
+from shared.pipelines.values.texts import NO_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.pipelines.expectations import TextRows
+    from shared.pipelines.trials.expectations import TextRows
 
 
 class TestedFile(msgspec.Struct, frozen=True):

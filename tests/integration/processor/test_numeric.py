@@ -5,7 +5,7 @@ from random import Random
 
 import asyncpg
 
-from shared.pipelines.numeric import encode_amount, encode_decimal
+from shared.pipelines.values.numeric import encode_amount, encode_decimal
 
 READ = "SELECT number::text FROM unnest($1::numeric[]) WITH ORDINALITY AS sent (number, place) ORDER BY place"
 SENT = "SELECT number::numeric FROM unnest($1::text[]) WITH ORDINALITY AS sent (number, place) ORDER BY place"

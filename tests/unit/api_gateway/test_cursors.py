@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_gateway.http.problems import HttpProblem
-from api_gateway.queries.audit import AuditCursor
+from api_gateway.queries.audit import CURSOR_CHARS_MAX, AuditCursor
 from api_gateway.queries.parameters import Cursor, read_cursor
 from api_gateway.queries.records import RecordCursor
 from api_gateway.queries.sources import SourceCursor
@@ -38,7 +38,7 @@ def test_no_cursor_is_longer_than_a_request_may_have() -> None:
     longest = RecordCursor(datetime.max.replace(tzinfo=UTC), 2**63 - 1)
 
     assert len(longest.encode()) <= 64
-    assert len(AuditCursor("s" * SOURCE_CHARS_MAX, Channel.HTTP).encode()) <= 400
+    assert len(AuditCursor("\U0001f4b6" * SOURCE_CHARS_MAX, Channel.QUEUE).encode()) <= CURSOR_CHARS_MAX
 
 
 @given(st.text(max_size=64) | st.binary(max_size=48).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))

@@ -20,6 +20,11 @@ JSON = "application/json"
 CSV_TABS = f"{CSV_ROW}; delimiter=tab; charset=koi8-r"
 
 
+# Beyond a megabyte a body is checked without its texts in memory.
+SIZES = pytest.mark.parametrize("blanks", [b"", b" " * 1_100_000], ids=["small", "large"])
+
+
+@SIZES
 @pytest.mark.parametrize(
     "body",
     [
@@ -43,14 +48,15 @@ CSV_TABS = f"{CSV_ROW}; delimiter=tab; charset=koi8-r"
         '{"a":"\u2028 e\u0301 \U0001f4b6"}'.encode(),
     ],
 )
-def test_a_json_object_is_its_own_result(body: bytes) -> None:
-    processed = transform(event(body))
+def test_a_json_object_is_its_own_result(body: bytes, blanks: bytes) -> None:
+    processed = transform(event(blanks + body))
 
     assert processed.status is RecordStatus.SUCCESS
     assert processed.result is None
     assert processed.errors == ()
 
 
+@SIZES
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
@@ -77,7 +83,7 @@ def test_a_json_object_is_its_own_result(body: bytes) -> None:
         (b'{"a":[' + b"{}," * 600_000 + b"{}]}", "holds too many values"),
         (b'{"a":' + b"[" * 1_000 + b"]" * 1_000 + b"}", "is nested too deeply"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "is nested too deeply"),
-        (b"[" * 1_000_000, "is nested too deeply"),
+        (b"[" * 400_000, "is nested too deeply"),
         (b'{"a":"\\ud800"}', "must be valid JSON"),
         (b'{"\\udfff":1}', "must be valid JSON"),
         (b'{"a":"\\u0000"}', "holds U+0000, which PostgreSQL text cannot"),
@@ -103,8 +109,8 @@ def test_a_json_object_is_its_own_result(body: bytes) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_hostile_body_is_kept_with_its_reason(body: bytes, detail: str) -> None:
-    processed = transform(event(body))
+def test_a_hostile_body_is_kept_with_its_reason(body: bytes, detail: str, blanks: bytes) -> None:
+    processed = transform(event(blanks + body))
 
     assert processed.status is RecordStatus.FAILED
     assert processed.result is None
@@ -208,6 +214,12 @@ def test_a_row_of_unknown_form_is_kept_as_failed(content_type: str) -> None:
 
     assert processed.status is RecordStatus.FAILED
     assert "content type" in processed.errors[0].detail
+
+
+def test_a_row_that_takes_too_much_memory_to_be_cut_is_kept_as_failed() -> None:
+    processed = transform(event(b"a\n" + b"x" * (4 * 1024 * 1024), content_type=CSV_ROW))
+
+    assert processed.errors == (Problem("", "is larger than a row of 4 MiB"),)
 
 
 def test_a_row_that_is_not_in_its_charset_is_kept_as_failed() -> None:

@@ -58,3 +58,12 @@ def test_no_bytes_at_all_make_it_raise(body: bytes) -> None:
     problem = object_problem(body)
 
     assert problem is None or problem.startswith(("must", "is"))
+
+
+@pytest.mark.parametrize("offset", range(4))
+def test_a_large_text_is_checked_across_the_parts_in_which_it_is_decoded(offset: int) -> None:
+    body = b'{"a":"%b%b"}' % (b"x" * offset, "\U0001f4b6".encode() * 300_000)
+
+    assert object_problem(body) is None
+    assert object_problem(body[:-3] + body[-2:]) == "must be UTF-8"
+    assert object_problem(body.replace(b'"}', b'\xf0"}')) == "must be UTF-8"

@@ -26,21 +26,21 @@ from etlpay_cli.pipeline_files import (
     write_file,
 )
 from etlpay_cli.pipeline_tests import TestedFile, run_tests_of
-from shared.pipelines.expectations import KnownOfEvent
-from shared.pipelines.file_problems import FileProblem, has_errors
-from shared.pipelines.guessing import slug
-from shared.pipelines.inferring import InferError, infer_pipeline
-from shared.pipelines.samples import SampleError, SampleEvent, read_events, run_sample
-from shared.pipelines.shown import row_text
-from shared.pipelines.testing import attributes_of
-from shared.pipelines.texts import NO_VALUE
+from shared.pipelines.document.problems import FileProblem, has_errors
+from shared.pipelines.proposals.guessing import slug
+from shared.pipelines.proposals.inferring import InferError, infer_pipeline
+from shared.pipelines.trials.expectations import KnownOfEvent
+from shared.pipelines.trials.samples import SampleError, SampleEvent, read_events, run_sample
+from shared.pipelines.trials.shown import row_text
+from shared.pipelines.trials.testing import attributes_of
+from shared.pipelines.values.texts import NO_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from shared.pipelines.expectations import TextRow
     from shared.pipelines.model import Table
     from shared.pipelines.program import Made
+    from shared.pipelines.trials.expectations import TextRow
 
 app = typer.Typer(name="pipeline", help="Check, test and try pipeline files.", no_args_is_help=True)
 

@@ -15,6 +15,8 @@ from shared.contracts.payload import names_member_twice, same_value
 CSV: Final = CSV_ROW.partition(";")[0]
 # Many rows have one header; one that is longer than this is read again for each.
 _HEADER_CHARS_MAX: Final = 4_096
+# A row is read as text, cut and written again, which takes many times its size.
+_ROW_BYTES_MAX: Final = 4 * 1024 * 1024
 
 # Two bodies are read at once to be compared, and their numbers take more memory than those of one.
 _COMPARED_VALUES_MAX: Final = 100_000
@@ -87,6 +89,8 @@ def read_row(body: bytes, content_type: str) -> dict[str, str]:
     dialect = dialect_of(content_type)
     if dialect is None:
         raise UnreadableError(f"must have the content type {CSV_ROW} and no parameters but those known for rows")
+    if len(body) > _ROW_BYTES_MAX:
+        raise UnreadableError("is larger than a row of 4 MiB")
     try:
         text = body.decode(dialect.charset)
     except UnicodeDecodeError as error:

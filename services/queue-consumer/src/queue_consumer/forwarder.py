@@ -146,7 +146,8 @@ class Forwarder:
                 await self._retry(lambda: self._publisher.publish_batch(body))
                 metrics.count_queued(batch)
             except (PermanentError, RetryableError) as error:
-                faults.append(_Fault(start, start + len(batch), error))
+                # Its frames hold what was published, and `faults`: that would stay in memory until Python looks for it.
+                faults.append(_Fault(start, start + len(batch), error.with_traceback(None)))
             except BaseException:
                 metrics.count_given_up(batch, published=True)
                 raise

@@ -1,5 +1,6 @@
 """Payloads: the check that each edge service makes, and when two are equal."""
 
+import codecs
 import re
 from typing import Any, Final
 
@@ -13,6 +14,11 @@ MORE_THAN_ONE: Final = (
 _TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
 _TRUNCATED: Final = "truncated"
 
+# One character of four bytes makes four bytes of each in a str, so a large text is decoded in parts.
+_WHOLE_BYTES_MAX: Final = 1024 * 1024
+_PART_BYTES: Final = 64 * 1024
+
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 _scan = msgspec.json.Decoder(msgspec.Raw).decode
 # A string. Outside of strings each colon belongs to a member.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
@@ -24,9 +30,7 @@ def object_problem(body: bytes) -> str | None:
     Only scans: no value is built, so nothing is rounded. The processor checks the values.
     """
     try:
-        raw = bytes(_scan(body))
-    except UnicodeDecodeError:
-        return "must be UTF-8"
+        raw = memoryview(_scan(body))
     except RecursionError:
         return "is nested too deeply"
     except msgspec.DecodeError as error:
@@ -58,16 +62,32 @@ def begins_a_document(content: bytes) -> bool:
     return True
 
 
-def scanned_object_problem(raw: bytes) -> str | None:
+def scanned_object_problem(raw: bytes | memoryview) -> str | None:
     """As `object_problem`, of one JSON value that was scanned before, as part of a document (`msgspec.Raw`)."""
     try:
         # The scanner passes over strings without decoding them.
-        raw.decode()
+        check_utf8(raw)
     except UnicodeDecodeError:
         return "must be UTF-8"
-    if not raw.startswith(b"{"):
+    if raw[:1] != b"{":
         return "must be a JSON object"
     return None
+
+
+def check_utf8(content: bytes | memoryview) -> None:
+    """Raise UnicodeDecodeError where the content is no UTF-8."""
+    if len(content) <= _WHOLE_BYTES_MAX:
+        str(content, "utf-8")
+        return
+    decoder = _Utf8Decoder()
+    for start in range(0, len(content), _PART_BYTES):
+        decoder.decode(content[start : start + _PART_BYTES])
+    decoder.decode(b"", final=True)
+
+
+def without_texts(body: bytes) -> bytes:
+    """Return JSON with every string, also each name of a member, empty: what is left takes little memory to read."""
+    return _STRING.sub(b'""', body)
 
 
 def same_value(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON values

@@ -1,4 +1,4 @@
-"""Row arithmetic: `received <= amount`, `gross = sum(lines.gross)`, sums and differences of columns and numbers. Pure."""
+"""Row arithmetic: sums and differences of columns and numbers, as in `gross = sum(lines.gross)`. Pure."""
 
 import re
 from decimal import Decimal
@@ -14,6 +14,7 @@ _TERM: Final = re.compile(
     r"|(?P<column>[a-z][a-z0-9_]*))\s*(?=[+-]|\Z)",
     re.ASCII,
 )
+
 
 class Term(msgspec.Struct, frozen=True):
     """One operand with its sign (1 or -1): a number, a column, the sum of a column of a table, or its count of rows."""

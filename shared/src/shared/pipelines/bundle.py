@@ -6,15 +6,15 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.pipelines.file_names import file_name_problem
-from shared.pipelines.file_problems import FileProblem, ReadFile, path_text
-from shared.pipelines.lines import key_lines, line_of
-from shared.pipelines.lint_files import named_files
-from shared.pipelines.lint_issues import Issue
-from shared.pipelines.lint_tables import COLUMNS_MAX
-from shared.pipelines.linting import TABLES_MAX
+from shared.pipelines.document.lines import key_lines, line_of
+from shared.pipelines.document.names import file_name_problem
+from shared.pipelines.document.problems import FileProblem, ReadFile, path_text
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.linting.files import named_files
+from shared.pipelines.linting.issues import Issue
+from shared.pipelines.linting.pipeline import TABLES_MAX
+from shared.pipelines.linting.tables import COLUMNS_MAX
 from shared.pipelines.model import Pipeline
-from shared.pipelines.reading import read_pipeline
 
 BUNDLE_BYTES_MAX: Final = 1 << 20
 """Of all files of a version together."""

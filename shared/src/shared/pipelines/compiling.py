@@ -16,9 +16,9 @@ from shared.pipelines.codegen.tables import ROWS_MAX
 from shared.pipelines.codegen.variants import EventState, Variant, VariantCompiler
 from shared.pipelines.contract import SchemaCheck, SchemaError, compile_schema
 from shared.pipelines.histories import complete_histories
-from shared.pipelines.masking import keyed_hash, masked
 from shared.pipelines.model import Pipeline
 from shared.pipelines.program import Attributes, Made, Program, RowProblem
+from shared.pipelines.values.masking import keyed_hash, masked
 
 HEADERS_MAX: Final = 256
 """Headers of CSV files whose functions are kept."""

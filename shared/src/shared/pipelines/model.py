@@ -1,9 +1,9 @@
 """The pipeline file as types. `reading` makes them of TOML, `linting` checks what they mean together. Pure.
 
-The keys are those of the file; docs/pipeline-file.md is generated of these docstrings. A *place* is where a value is found:
-`/a/b` from the root of the payload (JSON Pointer, RFC 6901), `./a/b` from the current element, `a` a member of the current
-element (a column of a CSV file), `#3` the third column of a CSV file, `@row` an attribute of the event. `*` in a pointer
-goes through an array or the members of an object.
+The keys are those of the file, and docs/pipeline.schema.json is generated of them. A *place* is where a value is found:
+`/a/b` from the root of the payload (JSON Pointer, RFC 6901), `./a/b` from the current element, `a` a member of the
+current element (a column of a CSV file), `#3` the third column of a CSV file, `@row` an attribute of the event. `*` in
+a pointer goes through an array or the members of an object.
 """
 
 from decimal import Decimal
@@ -22,14 +22,14 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"fr
     """A table of the file."""
 
 
-class Alternative(_Part):
+class Alternative(_Part, frozen=True):
     """One place of a list of places, whose amount may count negatively."""
 
     from_: str
     negate: bool = False
 
 
-class Join(_Part):
+class Join(_Part, frozen=True):
     """The texts of several places, joined; empty where one of them is empty."""
 
     join: tuple[str, ...]
@@ -40,7 +40,7 @@ From: TypeAlias = str | tuple[str | Alternative, ...] | Join
 """A place, places of which the first that holds something counts, or places that are joined."""
 
 
-class Present(_Part):
+class Present(_Part, frozen=True):
     """A condition: something is there, or nothing is."""
 
     present: bool
@@ -49,14 +49,14 @@ class Present(_Part):
 Condition: TypeAlias = Scalar | tuple[Scalar, ...] | Present
 
 
-class ZoneNames(_Part):
+class ZoneNames(_Part, frozen=True):
     """The place of a zone's name, and the offset of each name, as `+02:00`."""
 
     from_: str
     names: dict[str, str]
 
 
-class Sign(_Part):
+class Sign(_Part, frozen=True):
     """The place that says whether an amount is negative."""
 
     from_: str
@@ -64,13 +64,13 @@ class Sign(_Part):
     plus: tuple[str, ...] = ()
 
 
-class Otherwise(_Part):
+class Otherwise(_Part, frozen=True):
     """The value of a column where `values` does not list what stands there."""
 
     value: str
 
 
-class Column(_Part):
+class Column(_Part, frozen=True):
     """A column: a place, a type and options. `from` is the column's name where neither `from` nor `value` is given.
 
     `empty` counts in no check: see `Check`. `skip`: an element without a value makes no row.
@@ -100,7 +100,7 @@ class Column(_Part):
     about: str = ""
 
 
-class Check(_Part):
+class Check(_Part, frozen=True):
     """What must hold for a row: `received <= amount`. An empty amount fails the check, or counts as `empty`."""
 
     must: str
@@ -108,21 +108,21 @@ class Check(_Part):
     empty: Literal[0] | None = None
 
 
-class Rank(_Part):
+class Rank(_Part, frozen=True):
     """Which of two rows of equal `newest` wins: the one whose value stands later in `order`."""
 
     column: str
     order: tuple[str, ...]
 
 
-class Of(_Part):
+class Of(_Part, frozen=True):
     """The parent of an `append` table: its view shows the rows of the event that made the parent's row."""
 
     table: str
     on: tuple[str, ...]
 
 
-class Table(_Part):
+class Table(_Part, frozen=True):
     """A typed table. `append`: rows belong to their event. `latest`: one row a key, the highest `newest` wins."""
 
     name: str
@@ -143,7 +143,7 @@ class Table(_Part):
     index: tuple[tuple[str, ...], ...] = ()
 
 
-class Moment(_Part):
+class Moment(_Part, frozen=True):
     """A place of a point in time, with how it is written and its zone."""
 
     from_: str
@@ -151,7 +151,7 @@ class Moment(_Part):
     zone: str | ZoneNames | None = None
 
 
-class EventRules(_Part):
+class EventRules(_Part, frozen=True):
     """What an event says of itself. `ignore`: members that do not count when two bodies are compared."""
 
     id: str | Join | None = None
@@ -160,34 +160,34 @@ class EventRules(_Part):
     ignore: tuple[str, ...] = ()
 
 
-class MoneyRules(_Part):
+class MoneyRules(_Part, frozen=True):
     """`minor`: whole numbers, 1099 is 10.99; whose exponents: a profile, or a file beside this one."""
 
     units: Literal["minor", "major"] = "major"
     exponents: str = "iso"
 
 
-class CsvRules(_Part):
+class CsvRules(_Part, frozen=True):
     """Texts that mean no value, and the decimal separator."""
 
     missing: tuple[str, ...] = ("",)
     decimal: Literal[".", ","] = "."
 
 
-class Contract(_Part):
+class Contract(_Part, frozen=True):
     """A JSON Schema (draft 2020-12), in a file beside this one, that the whole payload must satisfy."""
 
     schema: str | None = None
 
 
-class Drift(_Part):
+class Drift(_Part, frozen=True):
     """What is done about an event that no table takes, and about a member that no column reads."""
 
     unknown_type: Literal["ignore", "note", "fail"] = "note"
     unknown_member: Literal["ignore", "note", "fail"] | None = None
 
 
-class Personal(_Part):
+class Personal(_Part, frozen=True):
     """Places of personal data, and of the person whom they are about."""
 
     subject: str
@@ -198,14 +198,14 @@ class Personal(_Part):
 Masking = Literal["drop", "last4", "hmac", "domain"]
 
 
-class JoinView(_Part):
+class JoinView(_Part, frozen=True):
     """A view over several tables by their keys."""
 
     name: str
     of: tuple[str, ...]
 
 
-class Total(_Part):
+class Total(_Part, frozen=True):
     """Control totals over the rows of a table: sums by group, and what must hold for each group."""
 
     name: str
@@ -215,14 +215,14 @@ class Total(_Part):
     must: tuple[str, ...] = ()
 
 
-class ListFile(_Part):
+class ListFile(_Part, frozen=True):
     """A column of a CSV file beside this one."""
 
     list: str
     column: str
 
 
-class Complete(_Part):
+class Complete(_Part, frozen=True):
     """The whole numbers that a column must go through in each group."""
 
     column: str
@@ -231,14 +231,14 @@ class Complete(_Part):
     by: tuple[str, ...] = ()
 
 
-class Rows(_Part):
+class Rows(_Part, frozen=True):
     """How many rows a file may have."""
 
     min: int | None = None
     max: int | None = None
 
 
-class FileCheck(_Part):
+class FileCheck(_Part, frozen=True):
     """What must hold for a whole file; exactly one rule."""
 
     table: str | None = None
@@ -256,7 +256,7 @@ class FileCheck(_Part):
     level: Literal["error", "warning"] = "error"
 
 
-class Pipeline(_Part):
+class Pipeline(_Part, frozen=True):
     """One pipeline file: what is made of the events of its sources."""
 
     etlpay: Literal[1]

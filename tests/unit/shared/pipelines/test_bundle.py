@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.pipelines.bundle import Bundle, BundleError, make_bundle, open_bundle
-from shared.pipelines.file_problems import FileProblem
-from shared.pipelines.reading import read_pipeline
+from shared.pipelines.document.problems import FileProblem
+from shared.pipelines.document.reading import read_pipeline
 from support.pipeline_texts import COLUMNS, FILE, HEAD, assert_told, reader
 
 TEXT = (

@@ -6,13 +6,13 @@ import pytest
 
 from shared.pipelines.bundle import make_bundle
 from shared.pipelines.compiling import compile_pipeline
-from shared.pipelines.expectations import PipelineTest, read_tests
-from shared.pipelines.inferring import infer_pipeline
-from shared.pipelines.linting import lint, lint_together
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.linting.pipeline import lint, lint_together
 from shared.pipelines.model import Pipeline
-from shared.pipelines.reading import read_pipeline
-from shared.pipelines.samples import read_events, run_sample
-from shared.pipelines.testing import attributes_of, coverage_warnings, run_tests
+from shared.pipelines.proposals.inferring import infer_pipeline
+from shared.pipelines.trials.expectations import PipelineTest, read_tests
+from shared.pipelines.trials.samples import read_events, run_sample
+from shared.pipelines.trials.testing import attributes_of, coverage_warnings, run_tests
 
 EXAMPLES = Path(__file__).parents[4] / "pipelines" / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.toml") if not path.name.endswith(".test.toml"))

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from shared.pipelines import inferring
-from shared.pipelines.file_problems import has_errors
-from shared.pipelines.guessing import slug, table_name
-from shared.pipelines.inferring import InferError, infer_pipeline
-from shared.pipelines.linting import lint
-from shared.pipelines.reading import read_pipeline
-from shared.pipelines.samples import SampleEvent, read_events
+from shared.pipelines.document.problems import has_errors
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.linting.pipeline import lint
+from shared.pipelines.proposals import inferring
+from shared.pipelines.proposals.guessing import slug, table_name
+from shared.pipelines.proposals.inferring import InferError, infer_pipeline
+from shared.pipelines.trials.samples import SampleEvent, read_events
 
 SAMPLES = Path(__file__).parents[4] / "pipelines" / "examples" / "samples"
 
@@ -221,6 +221,12 @@ def test_a_column_that_not_every_file_has_is_optional() -> None:
         "a": {"from": "a", "type": "integer", "required": True},
         "b": {"from": "b", "optional": True},
     }
+
+
+def test_what_stands_below_a_masked_place_becomes_no_column() -> None:
+    events = json_events({"a": 1, "email": "x@example.com"}, {"a": 2, "email": {"id": [{"id": True}], "n": 1}})
+
+    assert [table["columns"].keys() for table in proposed(events)["table"]] == [{"a"}]
 
 
 def test_decimal_commas_are_told() -> None:

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.pipelines.compiling import compile_pipeline
-from shared.pipelines.inferring import InferError, infer_pipeline
-from shared.pipelines.linting import lint
-from shared.pipelines.reading import read_pipeline
-from shared.pipelines.samples import SampleEvent, run_sample
-from shared.pipelines.testing import attributes_of
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.linting.pipeline import lint
+from shared.pipelines.proposals.inferring import InferError, infer_pipeline
+from shared.pipelines.trials.samples import SampleEvent, run_sample
+from shared.pipelines.trials.testing import attributes_of
 
 NAMES = st.sampled_from(
     [

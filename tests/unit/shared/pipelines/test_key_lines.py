@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.pipelines.file_problems import Steps, path_text
-from shared.pipelines.lines import key_lines, line_of
+from shared.pipelines.document.lines import key_lines, line_of
+from shared.pipelines.document.problems import Steps, path_text
 
 TEXT = '''\
 etlpay = 1 # a = 2

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.pipelines.compiling import compile_pipeline
-from shared.pipelines.file_problems import has_errors
-from shared.pipelines.linting import lint
+from shared.pipelines.document.problems import has_errors
+from shared.pipelines.linting.pipeline import lint
 from shared.pipelines.program import Attributes
 from support.pipeline_texts import FILE, HEAD, pipeline_of, reader
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from shared.pipelines.document_types import differences
-from shared.pipelines.linting import lint, lint_together
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.document.slips import expand_columns
+from shared.pipelines.document.sql_names import RESERVED
+from shared.pipelines.document.types import differences
+from shared.pipelines.linting.pipeline import lint, lint_together
 from shared.pipelines.model import Pipeline
-from shared.pipelines.reading import read_pipeline
-from shared.pipelines.slips import expand_columns
-from shared.pipelines.sql_names import RESERVED
 from support.pipeline_texts import FILE, HEAD, assert_told, lint_text, pipeline_of, reader
 
 EXAMPLES = Path(__file__).resolve().parents[4] / "pipelines" / "examples"

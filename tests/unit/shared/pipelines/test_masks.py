@@ -8,9 +8,9 @@ import pytest
 
 from shared.pipelines.codegen.spots import CompileError
 from shared.pipelines.compiling import compile_pipeline
-from shared.pipelines.masking import keyed_hash, last_four, mail_domain, mask_of, masked
 from shared.pipelines.model import Column, Join, Masking, Personal, Pipeline, Table
 from shared.pipelines.program import Made
+from shared.pipelines.values.masking import keyed_hash, last_four, mail_domain, mask_of, masked
 from support.pipeline_events import ABOUT
 
 ADDRESS = "Mila.Jansen@Example.org"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pipelines.codegen.runtime import whole_of_json
-from shared.pipelines.money import (
+from shared.pipelines.values.money import (
     ExponentsError,
     conversions,
     currencies,

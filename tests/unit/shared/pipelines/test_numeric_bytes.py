@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.pipelines.numeric import decode_numeric, encode_amount, encode_decimal
+from shared.pipelines.values.numeric import decode_numeric, encode_amount, encode_decimal
 
 wholes = st.integers(-(10**18), 10**18) | st.integers(-(10**60), 10**60) | st.integers(-3, 3).map(lambda n: n * 10**16)
 

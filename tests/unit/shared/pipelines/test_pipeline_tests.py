@@ -8,12 +8,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.pipelines.expectations import ExpectedProblem, PipelineTest, TestFileError, read_tests, with_expectations
 from shared.pipelines.model import Column, Of, Pipeline, Table
 from shared.pipelines.program import Attributes, Made, RowProblem, TypedRow, Value
-from shared.pipelines.samples import SampleError, change_event, read_events
-from shared.pipelines.testing import TestResult, coverage_warnings, run_tests
-from shared.pipelines.texts import text_of
+from shared.pipelines.trials.expectations import (
+    ExpectedProblem,
+    PipelineTest,
+    TestFileError,
+    read_tests,
+    with_expectations,
+)
+from shared.pipelines.trials.samples import SampleError, change_event, read_events
+from shared.pipelines.trials.testing import TestResult, coverage_warnings, run_tests
+from shared.pipelines.values.texts import text_of
 
 PIPELINE = Pipeline(
     etlpay=1,

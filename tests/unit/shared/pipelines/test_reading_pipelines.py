@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.pipelines.document_types import differences
-from shared.pipelines.document_words import Included
+from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.document.slips import expand_columns, move_misplaced_keys
+from shared.pipelines.document.types import differences
+from shared.pipelines.document.words import Included
 from shared.pipelines.model import Alternative, Column, FileCheck, Moment, Pipeline, Table, Total
-from shared.pipelines.reading import read_pipeline
-from shared.pipelines.slips import expand_columns, move_misplaced_keys
 from support.pipeline_texts import COLUMNS, FILE, HEAD, TABLE, assert_told, pipeline_of, read_text, reader
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from shared.pipelines.schema_file import make_schema, schema_text
+from shared.pipelines.document.schema_file import make_schema, schema_text
 from support.pipeline_texts import COLUMNS, HEAD, TABLE, read_text
 
 EXAMPLES = Path(__file__).resolve().parents[4] / "pipelines" / "examples"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.pipelines.layouts import LayoutError, read_layout
-from shared.pipelines.times import ZoneError, date_reader, in_utc, moment_of_number, moment_reader, read_zone
+from shared.pipelines.values.layouts import LayoutError, read_layout
+from shared.pipelines.values.times import ZoneError, date_reader, in_utc, moment_of_number, moment_reader, read_zone
 
 BERLIN = read_zone("Europe/Berlin")
 STAMP = "%Y-%m-%d %H:%M:%S"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.pipelines.toml_errors import explain_toml_error
+from shared.pipelines.document.toml_errors import explain_toml_error
 from support.pipeline_texts import HEAD, read_text
 
 CASES = [

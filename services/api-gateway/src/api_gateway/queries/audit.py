@@ -25,7 +25,8 @@ from shared.contracts.receipt import OTHER_SOURCES, SILENT_INTERVALS, SILENT_SEC
 
 _LINES_MAX: Final = 5_000
 _SERIES_MAX: Final = 1_000
-_CURSOR_CHARS_MAX: Final = 400
+# The name of a source has up to four bytes a character, and base64 makes four characters of three bytes.
+CURSOR_CHARS_MAX: Final = 1_200
 _HOUR: Final = timedelta(hours=1)
 _LAST_HOUR: Final = datetime.max.replace(tzinfo=UTC) - _HOUR
 _WAIT_SECONDS_MAX: Final = 0.2
@@ -174,7 +175,7 @@ class AuditQuery(BaseModel):
     )
     source: Annotated[str, AfterValidator(_countable_source)] | None = Field(None, examples=["manual-demo"])
     limit: int = Field(1_000, ge=1, le=_LINES_MAX)
-    cursor: str | None = Field(None, max_length=_CURSOR_CHARS_MAX, description="`next` of the page before")
+    cursor: str | None = Field(None, max_length=CURSOR_CHARS_MAX, description="`next` of the page before")
 
     @model_validator(mode="after")
     def _lies_in_its_hour(self) -> Self:

@@ -13,7 +13,7 @@ from processor.payload import CSV, READ_ERRORS, UnreadableError, read_row, value
 from shared.contracts.event import Envelope
 from shared.contracts.failure import failure_reason
 from shared.contracts.media_types import JSON
-from shared.contracts.payload import malformed_problem
+from shared.contracts.payload import check_utf8, malformed_problem, without_texts
 from shared.contracts.result import RecordStatus
 
 # As a number: to search it as bytes takes nine times as long.
@@ -54,6 +54,7 @@ def _check_number(text: str) -> None:
 
 
 _read_values = msgspec.json.Decoder().decode
+_scan = msgspec.json.Decoder(msgspec.Raw).decode
 _check_numbers = msgspec.json.Decoder(float_hook=_check_number).decode
 
 
@@ -86,22 +87,30 @@ def _check_object(body: bytes) -> None:
     Raises:
         UnreadableError: it is not. Otherwise one of READ_ERRORS.
     """
-    if len(body) > _LONG_DIGITS:
-        _check_large(body)
-    if not isinstance(_read_values(body), dict):
+    values = body if len(body) <= _LONG_DIGITS else _check_large(body)
+    if not isinstance(_read_values(values), dict):
         raise UnreadableError("must be a JSON object")
     if _BACKSLASH in body and _NUL.search(body):
         raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
-    if _find_large(body) or (_find_five_digits(body) and _SMALL.search(body.lower())):
-        _check_numbers(body)
+    if _find_large(values) or (_find_five_digits(values) and _SMALL.search(values.lower())):
+        _check_numbers(values)
 
 
-def _check_large(body: bytes) -> None:
-    """Raise UnreadableError where a body holds more than can be read, or a longer number than PostgreSQL can hold."""
-    if len(body) > _MANY_BYTES and values_at_most(body) > _VALUES_MAX:
-        raise UnreadableError("holds too many values")
-    if _LONG.search(body):
-        _check_numbers(body)
+def _check_large(body: bytes) -> bytes:
+    """Return the body, without its texts where they would take much memory; they were checked then.
+
+    Raises as `_check_object`: it holds more values than can be read, or a longer number than PostgreSQL can hold.
+    """
+    values = body
+    if len(body) > _MANY_BYTES:
+        if values_at_most(body) > _VALUES_MAX:
+            raise UnreadableError("holds too many values")
+        _scan(body)
+        check_utf8(body)
+        values = without_texts(body)
+    if _LONG.search(values):
+        _check_numbers(values)
+    return values
 
 
 def _reason(body: bytes, error: Exception) -> str:

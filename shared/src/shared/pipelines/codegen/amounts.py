@@ -8,7 +8,7 @@ from shared.pipelines.codegen.cells import Cell
 from shared.pipelines.codegen.options import apply_sign, exact_bound, map_values
 from shared.pipelines.codegen.spots import CompileError
 from shared.pipelines.model import MoneyRules
-from shared.pipelines.money import DIGITS_MAX, WHOLE_LIMIT, ExponentsError, conversions, scales, whole_of_text
+from shared.pipelines.values.money import DIGITS_MAX, WHOLE_LIMIT, ExponentsError, conversions, scales, whole_of_text
 
 AmountTables: TypeAlias = dict[tuple[object, ...], dict[str, object]]
 """How amounts of each currency are stored, by units, profile and digits; shared by the tables of a pipeline."""

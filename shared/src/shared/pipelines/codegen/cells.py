@@ -12,7 +12,7 @@ from shared.pipelines.codegen.plans import ColumnPlan, TablePlan
 from shared.pipelines.codegen.spots import Spot, pointer_parts
 from shared.pipelines.codegen.writer import Chain, SourceWriter
 from shared.pipelines.model import Otherwise
-from shared.pipelines.times import UNITS
+from shared.pipelines.values.times import UNITS
 
 MISSING_TEXT: Final = "MISSING"
 PROBLEMS: Final = "bad"

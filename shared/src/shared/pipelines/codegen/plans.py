@@ -16,8 +16,8 @@ from shared.pipelines.codegen.spots import (
     root_steps,
     spot_of,
 )
-from shared.pipelines.masking import STRICTEST_FIRST, Mask, mask_of
 from shared.pipelines.model import Alternative, Check, Column, Condition, Join, Masking, Pipeline, Table, ZoneNames
+from shared.pipelines.values.masking import STRICTEST_FIRST, Mask, mask_of
 
 _MASKED_TYPES: Final = ("text", "json")
 

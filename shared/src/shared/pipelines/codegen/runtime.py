@@ -12,9 +12,9 @@ from uuid import UUID
 
 import msgspec
 
-from shared.pipelines.masking import is_index
-from shared.pipelines.money import whole_of_text
 from shared.pipelines.program import Amount, Value
+from shared.pipelines.values.masking import is_index
+from shared.pipelines.values.money import whole_of_text
 
 DECIMAL_DIGITS_MAX: Final = 1_000
 """Digits of a decimal before the point, and after it."""

@@ -13,9 +13,9 @@ from shared.pipelines.codegen.plans import ColumnPlan, TablePlan
 from shared.pipelines.codegen.spots import CompileError, Spot, is_covered, pointer_parts
 from shared.pipelines.codegen.types import convert
 from shared.pipelines.codegen.writer import SourceWriter
-from shared.pipelines.masking import Mask, mask_of
 from shared.pipelines.model import Present, Rank
 from shared.pipelines.program import RowProblem
+from shared.pipelines.values.masking import Mask, mask_of
 
 IGNORED: Final = "ignored"
 _WITH_WHOLE: Final = frozenset({"money", "integer", "decimal", "currency"})

@@ -11,11 +11,11 @@ from shared.pipelines.codegen.cells import Cell
 from shared.pipelines.codegen.options import apply_sign, check_bounds, check_values, map_values
 from shared.pipelines.codegen.runtime import INTEGER_MAX, INTEGER_MIN
 from shared.pipelines.codegen.spots import MOMENT_ATTRIBUTES
-from shared.pipelines.countries import COUNTRIES
-from shared.pipelines.masking import masked
 from shared.pipelines.model import ZoneNames
-from shared.pipelines.money import currencies, spellings
-from shared.pipelines.times import (
+from shared.pipelines.values.countries import COUNTRIES
+from shared.pipelines.values.masking import masked
+from shared.pipelines.values.money import currencies, spellings
+from shared.pipelines.values.times import (
     RFC_3339,
     UNITS,
     date_of,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from shared.pipelines import model
-from shared.pipelines.file_problems import Steps
+from shared.pipelines.document.problems import Steps
 
 Document: TypeAlias = dict[str, Any]
 

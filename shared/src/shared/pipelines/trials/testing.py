@@ -12,14 +12,14 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from shared.pipelines.expectations import ExpectedProblem, KnownOfEvent, PipelineTest, TextRow, TextRows
-from shared.pipelines.file_problems import ReadFile
+from shared.pipelines.document.problems import ReadFile
 from shared.pipelines.model import Pipeline
 from shared.pipelines.places import PlaceError, read_place
 from shared.pipelines.program import Attributes, Made, Program, RowProblem
-from shared.pipelines.samples import SampleError, SampleEvent, change_event, read_events, run_sample, values_at
-from shared.pipelines.shown import MadeOf, as_text, shown_rows
-from shared.pipelines.texts import text_of
+from shared.pipelines.trials.expectations import ExpectedProblem, KnownOfEvent, PipelineTest, TextRow, TextRows
+from shared.pipelines.trials.samples import SampleError, SampleEvent, change_event, read_events, run_sample, values_at
+from shared.pipelines.trials.shown import MadeOf, as_text, shown_rows
+from shared.pipelines.values.texts import text_of
 
 ORDERED_EVENTS_MAX: Final = 6
 """How many events `order = "any"` may have: 6 have 720 orders."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from shared.contracts.event import source_problem
-from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_issues import Issue, TableScope, location_of, repeated, scopes_of
-from shared.pipelines.lint_places import absolute_steps, any_places_issues, one_place_issues, value_places
-from shared.pipelines.lint_times import time_issues
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.linting.issues import Issue, TableScope, location_of, repeated, scopes_of
+from shared.pipelines.linting.places import absolute_steps, any_places_issues, one_place_issues, value_places
+from shared.pipelines.linting.times import time_issues
 from shared.pipelines.model import Column, Join, Masking, Moment, Pipeline
 from shared.pipelines.places import STAR, Origin
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_issues import NUMERIC, Issue, TableScope, unknown_name
-from shared.pipelines.lint_places import column_places, place_issues, value_places
-from shared.pipelines.lint_times import known_moment_issues, time_issues
-from shared.pipelines.lint_values import fixed_value_issues, values_issues
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.document.sql_names import sql_name_problem
+from shared.pipelines.linting.issues import NUMERIC, Issue, TableScope, unknown_name
+from shared.pipelines.linting.places import column_places, place_issues, value_places
+from shared.pipelines.linting.times import known_moment_issues, time_issues
+from shared.pipelines.linting.values import fixed_value_issues, values_issues
 from shared.pipelines.model import Alternative, Column, ColumnType, Join
-from shared.pipelines.money import DIGITS_MAX
-from shared.pipelines.sql_names import sql_name_problem
+from shared.pipelines.values.money import DIGITS_MAX
 
 _TIMES: Final[frozenset[ColumnType]] = frozenset({"timestamp", "date"})
 _TEXTS: Final[frozenset[ColumnType]] = frozenset({"text", "currency", "country"})

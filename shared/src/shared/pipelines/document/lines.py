@@ -5,7 +5,7 @@ import tomllib
 from collections import Counter
 from typing import Final
 
-from shared.pipelines.file_problems import Steps
+from shared.pipelines.document.problems import Steps
 
 _BLANK: Final = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _SPACE: Final = re.compile(r"[ \t]*")

@@ -7,11 +7,13 @@ that a zone has twice, or never, is no point in time: only an offset beside it c
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from functools import cache
+from importlib.resources import files as resources
 from typing import Final, TypeAlias
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from shared.contracts.moment import read_moment
-from shared.pipelines.layouts import Layout, LayoutError, read_layout
+from shared.pipelines.values.layouts import Layout, LayoutError, read_layout
 
 RFC_3339: Final = "rfc3339"
 ISO_DATE: Final = "%Y-%m-%d"
@@ -38,10 +40,22 @@ def read_zone(text: str) -> tzinfo:
         return timezone(-offset if found["sign"] == "-" else offset)
     if text == "UTC":
         return UTC
-    try:
-        return ZoneInfo(text)
-    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-        raise ZoneError(f"is no time zone: {text[:40]}; name one of IANA, as Europe/Berlin") from error
+    if text not in zone_names():
+        raise ZoneError(f"is no time zone: {text[:40]}; name one of IANA, as Europe/Berlin")
+    return _zone(text)
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """Return the names of IANA's zones."""
+    return frozenset(resources("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    """Return a zone of the locked release of `tzdata`; that of the machine may be another."""
+    with resources("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as rules:
+        return ZoneInfo.from_file(rules, key=name)
 
 
 def moment_of_number(number: int, per_second: int) -> datetime:

@@ -43,7 +43,7 @@ class Conversion(NamedTuple):
 @cache
 def currencies() -> Currencies:
     """Return the table of currencies that belongs to this release."""
-    table = tomllib.loads(resources("shared.pipelines").joinpath("currencies.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads(resources("shared.pipelines.values").joinpath("currencies.toml").read_text(encoding="utf-8"))
     known = table["currencies"]
     return Currencies(
         dated=table["dated"],

@@ -7,11 +7,11 @@ that made the parent's row.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from shared.pipelines.expectations import TextRow, TextRows
 from shared.pipelines.latest import Candidate, precedence_of, reduce_latest
 from shared.pipelines.model import Of, Table
 from shared.pipelines.program import Made, Value
-from shared.pipelines.texts import text_of
+from shared.pipelines.trials.expectations import TextRow, TextRows
+from shared.pipelines.values.texts import text_of
 
 
 class MadeOf(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from shared.pipelines.expectations import bare, quote
-from shared.pipelines.guessing import Guess, Member, guess_columns, share_text, slug, table_name
-from shared.pipelines.observing import Observed, Steps, observe
 from shared.pipelines.places import STAR, Location, Origin, PlaceError, pointer_of, read_place
-from shared.pipelines.samples import SampleEvent, values_at
+from shared.pipelines.proposals.guessing import Guess, Member, guess_columns, share_text, slug, table_name
+from shared.pipelines.proposals.observing import Observed, Steps, observe
+from shared.pipelines.trials.expectations import bare, quote
+from shared.pipelines.trials.samples import SampleEvent, values_at
 
 EVENTS_MAX: Final = 10_000
 """More events than this are not looked at."""
@@ -72,7 +72,7 @@ def infer_pipeline(events: Sequence[SampleEvent], *, name: str, source: str) -> 
     if looked_at[0].header is None and not all(isinstance(each.payload, dict) for each in looked_at):
         raise InferError("an event that is no JSON object has no members that could become columns")
     envelope = _envelope_of(looked_at)
-    tables = [table for group in _groups(looked_at, name, envelope) for table in _tables_of(group)]
+    tables = _readable([table for group in _groups(looked_at, name, envelope) for table in _tables_of(group)])
     guesses = [guess for table in tables for guess in table.guesses]
     masks = {place: masking for table in tables for place, masking in _masks_of(table.array, table.guesses).items()}
     named = _named([table for table in tables if table.columns])
@@ -87,6 +87,20 @@ def infer_pipeline(events: Sequence[SampleEvent], *, name: str, source: str) -> 
         *(_table_text(each, table, envelope) for each, table in named.items()),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _readable(tables: Sequence[_Proposed]) -> list[_Proposed]:
+    """Return the tables without columns below a masked place: one event holds a text there, and another an object."""
+    guesses = [guess for table in tables for guess in table.guesses]
+    masked = {guess.member.steps for guess in guesses if guess.mask and not guess.member.csv}
+
+    def is_below(steps: Steps) -> bool:
+        return any(steps[:length] in masked for length in range(1, len(steps)))
+
+    return [
+        msgspec.structs.replace(table, guesses=tuple(each for each in table.guesses if not is_below(each.member.steps)))
+        for table in tables
+    ]
 
 
 def _head(count: int, looked_at: int, name: str, source: str) -> str:

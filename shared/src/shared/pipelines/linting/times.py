@@ -1,15 +1,14 @@
 """Lint how points in time are written: layouts and zones. Pure."""
 
-import zoneinfo
 from collections.abc import Iterator
 from typing import Final
 
-from shared.pipelines.document_words import nearest
-from shared.pipelines.file_problems import Steps
-from shared.pipelines.layouts import LayoutError, read_layout
-from shared.pipelines.lint_issues import Issue
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.document.words import nearest
+from shared.pipelines.linting.issues import Issue
 from shared.pipelines.model import ZoneNames
-from shared.pipelines.times import ISO_DATE, RFC_3339, UNITS, ZoneError, read_zone
+from shared.pipelines.values.layouts import LayoutError, read_layout
+from shared.pipelines.values.times import ISO_DATE, RFC_3339, UNITS, ZoneError, read_zone, zone_names
 
 _OF_THE_MACHINE: Final = ("localtime", "Factory", "posixrules", "posix/", "right/")
 
@@ -66,5 +65,5 @@ def _one_zone_issues(steps: Steps, text: str) -> Iterator[Issue]:
     try:
         read_zone(text)
     except ZoneError as error:
-        close = nearest(text, zoneinfo.available_timezones())
+        close = nearest(text, zone_names())
         yield Issue(steps, f"{error}" + (f"; did you mean {close}?" if close else ""))

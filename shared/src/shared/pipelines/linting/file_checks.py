@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from shared.pipelines.document_words import Document
-from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_issues import ORDERED, Issue, repeated, table_named, unknown_columns, unknown_name
-from shared.pipelines.lint_sums import must_issues, sums_issues, varying_currencies
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.document.words import Document
+from shared.pipelines.linting.issues import ORDERED, Issue, repeated, table_named, unknown_columns, unknown_name
+from shared.pipelines.linting.sums import must_issues, sums_issues, varying_currencies
 from shared.pipelines.model import Complete, FileCheck, Pipeline, Rows, Table
 
 RULES: Final = ("unique", "listed", "ascending", "complete", "filled", "rows", "sum")

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
-from shared.pipelines.file_problems import Steps, path_text
-from shared.pipelines.lines import key_lines
+from shared.pipelines.document.lines import key_lines
+from shared.pipelines.document.problems import Steps, path_text
 
 _MESSAGE: Final = re.compile(
     r"(?P<said>.*) \(at (?:line (?P<line>[0-9]+), column (?P<column>[0-9]+)|end of document)\)", re.DOTALL

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from shared.pipelines.arithmetic import ArithmeticSyntaxError, Comparison, Term, read_comparison, read_sum
-from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_issues import NUMERIC, Issue, TableScope, repeated, table_named, unknown_name
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.document.sql_names import sql_name_problem
+from shared.pipelines.linting.issues import NUMERIC, Issue, TableScope, repeated, table_named, unknown_name
 from shared.pipelines.model import Check, Column, Pipeline, Table
-from shared.pipelines.sql_names import sql_name_problem
 
 ROWS = "rows"
 """What a `must` calls the number of rows."""

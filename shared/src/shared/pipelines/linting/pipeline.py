@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from shared.pipelines.file_problems import PROBLEMS_MAX, FileProblem, ReadFile, Steps, path_text
-from shared.pipelines.lines import key_lines, line_of
-from shared.pipelines.lint_event import event_issues, mask_issues, personal_issues, source_issues
-from shared.pipelines.lint_file_checks import file_check_issues, join_issues
-from shared.pipelines.lint_files import file_issues
-from shared.pipelines.lint_issues import Issue, scopes_of
-from shared.pipelines.lint_sums import total_issues
-from shared.pipelines.lint_tables import table_issues
+from shared.pipelines.document.lines import key_lines, line_of
+from shared.pipelines.document.problems import PROBLEMS_MAX, FileProblem, ReadFile, Steps, path_text
+from shared.pipelines.document.sql_names import PIPELINE_NAME_CHARS_MAX, name_problem, sql_name_problem
+from shared.pipelines.linting.event import event_issues, mask_issues, personal_issues, source_issues
+from shared.pipelines.linting.file_checks import file_check_issues, join_issues
+from shared.pipelines.linting.files import file_issues
+from shared.pipelines.linting.issues import Issue, scopes_of
+from shared.pipelines.linting.sums import total_issues
+from shared.pipelines.linting.tables import table_issues
 from shared.pipelines.model import Pipeline
-from shared.pipelines.sql_names import PIPELINE_NAME_CHARS_MAX, name_problem, sql_name_problem
 
 TABLES_MAX: Final = 50
 _LISTS: Final = ("table", "join", "total", "file_check")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from shared.pipelines import model
-from shared.pipelines.document_types import Difference
-from shared.pipelines.document_words import Document, known_keys
+from shared.pipelines.document.types import Difference
+from shared.pipelines.document.words import Document, known_keys
 
 _TABLE_KEYS: Final = known_keys(model.Table)
 _COLUMN_KEYS: Final = known_keys(model.Column)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final, TypeAlias
 
 from shared.pipelines.places import STAR
-from shared.pipelines.samples import SampleEvent
+from shared.pipelines.trials.samples import SampleEvent
 
 Steps: TypeAlias = tuple[str, ...]
 """The names of members from the root; `*` is every element of an array."""

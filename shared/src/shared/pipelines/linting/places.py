@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_issues import Issue, TableScope, location_of
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.linting.issues import Issue, TableScope, location_of
 from shared.pipelines.model import Alternative, Column, Join, Sign, ZoneNames
 from shared.pipelines.places import STAR, Location, Origin, PlaceError, read_place
 

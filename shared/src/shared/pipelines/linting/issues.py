@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from shared.pipelines.document_words import nearest
-from shared.pipelines.file_problems import Level, Steps
+from shared.pipelines.document.problems import Level, Steps
+from shared.pipelines.document.words import nearest
 from shared.pipelines.model import Column, ColumnType, Pipeline, Table
 from shared.pipelines.places import Location, PlaceError, read_place
 

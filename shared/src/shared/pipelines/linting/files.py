@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from shared.pipelines.contract import SchemaError, compile_schema
-from shared.pipelines.file_names import file_name_problem
-from shared.pipelines.file_problems import ReadFile, Steps
-from shared.pipelines.lint_issues import Issue, unknown_name
+from shared.pipelines.document.names import file_name_problem
+from shared.pipelines.document.problems import ReadFile, Steps
+from shared.pipelines.linting.issues import Issue, unknown_name
 from shared.pipelines.model import ListFile, Pipeline
-from shared.pipelines.money import HUNDREDTHS, ISO, ExponentsError, currencies, wire_exponents
+from shared.pipelines.values.money import HUNDREDTHS, ISO, ExponentsError, currencies, wire_exponents
 
 FILE_BYTES_MAX: Final = 1 << 20
 _DRAFT: Final = re.compile(r"https?://json-schema\.org/draft/2020-12/schema#?")

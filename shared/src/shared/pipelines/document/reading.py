@@ -8,15 +8,15 @@ from typing import Final
 
 import msgspec
 
-from shared.pipelines.document_types import Difference, differences
-from shared.pipelines.document_words import Document, Included
-from shared.pipelines.file_names import file_name_problem
-from shared.pipelines.file_problems import PROBLEMS_MAX, FileProblem, ReadFile, path_text
+from shared.pipelines.document.lines import key_lines, line_of
+from shared.pipelines.document.names import file_name_problem
+from shared.pipelines.document.problems import PROBLEMS_MAX, FileProblem, ReadFile, path_text
+from shared.pipelines.document.slips import expand_columns, move_misplaced_keys
+from shared.pipelines.document.toml_errors import explain_toml_error
+from shared.pipelines.document.types import Difference, differences
+from shared.pipelines.document.words import Document, Included
 from shared.pipelines.histories import complete_histories
-from shared.pipelines.lines import key_lines, line_of
 from shared.pipelines.model import Pipeline
-from shared.pipelines.slips import expand_columns, move_misplaced_keys
-from shared.pipelines.toml_errors import explain_toml_error
 
 __all__ = ["FileProblem", "ReadFile", "read_pipeline"]
 

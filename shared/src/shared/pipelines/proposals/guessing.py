@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from shared.pipelines.expectations import quote
-from shared.pipelines.observing import Observed, Steps
+from shared.pipelines.document.sql_names import sql_name_problem
 from shared.pipelines.places import STAR
-from shared.pipelines.sql_names import sql_name_problem
+from shared.pipelines.proposals.observing import Observed, Steps
+from shared.pipelines.trials.expectations import quote
 
 COLUMNS_MAX: Final = 100
 SHARE_MIN: Final = 0.01

@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from shared.pipelines.countries import COUNTRIES
-from shared.pipelines.file_problems import Steps
-from shared.pipelines.lint_issues import Issue, repeated
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.linting.issues import Issue, repeated
 from shared.pipelines.model import Column, ColumnType, Otherwise, Scalar
-from shared.pipelines.money import currencies
+from shared.pipelines.values.countries import COUNTRIES
+from shared.pipelines.values.money import currencies
 
 _WHOLE: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?", re.ASCII)

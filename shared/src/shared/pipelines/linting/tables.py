@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from shared.pipelines.file_problems import Steps
+from shared.pipelines.document.problems import Steps
 from shared.pipelines.histories import inherited_columns
-from shared.pipelines.lint_columns import column_issues, rank_column
-from shared.pipelines.lint_issues import (
+from shared.pipelines.linting.columns import column_issues, rank_column
+from shared.pipelines.linting.issues import (
     ORDERED,
     Issue,
     TableScope,
@@ -15,8 +15,8 @@ from shared.pipelines.lint_issues import (
     unknown_columns,
     unknown_name,
 )
-from shared.pipelines.lint_places import mixed_issues, place_issues, value_places
-from shared.pipelines.lint_sums import check_issues
+from shared.pipelines.linting.places import mixed_issues, place_issues, value_places
+from shared.pipelines.linting.sums import check_issues
 from shared.pipelines.model import Column, Condition, Otherwise, Rank, Table
 from shared.pipelines.places import STAR, Origin
 

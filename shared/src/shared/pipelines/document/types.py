@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from msgspec import inspect
 
-from shared.pipelines.document_words import Document, misfit, missing_key, nearest, unknown_key
-from shared.pipelines.file_problems import Steps
+from shared.pipelines.document.problems import Steps
+from shared.pipelines.document.words import Document, misfit, missing_key, nearest, unknown_key
 
 
 class Difference(NamedTuple):

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 {
   echo './client'
-  echo './shared[amqp,models,postgres,redis,rpc]'
+  echo './shared[amqp,models,postgres,redis,rpc,schema]'
   for service in services/*/; do echo "./${service%/}"; done
   echo './cli[local]'
 } | uv pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes --annotation-style line \

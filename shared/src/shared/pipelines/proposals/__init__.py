@@ -1,0 +1,1 @@
+"""Pipeline files that are proposed for events."""

@@ -1,0 +1,1 @@
+"""Tests that stand beside a pipeline file, run without a database."""

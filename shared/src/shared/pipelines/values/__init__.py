@@ -1,0 +1,1 @@
+"""Values: money, times, codes, masks, and how they are written."""

@@ -4,11 +4,17 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from support.servers import Servers, docker_is_here, run_servers, server_kinds
 from support.stack import Stack, run_stack
 
 pytest_plugins = ("support.ledger",)
+
+# The same examples in each run, however slow the machine is; `--hypothesis-profile=search` looks for others.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1_000)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", params=server_kinds())

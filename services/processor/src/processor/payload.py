@@ -130,8 +130,8 @@ def _is_plain(record: str, dialect: Dialect) -> bool:
 
 def _records(text: str, dialect: Dialect) -> Iterator[list[str]]:
     """Return a reader of the records of a text."""
-    # A field may be as long as the row; the row is as long as its edge service allows.
-    csv.field_size_limit(len(text) + 1)
+    # A field may be as long as the row.
+    csv.field_size_limit(_ROW_BYTES_MAX)
     # Cut at line feeds alone, and each kept: one in quotes belongs to its value.
     return csv.reader(
         (f"{line}\n" for line in text.split("\n")),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pipelines.bundle import Bundle, BundleError, make_bundle, open_bundle
@@ -82,7 +82,6 @@ def test_another_fact_is_another_version() -> None:
     assert bundle_of(facts={**FACTS, "hmac_key": "k2"}).sha256 != bundle_of(facts={**FACTS, "hmac_key": "k1"}).sha256
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["currencies", "zones", "hmac_key"]), st.text()))
 def test_a_bundle_comes_back_from_its_bytes(facts: dict[str, str]) -> None:
     bundle = bundle_of(facts=facts)
@@ -116,7 +115,6 @@ def test_bytes_that_are_no_version_are_refused(content: bytes, detail: str) -> N
         open_bundle(content)
 
 
-@settings(deadline=None)
 @given(st.binary() | st.dictionaries(st.sampled_from(["format", "file", "files"]), st.just(1)).map(msgspec.json.encode))
 def test_no_bytes_stop_the_opening(content: bytes) -> None:
     with pytest.raises(BundleError):

@@ -67,13 +67,13 @@ def check_proposal(events: list[SampleEvent]) -> None:
 
 
 @given(st.lists(PAYLOADS, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_json_event_is_taken_by_what_was_proposed_for_it(payloads: list[dict[str, object]]) -> None:
     check_proposal([SampleEvent("x.ndjson", payload, row=number) for number, payload in enumerate(payloads, 1)])
 
 
 @given(COLUMNS.flatmap(lambda names: st.tuples(st.just(names), st.lists(st.tuples(*[TEXTS] * len(names)), min_size=1))))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_csv_row_is_taken_by_what_was_proposed_for_it(drawn: tuple[list[str], list[tuple[str, ...]]]) -> None:
     header, rows = drawn
     check_proposal(

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pipelines.document.lines import key_lines, line_of
@@ -108,7 +108,6 @@ def paths_of(value: object, steps: Steps = ()) -> Iterator[Steps]:
             yield from paths_of(each, (*steps, number))
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_whatever_toml_reads_has_lines(text: str) -> None:
     try:
@@ -120,7 +119,6 @@ def test_whatever_toml_reads_has_lines(text: str) -> None:
     assert set(paths_of(document)) == set(key_lines(text))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_stops_the_search_for_lines(text: str) -> None:
     assert all(1 <= line <= text.count("\n") + 1 for line in key_lines(text).values())

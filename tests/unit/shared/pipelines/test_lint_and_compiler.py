@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pipelines.compiling import compile_pipeline
@@ -94,7 +94,6 @@ BODIES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(AT, MODE, CHECK, WHEN, MASK, EVENT, st.lists(columns(), max_size=3), st.lists(BODIES, max_size=3))
 def test_what_linting_takes_compiles_and_runs(  # noqa: PLR0913, PLR0917 - the parts of a pipeline
     at: str, mode: str, check: str, when: str, mask: str, event: str, options: list[str], bodies: list[Any]

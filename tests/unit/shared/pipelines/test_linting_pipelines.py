@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
@@ -177,7 +177,6 @@ PIPELINE = inspect.type_info(Pipeline)
 assert isinstance(PIPELINE, inspect.StructType)
 
 
-@settings(deadline=None)
 @given(of_struct(PIPELINE))
 def test_no_pipeline_stops_the_linter(document: dict[str, Any]) -> None:
     expand_columns(document)

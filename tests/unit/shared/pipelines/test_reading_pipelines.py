@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pipelines.document.reading import read_pipeline
@@ -246,7 +246,6 @@ def test_a_history_has_the_columns_and_events_of_the_latest_state() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=80).map(lambda text: (HEAD + text).encode()))
 def test_no_bytes_stop_the_reader(content: bytes) -> None:
     pipeline, problems = read_pipeline(FILE, lambda _: content)
@@ -268,7 +267,6 @@ VALUES = st.recursive(LEAVES, lambda each: st.lists(each, max_size=3) | st.dicti
 DOCUMENTS = st.dictionaries(KEYS, VALUES, max_size=6)
 
 
-@settings(deadline=None)
 @given(DOCUMENTS, st.sampled_from([Pipeline, Included]))
 def test_no_document_stops_the_comparison(document: dict[str, Any], expected: type) -> None:
     for each in move_misplaced_keys(document):

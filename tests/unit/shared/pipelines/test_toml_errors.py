@@ -4,7 +4,7 @@ import tomllib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pipelines.document.toml_errors import explain_toml_error
@@ -97,7 +97,6 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=40))
 def test_every_error_is_told_with_a_line_of_the_text(text: str) -> None:
     try:

@@ -19,6 +19,7 @@ _DRAFT: Final = re.compile(r"https?://json-schema\.org/draft/2020-12/schema#?")
 _NOT_LINEAR: Final = re.compile(r"\(\?(?:=|!|<=|<!)|\\[1-9]|\\k<")
 _REFERENCES: Final = ("$ref", "$dynamicRef")
 _SUBSCHEMAS_MAX: Final = 100_000
+_HEADER_CHARS_MAX: Final = 100_000
 
 
 def named_files(pipeline: Pipeline) -> Iterator[tuple[Steps, str]]:
@@ -78,14 +79,20 @@ def _exponents_issues(steps: Steps, name: str, content: bytes) -> Iterator[Issue
 
 
 def _list_issues(steps: Steps, listed: ListFile, content: bytes) -> Iterator[Issue]:
+    header = _header_of(content)
+    if header is None:
+        yield Issue(steps, f"{listed.list} is no CSV file in UTF-8")
+    elif listed.column not in header:
+        yield Issue((*steps[:-1], "column"), unknown_name(f"column in {listed.list}:", listed.column, header))
+
+
+def _header_of(content: bytes) -> list[str] | None:
+    """Return the names of the columns of a CSV file, or None where it is none."""
     try:
         first = content.decode("utf-8-sig").partition("\n")[0].rstrip("\r")
-        header = next(csv.reader([first]), [])
+        return next(csv.reader([first]), []) if len(first) <= _HEADER_CHARS_MAX else None
     except (UnicodeDecodeError, csv.Error):
-        yield Issue(steps, f"{listed.list} is no CSV file in UTF-8")
-        return
-    if listed.column not in header:
-        yield Issue((*steps[:-1], "column"), unknown_name(f"column in {listed.list}:", listed.column, header))
+        return None
 
 
 def _schema_issues(steps: Steps, name: str, content: bytes) -> Iterator[Issue]:

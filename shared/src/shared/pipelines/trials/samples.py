@@ -21,6 +21,7 @@ REMOVE: Final = "@remove"
 NULL: Final = "@null"
 _JSON: Final = msgspec.json.Decoder(float_hook=Decimal)
 _DELIMITERS: Final = (",", ";", "\t")
+_FIELD_CHARS_MAX: Final = 2**24
 
 
 class SampleError(ValueError):
@@ -121,6 +122,8 @@ def _csv_events(name: str, data: bytes, delimiter: str | None) -> Iterator[Sampl
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SampleError(f"{name}: is not UTF-8 from byte {error.start}") from None
+    # A field may be as long as the file; the limit is one for the whole process.
+    csv.field_size_limit(_FIELD_CHARS_MAX)
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or sniff_delimiter(text), strict=True)
         header = tuple(next(rows, ()))

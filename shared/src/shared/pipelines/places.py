@@ -38,11 +38,6 @@ class Location(msgspec.Struct, frozen=True):
     number: int = 0
     attribute: str = ""
 
-    @property
-    def is_member(self) -> bool:
-        """It is one member of the current element: a name that is no pointer, as of a CSV column."""
-        return self.origin is Origin.ELEMENT and len(self.steps) == 1
-
 
 class PlaceError(ValueError):
     """The text is no place; the message says what was meant where that can be told."""

@@ -5,7 +5,7 @@ the ledger take its counts by source and hour. Prometheus reads its totals by ch
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from prometheus_client import REGISTRY
@@ -13,11 +13,13 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.contracts.event import Channel, Envelope, now
-from shared.contracts.receipt import KEYS_MAX, OTHER_SOURCES, UNCONFIRMED_MAX, Count, Unconfirmed, hour_of
+from shared.contracts.receipt import KEYS_MAX, OTHER_SOURCES, UNCONFIRMED_MAX, Count, Unconfirmed, hour_of, start_of
 from shared.contracts.result import ResultKind
 
 _PLACES: Final = len(ResultKind) + 1  # the first kind is 1
 _UNLISTED: Final = _PLACES
+_CHANNELS: Final = range(max(Channel) + 1)
+_HOUR: Final = timedelta(hours=1)
 
 
 class Taken(NamedTuple):
@@ -67,8 +69,12 @@ class Tally:
         """Keep up to `keys_max` sources, channels and hours apart, and list up to `unconfirmed_max` events."""
         self._keys_max = keys_max
         self._unconfirmed_max = unconfirmed_max
-        self._numbers: dict[tuple[str, Channel, int], list[int]] = {}
-        self._totals: dict[Channel, list[int]] = {}
+        # By the number of the channel: to look an enumeration up in a dictionary takes longer than all else here.
+        self._numbers: list[dict[tuple[str, int], list[int]]] = [{} for _ in _CHANNELS]
+        self._totals = [[0] * _PLACES for _ in _CHANNELS]
+        # The hour in which the last event came in: most come in the same.
+        self._hour = 0
+        self._hour_begins = self._hour_ends = datetime.min.replace(tzinfo=UTC)
         self._unconfirmed: list[Unconfirmed] = []
         self.in_hand = InHand(began_at or now())
         """Holds what begins now, until the next `take`."""
@@ -76,11 +82,8 @@ class Tally:
 
     def add(self, channel: Channel, kind: ResultKind, source: str, received_at: datetime, number: int = 1) -> None:
         """Count events of one source that came in at one moment and were answered alike."""
-        self._of(source, channel, hour_of(received_at))[kind] += number
-        totals = self._totals.get(channel)
-        if totals is None:
-            totals = self._totals[channel] = [0] * _PLACES
-        totals[kind] += number
+        self._of(source, channel, received_at)[kind] += number
+        self._totals[channel][kind] += number
 
     def add_unconfirmed(self, source: str, event: Unconfirmed) -> None:
         """Count an event as unknown, and list it, so that the audit can look for it."""
@@ -88,36 +91,45 @@ class Tally:
         if len(self._unconfirmed) < self._unconfirmed_max:
             self._unconfirmed.append(event)
         else:
-            self._of(source, event.channel, hour_of(event.received_at))[_UNLISTED] += 1
+            self._of(source, event.channel, event.received_at)[_UNLISTED] += 1
 
     def totals(self) -> dict[Channel, tuple[int, ...]]:
         """Return all that was ever counted, by channel and in the order of `ResultKind`; `take` leaves it as it is."""
-        return {channel: tuple(numbers[1:]) for channel, numbers in self._totals.items()}
+        return {channel: tuple(numbers[1:]) for channel in Channel if any(numbers := self._totals[channel])}
 
     def take(self, at: datetime) -> Taken:
         """Return what was counted since the last time, and begin again; `at` is the present moment."""
-        taken, self._numbers = self._numbers, {}
+        taken, self._numbers = self._numbers, [{} for _ in _CHANNELS]
         unconfirmed, self._unconfirmed = self._unconfirmed, []
         # Of the intervals before this one only those stay in which something began that is not counted yet.
         self._older = [each for each in (*self._older, self.in_hand) if each.number]
         self.in_hand = InHand(at)
         open_since = self._older[0].began_at if self._older else at
-        counts = (_count(key, numbers) for key, numbers in taken.items())
+        counts = (
+            _count(source, channel, hour, numbers)
+            for channel in Channel
+            for (source, hour), numbers in taken[channel].items()
+        )
         return Taken(tuple(counts), tuple(unconfirmed), open_since)
 
-    def _of(self, source: str, channel: Channel, hour: int) -> list[int]:
-        key = (source, channel, hour)
-        numbers = self._numbers.get(key)
+    def _of(self, source: str, channel: Channel, received_at: datetime) -> list[int]:
+        if not self._hour_begins <= received_at < self._hour_ends:
+            self._hour = hour_of(received_at)
+            self._hour_begins = start_of(self._hour)
+            self._hour_ends = self._hour_begins + _HOUR
+        key = (source, self._hour)
+        of_channel = self._numbers[channel]
+        numbers = of_channel.get(key)
         if numbers is None:
-            if len(self._numbers) >= self._keys_max:
-                key = (OTHER_SOURCES, channel, hour)
-            numbers = self._numbers.setdefault(key, [0] * (_PLACES + 1))
+            if sum(map(len, self._numbers)) >= self._keys_max:
+                key = (OTHER_SOURCES, self._hour)
+            numbers = of_channel.setdefault(key, [0] * (_PLACES + 1))
         return numbers
 
 
-def _count(key: tuple[str, Channel, int], numbers: Sequence[int]) -> Count:
+def _count(source: str, channel: Channel, hour: int, numbers: Sequence[int]) -> Count:
     _, stored, duplicate, conflict, refused, queued, unknown, unlisted = numbers
-    return Count(*key, (stored, duplicate, conflict, refused, queued, unknown), unlisted)
+    return Count(source, channel, hour, (stored, duplicate, conflict, refused, queued, unknown), unlisted)
 
 
 TALLY: Final = Tally()

@@ -115,10 +115,27 @@ class Intake:
     async def _submit(
         self, events: Sequence[Envelope], refused: Mapping[int, ErrorResult], hand_over: HandOver
     ) -> list[Answered]:
+        answered: list[Answered] = []
         with TALLY.in_hand:
-            answered: list[Answered] = []
             for batch in (events,) if len(events) == 1 else self._batches(events):
-                answered += await self._hand_over(batch, hand_over)
+                results: Sequence[Result]
+                try:
+                    results = await hand_over(batch)
+                except OutcomeUnknownError as error:
+                    count_unconfirmed(self._channel, batch)
+                    unknown = error_result(error)  # counted, and listed
+                    answered += [(event, unknown) for event in batch]
+                    continue
+                except RetryableError as error:
+                    results = [error_result(error)] * len(batch)
+                except BaseException:
+                    # A drain or a client that goes away ends the wait, or this is a fault of ours.
+                    count_unconfirmed(self._channel, batch)
+                    raise
+                # Before the next await: a drain or a lost client may end the call there.
+                for event, result in zip(batch, results, strict=True):
+                    TALLY.add(self._channel, result.kind, event.source, event.received_at)
+                    answered.append((event, result))
         if not refused:
             return answered
         rest = iter(answered)
@@ -127,23 +144,3 @@ class Intake:
 
     def _batches(self, events: Sequence[Envelope]) -> Iterator[Sequence[Envelope]]:
         return split_batches(events, events_max=self._batch_events_max, bytes_max=self._batch_bytes_max)
-
-    async def _hand_over(self, events: Sequence[Envelope], hand_over: HandOver) -> Sequence[Answered]:
-        """Return the results, counted before the next await: a drain or a lost client may end the call there."""
-        results: list[Result]
-        try:
-            results = await hand_over(events)
-        except OutcomeUnknownError as error:
-            count_unconfirmed(self._channel, events)
-            unknown = error_result(error)  # counted, and listed
-            return [(event, unknown) for event in events]
-        except RetryableError as error:
-            results = [error_result(error)] * len(events)
-        except BaseException:
-            # A drain or a client that goes away ends the wait, or this is a fault of ours.
-            count_unconfirmed(self._channel, events)
-            raise
-        answered = [*zip(events, results, strict=True)]
-        for event, result in answered:
-            TALLY.add(self._channel, result.kind, event.source, event.received_at)
-        return answered

@@ -43,16 +43,13 @@ class CacheFeeder:
 
         `epoch` is that of `cache` before the batch was stored.
         """
-        stored = [
-            (event, outcome)
-            for event, outcome in zip(events, outcomes, strict=True)
-            if outcome.kind is ResultKind.STORED
-        ]
-        if self._waiting.qsize() >= _BATCHES_WAITING_MAX or len(stored) > _RECORDS_PER_BATCH_MAX:
-            UNCACHED.inc(len(stored))
+        if self._waiting.qsize() >= _BATCHES_WAITING_MAX or len(events) > _RECORDS_PER_BATCH_MAX:
+            UNCACHED.inc(sum(outcome.kind is ResultKind.STORED for outcome in outcomes))
             return
         portion = _Portion(epoch)
-        for event, outcome in stored:
+        for event, outcome in zip(events, outcomes, strict=True):
+            if outcome.kind is not ResultKind.STORED:
+                continue
             payload = outcome.payload(event.body)
             size = len(payload or b"")
             if size > _PAYLOAD_BYTES_MAX or self._bytes_waiting + size > _BYTES_WAITING_MAX:

@@ -2,10 +2,13 @@
 
 from collections import Counter as Tally
 from collections.abc import Sequence
+from operator import attrgetter
 
 from prometheus_client import Counter, Histogram
 
-from shared.contracts.result import Recorded, RecordStatus, ResultKind
+from shared.contracts.result import Recorded, ResultKind
+
+_fate_of = attrgetter("kind", "status")
 
 _EVENTS = Counter("etlpay_processor_events_total", "Events settled, by what storing did", ["disposition"])
 _RECORDS = Counter("etlpay_processor_records_total", "Records stored, by status", ["status"])
@@ -34,8 +37,7 @@ def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:
     """Count a committed batch."""
     _SECONDS.observe(seconds)
     _SIZES.observe(len(outcomes))
-    for disposition, number in Tally(outcome.kind for outcome in outcomes).items():
-        _EVENTS.labels(disposition.name.lower()).inc(number)
-    stored = (outcome.status for outcome in outcomes if outcome.kind is ResultKind.STORED)
-    for status, number in Tally(stored).items():
-        _RECORDS.labels(RecordStatus(status).name).inc(number)
+    for (kind, status), number in Tally(map(_fate_of, outcomes)).items():
+        _EVENTS.labels(kind.name.lower()).inc(number)
+        if kind is ResultKind.STORED:
+            _RECORDS.labels(status.name).inc(number)

@@ -26,6 +26,8 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _GIVEN: Final = uuid_utils.UUID("6f1f0a52-6a0e-5d8f-9b6c-2f3f3c1d7e10")
 _DERIVED: Final = uuid_utils.UUID("3b0d7c84-51f2-5c39-8a64-c9d1e27f0b56")
 _UUID7_VERSION: Final = 7
+_NEW_UUID: Final = uuid.UUID.__new__
+_SET: Final = object.__setattr__
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 _reserving = threading.Lock()
@@ -89,8 +91,16 @@ def identify(source: str, idempotency_key: str, *, derived: bool = False) -> uui
     """
     if not idempotency_key:
         return uuid7()
-    # The same as uuid.uuid5, in 0.9 instead of 2 microseconds: this is done for every event.
-    return uuid.UUID(int=uuid_utils.uuid5(_DERIVED if derived else _GIVEN, f"{source}\n{idempotency_key}").int)
+    # The same as uuid.uuid5, in 0.6 instead of 2 microseconds: this is done for every event.
+    return _uuid_of(uuid_utils.uuid5(_DERIVED if derived else _GIVEN, f"{source}\n{idempotency_key}").int)
+
+
+def _uuid_of(number: int) -> uuid.UUID:
+    """Return `uuid.UUID(int=number)`, without its checks, which take longer than all else."""
+    made = _NEW_UUID(uuid.UUID)
+    _SET(made, "int", number)
+    _SET(made, "is_safe", uuid.SafeUUID.unknown)
+    return made
 
 
 def has_own_id(event: Envelope) -> bool:

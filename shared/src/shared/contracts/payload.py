@@ -65,8 +65,11 @@ def begins_a_document(content: bytes) -> bool:
 def scanned_object_problem(raw: bytes | memoryview) -> str | None:
     """As `object_problem`, of one JSON value that was scanned before, as part of a document (`msgspec.Raw`)."""
     try:
-        # The scanner passes over strings without decoding them.
-        check_utf8(raw)
+        # The scanner passes over strings without decoding them. Most payloads are small, and need no further call.
+        if len(raw) <= _WHOLE_BYTES_MAX:
+            str(raw, "utf-8")
+        else:
+            check_utf8(raw)
     except UnicodeDecodeError:
         return "must be UTF-8"
     if raw[:1] != b"{":

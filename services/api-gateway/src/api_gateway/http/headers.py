@@ -53,7 +53,7 @@ class Headers(NamedTuple):
     origin: bytes | None
 
 
-_NO_PREFERENCES: Final = Preferences()
+NO_PREFERENCES: Final = Preferences()
 
 
 def read_headers(pairs: Sequence[tuple[bytes, bytes]]) -> Headers:
@@ -164,7 +164,7 @@ def idempotency_key(headers: Headers) -> str | None:
 def preferences(headers: Headers) -> Preferences:
     """Return the known preferences (RFC 7240); of one that is sent twice the first counts, others are ignored."""
     if not headers.prefer:
-        return _NO_PREFERENCES
+        return NO_PREFERENCES
     prefer = text_of(headers.prefer)
     known: dict[str, str] = {}
     position = 0

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from api_gateway.http.headers import Preferences, body_format, idempotency_key, preferences
+from api_gateway.http.headers import NO_PREFERENCES, Preferences, body_format, idempotency_key, preferences
 from api_gateway.http.problems import CONFLICT, FAILED, HttpProblem, error_response, problem_response
 from api_gateway.http.request import BodyLimits, ClientGoneError, RequestStream, admitted
 from api_gateway.ingest.mapping import read_event
@@ -80,7 +80,9 @@ class IngestOne:
             if taken:
                 self._bodies.release(counted_as, taken)
 
-    def _hand_over(self, preferred: Preferences) -> HandOver:
+    def _hand_over(self, preferred: Preferences) -> HandOver | None:
+        if preferred is NO_PREFERENCES:
+            return None
         if preferred.wait_seconds is not None:
             return partial(self._intake.submit_within, preferred.wait_seconds)
         return self._intake.enqueue if preferred.respond_async else self._intake.submit
@@ -117,6 +119,8 @@ def _ingested(event: Envelope, result: Recorded) -> Ingested:
 
 
 def _applied(preferred: Preferences, result: Result) -> tuple[tuple[str, str], ...]:
+    if preferred is NO_PREFERENCES:
+        return ()
     applied = []
     if preferred.respond_async and result.kind is ResultKind.QUEUED:
         applied.append("respond-async")

@@ -136,5 +136,6 @@ def _show(found: ValidationReport) -> None:
             line = ": ".join(part for part in parts if part)
             console.stdout.print(Text(line, style=_STYLES[problem.level]), soft_wrap=True)
     word = Text("valid", style="green") if found.valid else Text("not valid", style="bold red")
-    counts = f"{found.files_total} files, {found.rows_read} rows, {found.rows_invalid} of them invalid: "
+    files = "1 file" if found.files_total == 1 else f"{found.files_total} files"
+    counts = f"{files}, {found.rows_read} rows, {found.rows_invalid} of them invalid: "
     console.stdout.print(Text.assemble(counts, word))

@@ -21,31 +21,28 @@ YEARS: Final = range(1995, 2025)
 CSV: Final = "indicators.csv"
 JSON: Final = "latest.json"
 _SEED: Final = 7
-_COUNTRIES: Final = dict(
-    named.split(" ", 1)
-    for named in [
-        "AT Austria",
-        "BR Brazil",
-        "CH Switzerland",
-        "DE Germany",
-        "ES Spain",
-        "FR France",
-        "GB United Kingdom",
-        "IN India",
-        "IT Italy",
-        "JP Japan",
-        "KE Kenya",
-        "NA Namibia",
-        "NL Netherlands",
-        "NO Norway",
-        "PL Poland",
-        "SE Sweden",
-        "US United States",
-        "XK Kosovo",
-        "ZA South Africa",
-        "FJ Fiji",
-    ]
-)
+_COUNTRIES: Final = {
+    "AT": "Austria",
+    "BR": "Brazil",
+    "CH": "Switzerland",
+    "DE": "Germany",
+    "ES": "Spain",
+    "FR": "France",
+    "GB": "United Kingdom",
+    "IN": "India",
+    "IT": "Italy",
+    "JP": "Japan",
+    "KE": "Kenya",
+    "NA": "Namibia",
+    "NL": "Netherlands",
+    "NO": "Norway",
+    "PL": "Poland",
+    "SE": "Sweden",
+    "US": "United States",
+    "XK": "Kosovo",
+    "ZA": "South Africa",
+    "FJ": "Fiji",
+}
 _NAME, _YEAR, _GDP, _UNEMPLOYMENT = 1, 2, 4, 6
 _UNREAD: Final = "Inflation (GDP Deflator, %)"
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from shared.pipelines.checking.profile import DISTINCT_MAX, MEASURED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from etlpay_cli.validation.report import FileReport, ValidationReport
+    from shared.pipelines.checking.profile import ColumnProfile
     from shared.pipelines.checking.totals import Totals
     from shared.pipelines.checking.violations import Violation
 
@@ -95,12 +98,18 @@ def _profile(file: FileReport) -> Iterator[str]:
             name,
             column.type,
             f"{column.filled:.2%}".removesuffix("%") + " %",
-            "more than 1,000" if column.distinct is None else str(column.distinct),
+            _distinct(column),
             *((column.min or "", column.max or "") if has_range else ()),
         )
         for name, column in file.profile.items()
     )
     yield from _table(header, rows)
+
+
+def _distinct(column: ColumnProfile) -> str:
+    if column.distinct is not None:
+        return str(column.distinct)
+    return "" if column.type in MEASURED else f"more than {DISTINCT_MAX}"
 
 
 def _totals(totals: Totals) -> Iterator[str]:

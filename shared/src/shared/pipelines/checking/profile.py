@@ -14,6 +14,9 @@ from shared.pipelines.values.texts import text_of
 DISTINCT_MAX: Final = 1_000
 """Different values that are counted; of more it is only known that there are more."""
 
+MEASURED: Final = frozenset({"decimal", "money"})
+"""Types whose different values are not counted."""
+
 _SHARE_DECIMALS: Final = 4
 _LONG: Final = frozenset({"text", "json"})
 _RANGED: Final = frozenset({"integer", "decimal", "timestamp", "date"})
@@ -22,7 +25,8 @@ _RANGED: Final = frozenset({"integer", "decimal", "timestamp", "date"})
 class ColumnProfile(msgspec.Struct, frozen=True, omit_defaults=True):
     """A column: the share of rows that have a value (0 to 1), and the number of different values.
 
-    `distinct` is None where there are more than a thousand, or no rows. `min` and `max` stand where values are shown.
+    `distinct` is None where there are more than a thousand, and of decimals and money. `min` and `max` stand where
+    values are shown.
     """
 
     type: str
@@ -38,12 +42,13 @@ class _Seen:
     def __init__(self, column: Column) -> None:
         self.type = column.type
         self.filled = 0
-        self.distinct: set[Any] | None = set()
+        self.distinct: set[Any] | None = None if column.type in MEASURED else set()
         self.least: Any = None
         self.most: Any = None
 
     def add(self, values: Sequence[Value], *, ranged: bool) -> None:
-        self.filled += len(values) - values.count(None)
+        # To count what equals None would ask each number whether it does.
+        self.filled += len(values) - len([None for value in values if value is None])
         if self.distinct is not None:
             # A text may be as long as its row; equal ones have equal hashes, and a thousand others do not.
             self.distinct.update(map(hash, values) if self.type in _LONG else values)
@@ -61,11 +66,7 @@ class _Seen:
         share = round(self.filled / rows, _SHARE_DECIMALS) if rows else 0.0
         if self.filled < rows:
             share = min(share, 1 - 10**-_SHARE_DECIMALS)
-        distinct = (
-            None
-            if self.distinct is None or not rows
-            else len(self.distinct - {hash(None) if self.type in _LONG else None})
-        )
+        distinct = None if self.distinct is None else len(self.distinct - {hash(None) if self.type in _LONG else None})
         return ColumnProfile(
             self.type,
             share,

@@ -72,10 +72,8 @@ class Filled:
         """Count the rows that have no value."""
         values = columns[self._column.position]
         self._rows += len(values)
-        if None in values:
-            for place, value in zip(places, values, strict=True):
-                if value is None:
-                    self._empty.add(place)
+        for place in [place for place, value in zip(places, values, strict=True) if value is None]:
+            self._empty.add(place)
 
     def violations(self) -> Iterator[Violation]:
         """Yield the empty rows where there are too many."""

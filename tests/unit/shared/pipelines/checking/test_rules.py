@@ -176,15 +176,15 @@ def test_a_column_is_profiled_by_its_rows_with_a_value() -> None:
     assert {name: (each.filled, each.distinct) for name, each in profile.items()} == {
         "country": (0.75, 2),
         "year": (0.75, 2),
-        "amount": (0.25, 1),
+        "amount": (0.25, None),
     }
 
 
 def test_a_column_that_is_nearly_full_is_not_told_as_full_and_many_values_are_not_counted() -> None:
-    rows: list[Row] = [("DE", number, None if number == 77 else Decimal(number % 1_000)) for number in range(100_000)]
+    rows: list[Row] = [(str(number % 1_000), number, None if number == 77 else Decimal(1)) for number in range(50_000)]
 
     profile = check_rows(pipeline_of(""), rows).profile
 
     assert profile["amount"].filled == 0.9999
-    assert profile["amount"].distinct == 1_000
+    assert profile["country"].distinct == 1_000
     assert profile["year"].distinct is None

@@ -25,6 +25,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "files"
 
 
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in the checkout, as `make` does."""
+    monkeypatch.chdir(ROOT)
+
+
 def validate(folder: Path, *options: str) -> int:
     pipeline = str(ROOT / "pipelines" / "examples" / "global_econ.toml")
     reports = str(folder.parent / "reports")
@@ -39,18 +45,10 @@ def test_all_planted_faults_are_found_and_nothing_else(folder: Path) -> None:
 
     report = msgspec.json.decode((folder.parent / "reports" / f"{NAME}.json").read_bytes())
     assert validate_demo.differences(planted, report) == []
-    assert {fault.rule for fault in planted} >= {
-        "unique",
-        "listed",
-        "ascending",
-        "complete",
-        "filled",
-        "fields",
-        "type",
-    }
+    assert len({fault.rule for fault in planted}) == 11
     assert (report["files_processed"], report["rows_read"], report["rows_invalid"]) == (2, 714, 7)
     assert (folder.parent / "reports" / f"{NAME}.md").is_file()
-    assert report["pipeline"]["file"] == "global_econ.toml"
+    assert report["pipeline"]["file"] == "pipelines/examples/global_econ.toml"
 
 
 def test_a_fault_that_was_not_planted_and_one_that_is_missed_are_told(folder: Path) -> None:

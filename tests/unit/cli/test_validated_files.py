@@ -1,4 +1,4 @@
-"""Files are read as file-watcher reads them: what it would reject or refuse is reported, and what it would take counts."""
+"""Files are read as file-watcher reads them: what it rejects or refuses is reported, and what it takes counts."""
 
 import gzip
 import subprocess

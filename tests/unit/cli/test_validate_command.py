@@ -253,3 +253,25 @@ def test_a_report_that_cannot_be_written_ends_with_2(folder: Path, run: Run) -> 
     Path("reports").write_text("a file where the folder should be")
 
     assert run("--report", "reports").exit_code == 2
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed(folder: Path, run: Run) -> None:
+    Path("pipelines/figures.toml").write_text(PIPELINE + '\n[drift]\nunknown_member = "note"\n')
+    (folder / "a.json").write_bytes(b'[{"country": "DE", "\\u001b[2J": 1}, {"country": "NO", "year": "\\u001b"}]')
+
+    result = run("--show-values")
+
+    assert result.exit_code == 1
+    assert "unknown_member" in result.output
+    assert "\x1b" not in result.output
+
+
+def test_a_member_that_is_not_read_is_named_and_its_value_never_shown(folder: Path, run: Run) -> None:
+    Path("pipelines/figures.toml").write_text(PIPELINE + '\n[drift]\nunknown_member = "fail"\n')
+    (folder / "a.csv").write_text("country,year,amount,mail,card\nDE,1,1,,secret\n")
+
+    result = run("--show-values", "--json")
+
+    (problem,) = report_of(result)["files"][0]["problems"]
+    assert (problem["rule"], problem["column"], problem["level"]) == ("unknown_member", "card", "error")
+    assert "secret" not in result.stdout

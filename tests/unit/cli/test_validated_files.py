@@ -150,7 +150,7 @@ def test_what_was_read_before_the_rest_became_unreadable_is_reported(check: Chec
 
     report = check(packed[: len(packed) // 2], "a.csv.gz")
 
-    assert str(report.read_error).startswith("from row ")
+    assert str(report.read_error).startswith("after row ")
     assert report.rows_read > 10_000
     assert ("type", "year") in rules(report)
 
@@ -158,7 +158,7 @@ def test_what_was_read_before_the_rest_became_unreadable_is_reported(check: Chec
 def test_another_header_in_the_middle_ends_the_reading(check: Check) -> None:
     report = check(HEAD + "DE,1,1\n" * 200 + "year,country,amount\n1,DE,1\n")
 
-    assert str(report.read_error).startswith("from row 201 on: another header begins")
+    assert str(report.read_error).startswith("after row 201: another header begins")
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst"])

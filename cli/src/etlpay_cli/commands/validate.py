@@ -124,16 +124,22 @@ def _finish(found: ValidationReport, folder: Path | None, refused: Iterable[str]
     raise typer.Exit(0 if found.valid and not problems else ERROR)
 
 
+def _printable(text: str) -> str:
+    """Return a text that may hold anything without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def _show(found: ValidationReport) -> None:
     for file in found.files:
         if file.read_error:
-            console.stdout.print(Text(f"{file.name}: cannot be read: {file.read_error}", style="red"), soft_wrap=True)
+            line = _printable(f"{file.name}: cannot be read: {file.read_error}")
+            console.stdout.print(Text(line, style="red"), soft_wrap=True)
         for problem in file.problems:
             name = f"{problem.rule} {problem.column}".strip()
             places = places_text(problem)
             details = "; ".join((*([problem.detail] if problem.detail else []), *problem.groups, *problem.values))
             parts = (f"{file.name}: {problem.level}: {name}: {problem.rows}", f"at {places}" if places else "", details)
-            line = ": ".join(part for part in parts if part)
+            line = _printable(": ".join(part for part in parts if part))
             console.stdout.print(Text(line, style=_STYLES[problem.level]), soft_wrap=True)
     word = Text("valid", style="green") if found.valid else Text("not valid", style="bold red")
     files = "1 file" if found.files_total == 1 else f"{found.files_total} files"

@@ -60,6 +60,7 @@ class _Validation:
         self._skipped = 0
         self._header: HeaderReport | None = None
         self._made_rows = False
+        self._number = 0
 
     def report(self) -> FileReport:
         """Read the file, and return what was found."""
@@ -99,13 +100,14 @@ class _Validation:
             for piece in content.chunks.pieces:
                 if type(piece) is Row:
                     self._check(piece, make)
+                    self._number = piece.number
                 elif isinstance(piece, Reject):
                     self._checks.reject(piece.number, piece.reason)
+                    self._number = piece.number
                 elif isinstance(piece, Skipped):
                     self._skipped += piece.count
         except UnreadableError as error:
-            rest = f"from row {self._checks.rows + 1} on: " if self._checks.rows else ""
-            return f"{rest}{error}"
+            return f"after row {self._number}: {error}" if self._number else str(error)
         return ""
 
     def _check(self, row: Row, make: Callable[[Row], tuple[Made, Any]]) -> None:

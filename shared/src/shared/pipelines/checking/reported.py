@@ -47,7 +47,9 @@ class ReportedProblems:
                 reported = self._new(key, self._named(problem, member), level, problem.detail)
             if reported.last != place:
                 reported.last = place
-                reported.found.add(place, _value_at(payload, problem.pointer) if reported.found.wants_value else None)
+                # Nobody said whether a member that is not read must be masked.
+                wants_value = reported.found.wants_value and not member
+                reported.found.add(place, _value_at(payload, problem.pointer) if wants_value else None)
 
     def reject(self, place: int, reason: str, rule: str) -> None:
         """Take a row that cannot be an event."""

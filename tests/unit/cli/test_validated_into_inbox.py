@@ -105,6 +105,16 @@ def test_a_file_that_changed_since_it_was_validated_is_not_put_there(tmp_path: P
     assert list(inbox.parent.iterdir()) == [inbox]
 
 
+def test_a_hidden_file_is_not_put_where_nobody_would_read_it(tmp_path: Path, inbox: Path) -> None:
+    path = tmp_path / ".good.csv"
+    path.write_bytes(GOOD)
+
+    with pytest.raises(InboxError, match="is hidden"):
+        put_into_inbox(path, inbox, "figures", digest(GOOD))
+
+    assert list(inbox.iterdir()) == []
+
+
 def test_a_file_appears_whole(tmp_path: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it has its name nothing of it stands in the folder that is watched."""
     path = tmp_path / "good.csv"

@@ -23,6 +23,8 @@ def put_into_inbox(path: Path, inbox: Path, source: str, sha256: str) -> Path:
 
     It is written beside the inbox and renamed. `sha256`: of what was validated; another content is not put there.
     """
+    if path.name.startswith("."):
+        raise InboxError(f"{path.name}: is hidden, so nobody would read it in the inbox")
     folder = inbox / source
     unfinished = inbox.parent / f".{secrets.token_hex(8)}-{path.name}"[:200]
     try:

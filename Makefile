@@ -8,7 +8,7 @@ PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
 .PHONY: help
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(VENV)/.complete ## make the virtual environment with every locked package
@@ -28,6 +28,10 @@ status: venv ## show what is ready, and the addresses
 .PHONY: demo
 demo: venv ## send one event through each channel and show its record
 	@$(BIN)/etlpay demo
+
+.PHONY: validate-demo
+validate-demo: venv ## validate files with planted faults, and tell whether just those were found (needs no stack)
+	@$(BIN)/python tools/validate_demo.py
 
 .PHONY: test
 test: venv ## run every test that this machine can run (ARGS="tests/unit -k name" narrows)

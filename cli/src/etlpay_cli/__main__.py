@@ -14,6 +14,7 @@ from etlpay_cli.commands.down import down
 from etlpay_cli.commands.invocation import require_stack
 from etlpay_cli.commands.status import status
 from etlpay_cli.commands.up import up
+from etlpay_cli.commands.validate import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, down, clean, status, demo, audit):
+for command in (up, down, clean, status, demo, audit, validate):
     app.command()(command)
 for group in (keys.app, pipeline.app, producers.app):
     app.add_typer(group)

@@ -18,9 +18,8 @@ import file_watcher.__main__ as watcher_program
 import processor.__main__ as processor_program
 from etlpay_cli.local.program import Program
 from etlpay_cli.reconcile import Report, reconcile
-from file_watcher.formats.reading import FileKind
 from file_watcher.identity import Identity
-from file_watcher.spool.claims import ClaimedFile, ClaimNote, Extent, NoteFile
+from file_watcher.spool.claims import ClaimedFile, ClaimNote, NoteFile
 from processor.inputs import queues
 from processor.ledger import copy
 from processor.ledger.rows import Processed, Table, TableRows, insert_parameters, insert_statement
@@ -30,6 +29,8 @@ from shared.contracts.audit import AuditPage
 from shared.contracts.errors import PermanentError
 from shared.contracts.event import Envelope
 from shared.failpoints import failpoint
+from shared.files.content import Extent
+from shared.files.reading import FileKind
 from shared.messaging.consumer import Delivery
 from shared.wire import decode_batch
 

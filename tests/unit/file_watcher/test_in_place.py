@@ -9,12 +9,12 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.in_place import InPlace, InPlaceFile
 from file_watcher.known_rows import KnownRows
 from file_watcher.settings import Settings
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope
+from shared.files.source_formats import NO_FORMATS, Formats
 from shared.runtime.readiness import Readiness
 from shared.testing.publisher import FakePublisher
 from support.inbox import pipeline_to

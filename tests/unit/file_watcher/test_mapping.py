@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from file_watcher.formats.columns import Columns, RowScreen, find_id
-from file_watcher.formats.rows import Row, UnreadableError
 from file_watcher.mapping import RowMapper, row_mapper
 from shared.contracts.csv_row import CSV_ROW, Dialect
 from shared.contracts.errors import InvalidEventError
 from shared.contracts.event import Channel, identify, now
+from shared.files.columns import Columns, RowScreen, find_id
+from shared.files.rows import Row, UnreadableError
 
 RECEIVED_AT = now()
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic
 
-from file_watcher.formats.rows import Chunk, Row
 from file_watcher.mapping import row_mapper
 from file_watcher.settings import Settings as FileSettings
 from queue_consumer.forwarder import Forwarder
@@ -22,6 +21,7 @@ from shared.contracts.errors import OutcomeUnknownError, RetryableError, Unavail
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import Recorded, ResultKind
 from shared.counters import TALLY
+from shared.files.rows import Chunk, Row
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
 from support.calls import FakeContext, GrpcApi, batch, request

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from file_watcher.formats.rows import Reject, Row
 from file_watcher.mapping import MappedChunk
 from shared.contracts.event import Envelope
 from shared.contracts.receipt import hour_of
+from shared.files.rows import Reject, Row
 from shared.wire import encode_batch
 
 

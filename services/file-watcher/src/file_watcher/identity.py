@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import structlog
 
-from file_watcher.formats.content import ContentFile, ContentHash, ReadLimits
-from file_watcher.formats.reading import FileKind
 from file_watcher.metrics import KNOWN_FILES
-from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed, Extent
+from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed
 from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.entry import printable
 from shared.failpoints import failpoint
+from shared.files.content import ContentFile, ContentHash, Extent
+from shared.files.limits import ReadLimits
+from shared.files.reading import FileKind
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

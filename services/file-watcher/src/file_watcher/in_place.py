@@ -18,14 +18,14 @@ from typing import BinaryIO, Final, NamedTuple
 
 import structlog
 
-from file_watcher.formats.reading import kind_of, open_rows
-from file_watcher.formats.rows import Chunk, ChunkReader, Reject, Row, UnreadableError
-from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.known_rows import DIGEST_BYTES, NOTHING, TAIL_MAX, Checkpoint, KnownRows, RowCount
 from file_watcher.mapping import RowMapper, row_mapper
 from file_watcher.pipeline import RowPipeline
 from file_watcher.settings import Settings
 from file_watcher.spool.entry import FileVersion, printable, version_of
+from shared.files.reading import kind_of, open_rows
+from shared.files.rows import Chunk, ChunkReader, Reject, Row, UnreadableError
+from shared.files.source_formats import NO_FORMATS, Formats
 from shared.runtime.readiness import Readiness
 from shared.runtime.waiting import wait_any
 

@@ -7,10 +7,6 @@ from typing import Final
 
 import structlog
 
-from file_watcher.formats.content import DIGEST_CHARS, ContentFile
-from file_watcher.formats.reading import FileKind, kind_of, open_rows
-from file_watcher.formats.rows import Chunk, ChunkReader, Reject, Row, UnreadableError
-from file_watcher.formats.source_formats import NO_FORMATS, Formats
 from file_watcher.identity import Identity, StoppingError, ToRead
 from file_watcher.mapping import RowMapper, row_mapper
 from file_watcher.metrics import FILES, UNNAMED_ROWS, count_refused
@@ -23,6 +19,10 @@ from file_watcher.spool.entry import FileVersion, SpoolEntry, printable
 from file_watcher.spool.watch import FinishedWatch
 from shared.contracts.event import now, source_problem
 from shared.failpoints import failpoint
+from shared.files.content import DIGEST_CHARS, ContentFile
+from shared.files.reading import FileKind, kind_of, open_rows
+from shared.files.rows import Chunk, ChunkReader, Reject, Row, UnreadableError
+from shared.files.source_formats import NO_FORMATS, Formats
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -7,14 +7,14 @@ from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
-from file_watcher.formats.columns import Columns, NoData, RowScreen
-from file_watcher.formats.file_format import SETTING
-from file_watcher.formats.quoting import RecordReader, is_well_quoted
-from file_watcher.formats.rows import Chunk, Reject, Row, Skipped, UnreadableError, unreadable
 from shared.contracts.csv_row import content_type_of
 from shared.contracts.errors import InvalidEventError, Problem
 from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify, stamp
 from shared.contracts.payload import malformed_problem
+from shared.files.columns import Columns, NoData, RowScreen
+from shared.files.file_format import SETTING
+from shared.files.quoting import RecordReader, is_well_quoted
+from shared.files.rows import Chunk, Reject, Row, Skipped, UnreadableError, unreadable
 
 _STRAY_QUOTE: Final = (
     "has a quote within a field that does not begin with one; quote the whole field and double the quotes in it, or, "

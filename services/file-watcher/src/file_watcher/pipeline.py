@@ -4,7 +4,6 @@ import asyncio
 from typing import Protocol
 
 from file_watcher.batches import Batch, encode
-from file_watcher.formats.rows import Chunk, Reject, Row
 from file_watcher.mapping import RowFilter, RowMapper
 from file_watcher.metrics import EMPTY_ROWS, count_refused
 from file_watcher.publish import ConfirmedPublisher
@@ -12,6 +11,7 @@ from shared.batching import BatchLimits
 from shared.contracts.event import reserve_moments
 from shared.counters import InHand, in_hand
 from shared.failpoints import failpoint
+from shared.files.rows import Chunk, Reject, Row
 
 
 class Reading(Protocol):

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from file_watcher.formats.rows import Reject
+from shared.files.rows import Reject
 
 
 class RejectsFile:

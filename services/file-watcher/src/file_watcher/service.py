@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from file_watcher.formats.source_formats import open_formats
 from file_watcher.in_place import READY as FILE
 from file_watcher.in_place import InPlace, InPlaceFile
 from file_watcher.ingest_file import FileIngester
@@ -22,6 +21,7 @@ from file_watcher.watcher import READY as INBOX
 from file_watcher.watcher import InboxWatcher
 from shared.contracts.event import Channel
 from shared.counters import TALLY
+from shared.files.source_formats import open_formats
 from shared.messaging.publisher import READY as RABBITMQ
 from shared.messaging.publisher import Publisher
 from shared.messaging.receipts import ReceiptSender

@@ -6,10 +6,8 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from shared.batching import BatchLimits
+from shared.files.limits import USUAL_LIMITS
 from shared.settings import PublisherSettings, ServiceSettings
-
-_MIB = 1024 * 1024
-_GIB = 1024 * _MIB
 
 Umask = Annotated[str, Field(pattern="^0?[0-7]{3}$")]
 """Three octal digits, as of the command `umask`."""
@@ -37,14 +35,24 @@ class Settings(ServiceSettings, PublisherSettings):
     )
     files_scan_max: PositiveInt = Field(10_000, description="files that one look at the inbox takes up, oldest first")
     files_at_once_max: PositiveInt = Field(4, description="files that are read at the same time")
-    files_id_field: str = Field("id", min_length=1, description="member or column that holds a row's own id")
+    files_id_field: str = Field(
+        USUAL_LIMITS.files_id_field, min_length=1, description="member or column that holds a row's own id"
+    )
     files_formats_file: str = Field(
         "", description="TOML file that says of each source how its files are written; empty: what can be seen counts"
     )
-    files_row_bytes_max: PositiveInt = Field(_MIB, description="largest row; a larger one is rejected")
-    files_bytes_max: PositiveInt = Field(16 * _GIB, description="largest file; a larger one goes to failed/")
-    files_unpacked_bytes_max: PositiveInt = Field(64 * _GIB, description="largest content of a compressed file")
-    files_ratio_max: PositiveInt = Field(500, description="how many times its size a compressed file may hold")
+    files_row_bytes_max: PositiveInt = Field(
+        USUAL_LIMITS.files_row_bytes_max, description="largest row; a larger one is rejected"
+    )
+    files_bytes_max: PositiveInt = Field(
+        USUAL_LIMITS.files_bytes_max, description="largest file; a larger one goes to failed/"
+    )
+    files_unpacked_bytes_max: PositiveInt = Field(
+        USUAL_LIMITS.files_unpacked_bytes_max, description="largest content of a compressed file"
+    )
+    files_ratio_max: PositiveInt = Field(
+        USUAL_LIMITS.files_ratio_max, description="how many times its size a compressed file may hold"
+    )
     batch: BatchLimits = Field(
         BatchLimits(events_max=500, bytes_max=512 * 1024, in_flight_max=8),
         description="limits of the messages that go to the processor",

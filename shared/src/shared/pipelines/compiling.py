@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from shared.pipelines.codegen.checks import CheckOfSums, check_of_sums, sums_of
-from shared.pipelines.codegen.drift import UnknownMembers, known_places, unknown_columns
+from shared.pipelines.codegen.drift import UnknownMembers, known_places, unknown_columns, unknown_names
 from shared.pipelines.codegen.faults import PROBLEMS_MAX, cause_of
 from shared.pipelines.codegen.plans import mask_rules, table_plan
 from shared.pipelines.codegen.spots import CompileError, root_steps
@@ -82,6 +82,10 @@ class PipelineProgram:
     def source_of_header(self, header: Sequence[str]) -> str:
         """Return the code for rows of a header."""
         return self._of_header(tuple(header)).variant.source_code
+
+    def unknown_columns(self, header: Sequence[str]) -> list[str]:
+        """Return the columns of a CSV file that the pipeline does not read."""
+        return unknown_names(header, self._places, self._positions)
 
     def masked(self, payload: object) -> object:
         """Return a payload with the places of `[mask]` masked; the payload itself stays."""

@@ -14,26 +14,12 @@ import msgspec
 
 from file_watcher.spool.entry import FileVersion, SpoolEntry, version_of
 from file_watcher.spool.files import REJECTS_SUFFIX, LockedFile, same_file
+from shared.files.content import Extent
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 # A note gets a line each time that its file has grown or was changed. The last one counts.
 _READ_BYTES_MAX: Final = 64 * 1024
 _UNFINISHED: Final = ".new"
-
-
-class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The first `bytes` bytes of a file's unpacked content; their hash is part of the keys of rows without an id.
-
-    `digest` is 32 hexadecimal digits. `file_bytes` is the size that the file had, `fault` why the content cannot be
-    read any further. `packed`: the hash is that of the file as it is stored, and the keys are those of producers'
-    name space, as before there were notes; `bytes` counts accordingly.
-    """
-
-    bytes: int
-    digest: str
-    file_bytes: int
-    fault: str = ""
-    packed: bool = False
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,10 +12,11 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from file_watcher.spool.claims import Confirmed, Extent
+from file_watcher.spool.claims import Confirmed
 from file_watcher.spool.entry import FileVersion, SpoolEntry
 from file_watcher.spool.files import same_file
 from file_watcher.spool.folders import OpenFolders
+from shared.files.content import Extent
 
 FOLDER: Final = ".finished"
 

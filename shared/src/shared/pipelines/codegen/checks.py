@@ -95,7 +95,9 @@ def row_check(plan: TablePlan, check: CheckPlan) -> tuple[Callable[[Sequence[Val
 
     def holds(values: Sequence[Value]) -> bool:
         by_name = dict(zip(names, values, strict=True))
-        return _holds(check.comparison, lambda term: _operand(term, by_name.get(term.column), check.empty_is_zero))
+        return comparison_holds(
+            check.comparison, lambda term: _operand(term, by_name.get(term.column), check.empty_is_zero)
+        )
 
     return holds, names
 
@@ -115,7 +117,7 @@ def check_of_sums(plans: Sequence[TablePlan], plan: TablePlan, check: CheckPlan,
         table=plan.number,
         tables=frozenset({plan.number, *(table for table, _ in wanted)}),
         wanted=wanted,
-        holds=lambda values, sums: _holds(check.comparison, lambda term: operand(term, values, sums)),
+        holds=lambda values, sums: comparison_holds(check.comparison, lambda term: operand(term, values, sums)),
         fault=check_fault(plan, check, number),
         note=check.note,
     )
@@ -131,7 +133,7 @@ def _sum(rows: Sequence[TypedRow], gone: frozenset[int] | set[int], table: int, 
     if column < 0:
         return (len(counted), 0), False
     values = [exact(row.values[column]) for row in counted]
-    return _total([value for value in values if value is not None]), None in values
+    return total_of([value for value in values if value is not None]), None in values
 
 
 def _summed(plans: Sequence[TablePlan], plan: TablePlan, term: Term) -> tuple[int, int]:
@@ -155,19 +157,21 @@ def _operand(term: Term, value: Value, empty_is_zero: bool) -> Amount | None:  #
     return ZERO if found is None and empty_is_zero else found
 
 
-def _holds(comparison: Comparison, operand: Callable[[Term], Amount | None]) -> bool:
+def comparison_holds(comparison: Comparison, operand: Callable[[Term], Amount | None]) -> bool:
+    """Tell whether a comparison holds, exactly; it does not where an operand has no amount."""
     sides: list[Amount] = []
     for terms in (comparison.left, comparison.right):
         found = [(term.sign, operand(term)) for term in terms]
         known = [(sign * value[0], value[1]) for sign, value in found if value is not None]
         if len(known) != len(found):
             return False
-        sides.append(_total(known))
+        sides.append(total_of(known))
     left, right = sides
     order = is_less(right, left) - is_less(left, right)
     return _OPERATORS[comparison.operator](order, 0)
 
 
-def _total(amounts: Sequence[Amount]) -> Amount:
+def total_of(amounts: Sequence[Amount]) -> Amount:
+    """Return the exact sum of amounts."""
     decimals = max((scale for _, scale in amounts), default=0)
     return sum(whole * 10 ** (decimals - scale) for whole, scale in amounts), decimals

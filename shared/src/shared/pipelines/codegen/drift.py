@@ -97,13 +97,18 @@ def unknown_columns(
     pipeline: str, header: Sequence[str], places: Iterable[tuple[str, ...]], numbers: Iterable[int]
 ) -> list[RowProblem]:
     """Return a problem for each column of a CSV file that no place names, 20 at most."""
+    cause = f"{pipeline}:unknown_member"
+    unknown = unknown_names(header, places, numbers)
+    return [unknown_member(pointer_of(name[:_NAME_CHARS_MAX]), cause) for name in unknown[:NAMES_MAX]]
+
+
+def unknown_names(header: Sequence[str], places: Iterable[tuple[str, ...]], numbers: Iterable[int]) -> list[str]:
+    """Return the names of the columns that no place names; `numbers` are those that one names by number."""
     names = {steps[0] for steps in places if steps}
     if STAR in names:
         return []
     positions = set(numbers)
-    cause = f"{pipeline}:unknown_member"
-    unknown = [name for number, name in enumerate(header, 1) if name and name not in names and number not in positions]
-    return [unknown_member(pointer_of(name[:_NAME_CHARS_MAX]), cause) for name in unknown[:NAMES_MAX]]
+    return [name for number, name in enumerate(header, 1) if name and name not in names and number not in positions]
 
 
 def unknown_member(pointer: str, cause: str) -> RowProblem:

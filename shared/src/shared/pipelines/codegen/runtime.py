@@ -19,6 +19,7 @@ from shared.pipelines.values.money import whole_of_text
 DECIMAL_DIGITS_MAX: Final = 1_000
 """Digits of a decimal before the point, and after it."""
 
+_FEW_DIGITS: Final = DECIMAL_DIGITS_MAX // 2
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
 _DIGITS_AT_ONCE: Final = 20
@@ -87,7 +88,11 @@ def decimal_of_text(text: str) -> Decimal | str:
     """Return the number of a text, such as `2.1E+12`, exactly; or the code of what is wrong."""
     if _DECIMAL.fullmatch(text) is None:
         return "type"
-    return _kept(Decimal(text))
+    number = Decimal(text)
+    # Neither its digits nor its exponent can be too many: nearly all numbers, and no tuple of digits is made.
+    if len(text) <= _FEW_DIGITS and number and -_FEW_DIGITS <= number.adjusted() < _FEW_DIGITS:
+        return number
+    return _kept(number)
 
 
 def _kept(number: Decimal) -> Decimal | str:

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from file_watcher.formats.file_format import SETTING
-from file_watcher.formats.rows import UnreadableError
 from shared.contracts.csv_row import Dialect
+from shared.files.file_format import SETTING
+from shared.files.rows import UnreadableError
 
 _MARK: Final = "\ufeff"
 _MONEY: Final = (

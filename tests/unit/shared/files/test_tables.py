@@ -8,13 +8,13 @@ import msgspec
 import pytest
 import zstandard
 
-from file_watcher.formats.file_format import FileFormat
-from file_watcher.formats.reading import kind_of, open_rows
-from file_watcher.formats.rows import UnreadableError
 from file_watcher.mapping import row_mapper
-from file_watcher.settings import Settings
 from processor.stages.transform import transform
 from shared.contracts.event import now
+from shared.files.file_format import FileFormat
+from shared.files.limits import USUAL_LIMITS
+from shared.files.reading import kind_of, open_rows
+from shared.files.rows import UnreadableError
 from shared.wire import decode_batch, encode_batch
 
 SETTING = "ETLPAY_FILES_FORMATS_FILE"
@@ -30,16 +30,15 @@ class Taken(NamedTuple):
 
 def take(name: str, content: bytes, **form: object) -> Taken:
     """Read a file as the inbox does, and process its events. Raises UnreadableError where nothing of it counts."""
-    settings = Settings()
     read = msgspec.convert(form, FileFormat)
-    opened = open_rows(io.BytesIO(content), kind_of(name), settings, form=read)
+    opened = open_rows(io.BytesIO(content), kind_of(name), USUAL_LIMITS, form=read)
     mapper = row_mapper(opened.csv, "shop", name, id_field="id", key_prefix="line ")
     events: dict[str, dict[str, str]] = {}
     rejects: dict[int, str] = {}
     skipped = 0
     chunk, chunks = None, opened.chunks
     while chunk is None or not chunk.ended:
-        chunk = chunks.next_chunk(settings.batch.events_max, settings.batch.bytes_max)
+        chunk = chunks.next_chunk(500, 512 * 1024)
         mapped = mapper.map_chunk(chunk, now())
         for event in decode_batch(encode_batch(mapped.events)):
             draft = transform(event)
@@ -300,7 +299,7 @@ def test_many_documents_in_a_row_have_a_reason_of_their_own() -> None:
     content = b'{\n  "id": "ps-1",\n  "amount": 1.10\n}\n' * 50_000
 
     with pytest.raises(UnreadableError, match="more than one JSON document"):
-        list(open_rows(io.BytesIO(content), kind_of("a.json"), Settings()).chunks.pieces)
+        list(open_rows(io.BytesIO(content), kind_of("a.json"), USUAL_LIMITS).chunks.pieces)
 
 
 def test_one_object_that_wraps_an_array_is_one_event() -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from file_watcher.formats.columns import RowScreen
-from file_watcher.formats.file_format import SETTING, UNSAID, FileFormat
-from file_watcher.formats.rows import (
+from shared.contracts.csv_row import Dialect, marks_problem
+from shared.files.columns import RowScreen
+from shared.files.file_format import SETTING, UNSAID, FileFormat
+from shared.files.rows import (
     EmptyFileError,
     Line,
     Piece,
@@ -18,8 +19,7 @@ from file_watcher.formats.rows import (
     numbered_lines,
     without_marks,
 )
-from file_watcher.formats.sampling import FirstLines, choose_columns
-from shared.contracts.csv_row import Dialect, marks_problem
+from shared.files.sampling import FirstLines, choose_columns
 
 # So much is checked before the first row counts.
 _SAMPLE_LINES_MAX: Final = 101

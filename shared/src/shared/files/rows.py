@@ -10,11 +10,11 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from file_watcher.formats.file_format import SETTING
-from file_watcher.formats.quoting import Quotes, quote_rules
 from shared.contracts.csv_row import Dialect
 from shared.contracts.errors import PermanentError
 from shared.contracts.payload import MORE_THAN_ONE, holds_more_than_one
+from shared.files.file_format import SETTING
+from shared.files.quoting import Quotes, quote_rules
 from shared.framing import ArrayFramer, FramingError
 
 BOM: Final = b"\xef\xbb\xbf"

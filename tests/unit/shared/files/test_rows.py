@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from file_watcher.formats.csv_file import CsvFile
-from file_watcher.formats.file_format import FileFormat
-from file_watcher.formats.rows import (
+from file_watcher.mapping import row_mapper
+from shared.contracts.csv_row import Dialect
+from shared.contracts.errors import InvalidEventError
+from shared.contracts.event import now
+from shared.files.csv_file import CsvFile
+from shared.files.file_format import FileFormat
+from shared.files.rows import (
     ChunkReader,
     Piece,
     RecordCutter,
@@ -23,10 +27,6 @@ from file_watcher.formats.rows import (
     cut_object,
     numbered_lines,
 )
-from file_watcher.mapping import row_mapper
-from shared.contracts.csv_row import Dialect
-from shared.contracts.errors import InvalidEventError
-from shared.contracts.event import now
 
 ROW_BYTES_MAX = 64
 

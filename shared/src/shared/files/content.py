@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
+import msgspec
 import zstandard
 from isal import isal_zlib
 
-from file_watcher.formats.rows import UnreadableError
-from file_watcher.spool.claims import Extent
+from shared.files.limits import ReadLimits
+from shared.files.rows import UnreadableError
 
 _READ_BYTES: Final = 256 * 1024
 _PART_BYTES: Final = 64 * 1024 * 1024
@@ -46,35 +47,26 @@ class File(Protocol):
         """Return at most `size` bytes; none at the end."""
 
 
+class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The first `bytes` bytes of a file's unpacked content; their hash is part of the keys of rows without an id.
+
+    `digest` is 32 hexadecimal digits. `file_bytes` is the size that the file had, `fault` why the content cannot be
+    read any further. `packed`: the hash is that of the file as it is stored, and the keys are those of producers'
+    name space, as before there were notes; `bytes` counts accordingly.
+    """
+
+    bytes: int
+    digest: str
+    file_bytes: int
+    fault: str = ""
+    packed: bool = False
+
+
 class Readable(Protocol):
     """A source of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes; none at the end."""
-
-
-class ReadLimits(Protocol):
-    """The limits for reading files; `Settings` has them."""
-
-    @property
-    def files_id_field(self) -> str:
-        """Column that holds a row's own id."""
-
-    @property
-    def files_row_bytes_max(self) -> int:
-        """Largest row."""
-
-    @property
-    def files_bytes_max(self) -> int:
-        """Largest file."""
-
-    @property
-    def files_unpacked_bytes_max(self) -> int:
-        """Largest content of a compressed file."""
-
-    @property
-    def files_ratio_max(self) -> int:
-        """Largest content of a compressed file, in sizes of the file."""
 
 
 class _Frame(Protocol):

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from file_watcher.formats.reading import FileKind, Format, kind_of, open_rows
-from file_watcher.formats.rows import Piece, Row, UnreadableError
-from file_watcher.settings import Settings
+from shared.files.limits import USUAL_LIMITS, ReadLimits, UsualLimits
+from shared.files.reading import FileKind, Format, kind_of, open_rows
+from shared.files.rows import Piece, Row, UnreadableError
 
 LINES = b"".join(b'{"id": %d, "text": "%d"}\n' % (number, number**7) for number in range(20_000))
 
 
-def read(path: Path, settings: Settings | None = None) -> list[Piece]:
+def read(path: Path, limits: ReadLimits = USUAL_LIMITS) -> list[Piece]:
     with path.open("rb", buffering=0) as file:
-        return list(open_rows(file, kind_of(path.name), settings or Settings()).chunks.pieces)
+        return list(open_rows(file, kind_of(path.name), limits).chunks.pieces)
 
 
 def written(folder: Path, name: str, content: bytes) -> Path:
@@ -107,7 +107,7 @@ def test_packed_content_that_is_cut_off_says_so_after_its_rows(tmp_path: Path, n
     taken: list[Piece] = []
 
     with written(tmp_path, name, packed).open("rb", buffering=0) as file:
-        rows = open_rows(file, kind_of(name), Settings()).chunks.pieces
+        rows = open_rows(file, kind_of(name), USUAL_LIMITS).chunks.pieces
         with pytest.raises(UnreadableError, match="cut off"):
             taken.extend(rows)
 
@@ -134,7 +134,7 @@ def test_unpacked_content_has_a_limit(tmp_path: Path) -> None:
     path = written(tmp_path, "a.ndjson.gz", gzip.compress(LINES))
 
     with pytest.raises(UnreadableError, match="larger than 100000 bytes"):
-        read(path, Settings(files_unpacked_bytes_max=100_000))
+        read(path, UsualLimits(files_unpacked_bytes_max=100_000))
 
 
 def test_fields_over_the_libraries_limit_are_read(tmp_path: Path) -> None:

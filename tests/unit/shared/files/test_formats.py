@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from file_watcher.formats.file_format import UNSAID, FileFormat
-from file_watcher.formats.source_formats import Formats, FormatsFileError, open_formats
 from shared.contracts.errors import FatalError
+from shared.files.file_format import UNSAID, FileFormat
+from shared.files.source_formats import Formats, FormatsFileError, open_formats
 
 FILE = """
 ["bank-*"]
@@ -54,7 +54,7 @@ def test_the_exact_name_counts_then_the_longest_beginning(path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_can_be_pasted(tmp_path: Path) -> None:
-    page = Path(__file__).parents[3] / "services" / "file-watcher" / "README.md"
+    page = Path(__file__).parents[4] / "services" / "file-watcher" / "README.md"
     section = page.read_text(encoding="utf-8").partition("## How a source writes its files")[2].partition("\n## ")[0]
     path = tmp_path / "formats.toml"
     path.write_text(section.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")

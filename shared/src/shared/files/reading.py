@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final, NamedTuple
 
-from file_watcher.formats.content import File, ReadLimits, open_stream
-from file_watcher.formats.csv_file import CsvFile
-from file_watcher.formats.file_format import UNSAID, FileFormat
-from file_watcher.formats.rows import (
+from shared.contracts.payload import begins_a_document, object_problem
+from shared.files.content import File, open_stream
+from shared.files.csv_file import CsvFile
+from shared.files.file_format import UNSAID, FileFormat
+from shared.files.limits import ReadLimits
+from shared.files.rows import (
     ChunkReader,
     EmptyFileError,
     Piece,
@@ -23,7 +25,6 @@ from file_watcher.formats.rows import (
     without_end,
     without_marks,
 )
-from shared.contracts.payload import begins_a_document, object_problem
 
 _NAME: Final = re.compile(r".*\.(?P<format>json|ndjson|jsonl|csv)(?:\.(?P<packing>gz|zst))?", re.IGNORECASE | re.DOTALL)
 _BLANK: Final = b" \t\r\n"

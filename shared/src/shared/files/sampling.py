@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from file_watcher.formats.columns import (
+from shared.contracts.csv_row import Dialect
+from shared.files.columns import (
     Columns,
     NoData,
     RowScreen,
@@ -19,10 +20,9 @@ from file_watcher.formats.columns import (
     refuse_data,
     value_kind,
 )
-from file_watcher.formats.file_format import SETTING, FileFormat, encode_header
-from file_watcher.formats.quoting import RecordReader, is_well_quoted
-from file_watcher.formats.rows import Line, RecordCutter, Reject, Row, UnreadableError
-from shared.contracts.csv_row import Dialect
+from shared.files.file_format import SETTING, FileFormat, encode_header
+from shared.files.quoting import RecordReader, is_well_quoted
+from shared.files.rows import Line, RecordCutter, Reject, Row, UnreadableError
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 

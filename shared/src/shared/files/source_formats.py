@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 import structlog
 
-from file_watcher.formats.file_format import UNSAID, FileFormat
 from shared.contracts.errors import FatalError
 from shared.contracts.event import source_problem
+from shared.files.file_format import UNSAID, FileFormat
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""`etlpay validate`: whole files against a pipeline, and the reports on them."""

@@ -1,0 +1,1 @@
+"""What must hold for a whole file: the checks over many rows, and what the columns hold."""

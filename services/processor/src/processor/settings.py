@@ -5,7 +5,7 @@ from typing import Final
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, SecretStr
 
 from shared.batching import BatcherLimits
-from shared.contracts.roles import OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE
+from shared.contracts.roles import OWNER_ROLE, PIPELINES_ROLE, PROCESSOR_ROLE, READER_ROLE
 from shared.runtime.rpc_server import RpcServerSettings
 from shared.settings import (
     AmqpSettings,
@@ -78,3 +78,4 @@ class MigrationSettings(ProgramSettings, PostgresSettings):
     )
     processor_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PROCESSOR_ROLE}; empty: none")
     reader_password: SecretStr = Field(SecretStr(""), description=f"given to the role {READER_ROLE}; empty: none")
+    pipelines_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PIPELINES_ROLE}; empty: none")

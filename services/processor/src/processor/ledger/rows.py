@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from processor.pipelines.active import ActivePipeline
 from shared.contracts.errors import Problem
 from shared.contracts.event import Envelope
 from shared.contracts.result import Recorded, RecordStatus
+from shared.pipelines.program import TypedRow
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -20,7 +22,9 @@ class Processed(msgspec.Struct, frozen=True, gc=False):
     """An event with the record that it becomes.
 
     `result` is JSON; None: equal to the body, or there is none. `acknowledged`: the channel has answered already, since
-    the event came over a queue.
+    the event came over a queue. `pipeline` is the version that made the record, and `rows` are those of its typed
+    tables; `gone`: the positions of those that are tombstones. `cause`: why the record is FAILED or HELD. `subject`:
+    keyed hash of the person whom the event is about.
     """
 
     event: Envelope
@@ -28,6 +32,11 @@ class Processed(msgspec.Struct, frozen=True, gc=False):
     result: bytes | None = None
     errors: tuple[Problem, ...] = ()
     acknowledged: bool = False
+    pipeline: ActivePipeline | None = None
+    rows: tuple[TypedRow, ...] = ()
+    gone: frozenset[int] = frozenset()
+    cause: str = ""
+    subject: str | None = None
 
 
 class WriteItem(msgspec.Struct, frozen=True, gc=False):

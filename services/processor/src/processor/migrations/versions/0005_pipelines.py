@@ -100,7 +100,7 @@ WHERE NOT EXISTS (
     WHERE better.raw_event_id = record.raw_event_id
       AND (better.status = 1, better.attempt) > (record.status = 1, record.attempt));
 COMMENT ON VIEW events IS
-    'Each event with its current record: its latest SUCCESS, else its latest. payload: the result, or the body, or null.';
+    'Each event with its current record: its latest SUCCESS, else its latest. payload: result, or body, or null.';
 """
 
 # Typed rows are made of the ledger, so the processor may change and delete them. It cannot create a table.

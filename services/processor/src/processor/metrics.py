@@ -1,9 +1,9 @@
 """The metrics of the processor, counted once a batch."""
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
@@ -29,6 +29,8 @@ UNCACHED = Counter(
     "etlpay_processor_uncached_records_total", "Records that were not put into the cache: it was slow or away"
 )
 
+HELD = Gauge("etlpay_pipeline_held", "1 while the events of a pipeline are kept and not processed", ["pipeline"])
+
 
 def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:
     """Count a committed batch."""
@@ -37,5 +39,10 @@ def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:
     for disposition, number in Tally(outcome.kind for outcome in outcomes).items():
         _EVENTS.labels(disposition.name.lower()).inc(number)
     stored = (outcome.status for outcome in outcomes if outcome.kind is ResultKind.STORED)
-    for status, number in Tally(stored).items():
+    count_records(stored)
+
+
+def count_records(statuses: Iterable[RecordStatus]) -> None:
+    """Count committed records, first ones and later attempts."""
+    for status, number in Tally(statuses).items():
         _RECORDS.labels(RecordStatus(status).name).inc(number)

@@ -54,6 +54,9 @@ class ProcessorSettings(
     copy_events_min: PositiveInt = Field(
         100, description="events of a batch that COPY stores where none is known yet; a smaller one: INSERT"
     )
+    typed_lock_seconds_max: PositiveFloat = Field(
+        2.0, description="how long a batch waits for a lock on a typed table; then the table's pipeline is held"
+    )
     source_names_max: PositiveInt = Field(
         10_000, description="sources whose row is remembered; another one is looked up when it writes again"
     )

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+from msgspec.structs import replace
 
 from processor.ledger.copy import RowWriter, stored_outcomes
 from processor.ledger.rows import Processed, WriteItem, failed
@@ -28,7 +29,8 @@ def kept_as_failed(processed: Processed, sqlstate: str) -> Processed:
     """Return the event with the record of one whose rows the ledger itself refuses."""
     pipeline = "-" if processed.pipeline is None else processed.pipeline.name
     detail, cause = f"PostgreSQL refused it (SQLSTATE {sqlstate})", f"{pipeline}:refused.{sqlstate}"
-    return failed(processed.event, detail, acknowledged=processed.acknowledged, cause=cause)
+    plain = failed(processed.event, detail, acknowledged=processed.acknowledged, cause=cause)
+    return replace(plain, pipeline=processed.pipeline, subject=processed.subject)
 
 
 class Bisection:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,8 +13,7 @@ import structlog
 from processor.ledger.sqlstates import LedgerRefusesError, classified, ends_session
 from processor.ledger.statements import CHECK_LEDGER, FIND_REVISION
 from shared.contracts.errors import FatalError, UnavailableError
-from shared.pipelines.program import Amount
-from shared.pipelines.values.numeric import decode_numeric, encode_amount, encode_decimal
+from shared.pipelines.values.numeric import decode_numeric, encode_number
 from shared.postgres import POSTGRES_ERRORS, Pool
 from shared.settings import PostgresPoolSettings
 
@@ -135,17 +133,6 @@ async def _use_exact_numbers(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "numeric", schema="pg_catalog", encoder=encode_number, decoder=decode_numeric, format="binary"
     )
-
-
-def encode_number(number: Amount | Decimal | int) -> bytes:
-    """Return a number as PostgreSQL's binary numeric. Raises ValueError, and TypeError: a float is no amount."""
-    if isinstance(number, tuple):
-        return encode_amount(number)
-    if isinstance(number, Decimal):
-        return encode_decimal(number)
-    if isinstance(number, int):
-        return encode_amount((number, 0))
-    raise TypeError("must be an amount, a Decimal or an integer")
 
 
 async def check(connections: Connections) -> str:

@@ -1,6 +1,6 @@
 """The rows that events make in typed tables, table by table, and the statements that write them. Pure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -20,9 +20,12 @@ from shared.pipelines.typed_tables import (
     TypedTable,
     quoted,
 )
+from shared.pipelines.values.numeric import encode_number
 
 _JSON: Final = "jsonb"
 _MONEY: Final = "money"
+# Of values that the driver would take for arrays, or write in another way: by the types of their columns.
+_ENCODERS: Final[Mapping[str, Callable[[Any], Any]]] = {"numeric": encode_number, _JSON: bytes.decode}
 
 
 class TableRows(NamedTuple):
@@ -86,15 +89,22 @@ class TypedStatement:
         """Build the text once; it names each column, so a column that is added later changes nothing."""
         self.table = table
         self.columns = [column.name for column in (*table.columns, *_added(table))]
-        self._json = [number for number, column in enumerate(table.columns) if column.sql_type == _JSON]
+        self._encoders = [
+            (number, _ENCODERS[column.sql_type])
+            for number, column in enumerate(table.columns)
+            if column.sql_type in _ENCODERS
+        ]
         self.text = _insert(table)
 
     def parameters(self, batch: TableRows) -> list[Any]:
-        """Return the parameters of `text`: an array for each column, and the id of the version."""
+        """Return the parameters of `text`: an array for each column, and the id of the version.
+
+        Raises ValueError: PostgreSQL cannot hold a number.
+        """
         rows = batch.rows
         columns = list(zip(*(row.values for row in rows), strict=True))
-        for number in self._json:
-            columns[number] = tuple(map(_text, columns[number]))
+        for number, encode in self._encoders:
+            columns[number] = tuple([None if value is None else encode(value) for value in columns[number]])
         arrays = [
             column if column[0] is not None or any(value is not None for value in column) else () for column in columns
         ]
@@ -107,21 +117,18 @@ class TypedStatement:
         return [*arrays, batch.pipeline.id]
 
     def records(self, batch: TableRows, loaded_at: Any) -> list[Row]:  # noqa: ANN401 - what the driver takes as a moment
-        """Return the rows of an `append` table for COPY, with the columns of `columns`."""
+        """Return the rows of an `append` table for COPY, with the columns of `columns`. Raises as `parameters`."""
         version = batch.pipeline.id
-        return [(*self._with_texts(row.values), row.sequence, row.part, version, loaded_at) for row in batch.rows]
+        return [(*self._encoded(row.values), row.sequence, row.part, version, loaded_at) for row in batch.rows]
 
-    def _with_texts(self, values: tuple[Value, ...]) -> Sequence[Value]:
-        if not self._json:
+    def _encoded(self, values: tuple[Value, ...]) -> Sequence[Any]:
+        if not self._encoders:
             return values
-        texts = list(values)
-        for number in self._json:
-            texts[number] = _text(texts[number])
-        return texts
-
-
-def _text(value: Value) -> Value:
-    return value.decode() if isinstance(value, bytes) else value
+        encoded: list[Any] = list(values)
+        for number, encode in self._encoders:
+            if encoded[number] is not None:
+                encoded[number] = encode(encoded[number])
+        return encoded
 
 
 def _added(table: TypedTable) -> Sequence[TypedColumn]:

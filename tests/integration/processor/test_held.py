@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from processor.ledger.database import Connections
 from processor.ledger.holds import SETTLED
 from processor.ledger.owed import OwedEvents
+from processor.ledger.rows import Processed
 from processor.ledger.store import Store
 from processor.pipelines.active import ActiveSet
 from processor.settings import ProcessorSettings
@@ -35,19 +36,22 @@ class Processor:
         self.holds = self.store.holds
         self.clock = FakeClock()
         self.pipelines = pipelines.pipelines
-        self.transform: Callable[[Envelope, ActiveSet], Any] = transformed
+        self.transform: Callable[[Envelope, ActiveSet], Processed] = transformed
         owed = OwedEvents(connections, self.store.ids, self.store.causes, self.store.typed)
         self.held = HeldEvents(
             self.holds,
             owed,
             active=self.active,
-            transform=lambda event, active: self.transform(event, active),
+            transform=self._transform_now,
             look_seconds=0.05,
             clock=self.clock,
         )
 
     def active(self) -> ActiveSet:
         return ActiveSet(self.pipelines, self.holds.held)
+
+    def _transform_now(self, event: Envelope, active: ActiveSet) -> Processed:
+        return self.transform(event, active)
 
     async def write(self, *events: Envelope) -> list[Recorded]:
         active = self.active()
@@ -285,7 +289,7 @@ async def test_what_the_ledger_refuses_of_an_attempt_is_failed(processor: Proces
     await processor.write(payment("a", 1), payment("b", 1))
     await hold(owner, "shop", held=False)
 
-    def with_nul(event: Envelope, active: ActiveSet) -> Any:  # noqa: ANN401 - takes the place of a function
+    def with_nul(event: Envelope, active: ActiveSet) -> Processed:
         processed = transformed(event, active)
         return replace(processed, result=b'{"a": "\\u0000"}') if b'"b"' in event.body else processed
 

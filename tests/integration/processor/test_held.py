@@ -134,10 +134,12 @@ async def test_a_lock_that_is_gone_leaves_nothing_to_do(processor: Processor, ow
         assert {outcome.status.name for outcome in outcomes} == {"HELD", "SUCCESS"}
         assert other.status is RecordStatus.SUCCESS
         await owner.execute("ROLLBACK")
-        processor.clock.now += 60
 
-        assert await until_true(lambda: _all_succeeded(owner, 23), 20)
-        assert await until_true(lambda: not processor.holds.held, 20)
+        async def is_over() -> bool:
+            processor.clock.now += 1
+            return await statuses(owner) == {"SUCCESS": 23} and not processor.holds.held
+
+        assert await until_true(is_over, 20)
 
     assert len(await rows_of(owner, "payments")) == 21
 
@@ -163,7 +165,7 @@ async def test_tries_of_a_table_that_stays_broken_come_at_longer_intervals(
     for _ in range(300):
         await processor.turns(seconds=1)
 
-    assert tried == [1, 6, 16, 36, 76, 136, 196, 256]
+    assert tried == [6, 16, 36, 76, 136, 196, 256]
 
 
 async def test_no_processor_ends_the_hold_of_an_operator(processor: Processor, owner: asyncpg.Connection) -> None:

@@ -24,8 +24,10 @@ Transform: TypeAlias = Callable[[Envelope, ActiveSet], Processed]
 
 _SLICE_EVENTS_MAX: Final = 50
 _SLICE_BYTES_MAX: Final = 4 * 1024 * 1024
+_PAUSE_SECONDS: Final = 0.01
 # Of one pipeline, before it is another's turn.
 _TURN_EVENTS_MAX: Final = 200
+_WORKS: Final = "rows can be written again"
 _PROBE_SECONDS_MIN: Final = 5.0
 _PROBE_SECONDS_MAX: Final = 60.0
 # A batch that was transformed while its pipeline was held may be committed so long after the hold.
@@ -40,12 +42,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class _Debt(msgspec.Struct):
     """What is owed of a pipeline: everything from the HELD record after `position` on.
 
-    `settled`: where it was all processed once. `probe_at`: when the hold is tried next. `rest_at`: when its version is
-    tried next. `quiet_at`: when nothing more can come; None: something was found at the last look.
+    `settled`: where it was all processed once. `held`: whether it was at the last look. `probe_at`: when the hold is
+    tried next. `rest_at`: when its version is tried next. `quiet_at`: when nothing more can come; None: something was
+    found at the last look.
     """
 
     position: Position
     settled: Position
+    held: bool = False
     probe_at: float = 0.0
     probe_seconds: float = _PROBE_SECONDS_MIN
     rest_at: float = 0.0
@@ -87,7 +91,7 @@ class HeldEvents:
                 pass
             except EtlPayError as error:
                 log.error("HELD events cannot be processed; this is tried again", reason=str(error))  # noqa: TRY400 - a traceback may quote a value
-            await wait_any(self._closing, seconds_max=0.0 if more else self._look_seconds)
+            await wait_any(self._closing, seconds_max=_PAUSE_SECONDS if more else self._look_seconds)
 
     def close(self) -> None:
         """Begin no other slice."""
@@ -121,6 +125,9 @@ class HeldEvents:
         if self._closing.is_set() or self._clock() < debt.rest_at:
             return False
         is_held = name in self._holds.held
+        if is_held and not debt.held:
+            self._delay(debt)
+        debt.held = is_held
         if is_held and not (self._holds.is_own(name) and self._clock() >= debt.probe_at):
             return False
         look = await self._owed.find(name, debt.position)
@@ -144,7 +151,7 @@ class HeldEvents:
             return True
         if is_held:
             # Nothing can show whether the table is as it should be, but the next event.
-            await self._end_hold(name)
+            await self._holds.release(name, _WORKS)
             return False
         if debt.quiet_at is None:
             debt.quiet_at = self._clock() + _LATE_SECONDS
@@ -157,12 +164,14 @@ class HeldEvents:
         moment, _ = debt.position
         if debt.position > debt.settled and debt.position != FIRST:
             position: Position | None = (moment - _LATE, 0)
-            while position is not None:
+            while position is not None and not self._closing.is_set():
                 look = await self._owed.find(name, position)
                 if look.owed:
                     debt.position, debt.quiet_at = position, None
                     return
                 position = look.last
+            if self._closing.is_set():
+                return
             await self._holds.settle(name)
         del self._debts[name]
 
@@ -180,7 +189,8 @@ class HeldEvents:
         try:
             written = await self._owed.write(name, events, processed, processed_at=now())
         except TypedRowsError as error:
-            self._delay(debt)
+            if debt.held:
+                self._delay(debt)
             await self._holds.hold(error.pipeline.name if error.pipeline else name, str(error))
             return False
         if written is None:
@@ -190,12 +200,8 @@ class HeldEvents:
         if any(each.rows for each in written):
             debt.probe_seconds = _PROBE_SECONDS_MIN
         if name in self._holds.held:
-            await self._end_hold(name)
+            await self._holds.release(name, _WORKS)
         return True
-
-    async def _end_hold(self, name: str) -> None:
-        self._delay(self._debts[name])
-        await self._holds.release(name, "the table can be written again")
 
     def _delay(self, debt: _Debt) -> None:
         """Let the next try wait, longer each time."""

@@ -61,7 +61,8 @@ async def test_no_float_becomes_an_amount(connections: Connections) -> None:
 async def test_what_the_processor_read_as_numeric_before_is_read_as_before(connections: Connections) -> None:
     async with connections.taken() as connection:
         row = await connection.fetchrow(
-            "SELECT extract(epoch FROM timestamptz '2026-01-01 00:00:00.5+00'), sum(n) FROM generate_series(1::bigint, 4) n"
+            "SELECT extract(epoch FROM timestamptz '2026-01-01 00:00:00.5+00'), sum(number) "
+            "FROM generate_series(1::bigint, 4) AS number"
         )
 
     assert tuple(row) == (Decimal("1767225600.500000"), Decimal(10))

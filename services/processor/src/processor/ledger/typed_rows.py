@@ -20,12 +20,16 @@ from shared.pipelines.typed_tables import (
     TypedTable,
     quoted,
 )
-from shared.pipelines.values.numeric import encode_number
+from shared.pipelines.values.numeric import encode_amount, encode_number
 
 _JSON: Final = "jsonb"
 _MONEY: Final = "money"
 # Of values that the driver would take for arrays, or write in another way: by the types of their columns.
-_ENCODERS: Final[Mapping[str, Callable[[Any], Any]]] = {"numeric": encode_number, _JSON: bytes.decode}
+_ENCODERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    _MONEY: encode_amount,
+    "decimal": encode_number,
+    "json": bytes.decode,
+}
 
 
 class TableRows(NamedTuple):
@@ -90,9 +94,9 @@ class TypedStatement:
         self.table = table
         self.columns = [column.name for column in (*table.columns, *_added(table))]
         self._encoders = [
-            (number, _ENCODERS[column.sql_type])
+            (number, _ENCODERS[kind])
             for number, column in enumerate(table.columns)
-            if column.sql_type in _ENCODERS
+            if (kind := table.table.columns[column.name].type) in _ENCODERS
         ]
         self.text = _insert(table)
 

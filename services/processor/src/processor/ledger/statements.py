@@ -39,12 +39,14 @@ FIND_FIRSTS: Final = """
     SELECT raw.event_id, wanted.size AS wanted_size, raw.id AS raw_event_id, raw.channel, raw.received_at,
            octet_length(raw.body) AS size,
            CASE WHEN octet_length(raw.body) = wanted.size THEN sha256(raw.body) END AS sha256,
-           record.id AS record_id, record.status, record.result_payload IS NOT NULL AS has_result,
-           record.errors::text AS errors, record.processed_at
+           latest.id AS record_id, latest.status, latest.has_result, latest.errors::text AS errors, latest.processed_at
     FROM unnest($1::uuid[], $2::int[]) AS wanted (event_id, size)
     JOIN raw_events AS raw ON raw.event_id = wanted.event_id
-    JOIN LATERAL (SELECT * FROM processed_records AS attempts WHERE attempts.raw_event_id = raw.id
-                  ORDER BY (attempts.status = 1) DESC, attempts.attempt DESC LIMIT 1) AS record ON true
+    JOIN LATERAL (
+        SELECT record.id, record.status, record.result_payload IS NOT NULL AS has_result, record.errors,
+               record.processed_at
+        FROM processed_records AS record WHERE record.raw_event_id = raw.id
+        ORDER BY (record.status = 1) DESC, record.attempt DESC LIMIT 1) AS latest ON true
 """
 FIND_KNOWN: Final = "SELECT event_id FROM raw_events WHERE event_id = ANY($1::uuid[])"
 FIND_BODIES: Final = "SELECT id, content_type, body FROM raw_events WHERE id = ANY($1::bigint[])"
@@ -171,7 +173,7 @@ BEGIN_ATTEMPTS: Final = """
 ADD_ATTEMPTS: Final = """
     INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, attempt, result_payload, errors,
                                    processed_at, pipeline_id, row_count, cause_id)
-    SELECT id, raw_event_id, source_id, channel, status, attempt, result_payload::jsonb, errors::jsonb, $12,
+    SELECT id, raw_event_id, source_id, channel, status, attempt, result_payload::jsonb, errors::jsonb, $12::timestamptz,
            pipeline_id, row_count, cause_id
     FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::text[],
                 $8::text[], $9::int[], $10::int[], $11::int[])

@@ -173,8 +173,8 @@ BEGIN_ATTEMPTS: Final = """
 ADD_ATTEMPTS: Final = """
     INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, attempt, result_payload, errors,
                                    processed_at, pipeline_id, row_count, cause_id)
-    SELECT id, raw_event_id, source_id, channel, status, attempt, result_payload::jsonb, errors::jsonb, $12::timestamptz,
-           pipeline_id, row_count, cause_id
+    SELECT id, raw_event_id, source_id, channel, status, attempt, result_payload::jsonb, errors::jsonb,
+           $12::timestamptz, pipeline_id, row_count, cause_id
     FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::text[],
                 $8::text[], $9::int[], $10::int[], $11::int[])
          AS new (id, raw_event_id, source_id, channel, status, attempt, result_payload, errors, pipeline_id, row_count,

@@ -1,10 +1,10 @@
 """Connections to PostgreSQL: a pool, time limits on both sides, exact timestamps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import asyncpg
 
@@ -30,12 +30,16 @@ LEDGER_EPOCH: Final = """concat_ws('/', extract(epoch FROM pg_postmaster_start_t
 
 _CONNECT_SECONDS_MAX: Final = 10.0
 _CLOSE_SECONDS_MAX: Final = 2.0
+_STATEMENT_BYTES_MAX: Final = 256 * 1024
 
 # PostgreSQL counts microseconds from here (its documentation, "Date/Time Types"), and uses the smallest and the largest
 # number for its infinities.
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDS: Final = {-(2**63): datetime.min.replace(tzinfo=UTC), 2**63 - 1: datetime.max.replace(tzinfo=UTC)}
+
+
+Prepare: TypeAlias = Callable[[asyncpg.Connection], Awaitable[None]]
 
 
 class Pool:
@@ -50,14 +54,29 @@ class Pool:
         self._seconds_max = seconds_max
 
     @classmethod
-    async def open(cls, settings: PostgresPoolSettings, *, name: str, server_settings: Mapping[str, str]) -> Self:
-        """Return a pool of connections with `connect_options`."""
+    async def open(
+        cls,
+        settings: PostgresPoolSettings,
+        *,
+        name: str,
+        server_settings: Mapping[str, str],
+        prepare: Prepare | None = None,
+    ) -> Self:
+        """Return a pool of connections with `connect_options`; `prepare` is called for each new one."""
+
+        async def prepared(connection: asyncpg.Connection) -> None:
+            await _keep_moments_exact(connection)
+            if prepare is not None:
+                await prepare(connection)
+
         pool = await asyncpg.create_pool(
             settings.postgres_url,
             password=settings.postgres_password.get_secret_value() or None,
             min_size=0,
             max_size=settings.postgres_pool_max,
-            init=_keep_moments_exact,
+            init=prepared,
+            # A statement of a wide typed table is prepared once, too.
+            max_cacheable_statement_size=_STATEMENT_BYTES_MAX,
             reset=_leave_as_it_is,
             **connect_options(settings, name=name, server_settings=server_settings),
         )

@@ -110,6 +110,7 @@ SETTING_NAMES: Final = frozenset(
         "ETLPAY_OPS_HOST",
         "ETLPAY_OPS_PORT",
         "ETLPAY_PAGE_BYTES_MAX",
+        "ETLPAY_PIPELINES_PASSWORD",
         "ETLPAY_POSTGRES_CA_FILE",
         "ETLPAY_POSTGRES_CERT_FILE",
         "ETLPAY_POSTGRES_KEY_FILE",
@@ -172,6 +173,7 @@ SETTING_NAMES: Final = frozenset(
         "ETLPAY_TLS_CERT_FILE",
         "ETLPAY_TLS_CLIENT_CA_FILE",
         "ETLPAY_TLS_KEY_FILE",
+        "ETLPAY_TYPED_LOCK_SECONDS_MAX",
         "ETLPAY_UID",
     }
 )

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from file_watcher.identity import Identity
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, NoteFile
 from processor.inputs import queues
 from processor.ledger import copy
-from processor.ledger.rows import Processed, Table, TableRows, insert_parameters, insert_statement
+from processor.ledger.rows import Processed, Table, WriteItem, insert_parameters, insert_statement
 from processor.stages import processing
 from processor.stages.transform import transform as plain_transform
 from shared.contracts.audit import AuditPage
@@ -65,8 +66,8 @@ def _ack_before_commit() -> None:
 def _no_unique_key() -> None:
     """The constraint is dropped by the test, and with it the clause that needs one."""
 
-    def without_key(tables: tuple[Table, ...]) -> str:
-        statement = insert_statement(tables)
+    def without_key(tables: tuple[Table, ...], *, before_typed_rows: bool = False) -> str:
+        statement = insert_statement(tables, before_typed_rows=before_typed_rows)
         without = statement.replace("ON CONFLICT (event_id) DO NOTHING", "")
         if without == statement:
             raise AssertionError("the statement is another one now")
@@ -78,12 +79,10 @@ def _no_unique_key() -> None:
 def _key_in_second_transaction() -> None:
     """The raw event is committed by itself, and the record that belongs to it by itself."""
 
-    async def add(
-        self: copy.RowWriter,  # noqa: ARG001 - it takes the place of a method
-        connection: asyncpg.Connection,
-        batch: Sequence[TableRows],
+    async def add_events(
+        self: copy.RowWriter, connection: asyncpg.Connection, items: Sequence[WriteItem], processed_at: datetime
     ) -> set[int]:
-        raw, (records, rows) = batch
+        raw, (records, rows) = self._rows_of(items, processed_at)
         statement = insert_statement((raw.table,))
         new = {row[0] for row in await connection.fetch(statement, *insert_parameters([raw]))}
         failpoint("mutant.between_transactions")
@@ -91,7 +90,7 @@ def _key_in_second_transaction() -> None:
         await connection.copy_records_to_table(records.name, records=of_new, columns=records.names)
         return new
 
-    copy.RowWriter._add = add  # type: ignore[method-assign] # broken on purpose
+    copy.RowWriter.add_events = add_events  # type: ignore[method-assign] # broken on purpose
 
 
 def net(pages: Sequence[AuditPage]) -> Report:

@@ -14,7 +14,8 @@ from processor.migrate import migrate
 from processor.settings import MigrationSettings
 from shared.contracts.errors import UnavailableError
 from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
-from shared.models.ledger import PRIVILEGES, metadata
+from shared.models.base import metadata
+from shared.models.privileges import PRIVILEGES
 from support.servers import ROLE_PASSWORD, Servers
 
 PRIVILEGES_OF_PROCESSOR = PRIVILEGES[PROCESSOR_ROLE]

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 from processor.ledger import statements
-from processor.ledger.rows import PROCESSED_RECORDS, RAW_EVENTS, Table
+from processor.ledger.rows import PROCESSED_RECORDS, RAW_EVENTS, RAW_EVENTS_WITH_SUBJECT, RECORDS_OF_PIPELINES, Table
 from shared.contracts.roles import PROCESSOR_ROLE
-from shared.models.ledger import PRIVILEGES, metadata
+from shared.models.base import metadata
+from shared.models.privileges import PRIVILEGES
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy has no types here
 TYPES = {"int": "INTEGER", "timestamptz": "TIMESTAMP WITH TIME ZONE", "jsonb": "JSONB"}
@@ -23,7 +24,11 @@ INSERTS = [
 QUALIFIED = {"raw": "raw_events", "record": "processed_records", "receipt_series": "receipt_series"}
 
 
-@pytest.mark.parametrize("table", [RAW_EVENTS, PROCESSED_RECORDS], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table",
+    [RAW_EVENTS, PROCESSED_RECORDS, RAW_EVENTS_WITH_SUBJECT, RECORDS_OF_PIPELINES],
+    ids=["events", "records", "events with a subject", "records of pipelines"],
+)
 def test_the_rows_of_events_have_the_columns_of_the_model_and_their_types(table: Table) -> None:
     model = metadata.tables[table.name].columns
 

@@ -1,12 +1,12 @@
 """The metrics of the processor, counted once a batch."""
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from shared.contracts.result import Recorded, ResultKind
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
 _fate_of = attrgetter("kind", "status")
 
@@ -32,6 +32,8 @@ UNCACHED = Counter(
     "etlpay_processor_uncached_records_total", "Records that were not put into the cache: it was slow or away"
 )
 
+HELD = Gauge("etlpay_pipeline_held", "1 while the events of a pipeline are kept and not processed", ["pipeline"])
+
 
 def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:
     """Count a committed batch."""
@@ -41,3 +43,9 @@ def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:
         _EVENTS.labels(kind.name.lower()).inc(number)
         if kind is ResultKind.STORED:
             _RECORDS.labels(status.name).inc(number)
+
+
+def count_records(statuses: Iterable[RecordStatus]) -> None:
+    """Count committed records, first ones and later attempts."""
+    for status, number in Tally(statuses).items():
+        _RECORDS.labels(RecordStatus(status).name).inc(number)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from processor.ledger.sqlstates import ANY, LedgerRefusesError, classified, sqlstate_of
 from processor.settings import MigrationSettings
 from shared.contracts.errors import EtlPayError, FatalError, UnavailableError
-from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
+from shared.contracts.roles import ANALYST_ROLE, PIPELINES_ROLE, PROCESSOR_ROLE, READER_ROLE
 from shared.postgres import POSTGRES_ERRORS, connect_options
 from shared.runtime.startup import load_settings
 
@@ -62,9 +62,15 @@ async def migrate(settings: MigrationSettings) -> None:
 
 
 def _steps(settings: MigrationSettings) -> Iterator[Step]:
-    passwords = {PROCESSOR_ROLE: settings.processor_password, READER_ROLE: settings.reader_password}
+    passwords = {
+        PROCESSOR_ROLE: settings.processor_password,
+        READER_ROLE: settings.reader_password,
+        PIPELINES_ROLE: settings.pipelines_password,
+    }
     for role in passwords:
         yield partial(_create_role, role=role)
+    yield partial(_create_role, role=ANALYST_ROLE, login=False)
+    yield _join_pipelines
     for revision in _revisions():
         yield partial(_upgrade, revision=revision)
     for role, password in passwords.items():
@@ -141,10 +147,15 @@ def _engine(settings: MigrationSettings) -> AsyncEngine:
     )
 
 
-async def _create_role(connection: AsyncConnection, role: str) -> None:
+async def _create_role(connection: AsyncConnection, role: str, *, login: bool = True) -> None:
     exists = await connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role})
     if not exists:
-        await connection.execute(text(f"CREATE ROLE {role} LOGIN NOINHERIT"))
+        await connection.execute(text(f"CREATE ROLE {role} {'LOGIN NOINHERIT' if login else 'NOLOGIN'}"))
+
+
+async def _join_pipelines(connection: AsyncConnection) -> None:
+    """Let the owner make schemas that belong to the role of the pipelines; only a superuser could otherwise."""
+    await connection.execute(text(f"GRANT {PIPELINES_ROLE} TO CURRENT_USER"))
 
 
 async def _set_password(connection: AsyncConnection, role: str, password: str) -> None:

@@ -12,11 +12,16 @@ from processor.inputs.callers import Callers, open_callers
 from processor.inputs.grpc import ProcessingService
 from processor.inputs.queues import settle_one_by_one, settle_receipt, settle_together
 from processor.ledger.database import Connections, WriteGate, check
+from processor.ledger.holds import Holds
+from processor.ledger.owed import OwedEvents
 from processor.ledger.receipts import ReceiptStore
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.settings import ProcessorSettings
+from processor.stages.held import HeldEvents
 from processor.stages.processing import Received, Stages, batch_bytes, checked
+from processor.stages.transform import transform
 from shared.batching import Batcher
 from shared.cache import Cache
 from shared.contracts.errors import FatalError, RetryableError
@@ -66,18 +71,29 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
     readiness: Readiness,
     stopping: asyncio.Event,
 ) -> None:
+    holds = Holds(connections, readiness)
     store = Store(
         connections,
         copy_events_min=settings.copy_events_min,
         source_names_max=settings.source_names_max,
         compared_bytes_max=settings.compared_bytes_max,
         answered_bytes_max=settings.answered_bytes_max,
+        typed_lock_seconds_max=settings.typed_lock_seconds_max,
+        holds=holds,
     )
     feeder = CacheFeeder(cache)
     stages = Stages(store, feeder)
     batcher: Batcher[Received, Recorded] = Batcher(stages.write, limits=settings.batch, weigh=batch_bytes)
     async with (
         running(Periodic(partial(_look, connections, cache, readiness), seconds=_LOOK_SECONDS)),
+        running(
+            HeldEvents(
+                holds,
+                OwedEvents(connections, store.ids, store.causes, store.typed),
+                active=lambda: NO_PIPELINES,
+                transform=lambda event, _: transform(event),
+            )
+        ),
         running(feeder),
         running(batcher),
         running(

@@ -5,7 +5,7 @@ from typing import Final
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, SecretStr
 
 from shared.batching import BatcherLimits
-from shared.contracts.roles import OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE
+from shared.contracts.roles import OWNER_ROLE, PIPELINES_ROLE, PROCESSOR_ROLE, READER_ROLE
 from shared.runtime.rpc_server import RpcServerSettings
 from shared.settings import (
     AmqpSettings,
@@ -54,6 +54,9 @@ class ProcessorSettings(
     copy_events_min: PositiveInt = Field(
         100, description="events of a batch that COPY stores where none is known yet; a smaller one: INSERT"
     )
+    typed_lock_seconds_max: PositiveFloat = Field(
+        2.0, description="how long a batch waits for a lock on a typed table; then the table's pipeline is held"
+    )
     source_names_max: PositiveInt = Field(
         10_000, description="sources whose row is remembered; another one is looked up when it writes again"
     )
@@ -78,3 +81,4 @@ class MigrationSettings(ProgramSettings, PostgresSettings):
     )
     processor_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PROCESSOR_ROLE}; empty: none")
     reader_password: SecretStr = Field(SecretStr(""), description=f"given to the role {READER_ROLE}; empty: none")
+    pipelines_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PIPELINES_ROLE}; empty: none")

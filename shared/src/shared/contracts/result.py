@@ -26,10 +26,14 @@ class ResultKind(enum.IntEnum):
 
 
 class RecordStatus(enum.IntEnum):
-    """What processing made of a raw event. The numbers are those of the wire and of the ledger."""
+    """What processing made of a raw event. The numbers are those of the wire and of the ledger.
+
+    HELD: it is kept, and processing is owed, since its pipeline is held.
+    """
 
     SUCCESS = 1
     FAILED = 2
+    HELD = 3
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):

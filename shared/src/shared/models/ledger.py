@@ -1,7 +1,5 @@
 """The tables of the ledger. Migrations create them; a test compares a migrated database with this description."""
 
-from typing import Final
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -13,7 +11,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -23,9 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, INT8RANGE, JSONB
 
-from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
-
-metadata = MetaData()
+from shared.models.base import metadata
 
 ingestion_sources = Table(
     "ingestion_sources",
@@ -55,6 +50,7 @@ raw_events = Table(
         "derived", Boolean, comment="the key was derived of what came; null: its producer gave it, or there is none"
     ),
     Column("sender", Text, comment="who sent it: an API key's name, a broker's user; null: nobody was asked"),
+    Column("subject", Text, comment="keyed hash of the person whom it is about, where its pipeline names one"),
     comment="Every accepted event, once, byte for byte.",
 )
 
@@ -71,11 +67,14 @@ processed_records = Table(
     Column("raw_event_id", BigInteger, ForeignKey("raw_events.id"), nullable=False),
     Column("source_id", Integer, nullable=False, comment="of the raw event, for the queries below"),
     Column("channel", SmallInteger, nullable=False, comment="of the raw event"),
-    Column("status", SmallInteger, nullable=False, comment="1 SUCCESS, 2 FAILED"),
+    Column("status", SmallInteger, nullable=False, comment="1 SUCCESS, 2 FAILED, 3 HELD"),
     Column("attempt", SmallInteger, nullable=False, server_default=text("1")),
-    Column("result_payload", JSONB, comment="null: SUCCESS equal to the body, or FAILED"),
-    Column("errors", JSONB, comment="[{pointer, detail}] of a FAILED record"),
+    Column("result_payload", JSONB, comment="null: SUCCESS equal to the body or kept as rows, or FAILED, or HELD"),
+    Column("errors", JSONB, comment="[{pointer, detail, code}] of a FAILED record; of a SUCCESS: what was odd"),
     Column("processed_at", DateTime(timezone=True), nullable=False),
+    Column("pipeline_id", Integer, comment="the version that made it; null: none"),
+    Column("row_count", Integer, comment="rows of typed tables that it made; null: no pipeline"),
+    Column("cause_id", Integer, comment="why it is FAILED or HELD; null: SUCCESS, or stored by the code before"),
     comment="What processing made of each raw event.",
 )
 
@@ -223,17 +222,3 @@ for _table in (raw_events, settlements, unconfirmed):
         postgresql_with={"autosummarize": "true"},
     )
 Index("receipts_by_hour", receipts.c.hour)  # GET /api/audit: what was answered in one hour
-
-_APPENDED = {table: {"SELECT", "INSERT"} for table in metadata.tables if table != "upgrades"}
-PRIVILEGES: Final = {
-    # Nobody but the owner changes or deletes. Of a series the newest receipt replaces the one before: a row for each
-    # would be more than the receipts.
-    PROCESSOR_ROLE: {
-        **_APPENDED,
-        "receipt_series": {"SELECT", "INSERT", "UPDATE"},
-        "upgrades": {"SELECT"},
-        "alembic_version": {"SELECT"},
-    },
-    READER_ROLE: {table: {"SELECT"} for table in (*metadata.tables, "events", "alembic_version")},
-}
-"""What the migrations grant: by role, then by table or view."""

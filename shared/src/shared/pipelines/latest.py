@@ -5,6 +5,7 @@ already; its guard compares the same three.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
+from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
 from shared.pipelines.model import Table
@@ -32,17 +33,20 @@ class Precedence(NamedTuple):
     ranks: Mapping[Value, int]
 
     def key_of(self, values: tuple[Value, ...]) -> Hashable:
-        """Return the key of a row."""
-        return tuple(values[position] for position in self.key)
+        """Return the key of a row. Amounts of equal value are equal, as PostgreSQL takes them: 10.00 EUR and 10 JPY."""
+        return tuple(
+            Fraction(value[0], 10 ** value[1]) if isinstance(value, tuple) else value
+            for value in (values[position] for position in self.key)
+        )
 
     def rank_of(self, values: tuple[Value, ...]) -> int:
         """Return the rank of a row, higher is later; 0 where the table has none."""
         return 0 if self.rank is None else self.ranks.get(values[self.rank], UNRANKED)
 
     def standing(self, row: Candidate) -> tuple[Any, ...]:
-        """Return what is compared: rows with a value of `newest` alike, the part last."""
-        newest = () if self.newest is None else (row.values[self.newest],)
-        return (*newest, self.rank_of(row.values), row.sequence, row.part)
+        """Return what is compared, the part last. A row without a value of `newest` is older than every other."""
+        newest = None if self.newest is None else row.values[self.newest]
+        return (newest is not None, newest, self.rank_of(row.values), row.sequence, row.part)
 
 
 def precedence_of(table: Table) -> Precedence:

@@ -13,11 +13,12 @@ import structlog
 from processor.ledger.sqlstates import LedgerRefusesError, classified, ends_session
 from processor.ledger.statements import CHECK_LEDGER, FIND_REVISION
 from shared.contracts.errors import FatalError, UnavailableError
+from shared.pipelines.values.numeric import decode_numeric, encode_number
 from shared.postgres import POSTGRES_ERRORS, Pool
 from shared.settings import PostgresPoolSettings
 
 # The schema that this code writes: the newest migration. Asking Alembic for it would keep all of that in memory.
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 
 _REMIND_SECONDS: Final = 60.0
 
@@ -102,7 +103,7 @@ class Connections:
             "lock_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
         }
-        return cls(await Pool.open(settings, name=name, server_settings=server_settings))
+        return cls(await Pool.open(settings, name=name, server_settings=server_settings, prepare=_use_exact_numbers))
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[asyncpg.Connection]:
@@ -125,6 +126,13 @@ class Connections:
     async def close(self) -> None:
         """Close all of them."""
         await self._pool.close()
+
+
+async def _use_exact_numbers(connection: asyncpg.Connection) -> None:
+    """Make a connection send amounts and decimals as PostgreSQL's binary numeric, and read them as Decimal."""
+    await connection.set_type_codec(
+        "numeric", schema="pg_catalog", encoder=encode_number, decoder=decode_numeric, format="binary"
+    )
 
 
 async def check(connections: Connections) -> str:

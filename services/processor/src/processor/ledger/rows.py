@@ -9,18 +9,24 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from processor.pipelines.active import ActivePipeline
 from shared.contracts.errors import Problem
 from shared.contracts.event import Envelope
 from shared.contracts.result import Recorded, RecordStatus
+from shared.pipelines.program import TypedRow
 
 Row: TypeAlias = tuple[Any, ...]
+
+_HELD: Final = ":held"
 
 
 class Processed(msgspec.Struct, frozen=True, gc=False):
     """An event with the record that it becomes.
 
     `result` is JSON; None: equal to the body, or there is none. `acknowledged`: the channel has answered already, since
-    the event came over a queue.
+    the event came over a queue. `pipeline` is the version that made the record, and `rows` are those of its typed
+    tables; `gone`: the positions of those that are tombstones. `cause`: why the record is FAILED or HELD. `subject`:
+    keyed hash of the person whom the event is about.
     """
 
     event: Envelope
@@ -28,14 +34,20 @@ class Processed(msgspec.Struct, frozen=True, gc=False):
     result: bytes | None = None
     errors: tuple[Problem, ...] = ()
     acknowledged: bool = False
+    pipeline: ActivePipeline | None = None
+    rows: tuple[TypedRow, ...] = ()
+    gone: frozenset[int] = frozenset()
+    cause: str = ""
+    subject: str | None = None
 
 
 class WriteItem(msgspec.Struct, frozen=True, gc=False):
-    """A processed event with the id that it gets in the ledger, and that of its source."""
+    """A processed event with the id that it gets in the ledger, that of its source, and that of its cause if any."""
 
     id: int
     source_id: int
     processed: Processed
+    cause_id: int | None = None
 
 
 class Column(NamedTuple):
@@ -72,50 +84,97 @@ class TableRows(NamedTuple):
     rows: Sequence[Row]
 
 
-RAW_EVENTS: Final = Table(
-    "raw_events",
-    "id",
-    (
-        Column("id", "bigint"),
-        Column("event_id", "uuid"),
-        Column("source_id", "int"),
-        Column("idempotency_key", "text"),
-        Column("channel", "smallint"),
-        Column("type", "text"),
-        Column("occurred_at", "timestamptz"),
-        Column("received_at", "timestamptz"),
-        Column("content_type", "text"),
-        Column("origin", "text"),
-        Column("derived", "boolean"),
-        Column("sender", "text"),
-        Column("body", "bytea"),
-    ),
+_RAW_COLUMNS: Final = (
+    Column("id", "bigint"),
+    Column("event_id", "uuid"),
+    Column("source_id", "int"),
+    Column("idempotency_key", "text"),
+    Column("channel", "smallint"),
+    Column("type", "text"),
+    Column("occurred_at", "timestamptz"),
+    Column("received_at", "timestamptz"),
+    Column("content_type", "text"),
+    Column("origin", "text"),
+    Column("derived", "boolean"),
+    Column("sender", "text"),
 )
-PROCESSED_RECORDS: Final = Table(
+_BODY: Final = Column("body", "bytea")
+_RECORD_COLUMNS: Final = (
+    # The first record of an event has the event's own id.
+    Column("id", "bigint", repeats="id"),
+    Column("raw_event_id", "bigint", repeats="id"),
+    Column("source_id", "int", repeats="source_id"),
+    Column("channel", "smallint", repeats="channel"),
+    Column("status", "smallint"),
+    Column("result_payload", "text", cast="jsonb"),
+    Column("errors", "text", cast="jsonb"),
+    Column("processed_at", "timestamptz", once=True),
+)
+RAW_EVENTS: Final = Table("raw_events", "id", (*_RAW_COLUMNS, _BODY))
+PROCESSED_RECORDS: Final = Table("processed_records", "id", _RECORD_COLUMNS)
+# Most events have neither a pipeline nor a cause, and are written without these columns.
+RAW_EVENTS_WITH_SUBJECT: Final = Table("raw_events", "id", (*_RAW_COLUMNS, Column("subject", "text"), _BODY))
+RECORDS_OF_PIPELINES: Final = Table(
     "processed_records",
     "id",
-    (
-        # The first record of an event has the event's own id.
-        Column("id", "bigint", repeats="id"),
-        Column("raw_event_id", "bigint", repeats="id"),
-        Column("source_id", "int", repeats="source_id"),
-        Column("channel", "smallint", repeats="channel"),
-        Column("status", "smallint"),
-        Column("result_payload", "text", cast="jsonb"),
-        Column("errors", "text", cast="jsonb"),
-        Column("processed_at", "timestamptz", once=True),
-    ),
+    (*_RECORD_COLUMNS, Column("pipeline_id", "int"), Column("row_count", "int"), Column("cause_id", "int")),
 )
 
 
-def failed(event: Envelope, detail: str, *, acknowledged: bool = False) -> Processed:
+def failed(event: Envelope, detail: str, *, acknowledged: bool = False, cause: str = "") -> Processed:
     """Return the event with the record of one that could not be processed as a whole."""
-    return Processed(event, RecordStatus.FAILED, errors=(Problem("", detail),), acknowledged=acknowledged)
+    errors = (Problem("", detail),)
+    return Processed(event, RecordStatus.FAILED, errors=errors, acknowledged=acknowledged, cause=cause)
+
+
+def held(processed: Processed, pipeline: ActivePipeline) -> Processed:
+    """Return the event with the record of one that is kept, and processed when its pipeline is no longer held."""
+    return Processed(
+        processed.event,
+        RecordStatus.HELD,
+        acknowledged=processed.acknowledged,
+        pipeline=pipeline,
+        cause=held_cause(pipeline.name),
+        subject=processed.subject,
+    )
+
+
+def held_cause(pipeline: str) -> str:
+    """Return the cause of the HELD records of a pipeline."""
+    return f"{pipeline}{_HELD}"
+
+
+def held_pipeline(cause: str) -> str | None:
+    """Return the pipeline whose HELD records have a cause, or None where the cause is another."""
+    return cause.removesuffix(_HELD) if cause.endswith(_HELD) else None
 
 
 def ledger_rows(items: Sequence[WriteItem], processed_at: datetime) -> list[TableRows]:
     """Return the rows that the events are stored as, table by table; `raw_events` is the first."""
+    if any(item.processed.pipeline is not None or item.cause_id is not None for item in items):
+        raw = _with_subjects(items) if any(item.processed.subject for item in items) else None
+        records = [(*row, *_made_by(item)) for row, item in zip(_record_rows(items, processed_at), items, strict=True)]
+        return [raw or TableRows(RAW_EVENTS, _raw_rows(items)), TableRows(RECORDS_OF_PIPELINES, records)]
     return [TableRows(RAW_EVENTS, _raw_rows(items)), TableRows(PROCESSED_RECORDS, _record_rows(items, processed_at))]
+
+
+def _with_subjects(items: Sequence[WriteItem]) -> TableRows:
+    rows = [(*row[:-1], item.processed.subject, row[-1]) for row, item in zip(_raw_rows(items), items, strict=True)]
+    return TableRows(RAW_EVENTS_WITH_SUBJECT, rows)
+
+
+def _made_by(item: WriteItem) -> Row:
+    """Return the last columns of RECORDS_OF_PIPELINES."""
+    processed = item.processed
+    if processed.pipeline is None:
+        return None, None, item.cause_id
+    return processed.pipeline.id, len(processed.rows), item.cause_id
+
+
+def record_values(item: WriteItem) -> Row:
+    """Return result, problems, version, number of rows and cause of a record, as its columns hold them."""
+    processed = item.processed
+    return processed.result and processed.result.decode(), _problems_json(processed.errors), *_made_by(item)
 
 
 def _raw_rows(items: Sequence[WriteItem]) -> list[Row]:
@@ -158,11 +217,14 @@ def _record_rows(items: Sequence[WriteItem], processed_at: datetime) -> list[Row
 
 
 @lru_cache(maxsize=64)
-def insert_statement(tables: tuple[Table, ...]) -> str:
+def insert_statement(tables: tuple[Table, ...], *, before_typed_rows: bool = False) -> str:
     """Return the statement that adds rows to all tables; of an event that is stored already, to none.
 
     The first table is `raw_events`. The statement returns the ids that are new. Its parameters are those of
     `insert_parameters`.
+
+    `before_typed_rows`: it returns one row, with the ids as an array and the time at which the transaction began. Its
+    last parameter is how long the transaction waits for locks from then on, as a text in milliseconds.
     """
     raw, *others = tables
     sent = {column.name: f"${number}" for number, column in enumerate(raw.columns, 1)}
@@ -174,7 +236,12 @@ def insert_statement(tables: tuple[Table, ...]) -> str:
     parts = [f"stored AS ({stored})"]
     for number, table in enumerate(others, 1):
         parts.append(f"rows_{number} AS ({_insert(table, sent, numbers)} {new.format(event=table.event)})")
-    return f"WITH {', '.join(parts)} SELECT id FROM stored"  # noqa: S608 - names of our own
+    found = "SELECT id FROM stored"
+    if before_typed_rows:
+        # Aggregated, so that all events are added before the limit holds.
+        limit = f"set_config('lock_timeout', ${next(numbers)}::text, true)"
+        found = f"SELECT ids, now() AS began_at, {limit} FROM (SELECT array_agg(id) AS ids FROM stored) AS new"  # noqa: S608 - as above
+    return f"WITH {', '.join(parts)} {found}"
 
 
 def _insert(table: Table, sent: dict[str, str], numbers: Iterator[int]) -> str:

@@ -15,6 +15,7 @@ class Fault(enum.Enum):
     MOMENT = "a passing condition: it is tried again"
     SOURCES = "a source was erased: its remembered id is forgotten, and it is tried again"
     IDS = "an id is used already: ids beyond all used ones are allocated, and it is tried again"
+    TABLE = "a typed table cannot be written: its pipeline is held, and everything else goes on"
 
 
 # What was written when the error came. It is part of the key: other tables may need another answer to one SQLSTATE.
@@ -22,10 +23,20 @@ ANY: Final = "*"
 LEDGER: Final = "ledger"
 # The raw event with a FAILED record, which holds no result.
 LEDGER_FAILED: Final = "ledger, FAILED"
+# Rows of a typed table, which belongs to its users: they may drop, lock, fill and constrain it.
+TYPED: Final = "typed"
 
-_KNOWN_AS: Final = {ANY: (ANY,), LEDGER: (LEDGER, ANY), LEDGER_FAILED: (LEDGER_FAILED, LEDGER, ANY)}
+_KNOWN_AS: Final = {
+    ANY: (ANY,),
+    LEDGER: (LEDGER, ANY),
+    LEDGER_FAILED: (LEDGER_FAILED, LEDGER, ANY),
+    TYPED: (TYPED, ANY),
+}
 
-# By SQLSTATE or its class (PostgreSQL documentation, appendix A). All others are OURS.
+# Rules that the migrations did not make: triggers, their functions, exclusion constraints, updatable views.
+_RULES: Final = ("P0", "09", "23000", "23001", "23P01", "27", "2F", "38", "39", "44")
+
+# By SQLSTATE or its class (PostgreSQL documentation, appendix A). All others are OURS, or TABLE of a typed table.
 FAULTS: Final[dict[tuple[str, str], Fault]] = {
     # A value that PostgreSQL cannot hold, a document too large or too deep for jsonb, a constraint of the table.
     (LEDGER, "22"): Fault.EVENT,
@@ -40,11 +51,11 @@ FAULTS: Final[dict[tuple[str, str], Fault]] = {
     (LEDGER, "23503"): Fault.SOURCES,
     # A known event id raises no error. So this is an id that we chose, or that a sequence gave.
     (LEDGER, "23505"): Fault.IDS,
-    # Rules that the migrations did not make: triggers, their functions, exclusion constraints, updatable views.
-    **{
-        (LEDGER, sqlstate): Fault.RULE
-        for sqlstate in ("P0", "09", "23000", "23001", "23P01", "27", "2F", "38", "39", "44")
-    },
+    **{(LEDGER, sqlstate): Fault.RULE for sqlstate in _RULES},
+    # A value, or a rule of the table's users about a row; one that refuses many rows is a fault of the table.
+    **{(TYPED, sqlstate): Fault.EVENT for sqlstate in ("22", "23", "54", *_RULES)},
+    # Locked for long, slow beyond the limit, on a full or broken disk, damaged: no other table has to wait for it.
+    **{(TYPED, sqlstate): Fault.TABLE for sqlstate in ("53", "55", "57014", "58", "XX")},
     # A session that is cut or confused by a pooler; conflicts of transactions; a server that lacks a resource, stops,
     # starts, cancels, is read-only for now, or has an internal error.
     **{
@@ -88,12 +99,12 @@ class OutdatedError(UnavailableError):
 
 
 def fault_of(sqlstate: str, *, writing: str = LEDGER) -> Fault:
-    """Return the fault of an SQLSTATE; `writing` is ANY, LEDGER or LEDGER_FAILED."""
+    """Return the fault of an SQLSTATE; `writing` is ANY, LEDGER, LEDGER_FAILED or TYPED."""
     for tables in _KNOWN_AS[writing]:
         for key in (sqlstate, sqlstate[:2]):
             if (fault := FAULTS.get((tables, key))) is not None:
                 return fault
-    return Fault.OURS
+    return Fault.TABLE if writing == TYPED else Fault.OURS
 
 
 def classified(error: Exception, *, writing: str = LEDGER) -> EtlPayError:

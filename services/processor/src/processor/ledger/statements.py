@@ -13,6 +13,14 @@ ADD_SOURCES: Final = """
 """
 FIND_SOURCES: Final = "SELECT name, id FROM ingestion_sources WHERE name = ANY($1::text[])"
 
+ADD_CAUSES: Final = """
+    INSERT INTO causes (name)
+    SELECT name FROM unnest($1::text[]) AS new (name)
+    WHERE NOT EXISTS (SELECT FROM causes AS known WHERE known.name = new.name)
+    ON CONFLICT (name) DO NOTHING
+"""
+FIND_CAUSES: Final = "SELECT name, id FROM causes WHERE name = ANY($1::text[])"
+
 # The sequence counts blocks of ids, not ids: see ids.py.
 NEXT_ID_BLOCKS: Final = "SELECT nextval('ledger_id_blocks') FROM generate_series(1, $1::int)"
 
@@ -26,17 +34,21 @@ SKIP_ID_BLOCKS: Final = """
 """
 
 # The stored event of each event id, without its body and result, which may be large. The hash of the body comes where
-# the body has the wanted size.
+# the body has the wanted size. The record is the current one: the latest SUCCESS, else the latest.
 FIND_FIRSTS: Final = """
     SELECT raw.event_id, wanted.size AS wanted_size, raw.id AS raw_event_id, raw.channel, raw.received_at,
            octet_length(raw.body) AS size,
            CASE WHEN octet_length(raw.body) = wanted.size THEN sha256(raw.body) END AS sha256,
-           record.id AS record_id, record.status, record.result_payload IS NOT NULL AS has_result,
-           record.errors::text AS errors, record.processed_at
+           latest.id AS record_id, latest.status, latest.has_result, latest.errors::text AS errors, latest.processed_at
     FROM unnest($1::uuid[], $2::int[]) AS wanted (event_id, size)
     JOIN raw_events AS raw ON raw.event_id = wanted.event_id
-    JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
+    JOIN LATERAL (
+        SELECT record.id, record.status, record.result_payload IS NOT NULL AS has_result, record.errors,
+               record.processed_at
+        FROM processed_records AS record WHERE record.raw_event_id = raw.id
+        ORDER BY (record.status = 1) DESC, record.attempt DESC LIMIT 1) AS latest ON true
 """
+FIND_KNOWN: Final = "SELECT event_id FROM raw_events WHERE event_id = ANY($1::uuid[])"
 FIND_BODIES: Final = "SELECT id, content_type, body FROM raw_events WHERE id = ANY($1::bigint[])"
 FIND_RESULT: Final = "SELECT result_payload::text FROM processed_records WHERE id = $1"
 
@@ -68,6 +80,9 @@ HAD_EVENTS: Final = "SELECT had_events FROM upgrades WHERE revision = $1"
 FIND_FORMER: Final = """
     SELECT event_id, channel FROM raw_events WHERE event_id = ANY($1::uuid[]) AND derived IS NULL
 """
+
+# Until the end of the transaction; the wait for a table itself counts as well.
+LIMIT_LOCK_WAITS: Final = "SELECT set_config('lock_timeout', $1, true), now() AS began_at"
 
 FIND_REVISION: Final = "SELECT version_num FROM alembic_version"
 ADD_UNCONFIRMED: Final = """
@@ -104,6 +119,69 @@ ADD_TO_SERIES: Final = """
         )
 """
 
+# The last row of each name, those that processors have set apart from the others.
+FIND_HOLDS: Final = """
+    SELECT DISTINCT ON (name, own) name, set_by = $1 AS own, id, held, reason
+    FROM pipeline_holds WHERE id > $2 ORDER BY name, own, id DESC
+"""
+# Changes nothing while somebody holds it.
+ADD_UNLESS_HELD: Final = """
+    INSERT INTO pipeline_holds (name, held, set_by, reason)
+    SELECT $1, $4::boolean, $2, $3
+    WHERE NOT coalesce((SELECT held FROM pipeline_holds WHERE name = $1 ORDER BY id DESC LIMIT 1), false)
+"""
+# Nobody but an operator ends the hold of an operator.
+ADD_RELEASE: Final = """
+    INSERT INTO pipeline_holds (name, held, set_by, reason)
+    SELECT $1, false, $2, $3
+    WHERE NOT coalesce((SELECT held AND set_by <> $2 FROM pipeline_holds WHERE name = $1 ORDER BY id DESC LIMIT 1),
+                       false)
+"""
+FIND_SETTLED: Final = """
+    SELECT max(set_at) FROM pipeline_holds WHERE name = $1 AND set_by = $2 AND NOT held AND reason = $3
+"""
+
+# A part of the HELD records, the oldest first. `owed`: they are of this cause, and no later attempt was made. So the
+# work of one look is bounded, however many of them were processed long ago.
+FIND_HELD: Final = """
+    WITH looked AS MATERIALIZED (
+        SELECT id, processed_at, raw_event_id, attempt, cause_id FROM processed_records
+        WHERE status = 3 AND (processed_at, id) > ($2::timestamptz, $3::bigint)
+        ORDER BY processed_at, id LIMIT $4)
+    SELECT looked.id, looked.processed_at, looked.raw_event_id, looked.attempt,
+           CASE WHEN looked.cause_id = $1
+                 AND NOT EXISTS (SELECT FROM processed_records AS later WHERE later.raw_event_id = looked.raw_event_id
+                                 AND later.attempt > looked.attempt)
+                THEN (SELECT octet_length(raw.body) FROM raw_events AS raw WHERE raw.id = looked.raw_event_id)
+                END AS owed_bytes
+    FROM looked ORDER BY looked.processed_at, looked.id
+"""
+FIND_CAUSES_LIKE: Final = "SELECT name FROM causes WHERE name LIKE $1"
+FIND_EVENTS: Final = """
+    SELECT raw.id, raw.event_id, raw.source_id, source.name AS source, raw.idempotency_key, raw.channel, raw.type,
+           raw.occurred_at, raw.received_at, raw.content_type, raw.origin, raw.derived, raw.sender, raw.body
+    FROM raw_events AS raw JOIN ingestion_sources AS source ON source.id = raw.source_id
+    WHERE raw.id = ANY($1::bigint[])
+"""
+
+# One processor at a time works off what is owed of a pipeline; the lock ends with the transaction.
+BEGIN_ATTEMPTS: Final = """
+    SELECT pg_try_advisory_xact_lock(hashtextextended('etlpay held ' || $1::text, 0)) AS locked,
+           set_config('lock_timeout', $2, true), now() AS began_at
+"""
+# Of an event whose next attempt was made meanwhile none is added.
+ADD_ATTEMPTS: Final = """
+    INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, attempt, result_payload, errors,
+                                   processed_at, pipeline_id, row_count, cause_id)
+    SELECT id, raw_event_id, source_id, channel, status, attempt, result_payload::jsonb, errors::jsonb,
+           $12::timestamptz, pipeline_id, row_count, cause_id
+    FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::smallint[], $5::smallint[], $6::smallint[], $7::text[],
+                $8::text[], $9::int[], $10::int[], $11::int[])
+         AS new (id, raw_event_id, source_id, channel, status, attempt, result_payload, errors, pipeline_id, row_count,
+                 cause_id)
+    ON CONFLICT (raw_event_id, attempt) DO NOTHING RETURNING raw_event_id
+"""
+
 # Grants are checked, too. Without one a processor would take deliveries, end at its first write and start again, until
 # healthy messages had been delivered too often.
 CHECK_LEDGER: Final = f"""
@@ -112,7 +190,9 @@ CHECK_LEDGER: Final = f"""
            NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
            (SELECT bool_and(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))
             FROM unnest(ARRAY['ingestion_sources', 'raw_events', 'processed_records', 'conflicts', 'settlements',
-                              'receipts', 'receipt_series', 'receipt_gaps', 'unconfirmed']) AS name)
+                              'receipts', 'receipt_series', 'receipt_gaps', 'unconfirmed', 'causes',
+                              'pipeline_holds']) AS name)
+           AND has_table_privilege('pipelines', 'SELECT') AND has_table_privilege('pipeline_states', 'SELECT')
            AND has_table_privilege('receipt_series', 'UPDATE')
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
            (SELECT version_num FROM alembic_version) AS revision,

@@ -12,23 +12,29 @@ from processor.ledger.copy import RowsOf, RowWriter
 from processor.ledger.database import Connections, check_revision
 from processor.ledger.duplicates import Duplicates
 from processor.ledger.former_keys import FormerKeys
-from processor.ledger.ids import IdAllocator, SourceIds
+from processor.ledger.holds import Holds
+from processor.ledger.ids import IdAllocator, UnknownNameError, cause_ids, source_ids
 from processor.ledger.rows import (
     Processed,
     WriteItem,
     add_conflicts_parameters,
     add_settlements_parameters,
+    held,
+    held_pipeline,
     ledger_rows,
 )
 from processor.ledger.sqlstates import Fault, OutdatedError
-from processor.ledger.statements import ADD_CONFLICTS, ADD_SETTLEMENTS
+from processor.ledger.statements import ADD_CONFLICTS, ADD_SETTLEMENTS, FIND_KNOWN
+from processor.ledger.typed_bisect import TypedBisection
+from processor.ledger.typed_writer import TypedRowsError, TypedWriter
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope
 from shared.contracts.result import Recorded, ResultKind
 from shared.failpoints import failpoint
 
 _MIB: Final = 1024 * 1024
-_REPAIRS_MAX: Final = 8
+# Each pipeline that is held by a batch takes one.
+_REPAIRS_MAX: Final = 16
 
 
 class Store:
@@ -42,6 +48,8 @@ class Store:
         source_names_max: int = 10_000,
         compared_bytes_max: int = _MIB,
         answered_bytes_max: int = 4 * _MIB,
+        typed_lock_seconds_max: float = 2.0,
+        holds: Holds | None = None,
         rows_of: RowsOf = ledger_rows,
     ) -> None:
         """`connections` are those of etlpay_processor, the limits those of the settings.
@@ -50,15 +58,19 @@ class Store:
         """
         self._connections = connections
         self._former = FormerKeys(connections)
-        self._ids = IdAllocator(connections)
-        self._sources = SourceIds(connections, names_max=source_names_max)
-        self._writer = RowWriter(rows_of, copy_events_min=copy_events_min)
+        self.ids = IdAllocator(connections)
+        self._sources = source_ids(connections, names_max=source_names_max)
+        self.causes = cause_ids(connections)
+        self.holds = holds or Holds(connections)
+        self.typed = TypedWriter(copy_rows_min=copy_events_min, lock_seconds_max=typed_lock_seconds_max)
+        self._writer = RowWriter(rows_of, copy_events_min=copy_events_min, typed=self.typed)
         self._duplicates = Duplicates(compared_bytes_max=compared_bytes_max, answered_bytes_max=answered_bytes_max)
 
     async def write(self, batch: Sequence[Processed], *, processed_at: datetime) -> list[Recorded]:
         """Commit the events; return one outcome for each, in order.
 
-        New events are stored with their records in one transaction. Events that are stored already are compared
+        New events are stored with their records and typed rows in one transaction. Where a typed table cannot be
+        written its pipeline is held, and its events are stored as HELD. Events that are stored already are compared
         afterwards, in a second transaction; the ledger is append-only, so it does not change in between. An event that
         PostgreSQL refuses is kept with a FAILED record, and the other events are stored as they are. Idempotent: when
         the answer of a commit was lost, writing the same events again finds them stored.
@@ -73,10 +85,16 @@ class Store:
             if self._former.possible:
                 batch = await self._former.apply(batch)
             for _ in range(_REPAIRS_MAX):
+                if self.holds.held:
+                    batch = self._keep_back(batch)
                 try:
                     return await self._write(batch, stored, processed_at)
                 except OutdatedError as error:
                     await self._repair(error.fault, batch)
+                except UnknownNameError as error:
+                    await self.causes.of({error.name})
+                except TypedRowsError as error:
+                    batch = await self._without_refused(error, batch)
             raise UnavailableError("the ledger goes on being other than it was")
 
     async def _write(
@@ -88,15 +106,23 @@ class Store:
             firsts.setdefault(each.event.event_id, each)
         new = [each for event_id, each in firsts.items() if event_id not in stored] if stored else firsts.values()
         source_ids = await self._sources.of({each.event.source for each in batch})
-        ids = await self._ids.allocate(len(new))
+        causes = {each.cause for each in new if each.cause}
+        cause_ids = await self.causes.of(causes) if causes else {}
+        ids = await self.ids.allocate(len(new))
         # Ids follow the order of the batch. The rows are sorted by event id, so that two batches with the same new ids
         # wait for each other instead of deadlocking.
-        items = [WriteItem(number, source_ids[each.event.source], each) for number, each in zip(ids, new, strict=True)]
+        items = [
+            WriteItem(number, source_ids[each.event.source], each, cause_ids.get(each.cause) if causes else None)
+            for number, each in zip(ids, new, strict=True)
+        ]
         items.sort(key=_event_id)
         failpoint("processor.before_write")
         async with self._connections.taken() as connection:
             stored |= await self._store(connection, items, processed_at)
             failpoint("processor.committed")
+            for cause in causes:
+                if (name := held_pipeline(cause)) is not None:
+                    self.holds.add_owed(name)
             if len(stored) == len(batch):
                 return [stored[each.event.event_id] for each in batch]
             return await self._resolve(connection, batch, stored, source_ids)
@@ -104,9 +130,56 @@ class Store:
     async def _repair(self, fault: Fault, batch: Sequence[Processed]) -> None:
         """Learn anew what is not as it was: a source was erased, or a fail-over took numbers of a sequence back."""
         if fault is Fault.IDS:
-            await self._ids.skip_used()
+            await self.ids.skip_used()
         else:
             self._sources.forget(each.event.source for each in batch)
+
+    def _keep_back(self, batch: Sequence[Processed]) -> Sequence[Processed]:
+        """Return the batch; events with rows in the tables of pipelines that are held are HELD."""
+        names = self.holds.held
+        return [
+            held(each, each.pipeline)
+            if each.rows and each.pipeline is not None and each.pipeline.name in names
+            else each
+            for each in batch
+        ]
+
+    async def _without_refused(self, error: TypedRowsError, batch: Sequence[Processed]) -> Sequence[Processed]:
+        """Return the batch; events whose typed rows are refused are FAILED.
+
+        A pipeline whose table cannot be written, or which refuses too many events, is held.
+        """
+        try:
+            if error.fault is Fault.TABLE and error.pipeline is not None:
+                raise error
+            refused = await self._find_refused(batch)
+        except TypedRowsError as fault:
+            if fault.pipeline is None:
+                raise
+            await self.holds.hold(fault.pipeline.name, str(fault))
+            return batch
+        firsts: set[UUID] = set()
+        changed: list[Processed] = []
+        for each in batch:
+            event_id = each.event.event_id
+            changed.append(each if event_id in firsts else refused.get(event_id, each))
+            firsts.add(event_id)
+        return changed
+
+    async def _find_refused(self, batch: Sequence[Processed]) -> dict[UUID, Processed]:
+        firsts: dict[UUID, Processed] = {}
+        for each in batch:
+            firsts.setdefault(each.event.event_id, each)
+        firsts = {event_id: each for event_id, each in firsts.items() if each.rows}
+        ids = await self.ids.allocate(len(firsts))
+        async with self._connections.taken() as connection:
+            known = {row["event_id"] for row in await connection.fetch(FIND_KNOWN, list(firsts))}
+            items = [
+                WriteItem(number, 0, each)
+                for number, (event_id, each) in zip(ids, firsts.items(), strict=True)
+                if event_id not in known
+            ]
+            return await TypedBisection(connection, self.typed).find(items)
 
     async def _store(
         self, connection: asyncpg.Connection, items: Sequence[WriteItem], processed_at: datetime
@@ -119,7 +192,7 @@ class Store:
                 raise
         # An unknown schema is no fault of an event.
         await check_revision(connection)
-        return await Bisection(connection, self._writer, processed_at).write(items)
+        return await Bisection(connection, self._writer, processed_at, self.causes.remembered).write(items)
 
     async def _resolve(
         self,

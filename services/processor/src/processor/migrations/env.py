@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from shared.models.ledger import metadata
+from shared.models import ledger, pipelines  # noqa: F401 - they describe the tables
+from shared.models.base import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():

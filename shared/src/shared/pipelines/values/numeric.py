@@ -60,6 +60,22 @@ def encode_decimal(number: Decimal) -> bytes:
     return encode_amount((-whole if sign else whole, -exponent))
 
 
+def encode_number(number: Amount | Decimal | int | bytes) -> bytes:
+    """Return a number as PostgreSQL's binary numeric; bytes are encoded already.
+
+    Raises ValueError, and TypeError: anything else, such as a float, is no exact number.
+    """
+    if isinstance(number, tuple):
+        return encode_amount(number)
+    if isinstance(number, bytes):
+        return number
+    if isinstance(number, Decimal):
+        return encode_decimal(number)
+    if isinstance(number, int):
+        return encode_amount((number, 0))
+    raise TypeError("is no exact number")
+
+
 def decode_numeric(data: bytes) -> Decimal:
     """Return the number that PostgreSQL's binary numeric states, with its decimals. Raises ValueError."""
     if len(data) < _HEADER.size:

@@ -13,6 +13,7 @@ from file_watcher.formats.reading import kind_of, open_rows
 from file_watcher.formats.rows import UnreadableError
 from file_watcher.mapping import row_mapper
 from file_watcher.settings import Settings
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import now
 from shared.wire import decode_batch, encode_batch
@@ -42,7 +43,7 @@ def take(name: str, content: bytes, **form: object) -> Taken:
         chunk = chunks.next_chunk(settings.batch.events_max, settings.batch.bytes_max)
         mapped = mapper.map_chunk(chunk, now())
         for event in decode_batch(encode_batch(mapped.events)):
-            draft = transform(event)
+            draft = transform(event, NO_PIPELINES)
             assert draft.errors == ()
             events[event.idempotency_key] = msgspec.json.decode(event.body if draft.result is None else draft.result)
         rejects |= {reject.number: reject.reason for reject in mapped.rejects}

@@ -172,7 +172,7 @@ def _pair_within(each: Processed, stored: Processed, outcome: Recorded, answers:
     if not pair.same and _may_be_same(each, first):
         pair.same = same_payload(each.event, event.content_type, event.body)
         if _is_answered(pair):
-            answers.repeat(pair, outcome.payload(event.body) or b"")
+            answers.repeat(pair, outcome.payload(event.body, event.content_type) or b"")
     return pair
 
 

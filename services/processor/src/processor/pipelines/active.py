@@ -27,7 +27,7 @@ class ActivePipeline(msgspec.Struct, frozen=True, eq=False):
 
 
 class ActiveSet:
-    """The pipelines that run, and those whose events are kept and not processed. It never changes: another replaces it."""
+    """The pipelines that run, and those whose events are kept and not processed; another replaces it as a whole."""
 
     def __init__(self, pipelines: Iterable[ActivePipeline] = (), held: Mapping[str, str] | None = None) -> None:
         """`held` has the reason by the name of a pipeline."""

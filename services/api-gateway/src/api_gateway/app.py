@@ -25,6 +25,7 @@ from api_gateway.pages.documents import document_routes, problem_routes
 from api_gateway.queries.audit import Audit, Queues, audit_router
 from api_gateway.queries.events import Events, event_router
 from api_gateway.queries.ledger import Ledger, QueryLimit, RunningQuery
+from api_gateway.queries.pipelines import Pipelines, pipeline_router
 from api_gateway.queries.records import Records, record_router
 from api_gateway.queries.sources import Sources, source_router
 from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH
@@ -181,6 +182,7 @@ def query_routers(ledger: Ledger, queues: Queues, cache: Cache, settings: Gatewa
         source_router(Sources(ledger)),
         record_router(records),
         event_router(Events(records, cache)),
+        pipeline_router(Pipelines(ledger)),
         audit_router(audit, queues, receipt_seconds=settings.receipt_seconds),
     ]
 

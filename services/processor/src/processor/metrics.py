@@ -3,7 +3,7 @@
 from collections import Counter as Tally
 from collections.abc import Sequence
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
@@ -28,6 +28,10 @@ REFUSED_CALLS = Counter(
 UNCACHED = Counter(
     "etlpay_processor_uncached_records_total", "Records that were not put into the cache: it was slow or away"
 )
+LOAD_FAILURES = Counter(
+    "etlpay_pipeline_load_failures_total", "Times that active versions of pipelines could not be run here"
+)
+PIPELINES_HELD = Gauge("etlpay_pipelines_held", "Active pipelines whose events are kept and not processed")
 
 
 def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:

@@ -63,6 +63,10 @@ class ProcessorSettings(
     answered_bytes_max: PositiveInt = Field(
         4 * _MIB, description="payloads stored before that the answers to one batch repeat; beyond it what was sent"
     )
+    mask_keys: SecretStr = Field(
+        SecretStr(""),
+        description="keys of the masks of pipelines, each on a line as `ID:KEY`; add keys, and never replace one",
+    )
 
 
 class MigrationSettings(ProgramSettings, PostgresSettings):

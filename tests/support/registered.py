@@ -17,7 +17,7 @@ async def clear(owner: asyncpg.Connection) -> None:
         await owner.execute(f"DROP TABLE {ROWS_SCHEMA}.{quoted(row['tablename'])} CASCADE")
 
 
-async def register(
+async def register(  # noqa: PLR0913 - the columns of a version
     owner: asyncpg.Connection,
     name: str,
     bundle: Bundle | bytes,

@@ -18,7 +18,8 @@ from support.servers import ROLE_PASSWORD, Servers
 SHOP = (
     'etlpay = 1\nname = "shop"\nsource = "shop-*"\n[[table]]\nname = "orders"\nabout = "Orders."\nmode = "latest"\n'
     'key = ["id"]\nnewest = "at"\n[table.columns]\nid = "/id"\nat = { from = "/at", type = "timestamp" }\n'
-    'gross = { from = "/gross", type = "money", currency = "currency" }\ncurrency = { from = "/c", type = "currency" }\n'
+    'gross = { from = "/gross", type = "money", currency = "currency" }\n'
+    'currency = { from = "/c", type = "currency" }\n'
 )
 BANK = 'etlpay = 1\nname = "bank"\nsource = ["bank-a", "bank-b"]\n'
 

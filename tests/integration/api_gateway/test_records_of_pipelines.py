@@ -17,6 +17,7 @@ from processor.pipelines.active import ActiveSet
 from processor.stages.transform import transform
 from shared.auth.scopes import Scope
 from shared.cache import Cache
+from shared.contracts.audit import AuditLine
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.event import Envelope
 from shared.contracts.result import RecordStatus
@@ -50,6 +51,13 @@ def records(reader: Ledger) -> Records:
 async def store(connections: Connections, pipelines: ActiveSet, *events: Envelope) -> None:
     batch = [transform(each, pipelines) for each in events]
     await Store(connections, copy_events_min=2).write(batch, processed_at=START)
+
+
+async def audited(reader: Ledger) -> dict[str, AuditLine]:
+    """Return the lines of the audit of the hour, by source."""
+    part = AuditPart(START, START, START + timedelta(hours=1))
+    page = await Audit(reader, seconds_max=5).page(part, limit=10)
+    return {item.source: item for item in page.items}
 
 
 async def add_attempt(owner: asyncpg.Connection, number: int, status: RecordStatus) -> None:
@@ -108,26 +116,23 @@ async def test_a_row_that_is_kept_as_rows_is_shown_as_an_object_of_strings(
 )
 async def test_the_current_record_is_the_latest_success_else_the_latest(
     connections: Connections,
-    records: Records,
     reader: Ledger,
     owner: asyncpg.Connection,
     attempts: list[RecordStatus],
     current: tuple[str, int],
 ) -> None:
-    sent = msgspec.structs.replace(event(b'{"id": "1"}', source="shop-1"), received_at=START + timedelta(minutes=1))
+    sent = msgspec.structs.replace(event(b'{"id": "1"}', source="shop-1"), received_at=START)
     await store(connections, PLAIN, sent)
     await owner.execute("UPDATE processed_records SET status = $1", attempts[0])
     for number, status in enumerate(attempts[1:], 2):
         await add_attempt(owner, number, status)
 
-    record = await records.read(RECORD_OF_EVENT, sent.event_id)
+    record = await Records(reader, Cache(None, seconds=1)).read(RECORD_OF_EVENT, sent.event_id)
 
     assert record is not None
     assert (record.status, record.attempt) == current
-    row = await owner.fetchrow("SELECT status, attempt FROM events")
-    assert (row["status"], row["attempt"]) == current
-    audit = Audit(reader, seconds_max=5)
-    [line] = (await audit.page(AuditPart(hour=START), limit=10)).items
+    assert tuple(await owner.fetchrow("SELECT status, attempt FROM events")) == current
+    line = (await audited(reader))["shop-1"]
     counted = {"SUCCESS": line.success, "FAILED": line.failed, "HELD": line.held}
     assert counted == {name: int(name == current[0]) for name in counted}
     assert line.events == 1
@@ -143,9 +148,9 @@ async def test_the_audit_counts_what_is_held(connections: Connections, reader: L
         ),
     )
 
-    page = await Audit(reader, seconds_max=5).page(AuditPart(hour=START), limit=10)
+    lines = await audited(reader)
 
-    assert {item.source: (item.events, item.success, item.held) for item in page.items} == {
+    assert {source: (line.events, line.success, line.held) for source, line in lines.items()} == {
         "bank": (1, 1, 0),
         "shop-1": (3, 0, 3),
     }

@@ -11,10 +11,11 @@ import pytest
 
 from processor.pipelines import versions as module
 from processor.pipelines.compiled import Version, VersionError, compile_version, without_program
-from processor.pipelines.mask_keys import read_mask_keys
+from processor.pipelines.mask_keys import keys_by_id
 from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS, FIND_HOLDS
 from processor.pipelines.versions import RETRY_SECONDS, Versions
-from shared.contracts.errors import FatalError, UnavailableError
+from shared.contracts.errors import UnavailableError
+from shared.pipelines.facts import key_id
 from support.active_pipelines import KEYS, bundle_of
 
 HEAD = 'etlpay = 1\nname = "{name}"\nsource = "{name}-*"\n'
@@ -270,17 +271,8 @@ def test_a_version_without_masks_needs_no_key() -> None:
         compile_version(version(1, "a", more='[mask]\n"/x" = "hmac"\n'), {})
 
 
-def test_mask_keys_are_read_by_their_ids() -> None:
-    first, second = "a" * 32, "b" * 40
+def test_mask_keys_are_found_by_their_ids() -> None:
+    keys = keys_by_id("current", "\n one\ntwo\n\n")
 
-    assert read_mask_keys(f"\nk-1: {first}\n\n k-2:{second}\n") == {"k-1": first.encode(), "k-2": second.encode()}
-    assert read_mask_keys("") == {}
-
-
-@pytest.mark.parametrize("text", ["k-1", "k-1:short", ":" + "a" * 32, f"k:{'a' * 32}\nk:{'b' * 32}"])
-def test_mask_keys_that_cannot_be_used_stop_the_start_without_being_told(text: str) -> None:
-    with pytest.raises(FatalError) as raised:
-        read_mask_keys(text)
-
-    assert "aaaa" not in str(raised.value)
-    assert "short" not in str(raised.value).split("shorter")[0]
+    assert keys == {key_id(key): key for key in (b"current", b"one", b"two")}
+    assert keys_by_id("", "") == {}

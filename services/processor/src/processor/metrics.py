@@ -3,7 +3,7 @@
 from collections import Counter as Tally
 from collections.abc import Sequence
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
@@ -31,7 +31,6 @@ UNCACHED = Counter(
 LOAD_FAILURES = Counter(
     "etlpay_pipeline_load_failures_total", "Times that active versions of pipelines could not be run here"
 )
-PIPELINES_HELD = Gauge("etlpay_pipelines_held", "Active pipelines whose events are kept and not processed")
 
 
 def count_batch(outcomes: Sequence[Recorded], *, seconds: float) -> None:

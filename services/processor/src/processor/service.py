@@ -16,7 +16,7 @@ from processor.ledger.database import Connections, WriteGate, check
 from processor.ledger.receipts import ReceiptStore
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
-from processor.pipelines.mask_keys import read_mask_keys
+from processor.pipelines.mask_keys import keys_by_id
 from processor.pipelines.versions import Versions
 from processor.settings import ProcessorSettings
 from processor.stages.processing import Received, Stages, batch_bytes, checked
@@ -49,10 +49,10 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
             service, or PostgreSQL cannot keep what it commits.
     """
     callers = open_callers(settings, host=settings.processing_host)
-    mask_keys = read_mask_keys(settings.mask_keys.get_secret_value())
     readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}", stopping=stopping)
     connections = await Connections.open(settings, name="etlpay-processor")
     cache = Cache.connect(settings)
+    mask_keys = keys_by_id(settings.mask_key.get_secret_value(), settings.former_mask_keys.get_secret_value())
     versions = Versions(connections.taken, mask_keys)
     try:
         async with running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)):
@@ -247,4 +247,4 @@ async def _look(connections: Connections, cache: Cache, versions: Versions, read
     if gate.closed.is_set():
         readiness.set(_POSTGRES, present=False)
     readiness.set_optional("redis", present=cache.present)
-    readiness.set_optional("pipelines", present=not versions.active.held)
+    readiness.set_optional("pipelines", present=not versions.failures)

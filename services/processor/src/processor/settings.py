@@ -63,9 +63,11 @@ class ProcessorSettings(
     answered_bytes_max: PositiveInt = Field(
         4 * _MIB, description="payloads stored before that the answers to one batch repeat; beyond it what was sent"
     )
-    mask_keys: SecretStr = Field(
-        SecretStr(""),
-        description="keys of the masks of pipelines, each on a line as `ID:KEY`; add keys, and never replace one",
+    mask_key: SecretStr = Field(
+        SecretStr(""), description="key of the keyed hashes in typed rows, the same for processor and pipelines"
+    )
+    former_mask_keys: SecretStr = Field(
+        SecretStr(""), description="keys for which earlier versions of pipelines were made, one a line; remove none"
     )
 
 

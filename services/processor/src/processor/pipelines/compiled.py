@@ -7,10 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from processor.pipelines.active import ActivePipeline
-from processor.pipelines.mask_keys import MASK_KEY_FACT
 from shared.pipelines.bundle import Bundle, BundleError, open_bundle
 from shared.pipelines.compiling import CompileError, compile_pipeline
 from shared.pipelines.document.reading import read_pipeline
+from shared.pipelines.facts import MASK_KEY, needs_mask_key
 from shared.pipelines.model import Pipeline
 from shared.pipelines.typed_tables import typed_tables
 
@@ -63,14 +63,14 @@ def _pipeline_of(bundle: Bundle) -> Pipeline:
 
 def _mask_key(bundle: Bundle, pipeline: Pipeline, mask_keys: Mapping[str, bytes]) -> bytes:
     """Return the key of a version; empty: it needs none. Raises VersionError."""
-    key_id = bundle.facts.get(MASK_KEY_FACT)
-    if key_id is not None and key_id in mask_keys:
-        return mask_keys[key_id]
-    if "hmac" not in pipeline.mask.values() and pipeline.personal is None:
+    if not needs_mask_key(pipeline):
         return b""
-    if key_id is None:
+    wanted = bundle.facts.get(MASK_KEY)
+    if wanted is None:
         raise VersionError("masks with a key, and names none")
-    raise VersionError(f"needs the mask key {key_id[:100]!r}, which is not among ETLPAY_MASK_KEYS")
+    if wanted not in mask_keys:
+        raise VersionError(f"needs the mask key {wanted[:100]!r}, which is not known here")
+    return mask_keys[wanted]
 
 
 def _sources_of(content: bytes) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 import asyncpg
 import structlog
 
-from processor.metrics import LOAD_FAILURES, PIPELINES_HELD
+from processor.metrics import LOAD_FAILURES
 from processor.pipelines.active import NO_PIPELINES, ActivePipeline, ActiveSet
 from processor.pipelines.compiled import Version, VersionError, compile_version, without_program
 from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS, FIND_HOLDS
@@ -40,13 +40,14 @@ class Versions:
     ) -> None:
         """`taken` gives a connection to the ledger, and raises as `Connections.taken`."""
         self.active: ActiveSet = NO_PIPELINES
+        self.failures: Mapping[str, str] = {}
+        """Why active versions cannot be run here, by the names of their pipelines."""
         self._taken = taken
         self._mask_keys = mask_keys
         self._clock = clock
         self._mark: Mark | None = None
         self._retry_at: float | None = None
         self._compiled: dict[int, ActivePipeline] = {}
-        self._reported: Mapping[str, str] = {}
 
     async def follow(self, mark: Mark) -> None:
         """Load what is active, where `mark` has changed, or every 30 seconds while some of it cannot be run here.
@@ -113,7 +114,6 @@ class Versions:
         names = {each.name for each in pipelines}
         before = [(each.name, each.version) for each in self.active.pipelines]
         self.active = ActiveSet(pipelines, {name: reason for name, reason in held.items() if name in names})
-        PIPELINES_HELD.set(len(self.active.held))
         if before != [(each.name, each.version) for each in self.active.pipelines]:
             log.info("pipelines run", pipelines=[f"{each.name}@{each.version}" for each in self.active.pipelines])
 
@@ -121,9 +121,9 @@ class Versions:
         self._retry_at = self._clock() + RETRY_SECONDS if failures else None
         if failures:
             LOAD_FAILURES.inc()
-            if failures != self._reported:
+            if failures != self.failures:
                 log.error("pipelines cannot be run here; this is tried again", reasons=dict(failures))
-        self._reported = failures
+        self.failures = failures
 
 
 def _fault_of(row: asyncpg.Record) -> str:

@@ -144,7 +144,7 @@ def test_rows_of_one_header_are_compiled_once() -> None:
         compiled.append(header)
         return plain(header)
 
-    pipeline.program._of_header = of_header  # type: ignore[method-assign, assignment]
+    pipeline.program._of_header = of_header  # type: ignore[method-assign, assignment]  # notes what should happen once
 
     for number in range(5):
         transform(event(f"id,gross\n{number},1".encode(), source="shop-1", content_type=CSV_ROW), set_of(pipeline))

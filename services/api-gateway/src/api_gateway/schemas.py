@@ -19,6 +19,7 @@ BATCH_PATH: Final = "/api/ingest/batch"
 # For the API's description alone: the checks below say more than "not valid".
 _SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
 _Payload = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+_Row = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 _Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ID_CHARS_MAX})]
 _Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": TYPE_CHARS_MAX})]
 _Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -131,7 +132,10 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PipelineTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A typed table: the view that people read, and its columns with their types in SQL."""
+    """A typed table: the view that people read, and its columns with their types in SQL.
+
+    The key of an `append` table is the event that made a row, and the number of the row within it.
+    """
 
     name: str
     view: str
@@ -193,6 +197,13 @@ class PipelineFiles(PipelineVersion, frozen=True, kw_only=True):
     file: str
     files: dict[str, str]
     facts: dict[str, str]
+
+
+class RowPage(msgspec.Struct, frozen=True):
+    """Rows of a typed table, in the order of its key; `next` is the cursor of the next page, null on the last."""
+
+    items: list[_Row]
+    next: str | None
 
 
 class EventState(msgspec.Struct, frozen=True, kw_only=True):

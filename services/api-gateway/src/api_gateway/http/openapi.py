@@ -40,6 +40,7 @@ from api_gateway.schemas import (
     PipelineVersionPage,
     Queued,
     RecordPage,
+    RowPage,
     SourcePage,
 )
 from shared.contracts.audit import AuditPage
@@ -49,7 +50,7 @@ Schema = dict[str, Any]
 
 _TYPES: Final = (
     IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, AuditPage,
-    PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, ProblemDetails,
+    PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, RowPage, ProblemDetails,
 )  # fmt: skip
 _REF: Final = "#/components/schemas/{name}"
 _EVENT: Final = {"source_name": "manual-demo", "payload": {"value": 123}}

@@ -124,6 +124,18 @@ class Pipelines:
             raise HttpProblem(NOT_FOUND, "There is no pipeline of this name.")
         return _state(rows[0], rules)
 
+    async def table(self, name: str, scope: Scope) -> PipelineTable:
+        """Return a table, where all sources of its pipeline are in a scope. Raises as `find`."""
+        last = ""
+        while rows := await self._ledger.rows(_PAGE, last, _PIPELINES_MAX):
+            for row in rows:
+                rules = await self._rules_of(row["pipeline_id"])
+                found = next((table for table in rules.tables if table.name == name), None)
+                if found is not None and all(map(scope.covers_all, rules.sources)):
+                    return found
+            last = rows[-1]["name"]
+        raise HttpProblem(NOT_FOUND, "There is no table of this name.")
+
     async def versions(
         self, name: str, scope: Scope, *, after: VersionCursor | None, limit: int
     ) -> PipelineVersionPage:
@@ -266,7 +278,7 @@ def _read_rules(content: bytes) -> _Rules:
             view=f"{DATA_SCHEMA}.{each.table.name}",
             about=each.table.about,
             mode=each.table.mode,
-            key=each.table.key,
+            key=each.key,
             columns={column.name: column.sql_type for column in each.columns},
         )
         for each in typed_tables(pipeline, {})

@@ -38,7 +38,8 @@ async def registry(owner: asyncpg.Connection) -> AsyncIterator[asyncpg.Connectio
     async with owner.transaction():
         await owner.execute("SET LOCAL ROLE etlpay_pipelines")
         for table in pipeline.tables:
-            await owner.execute(f"CREATE VIEW data.{table.table.name} AS SELECT * FROM rows.{table.name}")
+            view = f"CREATE VIEW data.{table.table.name} AS SELECT * FROM rows.{table.name}"  # noqa: S608 - names of our own
+            await owner.execute(view)
     yield owner
     await clear(owner)
 
@@ -57,7 +58,8 @@ async def add_order(owner: asyncpg.Connection, day: str, number: int, gross: str
     await owner.execute(
         """
         INSERT INTO rows.orders_1
-        VALUES ($1, $2, '2026-03-01T09:30:05.123456Z', $3::text::numeric, true, $4::text::jsonb, 7, 0, 1, now(), 0, false)
+        VALUES ($1, $2, '2026-03-01T09:30:05.123456Z', $3::text::numeric, true, $4::text::jsonb,
+                7, 0, 1, now(), 0, false)
         """,
         day, number, gross, more,
     )  # fmt: skip

@@ -76,6 +76,10 @@ def running(versions: Versions) -> dict[str, int]:
     return {each.name: each.id for each in versions.active.pipelines if each.program is not None}
 
 
+UNCHECKED = (
+    'etlpay = 1\nname = "b"\nsource = "b-*"\n[[table]]\nname = "t"\nmode = "latest"\nkey = ["a"]\nnewest = "a"\n'
+    '[table.columns]\na = { from = "/a", type = "integer" }\n'
+)
 BROKEN = b'{"format": 9, "file": "b.toml", "files": {"b.toml": "source = \'b-*\'"}}'
 
 
@@ -97,10 +101,8 @@ BROKEN = b'{"format": 9, "file": "b.toml", "files": {"b.toml": "source = \'b-*\'
             "needs the mask key 'k-9'",
         ),
         (
-            bundle_of('etlpay = 1\nname = "b"\nsource = "b-*"\n[[table]]\nname = "t"\ntypes = ["x"]\n').content.replace(
-                b'types = [\\"x\\"]', b'columns = { a = { from = \\"@nothing\\" } }'
-            ),
-            "cannot be compiled",
+            bundle_of(UNCHECKED.replace('key = ["a"]', 'key = ["z"]')).content,
+            "cannot be compiled: KeyError",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Rows of typed tables over the API, on a real PostgreSQL, as the role that only reads."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -82,8 +83,9 @@ async def test_a_row_is_shown_without_a_binary_float(registry: asyncpg.Connectio
     [row] = await pages(tables)
 
     assert row.pop("_loaded_at")
+    assert datetime.fromisoformat(row.pop("at")) == datetime(2026, 3, 1, 9, 30, 5, 123456, tzinfo=UTC)
     assert row == {
-        "day": "d", "number": "9007199254740993", "at": "2026-03-01T09:30:05.123456+00:00",
+        "day": "d", "number": "9007199254740993",
         "gross": "0.1000000000000000055", "paid": True, "more": {"a": [1]}, "_event": "7", "_part": 0, "_pipeline": 1,
     }  # fmt: skip
 

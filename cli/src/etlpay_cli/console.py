@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _AUDIT_COLUMNS = (
     "received", "stored", "duplicate", "conflict", "refused", "queued", "unknown", "events", "success", "failed",
-    "settled_duplicate", "settled_conflict", "unconfirmed",
+    "held", "settled_duplicate", "settled_conflict", "unconfirmed",
 )  # fmt: skip
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)

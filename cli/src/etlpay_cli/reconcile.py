@@ -123,7 +123,7 @@ def _find(hour: datetime, pages: Sequence[AuditPage], doubts: Sequence[Doubt]) -
             line=line,
             missing=max(0, line.acknowledged - line.accounted - _owed(line, surplus)),
             surplus=max(0, line.accounted - line.acknowledged),
-            without_record=line.events - line.success - line.failed,
+            without_record=line.events - line.success - line.failed - line.held,
             moving=line.moved_at > quiet_since,
             doubts=[*_doubts_of(line), *(doubt.reason for doubt in doubts if doubt.channel == line.channel)],
         )

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65tlpay_client/etlpay.proto\x12\x06\x65tlpay\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\rIngestRequest\x12\x13\n\x0bsource_name\x18\x01 \x01(\t\x12\x14\n\x0cpayload_json\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12/\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbc\x01\n\x0eIngestResponse\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x14\n\x0craw_event_id\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x11\n\tduplicate\x18\x05 \x01(\x08\x12!\n\x08problems\x18\x06 \x03(\x0b\x32\x0f.etlpay.Problem\x12\x30\n\x0cprocessed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x07Problem\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"=\n\x12IngestBatchRequest\x12\'\n\x08requests\x18\x01 \x03(\x0b\x32\x15.etlpay.IngestRequest\"@\n\x13IngestBatchResponse\x12)\n\tresponses\x18\x01 \x03(\x0b\x32\x16.etlpay.IngestResponse2\xda\x01\n\nEtlService\x12\x37\n\x06Ingest\x12\x15.etlpay.IngestRequest\x1a\x16.etlpay.IngestResponse\x12\x46\n\x0bIngestBatch\x12\x1a.etlpay.IngestBatchRequest\x1a\x1b.etlpay.IngestBatchResponse\x12K\n\x0cIngestStream\x12\x1a.etlpay.IngestBatchRequest\x1a\x1b.etlpay.IngestBatchResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65tlpay_client/etlpay.proto\x12\x06\x65tlpay\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x01\n\rIngestRequest\x12\x13\n\x0bsource_name\x18\x01 \x01(\t\x12\x14\n\x0cpayload_json\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12/\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbc\x01\n\x0eIngestResponse\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x14\n\x0craw_event_id\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x11\n\tduplicate\x18\x05 \x01(\x08\x12!\n\x08problems\x18\x06 \x03(\x0b\x32\x0f.etlpay.Problem\x12\x30\n\x0cprocessed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x07Problem\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"=\n\x12IngestBatchRequest\x12\'\n\x08requests\x18\x01 \x03(\x0b\x32\x15.etlpay.IngestRequest\"@\n\x13IngestBatchResponse\x12)\n\tresponses\x18\x01 \x03(\x0b\x32\x16.etlpay.IngestResponse2\xda\x01\n\nEtlService\x12\x37\n\x06Ingest\x12\x15.etlpay.IngestRequest\x1a\x16.etlpay.IngestResponse\x12\x46\n\x0bIngestBatch\x12\x1a.etlpay.IngestBatchRequest\x1a\x1b.etlpay.IngestBatchResponse\x12K\n\x0cIngestStream\x12\x1a.etlpay.IngestBatchRequest\x1a\x1b.etlpay.IngestBatchResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,11 +37,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTRESPONSE']._serialized_start=208
   _globals['_INGESTRESPONSE']._serialized_end=396
   _globals['_PROBLEM']._serialized_start=398
-  _globals['_PROBLEM']._serialized_end=440
-  _globals['_INGESTBATCHREQUEST']._serialized_start=442
-  _globals['_INGESTBATCHREQUEST']._serialized_end=503
-  _globals['_INGESTBATCHRESPONSE']._serialized_start=505
-  _globals['_INGESTBATCHRESPONSE']._serialized_end=569
-  _globals['_ETLSERVICE']._serialized_start=572
-  _globals['_ETLSERVICE']._serialized_end=790
+  _globals['_PROBLEM']._serialized_end=454
+  _globals['_INGESTBATCHREQUEST']._serialized_start=456
+  _globals['_INGESTBATCHREQUEST']._serialized_end=517
+  _globals['_INGESTBATCHRESPONSE']._serialized_start=519
+  _globals['_INGESTBATCHRESPONSE']._serialized_end=583
+  _globals['_ETLSERVICE']._serialized_start=586
+  _globals['_ETLSERVICE']._serialized_end=804
 # @@protoc_insertion_point(module_scope)

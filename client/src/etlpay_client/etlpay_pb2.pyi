@@ -42,12 +42,14 @@ class IngestResponse(_message.Message):
     def __init__(self, id: _Optional[int] = ..., status: _Optional[str] = ..., raw_event_id: _Optional[int] = ..., event_id: _Optional[str] = ..., duplicate: _Optional[bool] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., processed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Problem(_message.Message):
-    __slots__ = ("pointer", "detail")
+    __slots__ = ("pointer", "detail", "code")
     POINTER_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     pointer: str
     detail: str
-    def __init__(self, pointer: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    code: str
+    def __init__(self, pointer: _Optional[str] = ..., detail: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
 
 class IngestBatchRequest(_message.Message):
     __slots__ = ("requests",)

@@ -102,7 +102,7 @@ def result_message(results: Iterable[Recorded]) -> pb.OutcomeBatch:
         message.status = cast("pb.RecordStatus", result.status)
         message.processed_at_us = _microseconds_of_batch(result.processed_at)
         for problem in result.errors:
-            message.errors.add(pointer=problem.pointer, detail=problem.detail)
+            message.errors.add(pointer=problem.pointer, detail=problem.detail, code=problem.code)
         if result.result is not None:
             message.result = result.result
     return batch
@@ -204,10 +204,14 @@ def _read_result(message: pb.Outcome) -> Recorded:
         raw_event_id=message.raw_event_id,
         record_id=message.record_id,
         status=_STATUSES[message.status],
-        errors=tuple(Problem(problem.pointer, problem.detail) for problem in message.errors) if message.errors else (),
+        errors=_read_problems(message.errors) if message.errors else (),
         processed_at=_moment_of_batch(message.processed_at_us),
         result=message.result if message.HasField("result") else None,
     )
+
+
+def _read_problems(messages: Iterable[pb.Problem]) -> tuple[Problem, ...]:
+    return tuple(Problem(each.pointer, each.detail, each.code) for each in messages)
 
 
 # Those that were stored together have one moment.

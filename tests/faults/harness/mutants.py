@@ -24,6 +24,7 @@ from file_watcher.spool.claims import ClaimedFile, ClaimNote, NoteFile
 from processor.inputs import queues
 from processor.ledger import copy
 from processor.ledger.rows import Processed, Table, WriteItem, insert_parameters, insert_statement
+from processor.pipelines.active import ActiveSet
 from processor.stages import processing
 from processor.stages.transform import transform as plain_transform
 from shared.contracts.audit import AuditPage
@@ -105,10 +106,10 @@ def _poison() -> None:
     plain = plain_transform
     poison = os.environ["FAULTS_POISON"].encode()  # noqa: TID251 - a program of the tests' own
 
-    def transform(event: Envelope, *, acknowledged: bool = False) -> Processed:
+    def transform(event: Envelope, pipelines: ActiveSet, *, acknowledged: bool = False) -> Processed:
         if poison in event.body:
             os.kill(os.getpid(), signal.SIGKILL)
-        return plain(event, acknowledged=acknowledged)
+        return plain(event, pipelines, acknowledged=acknowledged)
 
     vars(processing)["transform"] = transform
 

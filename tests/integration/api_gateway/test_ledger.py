@@ -16,6 +16,7 @@ from api_gateway.queries.sources import SourceCursor, Sources
 from processor.ledger.database import Connections
 from processor.ledger.rows import failed
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.cache import Cache
@@ -57,7 +58,7 @@ def sources(reader: Ledger) -> Sources:
 
 
 async def store(connections: Connections, *events: Envelope, at: datetime = START, fail: bool = False) -> None:
-    batch = [failed(each, "broken") if fail else transform(each) for each in events]
+    batch = [failed(each, "broken") if fail else transform(each, NO_PIPELINES) for each in events]
     await Store(connections, copy_events_min=2).write(batch, processed_at=at)
 
 

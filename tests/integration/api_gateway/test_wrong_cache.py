@@ -93,7 +93,7 @@ async def server(ledger: Servers) -> AsyncIterator[redis.asyncio.Redis]:
 async def processor(servers: Servers, connections: Connections) -> AsyncIterator[Stages]:
     """What a processor stores with, and tells the cache with."""
     cache = connect(servers)
-    cache.turn_to(await check(connections))
+    cache.turn_to((await check(connections)).epoch)
     async with running(CacheFeeder(cache)) as feeder:
         yield Stages(Store(connections, copy_events_min=100), feeder)
     await cache.close()

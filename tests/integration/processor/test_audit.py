@@ -19,6 +19,7 @@ from api_gateway.schemas import SourcePage
 from processor.ledger.database import Connections
 from processor.ledger.receipts import ReceiptStore
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.audit import AuditLine, AuditPage
@@ -41,7 +42,7 @@ def arrived(
 
 
 async def deliver(store: Store, *events: Envelope, acknowledged: bool = True) -> list[Recorded]:
-    batch = [transform(each, acknowledged=acknowledged) for each in events]
+    batch = [transform(each, NO_PIPELINES, acknowledged=acknowledged) for each in events]
     return await store.write(batch, processed_at=now())
 
 

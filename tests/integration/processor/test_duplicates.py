@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.event import Channel, Envelope, now
@@ -20,7 +21,9 @@ KIB, MIB = 1024, 1024 * 1024
 
 
 async def write(store: Store, *events: Envelope, acknowledged: bool = False) -> list[Recorded]:
-    return await store.write([transform(each, acknowledged=acknowledged) for each in events], processed_at=now())
+    return await store.write(
+        [transform(each, NO_PIPELINES, acknowledged=acknowledged) for each in events], processed_at=now()
+    )
 
 
 def kinds(outcomes: Sequence[Recorded]) -> list[ResultKind]:

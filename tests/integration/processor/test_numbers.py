@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import now
 from shared.contracts.result import RecordStatus
@@ -53,7 +54,7 @@ def test_what_is_taken_is_taken_by_postgresql_too(ledger: Servers) -> None:
         @settings(max_examples=1_500, deadline=None)
         @given(body=BODY)
         def check(body: str) -> None:
-            if transform(event(body.encode())).status is RecordStatus.SUCCESS:
+            if transform(event(body.encode()), NO_PIPELINES).status is RecordStatus.SUCCESS:
                 assert runner.run(connection.fetchval("SELECT pg_input_is_valid($1, 'jsonb')", body))
 
         try:
@@ -75,7 +76,7 @@ def test_what_is_taken_beside_the_limits_is_taken_by_postgresql_too(ledger: Serv
         await connection.close()
         return {row["body"] for row in rows}
 
-    taken = {body for body in bodies if transform(event(body.encode())).status is RecordStatus.SUCCESS}
+    taken = {body for body in bodies if transform(event(body.encode()), NO_PIPELINES).status is RecordStatus.SUCCESS}
 
     assert taken <= asyncio.run(readable())
 
@@ -84,7 +85,7 @@ async def test_a_number_that_postgresql_cannot_hold_is_kept_as_failed_and_the_vi
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
     bodies = [b'{"amount":0e2147483648}', b'{"amount":-0e9999999999}', b'{"amount":1}', b'{"amount":0e1073741823}']
-    batch = [transform(event(body)) for body in bodies]
+    batch = [transform(event(body), NO_PIPELINES) for body in bodies]
 
     outcomes = await Store(connections, copy_events_min=100).write(batch, processed_at=now())
 

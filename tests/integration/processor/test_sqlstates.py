@@ -8,6 +8,7 @@ import pytest
 from processor.ledger.database import Connections
 from processor.ledger.sqlstates import LEDGER, Fault, LedgerRefusesError, RuleError, fault_of
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import Envelope, now
@@ -29,7 +30,7 @@ def with_fault(*faults: Fault) -> list[str]:
 
 
 async def write(store: Store, *events: Envelope) -> list[Recorded]:
-    return await store.write([transform(each) for each in events], processed_at=now())
+    return await store.write([transform(each, NO_PIPELINES) for each in events], processed_at=now())
 
 
 async def stored(owner: asyncpg.Connection) -> Sequence[str]:

@@ -13,6 +13,7 @@ from processor.ledger.database import Connections
 from processor.ledger.ids import IdAllocator
 from processor.ledger.rows import Processed
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.settings import ProcessorSettings
 from processor.stages.transform import transform
 from shared.contracts.errors import UnavailableError
@@ -28,7 +29,7 @@ def new_store(connections: Connections, *, copy_events_min: int = 100) -> Store:
 
 
 async def write(store: Store, *events: Envelope) -> list[Recorded]:
-    return await store.write([transform(each) for each in events], processed_at=now())
+    return await store.write([transform(each, NO_PIPELINES) for each in events], processed_at=now())
 
 
 def kinds(outcomes: list[Recorded]) -> list[ResultKind]:
@@ -135,7 +136,7 @@ async def test_an_unreadable_body_is_kept_as_failed_and_the_others_are_stored(
 async def test_a_row_that_postgresql_refuses_is_kept_as_failed_and_199_others_are_stored(
     connections: Connections, owner: asyncpg.Connection
 ) -> None:
-    batch = [transform(event(key=str(number))) for number in range(200)]
+    batch = [transform(event(key=str(number)), NO_PIPELINES) for number in range(200)]
     # jsonb refuses this result; the transformation would not have produced it.
     batch[137] = Processed(batch[137].event, RecordStatus.SUCCESS, result=b'{"a": "\\u0000"}')
 

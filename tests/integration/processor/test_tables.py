@@ -9,6 +9,7 @@ import pytest
 from processor.ledger.database import Connections
 from processor.ledger.rows import Column, Table, TableRows, WriteItem, ledger_rows
 from processor.ledger.store import Store
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import Recorded, RecordStatus, ResultKind
@@ -39,7 +40,7 @@ async def sizes(owner: asyncpg.Connection) -> AsyncIterator[None]:
 
 async def write(connections: Connections, copy_events_min: int, *events: Envelope) -> list[Recorded]:
     store = Store(connections, copy_events_min=copy_events_min, rows_of=rows_of)
-    return await store.write([transform(each) for each in events], processed_at=now())
+    return await store.write([transform(each, NO_PIPELINES) for each in events], processed_at=now())
 
 
 @pytest.mark.usefixtures("sizes")

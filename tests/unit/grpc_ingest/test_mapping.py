@@ -182,3 +182,22 @@ def test_moments_before_1970_keep_their_microseconds() -> None:
 
     assert response.processed_at.ToDatetime(UTC) == before
     assert timedelta(0) < NOW - before
+
+
+@pytest.mark.parametrize("kind", [ResultKind.STORED, ResultKind.DUPLICATE])
+def test_a_held_event_is_answered_as_a_queued_one(kind: ResultKind) -> None:
+    response = response_to(msgspec.structs.replace(STORED, kind=kind, status=RecordStatus.HELD))
+
+    queued = response_to(QUEUED)
+    queued.duplicate = kind is ResultKind.DUPLICATE
+    assert response == queued
+
+
+def test_a_problem_of_a_pipeline_has_its_code() -> None:
+    failed = msgspec.structs.replace(
+        STORED, status=RecordStatus.FAILED, errors=(Problem("/a", "is missing", "missing"),)
+    )
+
+    [problem] = response_to(failed).problems
+
+    assert (problem.pointer, problem.detail, problem.code) == ("/a", "is missing", "missing")

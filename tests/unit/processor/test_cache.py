@@ -7,9 +7,10 @@ import msgspec
 
 from processor.cache import CacheFeeder
 from shared.cache import Cache
+from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.event import Envelope
 from shared.contracts.record import Record
-from shared.contracts.result import Recorded, ResultKind
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from shared.testing.processing import FakeProcessing
 from support.events import event
 
@@ -146,3 +147,27 @@ async def test_what_waits_for_a_slow_cache_is_bounded_in_bytes() -> None:
     await drain(feeder)
 
     assert 10 < len(cache.records) < 1024 * 1024 / 60_000
+
+
+async def test_a_held_record_is_not_kept_since_another_follows_it() -> None:
+    cache, events = FakeCache(), [event(key="a", source="held"), event(key="b")]
+    processing = FakeProcessing()
+    processing.held.add("held")
+    feeder = CacheFeeder(cast("Cache", cache))
+
+    feeder.feed(events, await processing.process(events), epoch="e-1")
+    await drain(feeder)
+
+    assert [record.source for record in cache.records] == ["test"]
+
+
+async def test_a_csv_row_without_a_result_is_written_as_an_object_of_strings() -> None:
+    cache, row = FakeCache(), event(b"id,amount\n7,1.10", content_type=CSV_ROW)
+    feeder = CacheFeeder(cast("Cache", cache))
+    [outcome] = await stored(row)
+
+    success = msgspec.structs.replace(outcome, status=RecordStatus.SUCCESS, errors=())
+    feeder.feed([row], [success], epoch="e-1")
+    await drain(feeder)
+
+    assert bytes(cache.records[0].result_payload) == b'{"id":"7","amount":"1.10"}'

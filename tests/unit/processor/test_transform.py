@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.payload import same_payload
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import Problem
@@ -49,7 +50,7 @@ SIZES = pytest.mark.parametrize("blanks", [b"", b" " * 1_100_000], ids=["small",
     ],
 )
 def test_a_json_object_is_its_own_result(body: bytes, blanks: bytes) -> None:
-    processed = transform(event(blanks + body))
+    processed = transform(event(blanks + body), NO_PIPELINES)
 
     assert processed.status is RecordStatus.SUCCESS
     assert processed.result is None
@@ -110,7 +111,7 @@ def test_a_json_object_is_its_own_result(body: bytes, blanks: bytes) -> None:
     ids=lambda value: repr(value)[:40],
 )
 def test_a_hostile_body_is_kept_with_its_reason(body: bytes, detail: str, blanks: bytes) -> None:
-    processed = transform(event(blanks + body))
+    processed = transform(event(blanks + body), NO_PIPELINES)
 
     assert processed.status is RecordStatus.FAILED
     assert processed.result is None
@@ -119,7 +120,7 @@ def test_a_hostile_body_is_kept_with_its_reason(body: bytes, detail: str, blanks
 
 @given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON, CSV_ROW, CSV_TABS, "", "text/plain"]))
 def test_no_bytes_at_all_stop_the_transformation(body: bytes, content_type: str) -> None:
-    processed = transform(event(body, content_type=content_type))
+    processed = transform(event(body, content_type=content_type), NO_PIPELINES)
 
     assert (processed.status is RecordStatus.FAILED) == bool(processed.errors)
 
@@ -142,7 +143,7 @@ def test_no_bytes_at_all_stop_the_transformation(body: bytes, content_type: str)
     ids=lambda value: repr(value)[:40],
 )
 def test_a_csv_row_becomes_an_object_of_unchanged_strings(body: bytes, result: dict[str, str]) -> None:
-    processed = transform(event(body, content_type=CSV_ROW))
+    processed = transform(event(body, content_type=CSV_ROW), NO_PIPELINES)
 
     assert processed.status is RecordStatus.SUCCESS
     assert processed.result is not None
@@ -168,7 +169,7 @@ def test_a_csv_row_becomes_an_object_of_unchanged_strings(body: bytes, result: d
     ],
 )
 def test_a_broken_csv_row_is_kept_with_its_reason(body: bytes, detail: str) -> None:
-    processed = transform(event(body, content_type=CSV_ROW))
+    processed = transform(event(body, content_type=CSV_ROW), NO_PIPELINES)
 
     assert processed.status is RecordStatus.FAILED
     assert processed.errors == (Problem("", detail),)
@@ -186,7 +187,7 @@ def test_a_broken_csv_row_is_kept_with_its_reason(body: bytes, detail: str) -> N
     ],
 )
 def test_a_row_is_read_as_its_content_type_says(parameters: str, body: bytes, result: dict[str, str]) -> None:
-    processed = transform(event(body, content_type=CSV_ROW + parameters))
+    processed = transform(event(body, content_type=CSV_ROW + parameters), NO_PIPELINES)
 
     assert processed.status is RecordStatus.SUCCESS
     assert processed.result is not None
@@ -210,20 +211,20 @@ def test_a_row_is_read_as_its_content_type_says(parameters: str, body: bytes, re
     ],
 )
 def test_a_row_of_unknown_form_is_kept_as_failed(content_type: str) -> None:
-    processed = transform(event(b"a,b\n1,2", content_type=content_type))
+    processed = transform(event(b"a,b\n1,2", content_type=content_type), NO_PIPELINES)
 
     assert processed.status is RecordStatus.FAILED
     assert "content type" in processed.errors[0].detail
 
 
 def test_a_row_that_takes_too_much_memory_to_be_cut_is_kept_as_failed() -> None:
-    processed = transform(event(b"a\n" + b"x" * (4 * 1024 * 1024), content_type=CSV_ROW))
+    processed = transform(event(b"a\n" + b"x" * (4 * 1024 * 1024), content_type=CSV_ROW), NO_PIPELINES)
 
     assert processed.errors == (Problem("", "is larger than a row of 4 MiB"),)
 
 
 def test_a_row_that_is_not_in_its_charset_is_kept_as_failed() -> None:
-    processed = transform(event(b"a\n\x81", content_type=f"{CSV_ROW}; charset=windows-1252"))
+    processed = transform(event(b"a\n\x81", content_type=f"{CSV_ROW}; charset=windows-1252"), NO_PIPELINES)
 
     assert processed.errors == (Problem("", "must be WINDOWS-1252"),)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import Channel, has_own_id, id_problem, source_problem, type_problem
 from shared.contracts.result import RecordStatus
@@ -194,7 +195,7 @@ def test_source_comes_from_a_header(name: str, value: object) -> None:
 def test_a_body_that_is_packed_is_kept_whole_and_says_so(encoding: str, body: bytes, content_type: str) -> None:
     (event,) = events(body, {"ce-id": "1"}, content_encoding=encoding, content_type=content_type)
 
-    record = transform(event)
+    record = transform(event, NO_PIPELINES)
     assert (event.body, record.status) == (body, RecordStatus.FAILED)
     assert "content_encoding" in record.errors[0].detail
 
@@ -203,7 +204,7 @@ def test_a_body_that_is_packed_is_kept_whole_and_says_so(encoding: str, body: by
 def test_a_body_that_is_json_is_an_event_whatever_its_encoding_says(encoding: str) -> None:
     found = [*events(b"{}", content_encoding=encoding), *events(b"[{}]", content_encoding=encoding)]
 
-    assert [transform(event).status for event in found] == [RecordStatus.SUCCESS] * 2
+    assert [transform(event, NO_PIPELINES).status for event in found] == [RecordStatus.SUCCESS] * 2
 
 
 def test_a_producer_cannot_give_the_reason_of_a_failure() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.failure import failure_reason
 from shared.contracts.result import RecordStatus
@@ -28,7 +29,7 @@ def test_a_source_is_kept_as_it_was_given(name: str, source: str) -> None:
     (event,) = events(b"{}", {name: source, "ce-id": "1"})
 
     assert (event.source, event.idempotency_key, event.derived) == (source, "1", False)
-    assert transform(event).status is RecordStatus.SUCCESS
+    assert transform(event, NO_PIPELINES).status is RecordStatus.SUCCESS
 
 
 @pytest.mark.parametrize("value", ["", b"", None])
@@ -61,7 +62,7 @@ UNKEPT = [
 def test_a_source_that_cannot_be_kept_fails_and_is_told(name: str, value: object) -> None:
     (event,) = events(b'{"a": 1}', {name: value, "ce-id": "1"})
 
-    record = transform(event)
+    record = transform(event, NO_PIPELINES)
     assert (event.body, event.source, event.derived) == (b'{"a": 1}', "queue", True)
     assert record.status is RecordStatus.FAILED
     assert [problem.detail for problem in record.errors] == [failure_reason(event.content_type)]
@@ -103,5 +104,5 @@ def test_the_first_header_that_can_be_kept_is_the_source() -> None:
 def test_a_message_whose_properties_cannot_be_read_fails_because_it_may_have_named_a_source() -> None:
     one, other = events(b"{}", is_readable=False), events(b"{}", is_readable=False)
 
-    assert "properties" in transform(one[0]).errors[0].detail
+    assert "properties" in transform(one[0], NO_PIPELINES).errors[0].detail
     assert one[0].event_id != other[0].event_id

@@ -8,6 +8,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
 from shared.contracts.errors import Problem
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.failure import failure_reason
@@ -112,3 +114,14 @@ def test_the_results_of_a_batch() -> None:
 def test_a_receipt() -> None:
     assert decode_receipt(RECEIPT_BYTES) == RECEIPT
     assert encode_receipt(RECEIPT) == RECEIPT_BYTES
+
+
+def test_a_problem_with_a_code_is_read_by_the_release_before_as_one_without() -> None:
+    """The code is one more field: what stands before it is as it was."""
+    old = pb.Problem(pointer="/a", detail="is missing").SerializeToString()
+
+    new = pb.Problem(pointer="/a", detail="is missing", code="missing").SerializeToString()
+
+    assert new.startswith(old)
+    assert pb.Problem.FromString(old).code == ""
+    assert msgspec.json.encode(Problem("/a", "is missing")) == b'{"pointer":"/a","detail":"is missing"}'

@@ -50,7 +50,7 @@ OUTCOMES = st.builds(
     record_id=st.integers(0, 2**63 - 1),
     status=st.sampled_from(RecordStatus),
     processed_at=MOMENTS,
-    errors=st.lists(st.builds(Problem, TEXTS, TEXTS), max_size=3).map(tuple),
+    errors=st.lists(st.builds(Problem, TEXTS, TEXTS, TEXTS), max_size=3).map(tuple),
     result=st.none() | st.binary(max_size=100),
 )
 

@@ -25,8 +25,10 @@ from api_gateway.pages.documents import document_routes, problem_routes
 from api_gateway.queries.audit import Audit, Queues, audit_router
 from api_gateway.queries.events import Events, event_router
 from api_gateway.queries.ledger import Ledger, QueryLimit, RunningQuery
+from api_gateway.queries.pipelines import Pipelines, pipeline_router
 from api_gateway.queries.records import Records, record_router
 from api_gateway.queries.sources import Sources, source_router
+from api_gateway.queries.tables import Tables, table_router
 from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
@@ -176,11 +178,14 @@ class Gateway:
 def query_routers(ledger: Ledger, queues: Queues, cache: Cache, settings: GatewaySettings) -> list[APIRouter]:
     """Return the routes of all queries, in the order of the API's description."""
     records = Records(ledger, cache)
+    pipelines = Pipelines(ledger)
     audit = Audit(ledger, seconds_max=settings.audit_seconds_max)
     return [
         source_router(Sources(ledger)),
         record_router(records),
         event_router(Events(records, cache)),
+        pipeline_router(pipelines),
+        table_router(Tables(ledger, pipelines)),
         audit_router(audit, queues, receipt_seconds=settings.receipt_seconds),
     ]
 

@@ -8,7 +8,7 @@ import msgspec
 
 from shared.contracts.errors import InvalidEventError, Problem
 from shared.contracts.event import ID_CHARS_MAX, SOURCE_CHARS_MAX, TYPE_CHARS_MAX
-from shared.contracts.record import Record, Source, StatusName
+from shared.contracts.record import Record, Source
 
 ItemStatus = Literal["SUCCESS", "FAILED", "DUPLICATE", "CONFLICT", "REFUSED", "ACCEPTED", "UNKNOWN"]
 
@@ -19,6 +19,7 @@ BATCH_PATH: Final = "/api/ingest/batch"
 # For the API's description alone: the checks below say more than "not valid".
 _SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
 _Payload = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+_Row = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 _Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": ID_CHARS_MAX})]
 _Type = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": TYPE_CHARS_MAX})]
 _Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -48,19 +49,25 @@ class HttpResponse(NamedTuple):
 
 
 class Ingested(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of an event. `result_payload` is null, and `errors` say why, where `status` is FAILED."""
+    """The record of an event. `result_payload` is null, and `errors` say why, where `status` is FAILED.
+
+    `errors` of a SUCCESS say what was odd to the pipeline of its source.
+    """
 
     id: int
     raw_event_id: int
     event_id: UUID
-    status: StatusName
+    status: Literal["SUCCESS", "FAILED"]
     result_payload: msgspec.Raw
     processed_at: datetime
     errors: tuple[Problem, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Queued(msgspec.Struct, frozen=True):
-    """The event is durable in a queue and will be stored; `Location` says where to ask for it."""
+    """The event is durable and will be processed; `Location` says where to ask for it.
+
+    It is in a queue, or stored while the pipeline of its source is held.
+    """
 
     event_id: UUID
     status: Literal["ACCEPTED"] = "ACCEPTED"
@@ -113,6 +120,89 @@ class SourcePage(msgspec.Struct, frozen=True):
     """Sources, oldest first; `next` is the cursor of the next page, null on the last."""
 
     items: list[Source]
+    next: str | None
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the events of a pipeline are kept and not processed, since when, and by whom."""
+
+    reason: str
+    set_at: datetime
+    set_by: str
+
+
+class PipelineTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A typed table: the view that people read, and its columns with their types in SQL.
+
+    The key of an `append` table is the event that made a row, and the number of the row within it.
+    """
+
+    name: str
+    view: str
+    about: str
+    mode: Literal["append", "latest"]
+    key: tuple[str, ...]
+    columns: dict[str, str]
+
+
+class PipelineState(msgspec.Struct, frozen=True, kw_only=True):
+    """A pipeline. Of one that is active `version` is the one that runs; null: it has none.
+
+    `sources` are names, or beginnings that end in `*`. `pinned`: somebody chose this version.
+    """
+
+    name: str
+    version: int | None
+    state: Literal["active", "candidate", "off"]
+    pinned: bool
+    sources: tuple[str, ...]
+    tables: tuple[PipelineTable, ...]
+    set_at: datetime
+    set_by: str
+    reason: str
+    held: Hold | None
+
+
+class PipelinePage(msgspec.Struct, frozen=True):
+    """Pipelines, by name; `next` is the cursor of the next page, null on the last."""
+
+    items: list[PipelineState]
+    next: str | None
+
+
+class PipelineVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered version; it never changes. `sha256`, in hexadecimal digits, is that of its canonical bytes."""
+
+    name: str
+    version: int
+    sha256: str
+    label: str | None
+    registered_at: datetime
+    registered_by: str
+
+
+class PipelineVersionPage(msgspec.Struct, frozen=True):
+    """Versions of a pipeline, newest first; `next` is the cursor of the next page, null on the last."""
+
+    items: list[PipelineVersion]
+    next: str | None
+
+
+class PipelineFiles(PipelineVersion, frozen=True, kw_only=True):
+    """A version with its files. `file` is the name of the pipeline file among them.
+
+    `facts` are what decides a result beside the files, such as the id of the key of its masks.
+    """
+
+    file: str
+    files: dict[str, str]
+    facts: dict[str, str]
+
+
+class RowPage(msgspec.Struct, frozen=True):
+    """Rows of a typed table, in the order of its key; `next` is the cursor of the next page, null on the last."""
+
+    items: list[_Row]
     next: str | None
 
 

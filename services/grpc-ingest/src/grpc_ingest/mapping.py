@@ -10,7 +10,7 @@ from etlpay_client import etlpay_pb2 as pb
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, Problem, RetryableError
 from shared.contracts.event import Channel, Envelope, id_problem, identify, source_problem, type_problem
 from shared.contracts.payload import object_problem
-from shared.contracts.result import Answered, ErrorResult, Recorded, Result, ResultKind
+from shared.contracts.result import Answered, ErrorResult, Recorded, RecordStatus, Result, ResultKind
 from shared.wire import from_microseconds, to_microseconds
 
 CONFLICT = Problem("/id", "was used before for an event with other content; that one stays, this one is kept aside")
@@ -103,6 +103,9 @@ def _write_response(response: pb.IngestResponse, event: Envelope | None, result:
             response.status = "CONFLICT"
             response.raw_event_id = result.raw_event_id
             response.problems.extend(_messages((CONFLICT,)))
+        case Recorded(status=RecordStatus.HELD):
+            response.status = "ACCEPTED"
+            response.duplicate = result.kind is ResultKind.DUPLICATE
         case Recorded():
             response.id = result.record_id
             response.status = result.status.name
@@ -155,7 +158,7 @@ def _timestamp(moment: datetime) -> Timestamp:
 
 
 def _messages(problems: tuple[Problem, ...]) -> list[pb.Problem]:
-    return [pb.Problem(pointer=problem.pointer, detail=problem.detail) for problem in problems]
+    return [pb.Problem(pointer=each.pointer, detail=each.detail, code=each.code) for each in problems]
 
 
 def _varint(data: bytes, start: int) -> tuple[int, int]:

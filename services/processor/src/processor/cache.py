@@ -9,7 +9,7 @@ from processor.metrics import UNCACHED
 from shared.cache import Cache
 from shared.contracts.event import Envelope
 from shared.contracts.record import Record
-from shared.contracts.result import Recorded, ResultKind
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 
 _BATCHES_WAITING_MAX = 16
 # Batches grow with the load. A record in the cache costs the processor as much CPU as its row in the ledger (measured:
@@ -48,9 +48,10 @@ class CacheFeeder:
             return
         portion = _Portion(epoch)
         for event, outcome in zip(events, outcomes, strict=True):
-            if outcome.kind is not ResultKind.STORED:
+            # What is HELD is soon something else.
+            if outcome.kind is not ResultKind.STORED or outcome.status is RecordStatus.HELD:
                 continue
-            payload = outcome.payload(event.body)
+            payload = outcome.payload(event.body, event.content_type)
             size = len(payload or b"")
             if size > _PAYLOAD_BYTES_MAX or self._bytes_waiting + size > _BYTES_WAITING_MAX:
                 UNCACHED.inc()
@@ -79,7 +80,7 @@ def _record(event: Envelope, outcome: Recorded, payload: bytes | None) -> Record
         event_id=event.event_id,
         source=event.source,
         channel=event.channel.label,
-        status="FAILED" if payload is None else "SUCCESS",
+        status="FAILED" if outcome.status is RecordStatus.FAILED else "SUCCESS",
         attempt=1,
         result_payload=_NULL if payload is None else msgspec.Raw(payload),
         errors=outcome.errors,

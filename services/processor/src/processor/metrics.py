@@ -31,6 +31,9 @@ REFUSED_CALLS = Counter(
 UNCACHED = Counter(
     "etlpay_processor_uncached_records_total", "Records that were not put into the cache: it was slow or away"
 )
+LOAD_FAILURES = Counter(
+    "etlpay_pipeline_load_failures_total", "Times that active versions of pipelines could not be run here"
+)
 
 HELD = Gauge("etlpay_pipeline_held", "1 while the events of a pipeline are kept and not processed", ["pipeline"])
 

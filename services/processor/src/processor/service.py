@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -17,7 +18,8 @@ from processor.ledger.owed import OwedEvents
 from processor.ledger.receipts import ReceiptStore
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.pipelines.mask_keys import keys_by_id
+from processor.pipelines.versions import Versions
 from processor.settings import ProcessorSettings
 from processor.stages.held import HeldEvents
 from processor.stages.processing import Received, Stages, batch_bytes, checked
@@ -54,10 +56,12 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
     readiness = Readiness(_POSTGRES, f"queue {INGEST_QUEUE}", f"queue {SLOW_QUEUE}", stopping=stopping)
     connections = await Connections.open(settings, name="etlpay-processor")
     cache = Cache.connect(settings)
+    mask_keys = keys_by_id(settings.mask_key.get_secret_value(), settings.former_mask_keys.get_secret_value())
+    versions = Versions(connections.taken, mask_keys)
     try:
         async with running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)):
-            if await _ledger_is_ready(connections, cache, stopping):
-                await _process(settings, callers, connections, cache, readiness, stopping)
+            if await _ledger_is_ready(connections, cache, versions, stopping):
+                await _process(settings, callers, connections, cache, versions, readiness, stopping)
     finally:
         await cache.close()
         await connections.close()
@@ -68,6 +72,7 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
     callers: Callers,
     connections: Connections,
     cache: Cache,
+    versions: Versions,
     readiness: Readiness,
     stopping: asyncio.Event,
 ) -> None:
@@ -82,16 +87,16 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
         holds=holds,
     )
     feeder = CacheFeeder(cache)
-    stages = Stages(store, feeder)
+    stages = Stages(store, feeder, lambda: versions.active)
     batcher: Batcher[Received, Recorded] = Batcher(stages.write, limits=settings.batch, weigh=batch_bytes)
     async with (
-        running(Periodic(partial(_look, connections, cache, readiness), seconds=_LOOK_SECONDS)),
+        running(Periodic(partial(_look, connections, cache, versions, readiness), seconds=_LOOK_SECONDS)),
         running(
             HeldEvents(
                 holds,
                 OwedEvents(connections, store.ids, store.causes, store.typed),
-                active=lambda: NO_PIPELINES,
-                transform=lambda event, _: transform(event),
+                active=lambda: versions.active,
+                transform=transform,
             )
         ),
         running(feeder),
@@ -216,12 +221,14 @@ class _Intake:
             self._servicer.drain()
 
 
-async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asyncio.Event) -> bool:
-    """Wait until the ledger can be written; return False when `stopping` came first."""
+async def _ledger_is_ready(connections: Connections, cache: Cache, versions: Versions, stopping: asyncio.Event) -> bool:
+    """Wait until the ledger can be written and its pipelines are loaded; return False when `stopping` came first."""
     reported = ""
     while not stopping.is_set():
         try:
-            cache.turn_to(await check(connections))
+            state = await check(connections)
+            await versions.follow(state.pipelines)
+            cache.turn_to(state.epoch)
         except RetryableError as error:
             if str(error) != reported:
                 log.warning("waiting for the ledger; nothing is taken yet", reason=str(error))
@@ -232,12 +239,13 @@ async def _ledger_is_ready(connections: Connections, cache: Cache, stopping: asy
     return False
 
 
-async def _look(connections: Connections, cache: Cache, readiness: Readiness) -> None:
-    """Check the ledger, and set the readiness, the gate and the epoch of the cache accordingly."""
+async def _look(connections: Connections, cache: Cache, versions: Versions, readiness: Readiness) -> None:
+    """Check the ledger, and set the pipelines, the readiness, the gate and the epoch of the cache accordingly."""
     gate = connections.gate
     try:
         async with asyncio.timeout(_LOOK_SECONDS):
-            cache.turn_to(await check(connections))
+            state = await check(connections)
+            cache.turn_to(state.epoch)
     except (FatalError, LedgerRefusesError) as error:
         # Ending the process would cost every unacked message one of its deliveries.
         gate.close(str(error))
@@ -248,6 +256,10 @@ async def _look(connections: Connections, cache: Cache, readiness: Readiness) ->
     else:
         gate.open()
         readiness.set(_POSTGRES, present=not gate.refused)
+        # Where the ledger cannot be read now, the next look tries again.
+        with suppress(RetryableError):
+            await versions.follow(state.pipelines)
     if gate.closed.is_set():
         readiness.set(_POSTGRES, present=False)
     readiness.set_optional("redis", present=cache.present)
+    readiness.set_optional("pipelines", present=not versions.failures)

@@ -66,6 +66,12 @@ class ProcessorSettings(
     answered_bytes_max: PositiveInt = Field(
         4 * _MIB, description="payloads stored before that the answers to one batch repeat; beyond it what was sent"
     )
+    mask_key: SecretStr = Field(
+        SecretStr(""), description="key of the keyed hashes in typed rows, the same for processor and pipelines"
+    )
+    former_mask_keys: SecretStr = Field(
+        SecretStr(""), description="keys for which earlier versions of pipelines were made, one a line; remove none"
+    )
 
 
 class MigrationSettings(ProgramSettings, PostgresSettings):

@@ -36,5 +36,18 @@ class Scope:
         """Return True where the source is in the set."""
         return source in self.names or source.startswith(self.beginnings)
 
+    def covers_all(self, pattern: str) -> bool:
+        """Return True where every source that `pattern` names (see above) is in the set."""
+        return pattern[:-1].startswith(self.beginnings) if pattern.endswith("*") else self.covers(pattern)
+
+    def meets(self, pattern: str) -> bool:
+        """Return True where a source of the set is the one, or one of those, that `pattern` names (see above)."""
+        if not pattern.endswith("*"):
+            return self.covers(pattern)
+        begin = pattern[:-1]
+        return begin.startswith(self.beginnings) or any(
+            each.startswith(begin) for each in (*self.names, *self.beginnings)
+        )
+
 
 EVERY_SOURCE = Scope(("*",))

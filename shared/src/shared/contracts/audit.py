@@ -11,7 +11,7 @@ from shared.contracts.event import ChannelName
 class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     """The events of one source and one channel, as they were answered and as the ledger has them.
 
-    received = stored + duplicate + conflict + refused + queued + unknown; events = success + failed. What was
+    received = stored + duplicate + conflict + refused + queued + unknown; events = success + failed + held. What was
     acknowledged, stored + queued, is accounted for by events + settled_duplicate + settled_conflict: what was queued
     and turned out to be stored before is settled as such. `unconfirmed` of those were acknowledged to nobody: they were
     handed over without a confirmation, and listed. `unlisted` events of `unknown` may be in the ledger and were not
@@ -35,6 +35,7 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     settled_conflict: int
     unconfirmed: int
     moved_at: datetime
+    held: int = 0
 
     @property
     def acknowledged(self) -> int:

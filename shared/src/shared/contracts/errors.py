@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import msgspec
 
 
-class Problem(msgspec.Struct, frozen=True, gc=False):
-    """A place (JSON Pointer, RFC 6901; empty: the whole) and what is wrong there. Never holds the value found there."""
+class Problem(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A place (JSON Pointer, RFC 6901; empty: the whole) and what is wrong there. Never holds the value found there.
+
+    `code`: the same as one word, where a pipeline found it (see `shared.pipelines.program.RowProblem`).
+    """
 
     pointer: str
     detail: str
+    code: str = ""
 
 
 class EtlPayError(Exception):

@@ -9,13 +9,14 @@ import msgspec
 from shared.contracts.errors import Problem
 from shared.contracts.event import ChannelName
 
-StatusName = Literal["SUCCESS", "FAILED"]
+StatusName = Literal["SUCCESS", "FAILED", "HELD"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A processed record with the attributes of its event.
 
-    `result_payload` is JSON as it is stored, null for a FAILED record; `errors` say why a FAILED one failed.
+    `result_payload` is JSON as it is stored, or as the body is read; null for a record that is FAILED or HELD. `errors`
+    say why a FAILED one failed, and what was odd about another.
     """
 
     id: int

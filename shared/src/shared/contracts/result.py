@@ -6,8 +6,10 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from shared.contracts.csv_reading import payload_of
 from shared.contracts.errors import InvalidEventError, Problem, RetryableError
 from shared.contracts.event import Envelope
+from shared.contracts.media_types import JSON
 
 
 class ResultKind(enum.IntEnum):
@@ -49,7 +51,8 @@ QUEUED: Final = Result(kind=ResultKind.QUEUED)
 class Recorded(Result, frozen=True, kw_only=True, gc=False):
     """The ledger's answer. Of a duplicate or a conflict it names the event that was stored first.
 
-    `result` is the record's payload as JSON bytes; None: equal to the body that was sent.
+    `result` is the record's payload as JSON bytes; None: equal to the body that was sent, or, of a CSV row, to what the
+    body holds.
     """
 
     raw_event_id: int
@@ -59,11 +62,11 @@ class Recorded(Result, frozen=True, kw_only=True, gc=False):
     errors: tuple[Problem, ...] = ()
     result: bytes | None = None
 
-    def payload(self, body: bytes) -> bytes | None:
-        """Return the record's payload as JSON bytes, of an event with this body; None: the record is FAILED."""
-        if self.status is RecordStatus.FAILED:
+    def payload(self, body: bytes, content_type: str = JSON) -> bytes | None:
+        """Return the record's payload as JSON bytes, of an event with this body; None: it is FAILED, or HELD."""
+        if self.status is not RecordStatus.SUCCESS:
             return None
-        return body if self.result is None else self.result
+        return payload_of(body, content_type) if self.result is None else self.result
 
 
 class ErrorResult(Result, frozen=True, kw_only=True, gc=True):

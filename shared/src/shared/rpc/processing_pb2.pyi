@@ -27,6 +27,7 @@ class RecordStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RECORD_STATUS_UNSPECIFIED: _ClassVar[RecordStatus]
     RECORD_STATUS_SUCCESS: _ClassVar[RecordStatus]
     RECORD_STATUS_FAILED: _ClassVar[RecordStatus]
+    RECORD_STATUS_HELD: _ClassVar[RecordStatus]
 CHANNEL_UNSPECIFIED: Channel
 CHANNEL_HTTP: Channel
 CHANNEL_GRPC: Channel
@@ -39,6 +40,7 @@ DISPOSITION_CONFLICT: Disposition
 RECORD_STATUS_UNSPECIFIED: RecordStatus
 RECORD_STATUS_SUCCESS: RecordStatus
 RECORD_STATUS_FAILED: RecordStatus
+RECORD_STATUS_HELD: RecordStatus
 
 class Envelope(_message.Message):
     __slots__ = ("event_id", "source", "idempotency_key", "channel", "type", "occurred_at_us", "received_at_us", "content_type", "body", "origin", "derived", "sender")
@@ -75,12 +77,14 @@ class EventBatch(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
 
 class Problem(_message.Message):
-    __slots__ = ("pointer", "detail")
+    __slots__ = ("pointer", "detail", "code")
     POINTER_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     pointer: str
     detail: str
-    def __init__(self, pointer: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    code: str
+    def __init__(self, pointer: _Optional[str] = ..., detail: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("disposition", "raw_event_id", "record_id", "status", "errors", "processed_at_us", "result")

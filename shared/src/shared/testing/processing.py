@@ -20,6 +20,8 @@ class FakeProcessing:
         """`check` says what is wrong with an event; those with a problem become FAILED records."""
         self._check = check or _check_body
         self._stored: dict[object, tuple[Envelope, Recorded]] = {}
+        self.held: set[str] = set()
+        """The sources whose events are HELD."""
         self.conflicts: list[Envelope] = []
         self.batches: list[list[Envelope]] = []
         self.away: RetryableError | None = None
@@ -50,7 +52,7 @@ class FakeProcessing:
                 kind=ResultKind.STORED,
                 raw_event_id=number,
                 record_id=number,
-                status=RecordStatus.FAILED if problems else RecordStatus.SUCCESS,
+                status=self._status_of(event, problems),
                 processed_at=now(),
                 errors=problems,
             )
@@ -60,8 +62,14 @@ class FakeProcessing:
         if not _same_payload(first.body, event.body):
             self.conflicts.append(event)
             return msgspec.structs.replace(result, kind=ResultKind.CONFLICT)
-        first_bytes = None if first.body == event.body or result.errors else first.body
+        is_repeated = result.status is RecordStatus.SUCCESS and first.body != event.body
+        first_bytes = first.body if is_repeated else None
         return msgspec.structs.replace(result, kind=ResultKind.DUPLICATE, result=first_bytes)
+
+    def _status_of(self, event: Envelope, problems: Sequence[Problem]) -> RecordStatus:
+        if event.source in self.held:
+            return RecordStatus.HELD
+        return RecordStatus.FAILED if problems else RecordStatus.SUCCESS
 
 
 def _check_body(event: Envelope) -> list[Problem]:

@@ -9,6 +9,7 @@ import pytest
 import zstandard
 
 from file_watcher.mapping import row_mapper
+from processor.pipelines.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import now
 from shared.files.file_format import FileFormat
@@ -41,7 +42,7 @@ def take(name: str, content: bytes, **form: object) -> Taken:
         chunk = chunks.next_chunk(500, 512 * 1024)
         mapped = mapper.map_chunk(chunk, now())
         for event in decode_batch(encode_batch(mapped.events)):
-            draft = transform(event)
+            draft = transform(event, NO_PIPELINES)
             assert draft.errors == ()
             events[event.idempotency_key] = msgspec.json.decode(event.body if draft.result is None else draft.result)
         rejects |= {reject.number: reject.reason for reject in mapped.rejects}

@@ -34,8 +34,13 @@ from api_gateway.schemas import (
     EventState,
     Ingested,
     IngestRequest,
+    PipelineFiles,
+    PipelinePage,
+    PipelineState,
+    PipelineVersionPage,
     Queued,
     RecordPage,
+    RowPage,
     SourcePage,
 )
 from shared.contracts.audit import AuditPage
@@ -45,7 +50,7 @@ Schema = dict[str, Any]
 
 _TYPES: Final = (
     IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, AuditPage,
-    ProblemDetails,
+    PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, RowPage, ProblemDetails,
 )  # fmt: skip
 _REF: Final = "#/components/schemas/{name}"
 _EVENT: Final = {"source_name": "manual-demo", "payload": {"value": 123}}
@@ -80,9 +85,12 @@ _KEYS: Final = {
 }
 
 
-def reply(schema: type[msgspec.Struct], *problem_types: ProblemType) -> dict[int | str, Schema]:
-    """Return the declared responses of a query: its success and its problems."""
-    return {200: _success(schema, "the answer")} | _problems(*_ADMISSION, *problem_types)
+def reply(schema: type[msgspec.Struct], *problem_types: ProblemType, example: object = None) -> dict[int | str, Schema]:
+    """Return the declared responses of a query: its success, with an example where one is given, and its problems."""
+    success = _success(schema, "the answer")
+    if example is not None:
+        success["content"]["application/json"]["example"] = example
+    return {200: success} | _problems(*_ADMISSION, *problem_types)
 
 
 def describe(app: FastAPI) -> Schema:
@@ -152,7 +160,8 @@ def _ingest_one() -> Schema:
         200: _success(Ingested, "A duplicate: the first answer again", _REPLAYED),
         202: _success(
             Queued,
-            "Durable in the queue, and will be stored: as you preferred, or because the processor is away",
+            "Durable, and will be processed: in the queue, as you preferred or because the processor is away; or "
+            "stored, while the pipeline of its source is held",
             {"Location": {"schema": {"type": "string"}, "description": "where to ask for it"}} | _APPLIED,
         ),
     }

@@ -289,7 +289,8 @@ def _item_result(index: int, event: Envelope | None, result: Result) -> ItemResu
         if isinstance(result.error, InvalidEventError):
             return ItemResult(index=index, status="REFUSED", errors=result.error.problems)
         return ItemResult(index=index, status="UNKNOWN", event_id=event_id, errors=_UNKNOWN)
-    if not isinstance(result, Recorded):
+    held = isinstance(result, Recorded) and result.status is RecordStatus.HELD and result.kind is ResultKind.STORED
+    if held or not isinstance(result, Recorded):
         return ItemResult(index=index, status="ACCEPTED", event_id=event_id)
     of_record: ItemStatus = "SUCCESS" if result.status is RecordStatus.SUCCESS else "FAILED"
     return ItemResult(

@@ -91,22 +91,29 @@ class IngestOne:
 def _response(event: Envelope, result: Result) -> HttpResponse:
     """Return the response for an event that is stored, or queued."""
     if not isinstance(result, Recorded):
-        location = ("location", f"/api/events/{event.event_id}")
-        return HttpResponse(202, msgspec.json.encode(Queued(event.event_id)), (location,))
+        return _accepted(event)
     if result.kind is ResultKind.CONFLICT:
         detail = "An event with this source and id is stored already, with another payload."
         return problem_response(CONFLICT, detail, event_id=event.event_id)
-    record = _ingested(event, result)
     duplicate = result.kind is ResultKind.DUPLICATE
     headers = _REPLAYED if duplicate else ()
+    if result.status is RecordStatus.HELD:
+        return _accepted(event, headers)
+    record = _ingested(event, result)
     if result.status is RecordStatus.FAILED:
         detail = "The event is kept and its record is FAILED; the reasons are in the record."
         return problem_response(FAILED, detail, headers=headers, event_id=event.event_id, record=record)
     return HttpResponse(200 if duplicate else 201, msgspec.json.encode(record), headers)
 
 
+def _accepted(event: Envelope, headers: tuple[tuple[str, str], ...] = ()) -> HttpResponse:
+    """Return the response for an event that is durable and not processed yet."""
+    location = ("location", f"/api/events/{event.event_id}")
+    return HttpResponse(202, msgspec.json.encode(Queued(event.event_id)), (location, *headers))
+
+
 def _ingested(event: Envelope, result: Recorded) -> Ingested:
-    payload = result.payload(event.body)
+    payload = result.payload(event.body, event.content_type)
     return Ingested(
         id=result.record_id,
         raw_event_id=result.raw_event_id,
@@ -114,7 +121,7 @@ def _ingested(event: Envelope, result: Recorded) -> Ingested:
         status="FAILED" if payload is None else "SUCCESS",
         result_payload=_NULL if payload is None else msgspec.Raw(payload),
         processed_at=result.processed_at,
-        errors=result.errors if payload is None else msgspec.UNSET,
+        errors=result.errors if payload is None or result.errors else msgspec.UNSET,
     )
 
 

@@ -36,6 +36,7 @@ _MORE_SECONDS: Final = 0.4
 _DEPTHS_SECONDS_MAX: Final = 0.4
 _STATEMENT_TIMEOUT: Final = "SELECT set_config('statement_timeout', $1, true)"
 
+# A record that is no SUCCESS counts as the event's current one does: its latest SUCCESS, else its latest.
 # What was answered in the hour $1 beside what the ledger holds of the part of it from $2 until $3. The answers are
 # counted by the hour, so they stand in its first part: the parts of an hour add up to it. A line that one side has
 # alone counts with zeros on the other. $8 and $9 are a scope, see `scope_parameters`.
@@ -43,10 +44,17 @@ _LINES: Final = """
     WITH part AS (
         SELECT id FROM ingestion_sources WHERE name = $4
     ), stored AS (
-        SELECT raw.source_id, raw.channel, count(*) AS events, count(*) FILTER (WHERE record.status = 1) AS success,
-               count(*) FILTER (WHERE record.status = 2) AS failed, max(raw.stored_at) AS moved_at
+        SELECT raw.source_id, raw.channel, count(*) AS events,
+               count(*) FILTER (WHERE coalesce(later.status, record.status) = 1) AS success,
+               count(*) FILTER (WHERE coalesce(later.status, record.status) = 2) AS failed,
+               count(*) FILTER (WHERE coalesce(later.status, record.status) = 3) AS held,
+               max(raw.stored_at) AS moved_at
         FROM raw_events AS raw
         LEFT JOIN processed_records AS record ON record.raw_event_id = raw.id AND record.attempt = 1
+        LEFT JOIN LATERAL (
+            SELECT status FROM processed_records
+            WHERE record.status <> 1 AND raw_event_id = raw.id ORDER BY status = 1 DESC, attempt DESC LIMIT 1
+        ) AS later ON true
         WHERE raw.received_at >= $2 AND raw.received_at < $3
           AND ($4::text IS NULL OR raw.source_id = (SELECT id FROM part))
         GROUP BY raw.source_id, raw.channel
@@ -65,27 +73,28 @@ _LINES: Final = """
         WHERE listed.received_at >= $2 AND listed.received_at < $3
           AND coalesce(raw.source_id, settled.source_id) IS NOT NULL
         GROUP BY 1, 2
-    ), held AS (
-        SELECT source_id, channel, events, success, failed, 0 AS duplicate, 0 AS conflict, 0 AS unconfirmed, moved_at
+    ), kept AS (
+        SELECT source_id, channel, events, success, failed, held, 0 AS duplicate, 0 AS conflict, 0 AS unconfirmed,
+               moved_at
         FROM stored
-        UNION ALL SELECT source_id, channel, 0, 0, 0, duplicate, conflict, 0, moved_at FROM settled
-        UNION ALL SELECT source_id, channel, 0, 0, 0, 0, 0, unconfirmed, NULL FROM found
+        UNION ALL SELECT source_id, channel, 0, 0, 0, 0, duplicate, conflict, 0, moved_at FROM settled
+        UNION ALL SELECT source_id, channel, 0, 0, 0, 0, 0, 0, unconfirmed, NULL FROM found
     )
     SELECT source, channel, sum(stored)::bigint AS stored, sum(duplicate)::bigint AS duplicate,
            sum(conflict)::bigint AS conflict, sum(refused)::bigint AS refused, sum(queued)::bigint AS queued,
            sum(unknown)::bigint AS unknown, sum(unlisted)::bigint AS unlisted, sum(events)::bigint AS events,
-           sum(success)::bigint AS success, sum(failed)::bigint AS failed,
+           sum(success)::bigint AS success, sum(failed)::bigint AS failed, sum(held)::bigint AS held,
            sum(settled_duplicate)::bigint AS settled_duplicate, sum(settled_conflict)::bigint AS settled_conflict,
            sum(unconfirmed)::bigint AS unconfirmed, max(moved_at) AS moved_at
     FROM (
         SELECT source, channel, stored, duplicate, conflict, refused, queued, unknown,
-               coalesce(unlisted, unknown) AS unlisted, 0 AS events, 0 AS success, 0 AS failed, 0 AS settled_duplicate,
-               0 AS settled_conflict, 0 AS unconfirmed, reported_at AS moved_at
+               coalesce(unlisted, unknown) AS unlisted, 0 AS events, 0 AS success, 0 AS failed, 0 AS held,
+               0 AS settled_duplicate, 0 AS settled_conflict, 0 AS unconfirmed, reported_at AS moved_at
         FROM receipts WHERE hour = $1 AND $1 = $2
         UNION ALL
-        SELECT source.name, held.channel, 0, 0, 0, 0, 0, 0, 0, events, success, failed, duplicate, conflict,
+        SELECT source.name, kept.channel, 0, 0, 0, 0, 0, 0, 0, events, success, failed, held, duplicate, conflict,
                unconfirmed, moved_at
-        FROM held JOIN ingestion_sources AS source ON source.id = held.source_id
+        FROM kept JOIN ingestion_sources AS source ON source.id = kept.source_id
     ) AS counted
     WHERE ($4::text IS NULL OR source = $4)
       AND ($8::text[] IS NULL OR source = ANY($8) OR source ^@ ANY($9::text[]))

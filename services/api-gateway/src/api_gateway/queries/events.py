@@ -13,8 +13,10 @@ from api_gateway.schemas import EventState
 from shared.auth.scopes import Scope
 from shared.cache import Cache
 
-# Runs along the index of event ids.
-RECORD_OF_EVENT: Final = ALL_RECORDS + "WHERE raw.event_id = $1 ORDER BY record.attempt DESC LIMIT 1"
+# Runs along the index of event ids. The current record is the latest SUCCESS, else the latest.
+RECORD_OF_EVENT: Final = (
+    ALL_RECORDS + "WHERE raw.event_id = $1 ORDER BY record.status = 1 DESC, record.attempt DESC LIMIT 1"
+)
 
 
 class Events:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -17,15 +17,17 @@ from api_gateway.queries.parameters import Cursor, Moment, Reader, json_response
 from api_gateway.schemas import RecordPage
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.cache import Cache
+from shared.contracts.csv_reading import payload_of
 from shared.contracts.errors import Problem
 from shared.contracts.event import Channel
-from shared.contracts.record import Record
+from shared.contracts.record import Record, StatusName
 from shared.contracts.result import RecordStatus
 
 _ID_MAX: Final = 2**63 - 1
 # More than any record has: PostgreSQL's own limit of a value is less.
 _RECORD_BYTES_MAX: Final = 2**30
 _NULL: Final = msgspec.Raw(b"null")
+_STATUS_NAMES: Final[dict[int, StatusName]] = {1: "SUCCESS", 2: "FAILED", 3: "HELD"}
 
 # Records with the attributes of their events; the body only where it is the result. What is larger than $2 bytes is
 # left out, and its `size` tells.
@@ -36,6 +38,7 @@ _ENTRIES: Final = """
            CASE
                WHEN record.status = 1 AND record.result_payload IS NULL AND octet_length(raw.body) <= $2 THEN raw.body
            END AS body,
+           raw.content_type,
            CASE
                WHEN record.result_payload IS NOT NULL THEN octet_length(record.result_payload::text)
                WHEN record.status = 1 THEN octet_length(raw.body)
@@ -123,7 +126,7 @@ class RecordQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     source: Annotated[str, AfterValidator(valid_source)] | None = Field(None, examples=["manual-demo"])
-    status: Literal["SUCCESS", "FAILED"] | None = None
+    status: StatusName | None = None
     since: Moment | None = Field(None, alias="from", description="processed at this moment or later (RFC 3339)")
     until: Moment | None = Field(None, alias="to", description="processed before this moment (RFC 3339)")
     limit: int = Field(50, ge=1, le=500)
@@ -176,10 +179,10 @@ class Records:
         return record
 
     async def read_and_cache(self, query: str, key: int | UUID) -> Record | None:
-        """Return a record of the ledger, and let the cache learn it."""
+        """Return a record of the ledger, and let the cache learn it. One that is HELD is soon replaced by another."""
         epoch = self._cache.epoch
         record = await self.read(query, key)
-        if record is not None:
+        if record is not None and record.status != "HELD":
             await self._cache.put_records([record], epoch=epoch)
         return record
 
@@ -246,11 +249,11 @@ def page_query(which: RecordFilter, *, after: RecordCursor | None, limit: int, b
         conditions.append(given("source_id = (SELECT id FROM ingestion_sources WHERE name = {})", which.source))
     elif not which.scope.everything:
         sources = given(_SOURCES_OF_SCOPE, *scope_parameters(which.scope))
-        if which.status is not RecordStatus.FAILED:
+        if which.status not in {RecordStatus.FAILED, RecordStatus.HELD}:
             more = "".join(f"AND {condition} " for condition in conditions)
             portion = _PORTION_OF_SOURCES.format(sources=sources, conditions=more)
             return _PAGE.format(entries=_ENTRIES.format(records=portion)), parameters
-        # FAILED are few, so those of all sources are looked through, along an index of theirs.
+        # FAILED and HELD are few, so those of all sources are looked through.
         conditions.append(f"source_id = ANY(ARRAY({sources}))")
     portion = _PORTION.format(conditions="WHERE " + " AND ".join(conditions) if conditions else "")
     return _PAGE.format(entries=_ENTRIES.format(records=portion)), parameters
@@ -276,7 +279,7 @@ def _record(row: asyncpg.Record) -> Record:
         event_id=row["event_id"],
         source=row["source"],
         channel=Channel(row["channel"]).label,
-        status="SUCCESS" if row["status"] == RecordStatus.SUCCESS else "FAILED",
+        status=_STATUS_NAMES[row["status"]],
         attempt=row["attempt"],
         result_payload=_result(row),
         errors=_read_problems(row["errors"]) if row["errors"] else (),
@@ -291,4 +294,5 @@ def _record(row: asyncpg.Record) -> Record:
 def _result(row: asyncpg.Record) -> msgspec.Raw:
     if row["result"] is not None:
         return msgspec.Raw(row["result"].encode())
-    return _NULL if row["body"] is None else msgspec.Raw(row["body"])
+    payload = None if row["body"] is None else payload_of(row["body"], row["content_type"])
+    return _NULL if payload is None else msgspec.Raw(payload)

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import asyncpg
 import structlog
@@ -135,8 +135,15 @@ async def _use_exact_numbers(connection: asyncpg.Connection) -> None:
     )
 
 
-async def check(connections: Connections) -> str:
-    """Return the ledger's epoch when it is there, durable, writable and of the schema that this code writes.
+class LedgerState(NamedTuple):
+    """Which ledger it is (see `shared.postgres.LEDGER_EPOCH`), and what changes with what pipelines are active."""
+
+    epoch: str
+    pipelines: tuple[int, int]
+
+
+async def check(connections: Connections) -> LedgerState:
+    """Return the ledger's state when it is there, durable, writable and of the schema that this code writes.
 
     Raises:
         UnavailableError: not now. LedgerRefusesError: an operator must do something first, such as migrate.
@@ -155,7 +162,7 @@ async def check(connections: Connections) -> str:
     if not found["granted"]:
         raise LedgerRefusesError("this role may not write the ledger: a grant is missing")
     _require_revision(found["revision"])
-    return str(found["epoch"])
+    return LedgerState(str(found["epoch"]), (found["pipeline_states"], found["pipeline_holds"]))
 
 
 async def check_revision(connection: asyncpg.Connection) -> None:

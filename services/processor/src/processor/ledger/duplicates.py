@@ -172,17 +172,17 @@ def _pair_within(each: Processed, stored: Processed, outcome: Recorded, answers:
     if not pair.same and _may_be_same(each, first):
         pair.same = same_payload(each.event, event.content_type, event.body)
         if _is_answered(pair):
-            answers.repeat(pair, outcome.payload(event.body) or b"")
+            answers.repeat(pair, outcome.payload(event.body, event.content_type) or b"")
     return pair
 
 
 def _may_be_same(each: Processed, first: StoredEvent) -> bool:
-    """Return True where two different bodies may have equal values. A body that cannot be read has none."""
-    return (
-        each.status is not RecordStatus.FAILED
-        and first.outcome.status is not RecordStatus.FAILED
-        and may_be_same(len(each.event.body), first.size)
-    )
+    """Return True where two different bodies may have equal values. A body that cannot be read has none.
+
+    One that a pipeline has FAILED may break its contract alone.
+    """
+    failed = RecordStatus.FAILED in {each.status, first.outcome.status}
+    return (each.pipeline is not None or not failed) and may_be_same(len(each.event.body), first.size)
 
 
 def _portions(pairs: Iterable[_Pair], *, bytes_max: int) -> Iterator[list[_Pair]]:

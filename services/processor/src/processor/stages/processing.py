@@ -10,6 +10,7 @@ from processor.cache import CacheFeeder
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
 from processor.metrics import FAILURES, count_batch
+from processor.pipelines.active import NO_PIPELINES, ActiveSet
 from processor.stages.transform import transform
 from shared.contracts.errors import EtlPayError, PermanentError
 from shared.contracts.event import Envelope, has_own_id, now
@@ -35,16 +36,21 @@ def batch_bytes(received: Received) -> int:
 class Stages:
     """Transforms a batch, stores it in one transaction, and gives its records to the cache."""
 
-    def __init__(self, store: Store, feeder: CacheFeeder) -> None:
-        """Nothing else may write to `store`."""
+    def __init__(
+        self, store: Store, feeder: CacheFeeder, pipelines: Callable[[], ActiveSet] = lambda: NO_PIPELINES
+    ) -> None:
+        """Nothing else may write to `store`. `pipelines` returns those that are active now."""
         self._store = store
         self._feeder = feeder
+        self._pipelines = pipelines
 
     async def write(self, received: Sequence[Received]) -> list[Recorded]:
         """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
         began = time.perf_counter()
         epoch = self._feeder.cache.epoch
-        processed = [transform(each.event, acknowledged=each.acknowledged) for each in received]
+        # One set for the whole batch: another may replace it meanwhile.
+        pipelines = self._pipelines()
+        processed = [transform(each.event, pipelines, acknowledged=each.acknowledged) for each in received]
         try:
             outcomes = await self._store.write(processed, processed_at=now())
         except EtlPayError as error:

@@ -85,7 +85,8 @@ SELECT raw.id AS raw_event_id, raw.event_id, source.name AS source, raw.idempote
        record.id AS record_id, record.attempt, record.processed_at,
        CASE record.status WHEN 1 THEN 'SUCCESS' WHEN 2 THEN 'FAILED' WHEN 3 THEN 'HELD' END AS status,
        CASE WHEN record.result_payload IS NOT NULL THEN record.result_payload
-            WHEN record.status = 1 AND pg_input_is_valid(convert_from(raw.body, 'UTF8'), 'jsonb')
+            WHEN record.status <> 1 OR raw.content_type LIKE 'text/csv%' THEN NULL
+            WHEN pg_input_is_valid(convert_from(raw.body, 'UTF8'), 'jsonb')
             THEN convert_from(raw.body, 'UTF8')::jsonb END AS payload,
        record.errors, coalesce(raw.derived, false) AS derived, raw.sender,
        pipeline.name AS pipeline, pipeline.version AS pipeline_version, record.row_count,

@@ -36,7 +36,8 @@ Command = Callable[[Sessions, argparse.Namespace, PipelineSettings], Awaitable[i
 def main() -> int:
     """Run the command line; return the exit code."""
     given = _parser().parse_args()
-    settings = load_settings(PipelineSettings, service="pipelines")
+    # Standard output is for the result alone, so warnings would be in its way.
+    settings = load_settings(PipelineSettings, service="pipelines", log_level="error")
     try:
         return asyncio.run(_run(given, settings))
     except UnreadableError as error:

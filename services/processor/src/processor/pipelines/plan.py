@@ -1,4 +1,4 @@
-"""A plan: what applying pipeline files would do. Pure."""
+"""A plan: what applying pipeline files would do."""
 
 import hashlib
 from collections.abc import Iterator

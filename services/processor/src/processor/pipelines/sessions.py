@@ -65,7 +65,6 @@ class Sessions:
 
         Raises InUseError after the time of the settings.
         """
-
         return await self._until(lambda: self._watched(work))
 
     async def outside(self, statement: str) -> None:

@@ -1,4 +1,4 @@
-"""What the one-shot prints: plans and registered versions, as text and as JSON. Pure."""
+"""What the one-shot prints: plans and registered versions, as text and as JSON."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

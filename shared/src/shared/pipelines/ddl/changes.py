@@ -39,8 +39,10 @@ def changes_of(
         for table in sorted(tables, key=lambda each: each.name)
         for change in _table_changes(table, existing.tables.get(table.name))
     ]
-    for view in views_of(pipeline, tables, existing):
-        changes += _view_changes(view, existing.views.get(view.name))
+    if not any(change.kind == STRUCTURAL for change in changes):
+        # Views of tables that cannot be as they should would only say so again.
+        for view in views_of(pipeline, tables, existing):
+            changes += _view_changes(view, existing.views.get(view.name))
     if before is not None:
         changes += meaning_changes(complete_histories(before), pipeline, tables, existing)
     return tuple(dict.fromkeys(changes))
@@ -72,6 +74,7 @@ def _column_changes(table: TypedTable, there: ExistingTable) -> Iterator[Change]
     if there.key != table.key:
         detail = f"was ({', '.join(there.key) or 'none'}), is ({', '.join(table.key)}); {_stored(there)}"
         yield Change("~", f"table {name}: key", detail, STRUCTURAL)
+        return
     for column in (*table.columns, *table.added):
         known = there.column(column.name)
         if known is None and column.required:

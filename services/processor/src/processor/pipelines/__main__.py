@@ -35,11 +35,20 @@ Command = Callable[[Sessions, argparse.Namespace, PipelineSettings], Awaitable[i
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    given = _parser().parse_args()
+    given = parser().parse_args()
     # Standard output is for the result alone, so warnings would be in its way.
     settings = load_settings(PipelineSettings, service="pipelines", log_level="error")
+    return asyncio.run(run(given, settings))
+
+
+async def run(given: argparse.Namespace, settings: PipelineSettings) -> int:
+    """Run what a command line asks for, as `parser` has read it; return the exit code."""
+    command: Command = given.run
     try:
-        return asyncio.run(_run(given, settings))
+        async with open_sessions(settings, _tell) as sessions:
+            if given.changes:
+                await sessions.hold_changes()
+            return await command(sessions, given, settings)
     except UnreadableError as error:
         _complain(str(error))
         return USAGE
@@ -48,14 +57,6 @@ def main() -> int:
     except POSTGRES_ERRORS as error:
         _complain(problem_of(error))
     return REFUSED
-
-
-async def _run(given: argparse.Namespace, settings: PipelineSettings) -> int:
-    command: Command = given.run
-    async with open_sessions(settings, _tell) as sessions:
-        if given.changes:
-            await sessions.hold_changes()
-        return await command(sessions, given, settings)
 
 
 async def _plan(sessions: Sessions, given: argparse.Namespace, settings: PipelineSettings) -> int:
@@ -162,9 +163,10 @@ def _done(given: argparse.Namespace, text: str) -> int:
     return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="processor.pipelines", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    reading = argparse.ArgumentParser(prog="processor.pipelines", description=__doc__)
+    commands = reading.add_subparsers(required=True)
     everywhere = argparse.ArgumentParser(add_help=False)
     everywhere.add_argument("--json", action="store_true", help="print JSON")
     deciding = argparse.ArgumentParser(add_help=False)
@@ -196,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", parents=[everywhere], help="show a version, else the active one")
     show.add_argument("version", type=_perhaps_numbered, metavar="NAME[@N]")
     show.set_defaults(run=_show, changes=False)
-    return parser
+    return reading
 
 
 def _token(text: str) -> str:

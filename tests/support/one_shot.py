@@ -19,6 +19,11 @@ _TYPED = """
     WHERE nspname IN ('rows', 'data') AND relkind IN ('r', 'v') ORDER BY relkind DESC
 """
 
+_ORDER = """
+    INSERT INTO rows.orders_1 (id, at, status, amount, currency, _event, _part, _pipeline, _loaded_at, _rank, _gone)
+    VALUES ($1, now(), 'open', 10.99, 'EUR', $2, 0, 1, now(), 0, $3)
+"""
+
 
 class OneShot:
     """Runs `python -m processor.pipelines` in this process; keeps what it printed."""
@@ -65,6 +70,11 @@ class OneShot:
     async def token(self) -> str:
         """Return the token of the plan."""
         return str((await self.document("plan"))["plan"])
+
+
+async def add_order(connection: asyncpg.Connection, key: str, *, event: int, gone: bool = False) -> None:
+    """Write a row of the table `orders`, as the processor does."""
+    await connection.execute(_ORDER, key, event, gone)
 
 
 async def clear_pipelines(owner: asyncpg.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Plans and their application on a real PostgreSQL: every class of change, again and again, and never more than said."""
+"""Plans and their application on a real PostgreSQL: every class of change, and never more than was said."""
 
 import shutil
 from pathlib import Path
@@ -6,19 +6,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from support.one_shot import OneShot
+from support.one_shot import OneShot, add_order
 from support.servers import ROLE_PASSWORD, Servers
 from support.typed_pipelines import SHOP
-
-pytest_plugins = ("support.one_shot",)
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "pipelines" / "examples"
 KIOSK = SHOP.replace('"shop', '"kiosk').replace("orders", "kiosk_orders").replace("order_", "kiosk_order_")
 KIOSK = KIOSK.replace('"lines"', '"kiosk_lines"').replace("shipments", "kiosk_shipments")
-ROW = """
-    INSERT INTO rows.orders_1 (id, at, status, amount, currency, _event, _part, _pipeline, _loaded_at, _rank, _gone)
-    VALUES ($1, now(), 'open', 10.99, 'EUR', $2, 0, 1, now(), 0, $3)
-"""
 
 
 async def relations(owner: asyncpg.Connection) -> set[str]:
@@ -74,7 +68,7 @@ async def test_a_column_is_added_under_a_view_that_others_stand_on(
 ) -> None:
     one_shot.write("shop", SHOP)
     await one_shot.ok("apply", "--yes")
-    await owner.execute(ROW, "a", 1, False)
+    await add_order(owner, "a", event=1)
     await owner.execute("CREATE VIEW public.report AS SELECT id, amount FROM data.orders")
     try:
         one_shot.write(
@@ -105,7 +99,7 @@ async def test_a_structural_change_is_refused_and_changes_nothing(
     text = SHOP if "key" not in now else SHOP[: SHOP.index("[[join]]")] + SHOP[SHOP.index("[[total]]") :]
     one_shot.write("shop", text)
     await one_shot.ok("apply", "--yes")
-    await owner.execute(ROW, "a", 1, False)
+    await add_order(owner, "a", event=1)
     there = await definitions(owner)
     changed = text.replace(before, now)
     assert changed != text
@@ -125,7 +119,7 @@ async def test_what_somebody_dropped_is_found_and_made_again(one_shot: OneShot, 
     await owner.execute("DROP VIEW data.order_sums")
     await owner.execute("ALTER TABLE rows.shipments_1 DROP COLUMN parcel CASCADE")
     await owner.execute("DROP INDEX rows.orders_1_status")
-    await owner.execute(ROW, "a", 1, False)
+    await add_order(owner, "a", event=1)
 
     plan = await one_shot.document("plan")
 
@@ -214,8 +208,8 @@ async def test_a_file_that_is_gone_is_told_and_nothing_is_dropped(one_shot: OneS
 async def test_views_hide_tombstones_and_lines_of_former_events(one_shot: OneShot, owner: asyncpg.Connection) -> None:
     one_shot.write("shop", SHOP)
     await one_shot.ok("apply", "--yes")
-    await owner.execute(ROW, "a", 2, False)
-    await owner.execute(ROW, "gone", 3, True)
+    await add_order(owner, "a", event=2)
+    await add_order(owner, "gone", event=3, gone=True)
     for event, sku in ((1, "former"), (2, "current")):
         await owner.execute("INSERT INTO rows.lines_1 VALUES ('a', $1, $2, 0, 1, now())", sku, event)
     await owner.execute("INSERT INTO rows.lines_1 VALUES ('gone', 'gone', 3, 0, 1, now())")

@@ -183,7 +183,7 @@ async def test_an_index_is_built_beside_those_who_write_and_waits_for_older_tran
             await backup.execute("LOCK TABLE processed_records IN ROW SHARE MODE")
             await backup.fetchval("SELECT count(*) FROM processed_records")
             migrating = group.create_task(migrate(settings_of(ledger)))
-            while "processed_records_by_cause" not in await valid_indexes(old):
+            while "processed_records_by_cause" not in await valid_indexes(old):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
             await writer.execute(INSERT)
             assert not migrating.done()

@@ -34,7 +34,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     )  # fmt: skip
     try:
         async with asyncio.timeout(60):
-            while not await server.ready():
+            while not await server.ready():  # noqa: ASYNC110 - a server tells nobody
                 await asyncio.sleep(0.1)
         found = Servers(
             kind="local",
@@ -52,7 +52,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
         await owner.close()
         yield dataclasses.replace(found, owner_password=ROLE_PASSWORD)
     finally:
-        process.terminate()
+        process.send_signal(server.stop_signal)
         await process.wait()
 
 

@@ -107,7 +107,7 @@ def applied(pipeline: Pipeline, *, rows: int = 0) -> Existing:
         {
             view.name: ExistingView(
                 view.name,
-                tuple(ExistingColumn(each.name, each.sql_type, about=each.about) for each in view.columns),
+                tuple(ExistingColumn(each.name, each.sql_type, about=each.about or "") for each in view.columns),
                 view.comment,
             )
             for view in views_of(pipeline, tables, NOTHING)

@@ -30,6 +30,15 @@ def test_a_column_that_the_file_takes_no_longer_is_kept_in_table_and_view() -> N
     assert lines(changes) == ["- column shipments.parcel  is no longer written; kept, empty from now on"]
 
 
+def test_the_comment_of_a_column_that_is_kept_stays() -> None:
+    text = SHOP.replace('parcel = "/parcel"', 'parcel = { from = "/parcel", about = "its number" }')
+    without = read(text.replace('parcel = { from = "/parcel", about = "its number" }', ""))
+
+    changes = changes_of(without, {}, applied(read(text), rows=5))
+
+    assert [each.statements for each in changes] == [()]
+
+
 def test_a_sum_that_the_file_takes_no_longer_is_empty_in_the_view() -> None:
     text = SHOP.replace('owed = "amount", rest = "amount - 1"', 'rest = "amount - 1"').replace('"rest <= owed", ', "")
 

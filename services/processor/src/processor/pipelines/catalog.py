@@ -24,8 +24,8 @@ _RELATIONS: Final = """
 """
 _COLUMNS: Final = """
     SELECT attrelid AS oid, attname AS name, format_type(atttypid, atttypmod) AS sql_type, attnotnull AS required,
-           coalesce((SELECT collname FROM pg_collation AS collation
-                     WHERE collation.oid = attcollation AND collname <> 'default'), '') AS collation,
+           coalesce((SELECT collname FROM pg_collation AS own
+                     WHERE own.oid = attcollation AND collname <> 'default'), '') AS collation,
            coalesce(col_description(attrelid, attnum), '') AS about
     FROM pg_attribute WHERE attrelid = ANY($1::oid[]) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum
 """

@@ -30,6 +30,8 @@ _LOOKS: Final = 4
 # Between two attempts, in lock time-outs: while an attempt waits, all writers of the table wait behind it.
 _PAUSE_MIN, _PAUSE_MAX = 1.0, 3.0
 
+_CLOSE_SECONDS_MAX: Final = 2.0
+
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
@@ -137,10 +139,14 @@ async def open_sessions(settings: PipelineSettings, tell: Tell) -> AsyncIterator
         try:
             yield Sessions(main, other, settings, tell)
         finally:
-            other.terminate()
+            await _close(other)
     finally:
-        # What it held, it holds no longer.
-        main.terminate()
+        await _close(main)
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    with suppress(*POSTGRES_ERRORS):
+        await connection.close(timeout=_CLOSE_SECONDS_MAX)
 
 
 async def _connect(settings: PipelineSettings) -> asyncpg.Connection:

@@ -165,5 +165,5 @@ def _view_statements(view: View, there: ExistingView | None) -> tuple[str, ...]:
 def _column_comments(view: View, there: ExistingView | None) -> Iterator[str]:
     known = {column.name: column.about for column in (there.columns if there else ())}
     for column in view.columns:
-        if known.get(column.name, "") != column.about:
+        if column.about is not None and known.get(column.name, "") != column.about:
             yield comment_on(f"COLUMN {in_data(view.name)}.{quoted(column.name)}", column.about)

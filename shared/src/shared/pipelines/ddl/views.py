@@ -23,12 +23,15 @@ _MARK: Final = "made by etlpay"
 
 
 class ViewColumn(msgspec.Struct, frozen=True):
-    """A column of a view: its name, its type in SQL, and the expression that gives it."""
+    """A column of a view: its name, its type in SQL, and the expression that gives it.
+
+    `about`: None where the file says nothing of it any more: its comment stays.
+    """
 
     name: str
     sql_type: str
     expression: str
-    about: str = ""
+    about: str | None = ""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -98,7 +101,7 @@ def continued(view: View, existing: ExistingView | None) -> View:
         return view
     wanted = {column.name: column for column in view.columns}
     there = tuple(
-        wanted.get(column.name) or ViewColumn(column.name, column.sql_type, f"NULL::{column.sql_type}")
+        wanted.get(column.name) or ViewColumn(column.name, column.sql_type, f"NULL::{column.sql_type}", None)
         for column in existing.columns
     )
     names = {column.name for column in there}
@@ -115,7 +118,7 @@ def table_view(table: TypedTable, tables: Mapping[str, TypedTable], existing: Ex
     known = {column.name for column in (*table.columns, *table.added)}
     # What the file takes no longer is still there.
     columns += (
-        ViewColumn(column.name, column.sql_type, f"own.{quoted(column.name)}", column.about)
+        ViewColumn(column.name, column.sql_type, f"own.{quoted(column.name)}", None)
         for column in (existing.columns if existing else ())
         if column.name not in known
     )

@@ -11,6 +11,7 @@ from processor.pipelines.plan import PipelinePlan, Plan
 from processor.pipelines.remembered import difference, is_token, remember
 from processor.pipelines.shown import comparison_lines, plan_lines, sql_lines
 from processor.pipelines.stored import Comparison, source_pattern
+from shared.pipelines.ddl.change import Change
 from shared.pipelines.ddl.changes import changes_of
 from shared.pipelines.ddl.existing import NOTHING
 from support.typed_pipelines import SHOP
@@ -144,6 +145,19 @@ def test_a_token_stands_for_what_is_done_and_for_nothing_else(tmp_path: Path) ->
     assert is_token(plan.token)
     assert plan_of(shop).token == plan.token
     assert plan_of(other).token != plan.token
+
+
+def test_statements_are_part_of_what_a_token_stands_for(tmp_path: Path) -> None:
+    [shop] = files(tmp_path, shop=SHOP)
+
+    one, other = (
+        Plan((PipelinePlan("shop", "new", shop, number=1, changes=(Change("~", "view orders", statements=(sql,)),)),))
+        for sql in ("CREATE VIEW one", "CREATE VIEW other")
+    )
+
+    assert one.token != other.token
+    remember(tmp_path / "plans", one)
+    assert difference(tmp_path / "plans", one.token, other) == ("- shop: CREATE VIEW one", "+ shop: CREATE VIEW other")
 
 
 def test_a_stale_plan_is_told_with_what_is_different(tmp_path: Path) -> None:

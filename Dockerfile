@@ -30,13 +30,14 @@ RUN pip --python /opt/builder/bin/python wheel --no-deps --no-build-isolation --
 
 
 FROM python:3.13-slim
-# Docker gives a fresh named volume the owner of the folder that it covers: /data is the watcher's, /secrets provision's.
+# Docker gives a fresh named volume the owner of the folder that it covers: /data is the watcher's, /secrets provision's,
+# /plans that of the pipelines.
 RUN groupadd --gid 10001 etlpay \
  && useradd --uid 10001 --gid etlpay --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin etlpay \
- && install --directory --owner=etlpay --group=etlpay --mode=0750 /data \
+ && install --directory --owner=etlpay --group=etlpay --mode=0750 /data /plans \
  && install --directory --owner=etlpay --group=etlpay /secrets \
     /secrets/api-gateway /secrets/authority /secrets/file-watcher /secrets/grpc-ingest /secrets/migrate /secrets/operator \
-    /secrets/postgres /secrets/processor /secrets/queue-consumer /secrets/rabbitmq /secrets/redis
+    /secrets/pipelines /secrets/postgres /secrets/processor /secrets/queue-consumer /secrets/rabbitmq /secrets/redis
 # The file system is read-only where this runs, so there is nowhere to put bytecode; pip has compiled it at install.
 ENV PATH=/opt/etlpay/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
 # gRPC's own library would write what a peer says into the log, line feeds and all.

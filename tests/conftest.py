@@ -9,7 +9,7 @@ from hypothesis import settings
 from support.servers import Servers, docker_is_here, run_servers, server_kinds
 from support.stack import Stack, run_stack
 
-pytest_plugins = ("support.ledger",)
+pytest_plugins = ("support.ledger", "support.one_shot")
 
 # The same examples in each run, however slow the machine is; `--hypothesis-profile=search` looks for others.
 settings.register_profile("same", deadline=None, derandomize=True)

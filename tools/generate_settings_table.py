@@ -18,7 +18,7 @@ from api_gateway.settings import GatewaySettings
 from etlpay_cli.settings import CliSettings
 from file_watcher.settings import Settings as FileWatcherSettings
 from grpc_ingest.settings import Settings as GrpcIngestSettings
-from processor.settings import MigrationSettings, ProcessorSettings
+from processor.settings import MigrationSettings, PipelineSettings, ProcessorSettings
 from queue_consumer.settings import Settings as QueueConsumerSettings
 from shared.settings import FILE_SUFFIX, PREFIX, variables
 
@@ -33,6 +33,7 @@ PROGRAMS: Final[dict[str, type[BaseModel]]] = {
     "queue-consumer": QueueConsumerSettings,
     "processor": ProcessorSettings,
     "migrate": MigrationSettings,
+    "pipelines": PipelineSettings,
     "etlpay": CliSettings,
 }
 
@@ -48,9 +49,9 @@ The environment comes first, then such files, then the file `.etlpay/stack.env` 
 no program knows is ignored, with a warning that names similar ones that the service knows. A value that it cannot
 use ends the start with exit code 2; the log names the setting and does not repeat it. Names end with their unit.
 
-`migrate` is `python -m processor.migrate`; `etlpay` is the command behind `make up`, which sets addresses and passwords
-for the services that it starts. Local services get all others too; containers get those that the head of
-`compose.yaml` lists.
+`migrate` is `python -m processor.migrate`, `pipelines` is `python -m processor.pipelines`; `etlpay` is the command
+behind `make up`, which sets addresses and passwords for the services that it starts. Local services get all others too;
+containers get those that the head of `compose.yaml` lists.
 """
 
 

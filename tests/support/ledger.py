@@ -23,6 +23,7 @@ def ledger(servers: Servers) -> Servers:
                 postgres_password=servers.owner_password,
                 processor_password=ROLE_PASSWORD,
                 reader_password=ROLE_PASSWORD,
+                pipelines_password=ROLE_PASSWORD,
             )
         )
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from etlpay_cli.commands import keys, pipeline, producers
+from etlpay_cli.commands import keys, pipeline_versions, producers
 from etlpay_cli.commands.audit import audit
 from etlpay_cli.commands.clean import clean
 from etlpay_cli.commands.demo import demo
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 for command in (up, down, clean, status, demo, audit, validate):
     app.command()(command)
-for group in (keys.app, pipeline.app, producers.app):
+for group in (keys.app, pipeline_versions.app, producers.app):
     app.add_typer(group)
 
 

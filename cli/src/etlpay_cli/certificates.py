@@ -29,7 +29,7 @@ from etlpay_cli.provision import VOLUME, Modes, make_folder, provision, write_fi
 
 # The owners of certificates, by the name of the folder, which is also the host name within the stack.
 SERVERS: Final = ("postgres", "processor", "rabbitmq", "redis")
-CLIENTS: Final = ("api-gateway", "file-watcher", "grpc-ingest", "migrate", "operator", "queue-consumer")
+CLIENTS: Final = ("api-gateway", "file-watcher", "grpc-ingest", "migrate", "operator", "pipelines", "queue-consumer")
 AUTHORITY: Final = "authority"
 CA_NAME, CERT_NAME, KEY_NAME = "tls_ca.pem", "tls_cert.pem", "tls_key.pem"
 

@@ -60,6 +60,11 @@ def print_warning(message: str) -> None:
     stderr.print(Text.assemble(("warning: ", "bold yellow"), message))
 
 
+def show_text(text: str) -> None:
+    """Show what another program has printed."""
+    stdout.print(Text(text))
+
+
 def show_addresses(addresses: Addresses) -> None:
     """Show where the stack is reached. Passwords are left out; `etlpay status --json` has them."""
     table = Table.grid(padding=(0, 2))

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 _DEFAULT_PORTS: Final = {"http": 8000, "grpc": 50051, "amqp": 5672, "postgres": 5432, "redis": 6379}
 _POSTGRES_PORT_INSIDE: Final = 5432
 _POSTGRES_SOCKET_INSIDE: Final = "/var/run/postgresql"
-_ONE_SHOTS: Final = frozenset({"provision", "migrate"})
+_ONE_SHOTS: Final = frozenset({"provision", "migrate", "pipelines"})
+_PIPELINES: Final = ("run", "--rm", "--no-deps", "--no-TTY")
+# Where files outside of the folder that the container has are shown to it.
+_GIVEN: Final = "/given"
 # The one-shot container that has every volume of secrets.
 _IN_SECRETS: Final = ("run", "--rm", "--no-deps", "--no-TTY")
 _SERVICE_UID: Final = 10001
@@ -50,6 +53,7 @@ class DockerStack:
         """Look at the stack; nothing is started."""
         self._layout = layout
         self._demanded = demanded_ports(settings)
+        self._applied: state.Applied | None = None
         known = project.remembered(layout)
         self._name = project.choose_name(layout, settings.project, project.ask_docker)
         self._ports = _DEFAULT_PORTS | (known.ports if known and known.name == self._name else {})
@@ -95,6 +99,36 @@ class DockerStack:
         progress("docker compose up --build --wait")
         await asyncio.to_thread(self._compose_loud, "up", "--build", "--wait", "--wait-timeout", _WAIT_SECONDS_MAX)
         write_stack_env(self._layout, self._published_ports(), self._credentials())
+        if self._layout.has_pipelines:
+            progress("applying the pipeline files")
+            self._applied = await asyncio.to_thread(self._apply_pipelines)
+
+    def applied_pipelines(self) -> state.Applied | None:
+        """Return what became of the pipeline files at the start; None: there were none."""
+        return self._applied
+
+    def run_pipelines(self, *arguments: str, path: Path | None = None) -> int:
+        """Run the one-shot of the pipelines, which prints, and return its exit code."""
+        done = subprocess.run(
+            _compose_command(*_pipelines_arguments(arguments, path)),
+            cwd=self._layout.root,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return done.returncode
+
+    def _apply_pipelines(self) -> state.Applied:
+        done = subprocess.run(
+            _compose_command(*_pipelines_arguments(("apply", "--yes"), None)),
+            cwd=self._layout.root,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return state.Applied(succeeded=done.returncode == 0, text=(done.stdout + done.stderr).strip())
 
     async def down(self) -> None:
         """Stop and remove the containers; volumes stay."""
@@ -204,6 +238,15 @@ class DockerStack:
         ports = {f"ETLPAY_{name.upper()}_PORT": str(port) for name, port in self._ports.items()}
         named = {"ETLPAY_PROJECT": self._name, "COMPOSE_PROJECT_NAME": self._name}
         return inherited_environment(without=()) | compose_variables(self._layout.files) | named | ports
+
+
+def _pipelines_arguments(arguments: Sequence[str], path: Path | None) -> tuple[str, ...]:
+    """Return the arguments of compose that run the one-shot; a path of this machine is mounted for it."""
+    if path is None:
+        return (*_PIPELINES, "pipelines", *arguments)
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    inside = _GIVEN if path.is_dir() else f"{_GIVEN}/{path.name}"
+    return (*_PIPELINES, "--volume", f"{folder}:{_GIVEN}:ro", "pipelines", *arguments, inside)
 
 
 def docker_works(layout: Layout) -> bool:

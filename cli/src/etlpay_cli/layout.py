@@ -24,6 +24,21 @@ class Layout:
         return self.root / ".etlpay"
 
     @property
+    def pipelines(self) -> Path:
+        """The pipeline files that a start applies, without those in folders below."""
+        return self.root / "pipelines"
+
+    @property
+    def has_pipelines(self) -> bool:
+        """There are pipeline files to apply."""
+        return any(not path.name.endswith(".test.toml") for path in self.pipelines.glob("*.toml"))
+
+    @property
+    def plans(self) -> Path:
+        """Plans of pipelines that were shown."""
+        return self.state_folder / "plans"
+
+    @property
     def files(self) -> Path:
         """The root of the files channel: inbox, work, done, failed."""
         return self.root / "data"

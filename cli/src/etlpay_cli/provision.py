@@ -25,6 +25,7 @@ SECRET_PLACES: dict[str, tuple[str, ...]] = {
     "owner": ("postgres/owner_password", "migrate/owner_password"),
     "processor role": ("migrate/processor_password", "processor/postgres_password"),
     "reader role": ("migrate/reader_password", "api-gateway/postgres_password", "operator/reader_password"),
+    "pipelines role": ("migrate/pipelines_password", "pipelines/postgres_password"),
     "api-gateway": ("api-gateway/amqp_password",),
     "grpc-ingest": ("grpc-ingest/amqp_password",),
     "file-watcher": ("file-watcher/amqp_password",),
@@ -44,6 +45,8 @@ SECRET_PLACES: dict[str, tuple[str, ...]] = {
     ),
     # The key that signs the entries of the cache. The cache itself must not have it.
     "cache's key": ("api-gateway/cache_key", "processor/cache_key", "operator/cache_key"),
+    # The key of the keyed hashes in typed rows. With another one equal values would no longer be equal.
+    "mask key": ("processor/mask_key", "pipelines/mask_key"),
 }
 DEFINITIONS_PLACE = "rabbitmq/definitions.json"
 CACHE_CONFIG_PLACE = "redis/redis.conf"

@@ -10,6 +10,7 @@ from etlpay_cli.local.control import LocalStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.layout import Layout
@@ -37,6 +38,15 @@ class Stack(Protocol):
 
     async def up(self, *, servers_only: bool, progress: Callable[[str], None]) -> None:
         """Start it and wait until it is ready."""
+
+    def applied_pipelines(self) -> state.Applied | None:
+        """Return what became of the pipeline files at the start; None: there were none."""
+
+    def run_pipelines(self, *arguments: str, path: Path | None = None) -> int:
+        """Run the one-shot of the pipelines, which prints, and return its exit code.
+
+        `path`: a pipeline file or a folder of them; else those of the checkout.
+        """
 
     async def down(self) -> None:
         """Stop it; data stays."""

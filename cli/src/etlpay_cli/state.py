@@ -28,6 +28,13 @@ class Process(msgspec.Struct, kw_only=True):
     state: Literal["waiting", "starting", "ready", "stopped"] = "waiting"
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """What became of the pipeline files at the start: what the one-shot printed."""
+
+    succeeded: bool
+    text: str
+
+
 class State(msgspec.Struct, kw_only=True):
     """The state as the supervisor last wrote it."""
 
@@ -39,6 +46,7 @@ class State(msgspec.Struct, kw_only=True):
     programs: dict[str, Process] = {}
     failed: str | None = None
     reason: str | None = None
+    pipelines: Applied | None = None
 
 
 class AlreadyUpError(Exception):

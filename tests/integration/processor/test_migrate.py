@@ -39,9 +39,22 @@ async def old(ledger: Servers) -> AsyncIterator[asyncpg.Connection]:
 
 
 def _first_migration(connection: Connection) -> None:
+    _upgrade(connection, "0001")
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
     config = migrations()
     config.attributes["connection"] = connection
-    command.upgrade(config, "0001")
+    command.upgrade(config, revision)
+
+
+async def upgrade(ledger: Servers, revision: str) -> None:
+    """Bring the database to a revision, as a release of that time did."""
+    url = ledger.postgres_url("etlpay_owner", DATABASE, ledger.owner_password)
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.begin() as connection:
+        await connection.run_sync(_upgrade, revision)
+    await engine.dispose()
 
 
 def settings_of(ledger: Servers, *, seconds_max: float = 120.0) -> MigrationSettings:
@@ -50,6 +63,7 @@ def settings_of(ledger: Servers, *, seconds_max: float = 120.0) -> MigrationSett
         postgres_password=ledger.owner_password,
         processor_password=ROLE_PASSWORD,
         reader_password=ROLE_PASSWORD,
+        pipelines_password=ROLE_PASSWORD,
         migration_lock_seconds_max=0.2,
         migration_seconds_max=seconds_max,
     )
@@ -111,3 +125,70 @@ async def test_two_migrations_at_once_are_one(ledger: Servers, old: asyncpg.Conn
     await asyncio.gather(*(migrate(settings_of(ledger)) for _ in range(3)))
 
     assert await revision_of(old) == REVISION
+
+
+async def valid_indexes(connection: asyncpg.Connection) -> dict[str, bool]:
+    rows = await connection.fetch(
+        "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
+        "WHERE relname IN ('processed_records_held', 'processed_records_by_cause')"
+    )
+    return {row["relname"]: row["indisvalid"] for row in rows}
+
+
+async def test_a_ledger_of_the_release_before_keeps_its_rows_and_gets_pipelines(
+    ledger: Servers, old: asyncpg.Connection
+) -> None:
+    await upgrade(ledger, "0004")
+    await old.execute("INSERT INTO ingestion_sources (name) VALUES ('shop')")
+    await old.execute(
+        "INSERT INTO raw_events (id, event_id, source_id, channel, received_at, content_type, body) "
+        "SELECT id, gen_random_uuid(), 1, 1, now(), 'application/json', '{}' FROM generate_series(1, 3) AS id"
+    )
+    await old.execute(
+        "INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, processed_at) "
+        "SELECT id, id, 1, 1, 1 + (id = 3)::int, now() FROM generate_series(1, 3) AS id"
+    )
+
+    await migrate(settings_of(ledger))
+
+    rows = await old.fetch("SELECT status, pipeline, row_count, cause, subject FROM events ORDER BY raw_event_id")
+    assert [tuple(row) for row in rows] == [
+        (status, None, None, None, None) for status in ("SUCCESS", "SUCCESS", "FAILED")
+    ]
+    assert await valid_indexes(old) == {"processed_records_held": True, "processed_records_by_cause": True}
+    schemas = (
+        "SELECT count(*) FROM pg_namespace WHERE nspname IN ('rows', 'data') AND nspowner = 'etlpay_pipelines'::regrole"
+    )
+    assert await old.fetchval(schemas) == 2
+
+
+async def test_an_index_whose_building_was_cut_off_is_built_again(ledger: Servers, old: asyncpg.Connection) -> None:
+    await migrate(settings_of(ledger))
+    await old.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'processed_records_held'::regclass")
+    await old.execute("DROP INDEX processed_records_by_cause")
+
+    await migrate(settings_of(ledger))
+
+    assert await valid_indexes(old) == {"processed_records_held": True, "processed_records_by_cause": True}
+
+
+async def test_an_index_is_built_beside_those_who_write_and_waits_for_older_transactions(
+    ledger: Servers, old: asyncpg.Connection
+) -> None:
+    await migrate(settings_of(ledger))
+    await old.execute("DROP INDEX processed_records_by_cause")
+    backup, writer = await connect(ledger, "pg_dump"), await connect(ledger, "writer")
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+        async with backup.transaction(isolation="repeatable_read"):
+            await backup.execute("LOCK TABLE processed_records IN ROW SHARE MODE")
+            await backup.fetchval("SELECT count(*) FROM processed_records")
+            migrating = group.create_task(migrate(settings_of(ledger)))
+            while "processed_records_by_cause" not in await valid_indexes(old):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+            await writer.execute(INSERT)
+            assert not migrating.done()
+        await migrating
+
+    assert await valid_indexes(old) == {"processed_records_held": True, "processed_records_by_cause": True}
+    await backup.close()
+    await writer.close()

@@ -16,7 +16,9 @@ from shared.contracts.errors import UnavailableError
 from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
 from shared.models.base import metadata
 from shared.models.privileges import PRIVILEGES
+from support.one_shot import OneShot, add_order
 from support.servers import ROLE_PASSWORD, Servers
+from support.typed_pipelines import SHOP
 
 PRIVILEGES_OF_PROCESSOR = PRIVILEGES[PROCESSOR_ROLE]
 LEDGER = [table for table, privileges in PRIVILEGES_OF_PROCESSOR.items() if "INSERT" in privileges]
@@ -33,6 +35,7 @@ A_COLUMN = {
     "receipt_series": "channel",
     "receipt_gaps": "until",
     "unconfirmed": "channel",
+    "pipeline_holds": "held",
 }
 CHANGES = {
     "insert": "INSERT INTO {table} DEFAULT VALUES",
@@ -110,6 +113,73 @@ async def test_the_migrations_grant_what_the_models_say_and_nothing_else(owner: 
     assert granted == PRIVILEGES[role]
 
 
+@pytest.mark.parametrize("schema", ["public", "rows", "data"])
+@pytest.mark.parametrize("role", ["etlpay_processor", "etlpay_reader"])
+async def test_nobody_who_runs_can_create_a_table(ledger: Servers, role: str, schema: str) -> None:
+    connection = await asyncpg.connect(ledger.postgres_url(role, password=ROLE_PASSWORD))
+    await connection.execute("SET default_transaction_read_only = off")
+
+    with pytest.raises(InsufficientPrivilegeError):
+        await connection.execute(f"CREATE TABLE {schema}.mine (id int)")
+
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        "UPDATE raw_events SET body = ''",
+        "DELETE FROM raw_events",
+        "INSERT INTO raw_events DEFAULT VALUES",
+        "INSERT INTO processed_records DEFAULT VALUES",
+        "INSERT INTO causes (name) VALUES ('x')",
+        "UPDATE pipelines SET content = ''",
+        "DELETE FROM pipeline_states",
+        "SELECT * FROM conflicts",
+        "SELECT * FROM receipts",
+        "SELECT * FROM settlements",
+        "CREATE TABLE public.mine (id int)",
+        "ALTER TABLE raw_events ADD COLUMN mine int",
+        "CREATE ROLE mine",
+        "SET ROLE etlpay_processor",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT pg_read_file('/etc/passwd')",
+        "COPY raw_events TO PROGRAM 'true'",
+    ],
+)
+async def test_the_role_of_the_pipelines_owns_typed_tables_and_nothing_else(ledger: Servers, forbidden: str) -> None:
+    connection = await asyncpg.connect(ledger.postgres_url("etlpay_pipelines", password=ROLE_PASSWORD))
+
+    with pytest.raises(InsufficientPrivilegeError):
+        await connection.execute(forbidden)
+
+    owned = "SELECT array_agg(nspname::text ORDER BY 1) FROM pg_namespace WHERE nspowner = current_user::regrole"
+    assert await connection.fetchval(owned) == ["data", "rows"]
+    await connection.close()
+
+
+async def test_rows_are_written_by_the_processor_and_read_by_the_reader_while_an_analyst_sees_views_only(
+    ledger: Servers, one_shot: OneShot
+) -> None:
+    one_shot.write("shop", SHOP)
+    await one_shot.ok("apply", "--yes")
+    processor = await asyncpg.connect(ledger.postgres_url("etlpay_processor", password=ROLE_PASSWORD))
+    reader = await asyncpg.connect(ledger.postgres_url("etlpay_reader", password=ROLE_PASSWORD))
+    await add_order(processor, "a", event=1)
+    await processor.execute("UPDATE rows.orders_1 SET amount = 2; DELETE FROM rows.lines_1")
+
+    assert await reader.fetchval("SELECT amount FROM data.orders") == 2
+    for forbidden in ("DROP TABLE rows.orders_1", "ALTER TABLE rows.orders_1 ADD x int", "SELECT * FROM data.orders"):
+        with pytest.raises(InsufficientPrivilegeError):
+            await processor.execute(forbidden)
+    can = "SELECT has_table_privilege('etlpay_analyst', $1, 'SELECT')"
+    assert [await reader.fetchval(can, name) for name in ("data.orders", "data.orders_totals")] == [True, True]
+    assert await reader.fetchval("SELECT has_schema_privilege('etlpay_analyst', 'rows', 'USAGE')") is False
+    assert [await reader.fetchval(can, name) for name in ("raw_events", "events", "pipelines")] == [False, False, False]
+    await processor.close()
+    await reader.close()
+
+
 async def test_postgresql_knows_all_that_the_statements_name(ledger: Servers) -> None:
     """PostgreSQL checks tables, columns and types when it prepares a statement."""
     connection = await asyncpg.connect(ledger.postgres_url("etlpay_processor", password=ROLE_PASSWORD))
@@ -136,6 +206,7 @@ async def test_migrating_again_changes_nothing(ledger: Servers, owner: asyncpg.C
         postgres_password=ledger.owner_password,
         processor_password=ROLE_PASSWORD,
         reader_password=ROLE_PASSWORD,
+        pipelines_password=ROLE_PASSWORD,
     )
 
     await migrate(settings)

@@ -89,6 +89,21 @@ def test_a_stack_of_before_gets_the_secrets_that_it_lacks_and_keeps_its_own(tmp_
     assert {place for places in SECRET_PLACES.values() for place in places} <= set(after)
 
 
+def test_a_stack_without_pipelines_gets_their_secrets_and_keeps_a_mask_key_that_it_has(tmp_path: Path) -> None:
+    provision(tmp_path, PRIVATE)
+    for name in ("postgres_password", "mask_key"):
+        (tmp_path / "pipelines" / name).unlink()
+    (tmp_path / "pipelines").rmdir()
+    (tmp_path / "migrate/pipelines_password").unlink()
+    key = (tmp_path / "processor/mask_key").read_bytes()
+
+    provision(tmp_path, PRIVATE)
+
+    written = contents(tmp_path)
+    assert written["pipelines/postgres_password"] == written["migrate/pipelines_password"]
+    assert written["pipelines/mask_key"] == written["processor/mask_key"] == key
+
+
 def test_each_caller_of_the_processor_has_a_token_that_only_the_two_know(tmp_path: Path) -> None:
     provision(tmp_path, PRIVATE)
 

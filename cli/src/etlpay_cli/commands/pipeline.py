@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from shared.pipelines.program import Made
     from shared.pipelines.trials.expectations import TextRow
 
-app = typer.Typer(name="pipeline", help="Check, test and try pipeline files.", no_args_is_help=True)
+app = typer.Typer(
+    name="pipeline", help="Check, test and try pipeline files; plan and apply them.", no_args_is_help=True
+)
 
 PathArgument = Annotated[Path, typer.Argument(help="A pipeline file, or a folder of them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]

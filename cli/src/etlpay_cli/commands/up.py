@@ -48,3 +48,7 @@ def up(
     with console.progress(f"starting EtlPay in {stack.mode} mode") as progress:
         run(stack.up(servers_only=servers, progress=progress))
     console.show_addresses(stack.addresses())
+    if (applied := stack.applied_pipelines()) is not None:
+        if not applied.succeeded:
+            console.print_warning("not every pipeline file is applied; events are taken all the same")
+        console.show_text(applied.text)

@@ -22,6 +22,7 @@ from etlpay_cli.settings import inherited_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.layout import Layout
@@ -83,6 +84,21 @@ class LocalStack:
             supervisor.send_signal(signal.SIGTERM)
             supervisor.wait()
             raise
+
+    def applied_pipelines(self) -> state.Applied | None:
+        """Return what became of the pipeline files at the start; None: there were none."""
+        return self._known().pipelines
+
+    def run_pipelines(self, *arguments: str, path: Path | None = None) -> int:
+        """Run the one-shot of the pipelines, which prints, and return its exit code."""
+        if not self._layout.secret("pipelines/postgres_password").exists():
+            raise StackError("this stack was started by a release without pipelines; make down, then make up")
+        where = (str(path.resolve()),) if path else ()
+        task = services.pipelines(self._layout, self._known().ports, *arguments, *where)
+        done = subprocess.run(
+            task.command, stdin=subprocess.DEVNULL, env=dict(task.environment), cwd=self._layout.run, check=False
+        )
+        return done.returncode
 
     async def down(self) -> None:
         """Stop everything that the stack runs; data stays."""

@@ -1,4 +1,4 @@
-"""The five services and the migration as processes of a local stack: each with its own settings only."""
+"""The five services and what runs once, as processes of a local stack: each with its own settings only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etlpay_cli.local.program import Program
 from etlpay_cli.ports import HOST
 from etlpay_cli.provision import INGEST_VHOST, PRODUCERS_PLACE
 from etlpay_cli.settings import inherited_environment
-from shared.contracts.roles import OWNER_ROLE, PROCESSOR_ROLE, READER_ROLE
+from shared.contracts.roles import OWNER_ROLE, PIPELINES_ROLE, PROCESSOR_ROLE, READER_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,8 @@ _DECIDED_HERE = (
     "ETLPAY_OPERATOR_TOKEN",
     "ETLPAY_OPS_",
     "ETLPAY_FILES_ROOT",
+    "ETLPAY_MASK_KEY",
+    *(f"ETLPAY_PIPELINES_{decided}" for decided in ("FOLDER", "PASSWORD", "PLANS_FOLDER")),
     "ETLPAY_API_KEY",
     "ETLPAY_DEMO_KEY",
     # The local stack listens on this machine only, and has no TLS.
@@ -82,8 +84,20 @@ def migration(layout: Layout, ports: Mapping[str, int]) -> Task:
         "ETLPAY_POSTGRES_PASSWORD_FILE": str(layout.secret("migrate/owner_password")),
         "ETLPAY_PROCESSOR_PASSWORD_FILE": str(layout.secret("migrate/processor_password")),
         "ETLPAY_READER_PASSWORD_FILE": str(layout.secret("migrate/reader_password")),
+        "ETLPAY_PIPELINES_PASSWORD_FILE": str(layout.secret("migrate/pipelines_password")),
     }
     return Task("migrate", (sys.executable, "-m", "processor.migrate"), _environment(own))
+
+
+def pipelines(layout: Layout, ports: Mapping[str, int], *arguments: str) -> Task:
+    """Return the one-shot that plans and applies pipeline files, with the arguments of its command line."""
+    own = {
+        **_database("pipelines", PIPELINES_ROLE, layout, ports),
+        "ETLPAY_MASK_KEY_FILE": str(layout.secret("pipelines/mask_key")),
+        "ETLPAY_PIPELINES_FOLDER": str(layout.pipelines),
+        "ETLPAY_PIPELINES_PLANS_FOLDER": str(layout.plans),
+    }
+    return Task("pipelines", (sys.executable, "-m", "processor.pipelines", *arguments), _environment(own))
 
 
 def processor(layout: Layout, ports: Mapping[str, int]) -> Program:
@@ -92,6 +106,7 @@ def processor(layout: Layout, ports: Mapping[str, int]) -> Program:
         f"ETLPAY_{caller}_TOKEN_FILE": str(layout.secret(f"processor/{caller.lower()}_token"))
         for caller in ("API_GATEWAY", "GRPC_INGEST", "OPERATOR")
     }
+    own["ETLPAY_MASK_KEY_FILE"] = str(layout.secret("processor/mask_key"))
     database = _database("processor", PROCESSOR_ROLE, layout, ports)
     return _service("processor", {**own, **database, **_cache("processor", layout, ports)}, layout, ports)
 

@@ -1,7 +1,7 @@
 """The process behind a local stack: `python -m etlpay_cli.local.supervisor ROOT [--servers]`.
 
-It starts the servers, migrates, starts the services, keeps all of them running, and on SIGTERM stops them in the
-reverse order. What it knows is in the state file; what its programs say is in their logs.
+It starts the servers, migrates, applies the pipeline files, starts the services, keeps all of them running, and on
+SIGTERM stops them in the reverse order. What it knows is in the state file; what its programs say is in their logs.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _MIGRATION_SECONDS_MAX: Final = 180.0
 _LOG_CHECK_SECONDS: Final = 10.0
+_REPORT_CHARS_MAX: Final = 8_000
 
 
 class Supervisor:
@@ -100,6 +101,7 @@ class Supervisor:
         await database.wait_ready()
         if not self._known.servers_only:
             await self._complete(services.migration(layout, ports))
+            await self._apply_pipelines()
 
     def _start_stage(self, *programs: Program) -> list[SupervisedProcess]:
         """Start programs as one stage."""
@@ -109,6 +111,20 @@ class Supervisor:
             self._known.programs[process.program.name] = process.seen
             self._group.create_task(process.run(), name=process.program.name)
         return stage
+
+    async def _apply_pipelines(self) -> None:
+        """Apply the pipeline files, where there are any. What is wrong with one is told, and stops nothing."""
+        if not self._layout.has_pipelines:
+            return
+        task = services.pipelines(self._layout, self._known.ports, "apply", "--yes")
+        try:
+            await self._complete(task)
+            failed = ""
+        except StartError as error:
+            failed = str(error)
+        said = self._layout.log(task.name).read_text(errors="replace")[-_REPORT_CHARS_MAX:].strip()
+        self._known.pipelines = state.Applied(succeeded=not failed, text=said or failed)
+        self._write()
 
     async def _complete(self, task: Task) -> None:
         with self._layout.log(task.name).open("ab") as log:

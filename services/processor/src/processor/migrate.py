@@ -42,6 +42,24 @@ _HOLDERS: Final = text("""
       AND activity.xact_start < clock_timestamp() - CAST(:milliseconds || ' ms' AS interval)
     ORDER BY 1 LIMIT 5
 """)
+# Before PostgreSQL 16 every member could become the role.
+_ACTS_AS_PIPELINES: Final = text(f"""
+    SELECT pg_has_role('{PIPELINES_ROLE}', 'USAGE')
+           AND CASE WHEN current_setting('server_version_num')::int < 160000 THEN true
+                    ELSE pg_has_role('{PIPELINES_ROLE}', 'SET') END
+""")
+
+# Of indexes that are built beside writers, the number of the lock: of two that build one index each would wait for the
+# other's transaction.
+_BUILD_LOCK: Final = text("SELECT pg_try_advisory_lock(7203577893)")
+_BUILD_UNLOCK: Final = text("SELECT pg_advisory_unlock(7203577893)")
+_VALID: Final = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+
+# By name, what follows ON. A migration would build them in its transaction, and hold up every writer for as long.
+INDEXES: Final = {
+    "processed_records_held": "processed_records (processed_at, id) WHERE status = 3",
+    "processed_records_by_cause": "processed_records (cause_id, source_id, processed_at, id) WHERE status = 2",
+}
 
 Step: TypeAlias = Callable[[AsyncConnection], Awaitable[None]]
 
@@ -57,6 +75,8 @@ async def migrate(settings: MigrationSettings) -> None:
     try:
         for step in _steps(settings):
             await _take(step, engine, settings)
+        for name in INDEXES:
+            await _build(name, engine, settings)
     finally:
         await engine.dispose()
 
@@ -104,6 +124,41 @@ async def _take(step: Step, engine: AsyncEngine, settings: MigrationSettings) ->
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
             return
+
+
+async def _build(name: str, engine: AsyncEngine, settings: MigrationSettings) -> None:
+    """Build an index outside a transaction, unless it is there; one whose building was cut off is built again.
+
+    Nobody who writes waits for it. It waits for transactions that are older, such as a pg_dump.
+    """
+    locked = _Locked(settings)
+    async with engine.connect() as opened:
+        connection = await opened.execution_options(isolation_level="AUTOCOMMIT")
+        while True:
+            try:
+                if await connection.scalar(_BUILD_LOCK):
+                    try:
+                        await _build_alone(name, connection, settings)
+                    finally:
+                        await connection.execute(_BUILD_UNLOCK)
+                    return
+            except (*POSTGRES_ERRORS, DBAPIError) as error:
+                if sqlstate_of(error) not in _LOCKED:
+                    raise FatalError(f"the index {name} cannot be built (SQLSTATE {sqlstate_of(error)})") from error
+            await locked.wait(engine)
+
+
+async def _build_alone(name: str, connection: AsyncConnection, settings: MigrationSettings) -> None:
+    is_valid = await connection.scalar(_VALID, {"name": f"public.{name}"})
+    if is_valid:
+        return
+    log.info("building an index; nobody who writes waits for it", index=name)
+    # What waits here is in nobody's way; to begin anew would read the table again.
+    await connection.execute(text(f"SET lock_timeout = {int(settings.migration_seconds_max * 1000)}"))
+    if is_valid is not None:
+        log.warning("an index whose building was cut off is built again", index=name)
+        await connection.execute(text(f"DROP INDEX CONCURRENTLY public.{name}"))
+    await connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON public.{INDEXES[name]}"))
 
 
 class _Locked:
@@ -154,8 +209,12 @@ async def _create_role(connection: AsyncConnection, role: str, *, login: bool = 
 
 
 async def _join_pipelines(connection: AsyncConnection) -> None:
-    """Let the owner make schemas that belong to the role of the pipelines; only a superuser could otherwise."""
-    await connection.execute(text(f"GRANT {PIPELINES_ROLE} TO CURRENT_USER"))
+    """Let the owner make schemas that belong to the role of the pipelines. A superuser can already.
+
+    Who created the role may grant it; an administrator who created it grants it, or gives that right.
+    """
+    if not await connection.scalar(_ACTS_AS_PIPELINES):
+        await connection.execute(text(f"GRANT {PIPELINES_ROLE} TO CURRENT_USER"))
 
 
 async def _set_password(connection: AsyncConnection, role: str, password: str) -> None:

@@ -1,5 +1,6 @@
 """Settings of the processor and of its migrations."""
 
+from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, SecretStr
@@ -88,3 +89,30 @@ class MigrationSettings(ProgramSettings, PostgresSettings):
     processor_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PROCESSOR_ROLE}; empty: none")
     reader_password: SecretStr = Field(SecretStr(""), description=f"given to the role {READER_ROLE}; empty: none")
     pipelines_password: SecretStr = Field(SecretStr(""), description=f"given to the role {PIPELINES_ROLE}; empty: none")
+
+
+class PipelineSettings(ProgramSettings, PostgresSettings):
+    """Settings of `python -m processor.pipelines`."""
+
+    postgres_url: str = Field(
+        f"postgresql://{PIPELINES_ROLE}@127.0.0.1:5432/etlpay", description="without the password"
+    )
+    postgres_seconds_max: PositiveFloat = Field(
+        3600.0, description="how long one statement of `apply` may take, such as building an index"
+    )
+    pipelines_folder: Path = Field(Path("pipelines"), description="the pipeline files, where no path is given")
+    pipelines_plans_folder: Path | None = Field(
+        None, description="where plans are kept, so that a stale one is told with its difference; empty: nowhere"
+    )
+    pipelines_lock_seconds_max: PositiveFloat = Field(
+        0.5, description="how long `apply` waits for a lock before it lets those who write go on, and tries again"
+    )
+    pipelines_seconds_max: PositiveFloat = Field(
+        180.0, description="how long `apply` tries again while another session uses a table"
+    )
+    pipelines_events_max: PositiveInt = Field(
+        10_000, description="stored events, the newest, on which `plan` compares two versions of a pipeline"
+    )
+    mask_key: SecretStr = Field(
+        SecretStr(""), description="key of the keyed hashes in typed rows, the same for processor and pipelines"
+    )

@@ -1,0 +1,198 @@
+"""What two versions of a pipeline make of stored events: their rows are compared in memory, and nothing is written."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+import asyncpg
+import msgspec
+
+from processor.payload import CSV, READ_ERRORS, UnreadableError, read_row
+from shared.contracts.event import Channel
+from shared.contracts.failure import failure_reason
+from shared.pipelines.compiling import PipelineProgram
+from shared.pipelines.program import Attributes, Made
+
+# The newest of each source, over the index that serves the queries of one source.
+_NEWEST: Final = """
+    SELECT raw.id, source.name AS source, raw.idempotency_key, raw.channel, raw.type, raw.occurred_at, raw.received_at,
+           raw.content_type, raw.origin, raw.body
+    FROM (SELECT record.raw_event_id
+          FROM public.ingestion_sources AS source
+          CROSS JOIN LATERAL (
+              SELECT raw_event_id, processed_at, id FROM public.processed_records
+              WHERE source_id = source.id AND attempt = 1 ORDER BY processed_at DESC, id DESC LIMIT $2) AS record
+          WHERE source.name ~ $1
+          ORDER BY record.processed_at DESC, record.id DESC LIMIT $2) AS newest
+    JOIN public.raw_events AS raw ON raw.id = newest.raw_event_id
+    JOIN public.ingestion_sources AS source ON source.id = raw.source_id
+    WHERE octet_length(raw.body) <= $3
+"""
+# A batch of bodies is in memory at once.
+_AT_ONCE: Final = 50
+_BODY_BYTES_MAX: Final = 1024 * 1024
+_TIME_LIMIT: Final = "SET LOCAL statement_timeout = '60s'"
+
+_read_json = msgspec.json.Decoder(float_hook=Decimal).decode
+_Row = dict[str, object]
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What two versions make of the newest stored events. `events`: how many were looked at.
+
+    `differing`: of each table, the events whose rows would be others. `failing`, `no_longer_failing`: events.
+    `filled`: by table and column, how many rows of the new version have a value; `rows`: of each table.
+    """
+
+    events: int = 0
+    failing: int = 0
+    no_longer_failing: int = 0
+    failed: int = 0
+    differing: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    filled: dict[str, dict[str, int]] = {}
+
+    @property
+    def never_filled(self) -> tuple[str, ...]:
+        """The columns that no row has a value of, where there are rows."""
+        return tuple(
+            f"{table}.{column}"
+            for table, columns in self.filled.items()
+            for column, count in columns.items()
+            if self.rows.get(table) and not count
+        )
+
+
+class _Stored(NamedTuple):
+    """A stored event as programs take it. `payload` is None for a CSV row, which has header and fields instead."""
+
+    about: Attributes
+    payload: object
+    header: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+
+
+async def compare_versions(
+    connection: asyncpg.Connection,
+    sources: Sequence[str],
+    programs: tuple[PipelineProgram | None, PipelineProgram],
+    *,
+    events_max: int,
+) -> Comparison | None:
+    """Return what the second program makes of the newest stored events that the first does not; None: it took too long.
+
+    The first is None where there is no active version. Raises POSTGRES_ERRORS.
+    """
+    before, after = programs
+    counter = _Counter(after)
+    try:
+        async for event in _newest(connection, sources, events_max):
+            counter.add(None if before is None else _made(before, event), _made(after, event), before)
+    except asyncpg.QueryCanceledError:
+        return None
+    return counter.comparison()
+
+
+class _Counter:
+    def __init__(self, program: PipelineProgram) -> None:
+        self._program = program
+        self._counts: Counter[str] = Counter()
+        self._differing: Counter[str] = Counter()
+        self._rows: Counter[str] = Counter()
+        self._filled = {table.name: dict.fromkeys(table.columns, 0) for table in program.pipeline.table}
+
+    def add(self, before: Made | None, after: Made | None, program: PipelineProgram | None) -> None:
+        """Count one event; what cannot be read makes the same with both versions: nothing."""
+        self._counts["events"] += 1
+        if after is None:
+            return
+        new = _rows_of(self._program, after)
+        for table, rows in new.items():
+            self._rows[table] += len(rows)
+            for row in rows:
+                for column in (
+                    name for name, value in row.items() if value is not None and name in self._filled[table]
+                ):
+                    self._filled[table][column] += 1
+        self._counts["failed"] += bool(after.problems)
+        if before is None or program is None:
+            return
+        self._counts["failing"] += bool(after.problems) and not before.problems
+        self._counts["no_longer_failing"] += bool(before.problems) and not after.problems
+        old = _rows_of(program, before)
+        self._differing.update(table for table in {**old, **new} if old.get(table, []) != new.get(table, []))
+
+    def comparison(self) -> Comparison:
+        """Return what was counted."""
+        return Comparison(
+            **{name: self._counts[name] for name in ("events", "failing", "no_longer_failing", "failed")},
+            differing=dict(self._differing),
+            rows=dict(self._rows),
+            filled=self._filled,
+        )
+
+
+def _rows_of(program: PipelineProgram, made: Made) -> dict[str, list[_Row]]:
+    """Return the rows of an event by table; an empty column is as good as none."""
+    rows: dict[str, list[_Row]] = {}
+    for position, row in enumerate(made.rows):
+        table = program.pipeline.table[row.table]
+        values = {name: value for name, value in zip(table.columns, row.values, strict=True) if value is not None}
+        rows.setdefault(table.name, []).append(values | ({"_gone": True} if position in made.gone else {}))
+    return rows
+
+
+async def _newest(connection: asyncpg.Connection, sources: Sequence[str], events_max: int) -> AsyncIterator[_Stored]:
+    arguments = (source_pattern(sources), events_max, _BODY_BYTES_MAX)
+    async with connection.transaction(readonly=True):
+        await connection.execute(_TIME_LIMIT)
+        async for row in connection.cursor(_NEWEST, *arguments, prefetch=_AT_ONCE):
+            yield _stored(row)
+
+
+def source_pattern(sources: Sequence[str]) -> str:
+    """Return the regular expression of PostgreSQL for sources and beginnings of sources that end in `*`."""
+    parts = (_escaped(source[:-1]) + ".*" if source.endswith("*") else _escaped(source) for source in sources)
+    return f"^({'|'.join(parts)})$"
+
+
+def _escaped(text: str) -> str:
+    return "".join(each if each.isalnum() or each in "_-" else f"\\{each}" for each in text)
+
+
+def _stored(row: asyncpg.Record) -> _Stored:
+    channel = Channel(row["channel"])
+    file, _, number = (row["origin"] or "").rpartition(":") if channel is Channel.FILE else ("", "", "")
+    about = Attributes(
+        source=row["source"],
+        received_at=row["received_at"],
+        id=row["idempotency_key"] or "",
+        type=row["type"] or "",
+        channel=channel.label,
+        row=int(number) if number.isdecimal() else None,
+        file=file or None,
+        file_at=_file_at(row["received_at"], channel),
+        occurred_at=row["occurred_at"],
+    )
+    try:
+        if failure_reason(row["content_type"]) is not None:
+            return _Stored(about, None)
+        if row["content_type"].startswith(CSV):
+            fields = read_row(row["body"], row["content_type"])
+            return _Stored(about, None, tuple(fields), tuple(fields.values()))
+        return _Stored(about, _read_json(row["body"]))
+    except (UnreadableError, *READ_ERRORS):
+        return _Stored(about, None)
+
+
+def _file_at(received_at: datetime, channel: Channel) -> datetime | None:
+    """Return when a file came: its rows are a microsecond apart, so about when its row did."""
+    return received_at if channel is Channel.FILE else None
+
+
+def _made(program: PipelineProgram, event: _Stored) -> Made | None:
+    if event.header:
+        return program.run_row(event.header, event.fields, event.about)
+    return program.run(event.payload, event.about) if isinstance(event.payload, dict) else None

@@ -1,0 +1,87 @@
+"""A start applies the pipeline files of the checkout; the commands plan, apply and decide beside a running stack."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import asyncpg
+import msgspec
+import pytest
+
+from support.servers import CHECKOUT, docker_is_here
+from support.stack import Stack, run_stack
+from support.typed_pipelines import SHOP
+
+
+@pytest.fixture(scope="module", params=["local", "docker"] if docker_is_here() else ["local"])
+def typed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose folder of pipelines holds a good file and a bad one, and examples below them."""
+    folder = tmp_path_factory.mktemp("typed")
+    examples = folder / "pipelines" / "examples"
+    examples.mkdir(parents=True)
+    (examples / "never.toml").write_text("no pipeline")
+    (folder / "pipelines" / "shop.toml").write_text(SHOP)
+    (folder / "pipelines" / "bad.toml").write_text("etlpay = 1\nname = 'bad'\n")
+    with run_stack(request.param, folder) as running:
+        yield running
+
+
+def ended(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `etlpay pipeline` against the stack."""
+    command = (sys.executable, "-m", "etlpay_cli", "pipeline", *arguments)
+    return subprocess.run(
+        command, env=stack.environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+async def test_a_start_applies_good_files_tells_bad_ones_and_takes_events_all_the_same(
+    typed: Stack, source: str
+) -> None:
+    listed = ended(typed, "list", "--json")
+
+    assert listed.returncode == 0, listed.stderr
+    [shop] = msgspec.json.decode(listed.stdout)["pipelines"]
+    assert (shop["name"], shop["active"], shop["reason"]) == ("shop", 1, "applied")
+    async with typed.client() as http:
+        answer = await http.post("/api/ingest", json={"source_name": source, "payload": {"value": 1}})
+    assert answer.status_code == 201
+    assert await typed.fetch("SELECT * FROM data.orders") == []
+
+
+def test_a_local_start_says_what_became_of_the_files(typed: Stack) -> None:
+    if typed.mode != "local":
+        pytest.skip("containers print it")
+    applied = msgspec.json.decode((typed.root / ".etlpay" / "state.json").read_bytes())["pipelines"]
+
+    assert applied["succeeded"] is False
+    assert "bad  REFUSED" in applied["text"]
+    assert "applied: shop" in applied["text"]
+
+
+async def test_a_person_plans_applies_exactly_that_and_rolls_back(typed: Stack) -> None:
+    file = typed.root / "pipelines" / "shop.toml"
+    file.write_text(SHOP.replace("status   = {", 'who      = "/who"\nstatus   = {'))
+
+    planned = ended(typed, "plan", str(file), "--json")
+    token = msgspec.json.decode(planned.stdout)["plan"]
+    file.write_text(file.read_text() + "# one more line\n")
+    stale = ended(typed, "apply", str(file), "--plan", token)
+    applied = ended(typed, "apply", str(file), "--yes", "--label", "abc")
+
+    assert planned.returncode == 0, planned.stderr
+    assert stale.returncode == 1
+    assert "is stale" in stale.stdout
+    assert "- shop: new version" in stale.stdout
+    assert applied.returncode == 0, applied.stderr
+    assert ended(typed, "activate", "shop@1", "--reason", "too soon").returncode == 0
+    kept = ended(typed, "apply", str(file), "--yes")
+    assert "stays at version 1" in kept.stdout
+    assert ended(typed, "plan").returncode == 1, "the bad file is still there"
+    assert await typed.fetch("SELECT who FROM data.orders") == []
+
+
+async def test_the_reader_cannot_change_typed_tables(typed: Stack) -> None:
+    connection = await asyncpg.connect(typed.postgres)
+    with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)):
+        await connection.execute("DELETE FROM rows.orders_1")
+    await connection.close()

@@ -102,7 +102,7 @@ async def test_a_constraint_that_is_checked_at_the_commit_fails_its_event_alone(
     await write(store, refusing, *events, payment("twice", 1, amount="3.00"))
 
     assert await statuses(owner) == {"SUCCESS": 10, "FAILED": 1}
-    assert await causes(owner) == {"shop.payments:23505"}
+    assert await causes(owner) == {"shop.payments:23505.late"}
 
 
 async def test_a_constraint_that_refuses_every_row_holds_the_pipeline(

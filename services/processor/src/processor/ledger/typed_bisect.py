@@ -10,7 +10,7 @@ import asyncpg
 
 from processor.ledger.rows import Processed, WriteItem
 from processor.ledger.sqlstates import TYPED, Fault, fault_of, sqlstate_of
-from processor.ledger.typed_writer import TypedRowsError, TypedWriter
+from processor.ledger.typed_writer import TypedRowsError, TypedWriter, rule_of
 from processor.pipelines.active import ActivePipeline
 from shared.contracts.errors import Problem
 from shared.contracts.result import RecordStatus
@@ -77,7 +77,7 @@ class TypedBisection:
             fault = fault_of(sqlstate, writing=TYPED)
             if fault not in {Fault.EVENT, Fault.TABLE}:
                 raise
-            raise TypedRowsError(sqlstate, fault) from None
+            raise TypedRowsError(sqlstate, fault, rule=rule_of(error)) from None
 
     def _refuse(self, item: WriteItem, refusal: TypedRowsError) -> None:
         pipeline = _pipeline(item)

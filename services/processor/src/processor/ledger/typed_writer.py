@@ -127,7 +127,12 @@ def _typed_error(error: asyncpg.PostgresError, batch: TableRows) -> TypedRowsErr
     fault = fault_of(sqlstate, writing=TYPED)
     if fault not in {Fault.EVENT, Fault.TABLE}:
         return None
-    rule = (error.constraint_name or error.column_name or "") if sqlstate.startswith(_CONSTRAINTS) else ""
-    return TypedRowsError(
-        sqlstate, fault, pipeline=batch.pipeline, table=batch.table, rule=rule if _NAME.fullmatch(rule) else ""
-    )
+    return TypedRowsError(sqlstate, fault, pipeline=batch.pipeline, table=batch.table, rule=rule_of(error))
+
+
+def rule_of(error: asyncpg.PostgresError) -> str:
+    """Return the name of the constraint or the column that refuses a row; empty where it has none."""
+    if not sqlstate_of(error).startswith(_CONSTRAINTS):
+        return ""
+    name = error.constraint_name or error.column_name or ""
+    return name if _NAME.fullmatch(name) else ""

@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from processor.metrics import LOAD_FAILURES
 from processor.pipelines import versions as module
 from processor.pipelines.compiled import Version, VersionError, compile_version, without_program
 from processor.pipelines.mask_keys import keys_by_id
@@ -250,13 +251,13 @@ async def test_it_is_compiled_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -
 async def test_failures_are_counted_and_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
     ledger = FakeLedger(version(1, "a", content=BROKEN))
     versions, clock = versions_of(ledger)
-    before = module.LOAD_FAILURES._value.get()
+    before = LOAD_FAILURES._value.get()
 
     for _ in range(3):
         await versions.follow((1, 0))
         clock.seconds += RETRY_SECONDS
 
-    assert module.LOAD_FAILURES._value.get() == before + 3
+    assert LOAD_FAILURES._value.get() == before + 3
     assert capsys.readouterr().out.count("pipelines cannot be run here") == 1
 
 

@@ -28,8 +28,8 @@ class _Loaded(NamedTuple):
     """The active versions, with the reasons by name of those that cannot be run here; and who is held otherwise."""
 
     pipelines: Sequence[ActivePipeline]
-    failures: Mapping[str, str]
-    holds: Mapping[str, str]
+    failures: dict[str, str]
+    holds: dict[str, str]
 
 
 class Versions:
@@ -89,7 +89,9 @@ class Versions:
 
     async def _compile(self, version: Version) -> ActivePipeline:
         known = self._compiled.get(version.id)
-        return known or await asyncio.to_thread(compile_version, version, self._mask_keys)
+        if known is not None:
+            return known
+        return await asyncio.to_thread(compile_version, version, self._mask_keys)
 
     async def _table_faults(self, pipelines: Iterable[ActivePipeline]) -> dict[str, str]:
         """Return what is wrong with the tables of pipelines, by the names of these."""

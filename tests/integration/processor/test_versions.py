@@ -7,6 +7,7 @@ import pytest
 
 from processor.cache import CacheFeeder
 from processor.ledger.database import Connections, check
+from processor.ledger.holds import Holds
 from processor.ledger.rows import Processed
 from processor.ledger.store import Store
 from processor.pipelines.active import ActivePipeline
@@ -37,14 +38,23 @@ async def registry(owner: asyncpg.Connection) -> AsyncIterator[asyncpg.Connectio
     await clear(owner)
 
 
-async def follow(versions: Versions, connections: Connections) -> Versions:
+class Followed(Versions):
+    """Versions with the holds of the ledger."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.holds = Holds(connections)
+        super().__init__(connections.taken, KEYS, held=lambda: self.holds.held)
+
+
+async def follow(versions: Followed, connections: Connections) -> Followed:
     """Look at the ledger as the processor does every two seconds."""
+    await versions.holds.look()
     await versions.follow((await check(connections)).pipelines)
     return versions
 
 
-def versions_of(connections: Connections) -> Versions:
-    return Versions(connections.taken, KEYS)
+def versions_of(connections: Connections) -> Followed:
+    return Followed(connections)
 
 
 def running(versions: Versions) -> dict[str, int]:

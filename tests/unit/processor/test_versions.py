@@ -13,7 +13,7 @@ from processor.metrics import LOAD_FAILURES
 from processor.pipelines import versions as module
 from processor.pipelines.compiled import Version, VersionError, compile_version, without_program
 from processor.pipelines.mask_keys import keys_by_id
-from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS, FIND_HOLDS
+from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS
 from processor.pipelines.versions import RETRY_SECONDS, Versions
 from shared.contracts.errors import UnavailableError
 from shared.pipelines.facts import key_id
@@ -48,8 +48,6 @@ class FakeLedger:
         if query == FIND_ACTIVE:
             self.looks += 1
             return [msgspec.structs.asdict(each) for each in self.versions]
-        if query == FIND_HOLDS:
-            return [{"name": name, "reason": reason} for name, reason in self.holds.items()]
         assert query == FIND_FAULTS
         wanted = zip(*parameters, strict=True)
         return [
@@ -69,7 +67,7 @@ class Clock:
 
 def versions_of(ledger: FakeLedger) -> tuple[Versions, Clock]:
     clock = Clock()
-    return Versions(cast("Any", ledger.taken), KEYS, clock=clock), clock
+    return Versions(cast("Any", ledger.taken), KEYS, held=lambda: ledger.holds, clock=clock), clock
 
 
 def running(versions: Versions) -> dict[str, int]:
@@ -113,7 +111,7 @@ async def test_at_the_start_a_version_that_cannot_be_run_is_held_and_the_others_
     ledger = FakeLedger(version(1, "a"), version(2, "b", content=content))
     versions, _ = versions_of(ledger)
 
-    await versions.follow((2, 0))
+    await versions.follow(2)
 
     assert running(versions) == {"a": 1}
     assert reason in versions.active.held["b"]
@@ -128,7 +126,7 @@ async def test_at_the_start_a_version_that_cannot_be_run_is_held_and_the_others_
 async def test_a_version_that_cannot_be_run_leaves_the_running_set_as_it_is(fault: str) -> None:
     ledger = FakeLedger(version(1, "a"), version(2, "b"))
     versions, _ = versions_of(ledger)
-    await versions.follow((2, 0))
+    await versions.follow(2)
     before = versions.active.pipelines
 
     masks = '[mask]\n"/m" = "hmac"\n'
@@ -139,7 +137,7 @@ async def test_a_version_that_cannot_be_run_leaves_the_running_set_as_it_is(faul
     }[fault]
     ledger.missing = {"b_rows_1"} if fault == "table" else set()
     ledger.versions = (version(3, "a"), bad)
-    await versions.follow((4, 0))
+    await versions.follow(4)
 
     assert running(versions) == {"a": 1, "b": 2}
     assert versions.active.pipelines == before
@@ -147,7 +145,7 @@ async def test_a_version_that_cannot_be_run_leaves_the_running_set_as_it_is(faul
 
     ledger.missing = set()
     ledger.versions = (version(3, "a"), version(5, "b"))
-    await versions.follow((5, 0))
+    await versions.follow(5)
     assert running(versions) == {"a": 3, "b": 5}
 
 
@@ -155,30 +153,30 @@ async def test_what_cannot_be_run_is_tried_again_every_thirty_seconds() -> None:
     ledger = FakeLedger(version(1, "a"))
     ledger.missing = {"a_rows_1"}
     versions, clock = versions_of(ledger)
-    await versions.follow((1, 0))
+    await versions.follow(1)
     assert versions.active.held == {"a": "its table rows.a_rows_1 is missing"}
 
     ledger.missing = set()
     clock.seconds = RETRY_SECONDS - 1
-    await versions.follow((1, 0))
+    await versions.follow(1)
     assert (running(versions), ledger.looks) == ({}, 1)
 
     clock.seconds = RETRY_SECONDS
-    await versions.follow((1, 0))
+    await versions.follow(1)
     assert (running(versions), versions.active.held) == ({"a": 1}, {})
 
     clock.seconds = 10 * RETRY_SECONDS
-    await versions.follow((1, 0))
+    await versions.follow(1)
     assert ledger.looks == 2
 
 
 async def test_one_that_is_held_since_the_start_does_not_hold_up_the_others() -> None:
     ledger = FakeLedger(version(1, "a"), version(2, "b", content=BROKEN))
     versions, _ = versions_of(ledger)
-    await versions.follow((2, 0))
+    await versions.follow(2)
 
     ledger.versions = (version(3, "a"), version(2, "b", content=BROKEN))
-    await versions.follow((3, 0))
+    await versions.follow(3)
 
     assert running(versions) == {"a": 3}
     assert versions.active.held.keys() == {"b"}
@@ -188,29 +186,29 @@ async def test_one_that_is_held_since_the_start_does_not_hold_up_the_others() ->
 async def test_a_pipeline_is_held_and_goes_on_whatever_becomes_of_versions(*, bad: bool) -> None:
     ledger = FakeLedger(version(1, "a"))
     versions, _ = versions_of(ledger)
-    await versions.follow((1, 0))
+    await versions.follow(1)
     if bad:
         ledger.versions = (version(2, "a", content=BROKEN),)
 
     ledger.holds = {"a": "asked for", "gone": "asked for"}
-    await versions.follow((1, 1))
+    await versions.follow(2)
     assert (running(versions), versions.active.held) == ({"a": 1}, {"a": "asked for"})
 
     ledger.holds = {}
-    await versions.follow((1, 2))
+    await versions.follow(3)
     assert (running(versions), versions.active.held) == ({"a": 1}, {})
 
 
 async def test_an_unchanged_version_is_compiled_once_and_nothing_is_read_where_nothing_changed() -> None:
     ledger = FakeLedger(version(1, "a"))
     versions, _ = versions_of(ledger)
-    await versions.follow((1, 0))
+    await versions.follow(1)
     before = versions.active.pipelines
 
-    await versions.follow((1, 0))
+    await versions.follow(1)
     assert ledger.looks == 1
     ledger.versions = (version(1, "a"), version(2, "b"))
-    await versions.follow((2, 0))
+    await versions.follow(2)
 
     assert versions.active.pipelines[0] is before[0]
     assert running(versions) == {"a": 1, "b": 2}
@@ -219,16 +217,16 @@ async def test_an_unchanged_version_is_compiled_once_and_nothing_is_read_where_n
 async def test_a_ledger_that_is_away_changes_nothing_and_is_asked_again() -> None:
     ledger = FakeLedger(version(1, "a"))
     versions, _ = versions_of(ledger)
-    await versions.follow((1, 0))
+    await versions.follow(1)
     ledger.away = True
     ledger.versions = (version(2, "a"),)
 
     with pytest.raises(UnavailableError):
-        await versions.follow((2, 0))
+        await versions.follow(2)
     assert running(versions) == {"a": 1}
 
     ledger.away = False
-    await versions.follow((2, 0))
+    await versions.follow(2)
     assert running(versions) == {"a": 2}
 
 
@@ -242,7 +240,7 @@ async def test_it_is_compiled_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "compile_version", compile_slowly)
     versions, _ = versions_of(FakeLedger(version(1, "a")))
 
-    await asyncio.wait_for(versions.follow((1, 0)), timeout=5)
+    await asyncio.wait_for(versions.follow(1), timeout=5)
 
     assert threads
     assert threading.get_ident() not in threads
@@ -254,7 +252,7 @@ async def test_failures_are_counted_and_logged_once(capsys: pytest.CaptureFixtur
     before = LOAD_FAILURES._value.get()
 
     for _ in range(3):
-        await versions.follow((1, 0))
+        await versions.follow(1)
         clock.seconds += RETRY_SECONDS
 
     assert LOAD_FAILURES._value.get() == before + 3

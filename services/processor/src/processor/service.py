@@ -57,11 +57,12 @@ async def serve(settings: ProcessorSettings, stopping: asyncio.Event) -> None:
     connections = await Connections.open(settings, name="etlpay-processor")
     cache = Cache.connect(settings)
     mask_keys = keys_by_id(settings.mask_key.get_secret_value(), settings.former_mask_keys.get_secret_value())
-    versions = Versions(connections.taken, mask_keys)
+    holds = Holds(connections, readiness)
+    versions = Versions(connections.taken, mask_keys, held=lambda: holds.held)
     try:
         async with running(OpsServer(readiness, host=settings.ops_host, port=settings.ops_port)):
-            if await _ledger_is_ready(connections, cache, versions, stopping):
-                await _process(settings, callers, connections, cache, versions, readiness, stopping)
+            if await _ledger_is_ready(connections, cache, holds, versions, stopping):
+                await _process(settings, callers, connections, cache, holds, versions, readiness, stopping)
     finally:
         await cache.close()
         await connections.close()
@@ -72,11 +73,11 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
     callers: Callers,
     connections: Connections,
     cache: Cache,
+    holds: Holds,
     versions: Versions,
     readiness: Readiness,
     stopping: asyncio.Event,
 ) -> None:
-    holds = Holds(connections, readiness)
     store = Store(
         connections,
         copy_events_min=settings.copy_events_min,
@@ -221,12 +222,15 @@ class _Intake:
             self._servicer.drain()
 
 
-async def _ledger_is_ready(connections: Connections, cache: Cache, versions: Versions, stopping: asyncio.Event) -> bool:
+async def _ledger_is_ready(
+    connections: Connections, cache: Cache, holds: Holds, versions: Versions, stopping: asyncio.Event
+) -> bool:
     """Wait until the ledger can be written and its pipelines are loaded; return False when `stopping` came first."""
     reported = ""
     while not stopping.is_set():
         try:
             state = await check(connections)
+            await holds.look()
             await versions.follow(state.pipelines)
             cache.turn_to(state.epoch)
         except RetryableError as error:

@@ -136,10 +136,10 @@ async def _use_exact_numbers(connection: asyncpg.Connection) -> None:
 
 
 class LedgerState(NamedTuple):
-    """Which ledger it is (see `shared.postgres.LEDGER_EPOCH`), and what changes with what pipelines are active."""
+    """Which ledger it is (see `shared.postgres.LEDGER_EPOCH`), and a number that changes with what is active."""
 
     epoch: str
-    pipelines: tuple[int, int]
+    pipelines: int
 
 
 async def check(connections: Connections) -> LedgerState:
@@ -162,7 +162,7 @@ async def check(connections: Connections) -> LedgerState:
     if not found["granted"]:
         raise LedgerRefusesError("this role may not write the ledger: a grant is missing")
     _require_revision(found["revision"])
-    return LedgerState(str(found["epoch"]), (found["pipeline_states"], found["pipeline_holds"]))
+    return LedgerState(str(found["epoch"]), found["pipeline_states"])
 
 
 async def check_revision(connection: asyncpg.Connection) -> None:

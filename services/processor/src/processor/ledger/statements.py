@@ -183,8 +183,7 @@ ADD_ATTEMPTS: Final = """
 """
 
 # Grants are checked, too. Without one a processor would take deliveries, end at its first write and start again, until
-# healthy messages had been delivered too often.
-# Rows of `pipeline_states` come one after the other; those of `pipeline_holds` are few, and may come together.
+# healthy messages had been delivered too often. The last id of `pipeline_states` says whether others are active.
 CHECK_LEDGER: Final = f"""
     SELECT current_setting('fsync') = 'on' AS fsync,
            current_setting('synchronous_commit') <> 'off' AS synchronous_commit,
@@ -198,6 +197,5 @@ CHECK_LEDGER: Final = f"""
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
            (SELECT version_num FROM alembic_version) AS revision,
            (SELECT coalesce(max(id), 0) FROM pipeline_states) AS pipeline_states,
-           (SELECT count(*) FROM pipeline_holds) AS pipeline_holds,
            {LEDGER_EPOCH} AS epoch
 """  # noqa: S608 - parts of our own statement

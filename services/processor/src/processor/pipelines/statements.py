@@ -12,11 +12,6 @@ FIND_ACTIVE: Final = """
     WHERE last.state = 1
     ORDER BY pipeline.name
 """
-FIND_HOLDS: Final = """
-    SELECT name, reason
-    FROM (SELECT DISTINCT ON (name) name, held, reason FROM pipeline_holds ORDER BY name, id DESC) AS last
-    WHERE held
-"""
 
 # What is not as it must be: one row for each column, of arrays with the tables, the columns and their types.
 FIND_FAULTS: Final = f"""

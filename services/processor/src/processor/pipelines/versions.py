@@ -12,65 +12,78 @@ import structlog
 from processor.metrics import LOAD_FAILURES
 from processor.pipelines.active import NO_PIPELINES, ActivePipeline, ActiveSet
 from processor.pipelines.compiled import Version, VersionError, compile_version, without_program
-from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS, FIND_HOLDS
+from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS
 from shared.pipelines.typed_tables import ROWS_SCHEMA
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = 30.0
+_NOT_HELD: Final[Mapping[str, str]] = {}
 
 Taken: TypeAlias = Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]
-Mark: TypeAlias = tuple[int, int]
-"""What changes with each row of `pipeline_states` and of `pipeline_holds`."""
+Held: TypeAlias = Callable[[], Mapping[str, str]]
+"""Returns why pipelines are held, by their names; another mapping after each change."""
 
 
 class _Loaded(NamedTuple):
-    """The active versions, with the reasons by name of those that cannot be run here; and who is held otherwise."""
+    """The active versions, with the reasons by name of those that cannot be run here."""
 
     pipelines: Sequence[ActivePipeline]
     failures: dict[str, str]
-    holds: dict[str, str]
 
 
 class Versions:
     """Keeps the set of pipelines that run. A batch reads `active` once."""
 
     def __init__(
-        self, taken: Taken, mask_keys: Mapping[str, bytes], *, clock: Callable[[], float] = time.monotonic
+        self,
+        taken: Taken,
+        mask_keys: Mapping[str, bytes],
+        *,
+        held: Held = lambda: _NOT_HELD,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`taken` gives a connection to the ledger, and raises as `Connections.taken`."""
-        self.active: ActiveSet = NO_PIPELINES
         self.failures: Mapping[str, str] = {}
         """Why active versions cannot be run here, by the names of their pipelines."""
         self._taken = taken
         self._mask_keys = mask_keys
+        self._held = held
+        self._held_before: Mapping[str, str] = _NOT_HELD
+        self._active = NO_PIPELINES
+        self._unable: Mapping[str, str] = {}
         self._clock = clock
-        self._mark: Mark | None = None
+        self._mark: int | None = None
         self._retry_at: float | None = None
         self._compiled: dict[int, ActivePipeline] = {}
 
-    async def follow(self, mark: Mark) -> None:
+    @property
+    def active(self) -> ActiveSet:
+        """The pipelines that run, and those that are held now."""
+        held = self._held()
+        if held is not self._held_before:
+            self._held_before = held
+            self._swap(self._active.pipelines, self._unable)
+        return self._active
+
+    async def follow(self, mark: int) -> None:
         """Load what is active, where `mark` has changed, or every 30 seconds while some of it cannot be run here.
 
-        At the first call a version that cannot be run is held. Later it keeps the running set as it is, unless it was
-        held before: what is active is taken over as a whole, or not at all. Raises as the connection does.
+        `mark` changes with each row of `pipeline_states`. At the first call a version that cannot be run is held.
+        Later it keeps the running set as it is, unless it was held before: what is active is taken over as a whole, or
+        not at all. Raises as the connection does.
         """
         if mark == self._mark and (self._retry_at is None or self._clock() < self._retry_at):
             return
         loaded = await self._load()
         if self._mark is None or not self._new_failures(loaded):
-            self._swap(loaded.pipelines, loaded.holds | loaded.failures)
-        else:
-            # To hold a pipeline, or to end that, is another thing than its version.
-            unable = {each.name: self.active.held[each.name] for each in self.active.pipelines if each.program is None}
-            self._swap(self.active.pipelines, loaded.holds | unable)
+            self._swap(loaded.pipelines, loaded.failures)
         self._mark = mark
         self._note(loaded.failures)
 
     async def _load(self) -> _Loaded:
         async with self._taken() as connection:
             versions = [Version(**row) for row in await connection.fetch(FIND_ACTIVE)]
-            holds = {row["name"]: row["reason"] for row in await connection.fetch(FIND_HOLDS)}
         failures: dict[str, str] = {}
         compiled: dict[int, ActivePipeline] = {}
         for version in versions:
@@ -85,7 +98,7 @@ class Versions:
         pipelines = [
             without_program(version) if version.name in failures else compiled[version.id] for version in versions
         ]
-        return _Loaded(pipelines, failures, holds)
+        return _Loaded(pipelines, failures)
 
     async def _compile(self, version: Version) -> ActivePipeline:
         known = self._compiled.get(version.id)
@@ -109,15 +122,18 @@ class Versions:
 
     def _new_failures(self, loaded: _Loaded) -> bool:
         """Tell whether a version cannot be run that the running set does not hold already."""
-        held = {each.id for each in self.active.pipelines if each.program is None}
+        held = {each.id for each in self._active.pipelines if each.program is None}
         return any(each.name in loaded.failures and each.id not in held for each in loaded.pipelines)
 
-    def _swap(self, pipelines: Iterable[ActivePipeline], held: Mapping[str, str]) -> None:
+    def _swap(self, pipelines: Iterable[ActivePipeline], unable: Mapping[str, str]) -> None:
+        """Replace the set. `unable`: why some cannot be run here, by name."""
+        before = [(each.name, each.version) for each in self._active.pipelines]
+        self._unable = unable
+        held = {**self._held_before, **unable}
         names = {each.name for each in pipelines}
-        before = [(each.name, each.version) for each in self.active.pipelines]
-        self.active = ActiveSet(pipelines, {name: reason for name, reason in held.items() if name in names})
-        if before != [(each.name, each.version) for each in self.active.pipelines]:
-            log.info("pipelines run", pipelines=[f"{each.name}@{each.version}" for each in self.active.pipelines])
+        self._active = ActiveSet(pipelines, {name: reason for name, reason in held.items() if name in names})
+        if before != [(each.name, each.version) for each in self._active.pipelines]:
+            log.info("pipelines run", pipelines=[f"{each.name}@{each.version}" for each in self._active.pipelines])
 
     def _note(self, failures: Mapping[str, str]) -> None:
         self._retry_at = self._clock() + RETRY_SECONDS if failures else None

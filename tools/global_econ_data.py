@@ -63,14 +63,14 @@ class Planted(NamedTuple):
 def rows_of(code: str, name: str, numbers: random.Random) -> list[Row]:
     """Return the rows of a country, a year each."""
     gdp = numbers.uniform(5e9, 9e12)
-    rows = []
+    rows: list[Row] = []
     for year in YEARS:
         growth = numbers.gauss(2.4, 2)
         gdp *= 1 + growth / 100
         rates = (numbers.uniform(2, 19), numbers.gauss(3, 2), growth, numbers.gauss(0, 5), numbers.uniform(20, 110))
-        unemployment, interest, growth, balance, debt = (f"{rate:.1f}" for rate in rates)
+        unemployment, *others = (f"{rate:.1f}" for rate in rates)
         inflation = f"{numbers.gauss(3, 1.5):.1f}"
-        figures = (inflation, f"{gdp:.4E}", f"{gdp / 5e7:.1f}", unemployment, interest, growth, balance, debt)
+        figures = (inflation, f"{gdp:.4E}", f"{gdp / 5e7:.1f}", unemployment, *others)
         rows.append([code, name, str(year), *figures])
     return rows
 

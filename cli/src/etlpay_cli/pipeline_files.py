@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from shared.pipelines.compiling import PipelineProgram
     from shared.pipelines.document.problems import ReadFile
     from shared.pipelines.model import Pipeline
-    from shared.pipelines.program import Program
     from shared.pipelines.trials.expectations import PipelineTest
 
 TESTS_ENDING: Final = ".test.toml"
@@ -111,7 +111,7 @@ def tests_of(file: PipelineFile) -> tuple[tuple[PipelineTest, ...], tuple[FilePr
         return (), (FileProblem("", error.line or None, "error", str(error), name),)
 
 
-def compile_file(file: PipelineFile) -> Program:
+def compile_file(file: PipelineFile) -> PipelineProgram:
     """Return the program of a pipeline file without errors. Raises UnreadableError.
 
     Its masks have a key of their own: with that of a stack they would tell who is behind a stored value.

@@ -15,8 +15,8 @@ from shared.pipelines.bundle import make_bundle
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from shared.pipelines.compiling import PipelineProgram
     from shared.pipelines.document.problems import FileProblem
-    from shared.pipelines.program import Program
 
 _FOLDERS: Final = (Path("pipelines"), Path("pipelines/examples"))
 _ENDINGS: Final = tuple(f".{kind}{packing}" for kind in ("csv", "json", "ndjson") for packing in ("", ".gz", ".zst"))
@@ -27,7 +27,7 @@ class OpenedPipeline(NamedTuple):
     """A pipeline that files are validated against. `files`: those that it names, by name."""
 
     path: Path
-    program: Program
+    program: PipelineProgram
     files: Mapping[str, bytes]
     sources: tuple[str, ...]
     report: PipelineReport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import UNSET
 
@@ -22,9 +22,11 @@ from shared.pipelines.program import Attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from io import BufferedReader
     from pathlib import Path
 
-    from shared.pipelines.program import Made, Program
+    from shared.pipelines.compiling import PipelineProgram
+    from shared.pipelines.program import Made
 
 _CHANGED: Final = "the file changed while it was read"
 
@@ -32,7 +34,7 @@ _CHANGED: Final = "the file changed while it was read"
 class Job(NamedTuple):
     """What files are validated against. `files`: those that the pipeline names; `form`: how the source writes files."""
 
-    program: Program
+    program: PipelineProgram
     files: Mapping[str, bytes]
     source: str
     form: FileFormat = UNSAID
@@ -52,7 +54,7 @@ def validate_file(path: Path, name: str, job: Job) -> FileReport:
 class _Validation:
     """The validation of one open file."""
 
-    def __init__(self, file: BinaryIO, name: str, job: Job) -> None:
+    def __init__(self, file: BufferedReader, name: str, job: Job) -> None:
         self._file = file
         self._name = name
         self._job = job

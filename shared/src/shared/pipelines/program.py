@@ -78,9 +78,3 @@ class Program(Protocol):
 
     def run_row(self, header: Sequence[str], fields: Sequence[str], about: Attributes) -> Made:
         """Return what a row of a CSV file makes. Never raises because of its content."""
-
-    def unknown_columns(self, header: Sequence[str]) -> list[str]:
-        """Return the columns of a CSV file that the pipeline does not read."""
-
-    def masked(self, payload: object) -> object:
-        """Return a payload with the places of `[mask]` masked; the payload itself stays."""

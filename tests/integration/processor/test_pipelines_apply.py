@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 
 import asyncpg
@@ -37,7 +37,7 @@ async def processor(ledger: Servers) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-async def add_events(owner: asyncpg.Connection, *bodies: dict[str, object]) -> None:
+async def add_events(owner: asyncpg.Connection, *bodies: Mapping[str, object]) -> None:
     """Store events of the source shop-1."""
     await owner.execute("INSERT INTO ingestion_sources (name) VALUES ('shop-1')")
     for number, body in enumerate(bodies, 1):

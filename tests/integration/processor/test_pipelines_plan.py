@@ -24,10 +24,11 @@ async def relations(owner: asyncpg.Connection) -> set[str]:
 
 
 async def definitions(owner: asyncpg.Connection) -> list[asyncpg.Record]:
-    return await owner.fetch(
+    found: list[asyncpg.Record] = await owner.fetch(
         "SELECT table_schema, table_name, column_name, ordinal_position, data_type FROM information_schema.columns "
         "WHERE table_schema IN ('rows', 'data') ORDER BY 1, 2, 4"
     )
+    return found
 
 
 async def test_a_plan_writes_nothing_and_apply_does_what_it_said(one_shot: OneShot, owner: asyncpg.Connection) -> None:

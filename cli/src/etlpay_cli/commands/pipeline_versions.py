@@ -15,6 +15,8 @@ from etlpay_cli.errors import ERROR, USAGE, StackError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = ["app"]
+
 PathArgument = Annotated[
     Path | None, typer.Argument(help="A pipeline file, or a folder of them; else `pipelines` of the checkout.")
 ]

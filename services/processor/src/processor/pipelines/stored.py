@@ -139,7 +139,7 @@ def _rows_of(program: PipelineProgram, made: Made) -> dict[str, list[_Row]]:
     rows: dict[str, list[_Row]] = {}
     for position, row in enumerate(made.rows):
         table = program.pipeline.table[row.table]
-        values = {name: value for name, value in zip(table.columns, row.values, strict=True) if value is not None}
+        values: _Row = {name: value for name, value in zip(table.columns, row.values, strict=True) if value is not None}
         rows.setdefault(table.name, []).append(values | ({"_gone": True} if position in made.gone else {}))
     return rows
 

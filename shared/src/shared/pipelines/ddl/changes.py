@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from shared.pipelines.ddl.change import STRUCTURAL, Change
+from shared.pipelines.ddl.change import STRUCTURAL, Change, Moment
 from shared.pipelines.ddl.existing import Existing, ExistingTable, ExistingView
 from shared.pipelines.ddl.meaning import counted, meaning_changes
 from shared.pipelines.ddl.sql import (
@@ -119,7 +119,7 @@ def _index_changes(table: TypedTable, there: ExistingTable | None) -> Iterator[C
             yield Change("+", what, statements=(create_index(table, columns, concurrently=False),))
             continue
         # What is added within the transaction can be indexed after it only.
-        moment = "before" if all(there.column(name) for name in columns) else "after"
+        moment: Moment = "before" if all(there.column(name) for name in columns) else "after"
         detail = "concurrently" + (", again: its building was cut off" if broken else "")
         statements = (*broken, create_index(table, columns, concurrently=True))
         yield Change("+", what, detail, statements=statements, moment=moment)

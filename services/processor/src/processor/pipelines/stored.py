@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from processor.payload import CSV, READ_ERRORS, UnreadableError, read_row
+from processor.payload import READ_ERRORS
+from shared.contracts.csv_reading import CSV, UnreadableError, read_row
 from shared.contracts.event import Channel
 from shared.contracts.failure import failure_reason
 from shared.pipelines.compiling import PipelineProgram

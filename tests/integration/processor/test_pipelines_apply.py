@@ -90,14 +90,23 @@ async def test_a_lock_that_is_held_for_too_long_is_told_and_nothing_is_done(
     assert await states(owner) == [(1, 1, False)]
 
 
-async def test_two_that_change_pipelines_are_one_after_the_other(one_shot: OneShot, ledger: Servers) -> None:
+ASKED_FOR_A_NAME = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = 'etlpay-pipelines' AND state = 'idle' AND query LIKE '%usename::text, ''a session''%'
+"""
+
+
+async def test_two_that_change_pipelines_are_one_after_the_other(
+    one_shot: OneShot, owner: asyncpg.Connection, ledger: Servers
+) -> None:
     one_shot.write("shop", SHOP)
     url = ledger.postgres_url("etlpay_pipelines", password=ROLE_PASSWORD)
     other = await asyncpg.connect(url, server_settings={"application_name": "somebody"})
     await other.execute("SELECT pg_advisory_lock(7203577892)")
     async with asyncio.TaskGroup() as group, asyncio.timeout(60):
         applying = group.create_task(one_shot.run("apply", "--yes"))
-        await asyncio.sleep(0.5)
+        while not await owner.fetchval(ASKED_FOR_A_NAME):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
         assert not applying.done()
         await other.close()
         assert await applying == 0

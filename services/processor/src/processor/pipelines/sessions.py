@@ -21,6 +21,12 @@ _LOCK_HOLDERS: Final = f"""
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """  # noqa: S608 - numbers of ours
 _BLOCKING: Final = "SELECT unnest(pg_blocking_pids($1))"
+# Who uses typed tables and views; that one of them was in the way is likely, where nobody was seen to be.
+_USERS: Final = """
+    SELECT DISTINCT pid FROM pg_locks JOIN pg_class AS class ON class.oid = relation
+    WHERE granted AND pid <> ALL($1::int[]) AND class.relnamespace IN (to_regnamespace('rows'), to_regnamespace('data'))
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 _NAMED: Final = """
     SELECT format('%s (pid %s)', coalesce(nullif(application_name, ''), usename::text, 'a session'), pid)
     FROM pg_stat_activity WHERE pid = ANY($1::int[]) ORDER BY pid LIMIT 5
@@ -107,6 +113,8 @@ class Sessions:
             try:
                 return await work()
             except _LOCKED as error:
+                if not self._told:
+                    await self._note_users()
                 if loop.time() >= deadline:
                     raise InUseError(self._in_use()) from error
             pause = random.uniform(_PAUSE_MIN, _PAUSE_MAX)  # noqa: S311 - so that two do not wait in step
@@ -122,6 +130,10 @@ class Sessions:
             await asyncio.sleep(self._settings.pipelines_lock_seconds_max / _LOOKS)
             with suppress(*POSTGRES_ERRORS):
                 await self._note([row["unnest"] for row in await self._other.fetch(_BLOCKING, pid)])
+
+    async def _note_users(self) -> None:
+        ours = [self.main.get_server_pid(), self._other.get_server_pid()]
+        await self._note([row["pid"] for row in await self._other.fetch(_USERS, ours)])
 
     async def _note(self, pids: list[int]) -> None:
         holders = [row["format"] for row in await self._other.fetch(_NAMED, pids)] if pids else []

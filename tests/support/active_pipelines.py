@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from processor.pipelines.active import ActivePipeline, ActiveSet
-from processor.pipelines.compiled import Version, compile_version
+from processor.programs.active import ActivePipeline, ActiveSet
+from processor.programs.compiled import Version, compile_version
 from shared.pipelines.bundle import Bundle, make_bundle
 from support.servers import CHECKOUT
 

@@ -3,7 +3,7 @@
 import asyncpg
 import msgspec
 
-from processor.pipelines.active import ActivePipeline
+from processor.programs.active import ActivePipeline
 from shared.pipelines.bundle import Bundle
 from shared.pipelines.typed_tables import ROWS_SCHEMA, quoted
 

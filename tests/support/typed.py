@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from processor.ledger.rows import Processed
-from processor.pipelines.active import ActivePipeline, ActiveSet
+from processor.programs.active import ActivePipeline, ActiveSet
 from shared.contracts.event import Channel, Envelope, identify, now
 from shared.contracts.result import RecordStatus
 from shared.pipelines.compiling import compile_pipeline

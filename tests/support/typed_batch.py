@@ -6,7 +6,7 @@ from pathlib import Path
 
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from processor.settings import ProcessorSettings
 from shared.contracts.event import now
 from shared.failpoints import arm

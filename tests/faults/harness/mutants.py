@@ -24,7 +24,7 @@ from file_watcher.spool.claims import ClaimedFile, ClaimNote, NoteFile
 from processor.inputs import queues
 from processor.ledger import copy
 from processor.ledger.rows import Processed, Table, WriteItem, insert_parameters, insert_statement
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from processor.stages import processing
 from processor.stages.transform import transform as plain_transform
 from shared.contracts.audit import AuditPage

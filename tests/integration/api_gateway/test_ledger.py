@@ -16,7 +16,7 @@ from api_gateway.queries.sources import SourceCursor, Sources
 from processor.ledger.database import Connections
 from processor.ledger.rows import failed
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.cache import Cache

@@ -13,7 +13,7 @@ from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.queries.records import RecordFilter, Records
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from processor.stages.transform import transform
 from shared.auth.scopes import Scope
 from shared.cache import Cache

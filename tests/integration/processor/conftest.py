@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from support.typed import BANK, SHOP, active_pipeline, create_tables
 
 SHOP_PIPELINE = active_pipeline(SHOP)

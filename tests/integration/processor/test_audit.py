@@ -19,7 +19,7 @@ from api_gateway.schemas import SourcePage
 from processor.ledger.database import Connections
 from processor.ledger.receipts import ReceiptStore
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.auth.scopes import EVERY_SOURCE, Scope
 from shared.contracts.audit import AuditLine, AuditPage

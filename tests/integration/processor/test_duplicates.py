@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.event import Channel, Envelope, now

@@ -1,15 +1,17 @@
 """An event of a pipeline that comes again, whatever became of it before."""
 
+import asyncpg
 import pytest
 
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES, ActiveSet
+from processor.programs.active import NO_PIPELINES, ActiveSet
 from processor.stages.transform import transform
 from shared.contracts.event import now
 from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from support.active_pipelines import active, set_of
 from support.events import event
+from support.registered import clear, create_tables
 
 RULES = (
     'etlpay = 1\nname = "p"\nsource = "*"\n[[table]]\nname = "t"\n'
@@ -48,7 +50,11 @@ async def test_equal_values_are_a_duplicate_also_where_they_break_the_contract(
     assert (other.kind, other.status) == (ResultKind.CONFLICT, status)
 
 
-async def test_a_duplicate_is_answered_with_what_was_masked(connections: Connections) -> None:
+async def test_a_duplicate_is_answered_with_what_was_masked(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    await clear(owner)
+    await create_tables(owner, MASKING.pipelines[0])
     body = b'{"id": "1", "mail": "a@b.example"}'
     await send(connections, body, MASKING)
 
@@ -56,3 +62,4 @@ async def test_a_duplicate_is_answered_with_what_was_masked(connections: Connect
 
     assert again.kind is ResultKind.DUPLICATE
     assert again.payload(body) == b'{"id": "1", "mail": null}'
+    await clear(owner)

@@ -14,7 +14,7 @@ from processor.ledger.holds import SETTLED
 from processor.ledger.owed import OwedEvents
 from processor.ledger.rows import Processed
 from processor.ledger.store import Store
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from processor.settings import ProcessorSettings
 from processor.stages.held import HeldEvents
 from shared.contracts.event import Envelope, now

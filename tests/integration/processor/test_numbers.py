@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import now
 from shared.contracts.result import RecordStatus

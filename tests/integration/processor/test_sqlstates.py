@@ -8,7 +8,7 @@ import pytest
 from processor.ledger.database import Connections
 from processor.ledger.sqlstates import LEDGER, Fault, LedgerRefusesError, RuleError, fault_of
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.errors import PermanentError, UnavailableError
 from shared.contracts.event import Envelope, now

@@ -13,7 +13,7 @@ from processor.ledger.database import Connections
 from processor.ledger.ids import IdAllocator
 from processor.ledger.rows import Processed
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.settings import ProcessorSettings
 from processor.stages.transform import transform
 from shared.contracts.errors import UnavailableError

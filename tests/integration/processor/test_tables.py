@@ -9,7 +9,7 @@ import pytest
 from processor.ledger.database import Connections
 from processor.ledger.rows import Column, Table, TableRows, WriteItem, ledger_rows
 from processor.ledger.store import Store
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import Recorded, RecordStatus, ResultKind

@@ -10,7 +10,7 @@ from processor.ledger.database import Connections
 from processor.ledger.rows import Processed
 from processor.ledger.sqlstates import TYPED, Fault, fault_of
 from processor.ledger.store import Store
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import Recorded, RecordStatus, ResultKind

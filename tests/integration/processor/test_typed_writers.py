@@ -14,7 +14,7 @@ import pytest
 
 from processor.ledger.database import Connections
 from processor.ledger.store import Store
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from processor.settings import ProcessorSettings
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import Recorded, RecordStatus, ResultKind

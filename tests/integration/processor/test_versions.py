@@ -10,8 +10,8 @@ from processor.ledger.database import Connections, check
 from processor.ledger.holds import Holds
 from processor.ledger.rows import Processed
 from processor.ledger.store import Store
-from processor.pipelines.active import ActivePipeline
-from processor.pipelines.versions import Versions
+from processor.programs.active import ActivePipeline
+from processor.programs.versions import Versions
 from processor.stages.processing import Received, Stages
 from processor.stages.transform import transform
 from shared.cache import Cache

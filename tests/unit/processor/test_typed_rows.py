@@ -4,7 +4,7 @@ from datetime import date
 
 from processor.ledger.rows import WriteItem
 from processor.ledger.typed_rows import TypedStatement, table_rows
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from shared.contracts.event import Envelope
 from shared.pipelines.latest import Candidate, reduce_latest
 from support.typed import BANK, SHOP, account, active_pipeline, payment, payment_gone, transformed

@@ -11,10 +11,10 @@ import pytest
 
 from processor.metrics import LOAD_FAILURES
 from processor.pipelines import versions as module
-from processor.pipelines.compiled import Version, VersionError, compile_version, without_program
-from processor.pipelines.mask_keys import keys_by_id
-from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS
-from processor.pipelines.versions import RETRY_SECONDS, Versions
+from processor.programs.compiled import Version, VersionError, compile_version, without_program
+from processor.programs.mask_keys import keys_by_id
+from processor.programs.statements import FIND_ACTIVE, FIND_FAULTS
+from processor.programs.versions import RETRY_SECONDS, Versions
 from shared.contracts.errors import UnavailableError
 from shared.pipelines.facts import key_id
 from support.active_pipelines import KEYS, bundle_of

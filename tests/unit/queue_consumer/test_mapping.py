@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import Channel, has_own_id, id_problem, source_problem, type_problem
 from shared.contracts.result import RecordStatus

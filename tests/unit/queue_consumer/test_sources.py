@@ -2,7 +2,7 @@
 
 import pytest
 
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.failure import failure_reason
 from shared.contracts.result import RecordStatus

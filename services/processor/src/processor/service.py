@@ -18,8 +18,8 @@ from processor.ledger.owed import OwedEvents
 from processor.ledger.receipts import ReceiptStore
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
-from processor.pipelines.mask_keys import keys_by_id
-from processor.pipelines.versions import Versions
+from processor.programs.mask_keys import keys_by_id
+from processor.programs.versions import Versions
 from processor.settings import ProcessorSettings
 from processor.stages.held import HeldEvents
 from processor.stages.processing import Received, Stages, batch_bytes, checked

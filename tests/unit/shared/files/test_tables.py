@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from file_watcher.mapping import row_mapper
-from processor.pipelines.active import NO_PIPELINES
+from processor.programs.active import NO_PIPELINES
 from processor.stages.transform import transform
 from shared.contracts.event import now
 from shared.files.file_format import FileFormat

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from processor.pipelines.active import ActivePipeline
+from processor.programs.active import ActivePipeline
 from shared.contracts.errors import Problem
 from shared.contracts.event import Envelope
 from shared.contracts.result import Recorded, RecordStatus

@@ -11,7 +11,7 @@ import asyncpg
 from processor.ledger.rows import Processed, WriteItem
 from processor.ledger.sqlstates import TYPED, Fault, fault_of, sqlstate_of
 from processor.ledger.typed_writer import TypedRowsError, TypedWriter, rule_of
-from processor.pipelines.active import ActivePipeline
+from processor.programs.active import ActivePipeline
 from shared.contracts.errors import Problem
 from shared.contracts.result import RecordStatus
 from shared.pipelines.typed_tables import TypedTable

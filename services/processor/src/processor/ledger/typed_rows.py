@@ -5,7 +5,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 from processor.ledger.rows import Row, WriteItem
-from processor.pipelines.active import ActivePipeline
+from processor.programs.active import ActivePipeline
 from shared.pipelines.latest import Candidate, Precedence, reduce_latest
 from shared.pipelines.program import Value
 from shared.pipelines.typed_tables import (

@@ -12,7 +12,7 @@ from processor.ledger.rows import WriteItem
 from processor.ledger.sqlstates import LEDGER, TYPED, Fault, fault_of, sqlstate_of
 from processor.ledger.statements import LIMIT_LOCK_WAITS
 from processor.ledger.typed_rows import TableRows, TypedStatement, table_rows
-from processor.pipelines.active import ActivePipeline
+from processor.programs.active import ActivePipeline
 from shared.contracts.errors import EtlPayError
 from shared.failpoints import failpoint
 from shared.pipelines.typed_tables import ROWS_SCHEMA, TypedTable

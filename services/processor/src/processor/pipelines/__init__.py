@@ -1,1 +1,1 @@
-"""The pipelines: which versions are active, and the one-shot that plans and applies them."""
+"""The one-shot that plans and applies pipelines, and chooses which versions are active: `python -m processor.pipelines`."""

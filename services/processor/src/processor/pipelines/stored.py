@@ -2,23 +2,21 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
-from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
 
 import asyncpg
 import msgspec
 
-from processor.payload import READ_ERRORS
-from shared.contracts.csv_reading import CSV, UnreadableError, read_row
-from shared.contracts.event import Channel
-from shared.contracts.failure import failure_reason
+from processor.ledger.rows import Processed
+from processor.programs.active import NO_PIPELINES, ActivePipeline
+from processor.stages.pipeline import run_pipeline
+from shared.contracts.event import Channel, Envelope
+from shared.contracts.result import RecordStatus
 from shared.pipelines.compiling import PipelineProgram
-from shared.pipelines.program import Attributes, Made
 
 # The newest of each source, over the index that serves the queries of one source.
 _NEWEST: Final = """
-    SELECT raw.id, source.name AS source, raw.idempotency_key, raw.channel, raw.type, raw.occurred_at, raw.received_at,
+    SELECT raw.event_id, source.name AS source, raw.idempotency_key, raw.channel, raw.type, raw.occurred_at, raw.received_at,
            raw.content_type, raw.origin, raw.body
     FROM (SELECT record.raw_event_id
           FROM public.ingestion_sources AS source
@@ -36,7 +34,6 @@ _AT_ONCE: Final = 50
 _BODY_BYTES_MAX: Final = 1024 * 1024
 _TIME_LIMIT: Final = "SET LOCAL statement_timeout = '60s'"
 
-_read_json = msgspec.json.Decoder(float_hook=Decimal).decode
 _Row = dict[str, object]
 
 
@@ -66,15 +63,6 @@ class Comparison(msgspec.Struct, frozen=True):
         )
 
 
-class _Stored(NamedTuple):
-    """A stored event as programs take it. `payload` is None for a CSV row, which has header and fields instead."""
-
-    about: Attributes
-    payload: object
-    header: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-
-
 async def compare_versions(
     connection: asyncpg.Connection,
     sources: Sequence[str],
@@ -90,7 +78,7 @@ async def compare_versions(
     counter = _Counter(after)
     try:
         async for event in _newest(connection, sources, events_max):
-            counter.add(None if before is None else _made(before, event), _made(after, event), before)
+            counter.add(None if before is None else _processed(before, event), _processed(after, event), before)
     except asyncpg.QueryCanceledError:
         return None
     return counter.comparison()
@@ -104,11 +92,9 @@ class _Counter:
         self._rows: Counter[str] = Counter()
         self._filled = {table.name: dict.fromkeys(table.columns, 0) for table in program.pipeline.table}
 
-    def add(self, before: Made | None, after: Made | None, program: PipelineProgram | None) -> None:
-        """Count one event; what cannot be read makes the same with both versions: nothing."""
+    def add(self, before: Processed | None, after: Processed, program: PipelineProgram | None) -> None:
+        """Count one event: what the version before makes of it, and what this one makes."""
         self._counts["events"] += 1
-        if after is None:
-            return
         new = _rows_of(self._program, after)
         for table, rows in new.items():
             self._rows[table] += len(rows)
@@ -117,11 +103,13 @@ class _Counter:
                     name for name, value in row.items() if value is not None and name in self._filled[table]
                 ):
                     self._filled[table][column] += 1
-        self._counts["failed"] += bool(after.problems)
+        fails = after.status is RecordStatus.FAILED
+        self._counts["failed"] += fails
         if before is None or program is None:
             return
-        self._counts["failing"] += bool(after.problems) and not before.problems
-        self._counts["no_longer_failing"] += bool(before.problems) and not after.problems
+        failed = before.status is RecordStatus.FAILED
+        self._counts["failing"] += fails and not failed
+        self._counts["no_longer_failing"] += failed and not fails
         old = _rows_of(program, before)
         self._differing.update(table for table in {**old, **new} if old.get(table, []) != new.get(table, []))
 
@@ -135,7 +123,7 @@ class _Counter:
         )
 
 
-def _rows_of(program: PipelineProgram, made: Made) -> dict[str, list[_Row]]:
+def _rows_of(program: PipelineProgram, made: Processed) -> dict[str, list[_Row]]:
     """Return the rows of an event by table; an empty column is as good as none."""
     rows: dict[str, list[_Row]] = {}
     for position, row in enumerate(made.rows):
@@ -145,7 +133,7 @@ def _rows_of(program: PipelineProgram, made: Made) -> dict[str, list[_Row]]:
     return rows
 
 
-async def _newest(connection: asyncpg.Connection, sources: Sequence[str], events_max: int) -> AsyncIterator[_Stored]:
+async def _newest(connection: asyncpg.Connection, sources: Sequence[str], events_max: int) -> AsyncIterator[Envelope]:
     arguments = (source_pattern(sources), events_max, _BODY_BYTES_MAX)
     async with connection.transaction(readonly=True):
         await connection.execute(_TIME_LIMIT)
@@ -163,37 +151,22 @@ def _escaped(text: str) -> str:
     return "".join(each if each.isalnum() or each in "_-" else f"\\{each}" for each in text)
 
 
-def _stored(row: asyncpg.Record) -> _Stored:
-    channel = Channel(row["channel"])
-    file, _, number = (row["origin"] or "").rpartition(":") if channel is Channel.FILE else ("", "", "")
-    about = Attributes(
+def _stored(row: asyncpg.Record) -> Envelope:
+    return Envelope(
+        event_id=row["event_id"],
         source=row["source"],
+        channel=Channel(row["channel"]),
         received_at=row["received_at"],
-        id=row["idempotency_key"] or "",
+        body=row["body"],
+        idempotency_key=row["idempotency_key"] or "",
         type=row["type"] or "",
-        channel=channel.label,
-        row=int(number) if number.isdecimal() else None,
-        file=file or None,
-        file_at=_file_at(row["received_at"], channel),
         occurred_at=row["occurred_at"],
+        content_type=row["content_type"],
+        origin=row["origin"] or "",
     )
-    try:
-        if failure_reason(row["content_type"]) is not None:
-            return _Stored(about, None)
-        if row["content_type"].startswith(CSV):
-            fields = read_row(row["body"], row["content_type"])
-            return _Stored(about, None, tuple(fields), tuple(fields.values()))
-        return _Stored(about, _read_json(row["body"]))
-    except (UnreadableError, *READ_ERRORS):
-        return _Stored(about, None)
 
 
-def _file_at(received_at: datetime, channel: Channel) -> datetime | None:
-    """Return when a file came: its rows are a microsecond apart, so about when its row did."""
-    return received_at if channel is Channel.FILE else None
-
-
-def _made(program: PipelineProgram, event: _Stored) -> Made | None:
-    if event.header:
-        return program.run_row(event.header, event.fields, event.about)
-    return program.run(event.payload, event.about) if isinstance(event.payload, dict) else None
+def _processed(program: PipelineProgram, event: Envelope) -> Processed:
+    """Return what the processor makes of an event where this program runs."""
+    pipeline = ActivePipeline(0, program.pipeline.name, 0, program.pipeline.sources, program, ())
+    return run_pipeline(event, pipeline, NO_PIPELINES, acknowledged=False)

@@ -14,7 +14,7 @@ from processor.ledger.owed import FIRST, Owed, OwedEvents, Position, portions
 from processor.ledger.rows import Processed
 from processor.ledger.typed_writer import TypedRowsError
 from processor.metrics import count_records
-from processor.pipelines.active import ActiveSet
+from processor.programs.active import ActiveSet
 from shared.contracts.errors import EtlPayError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import RecordStatus

@@ -10,7 +10,7 @@ from processor.cache import CacheFeeder
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
 from processor.metrics import FAILURES, count_batch
-from processor.pipelines.active import NO_PIPELINES, ActiveSet
+from processor.programs.active import NO_PIPELINES, ActiveSet
 from processor.stages.transform import transform
 from shared.contracts.errors import EtlPayError, PermanentError
 from shared.contracts.event import Envelope, has_own_id, now

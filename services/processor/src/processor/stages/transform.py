@@ -10,8 +10,8 @@ import msgspec
 
 from processor.ledger.rows import Processed
 from processor.payload import READ_ERRORS
-from processor.pipelines.active import ActiveSet
-from processor.stages.programs import run_pipeline
+from processor.programs.active import ActiveSet
+from processor.stages.pipeline import run_pipeline
 from processor.stages.reading import (
     BACKSLASH,
     HOLDS_NUL,

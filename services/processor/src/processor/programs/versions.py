@@ -10,9 +10,9 @@ import asyncpg
 import structlog
 
 from processor.metrics import LOAD_FAILURES
-from processor.pipelines.active import NO_PIPELINES, ActivePipeline, ActiveSet
-from processor.pipelines.compiled import Version, VersionError, compile_version, without_program
-from processor.pipelines.statements import FIND_ACTIVE, FIND_FAULTS
+from processor.programs.active import NO_PIPELINES, ActivePipeline, ActiveSet
+from processor.programs.compiled import Version, VersionError, compile_version, without_program
+from processor.programs.statements import FIND_ACTIVE, FIND_FAULTS
 from shared.pipelines.typed_tables import ROWS_SCHEMA
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

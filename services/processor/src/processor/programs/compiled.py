@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from processor.pipelines.active import ActivePipeline
+from processor.programs.active import ActivePipeline
 from shared.pipelines.bundle import Bundle, BundleError, open_bundle
 from shared.pipelines.compiling import CompileError, compile_pipeline
 from shared.pipelines.document.reading import read_pipeline

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from processor.ledger.rows import Processed
-from processor.pipelines.active import NO_PIPELINES, ActiveSet
+from processor.programs.active import NO_PIPELINES, ActiveSet
 from processor.stages.transform import transform
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import Problem

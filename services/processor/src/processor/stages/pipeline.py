@@ -7,7 +7,7 @@ import msgspec
 
 from processor.ledger.rows import Processed
 from processor.payload import READ_ERRORS
-from processor.pipelines.active import ActivePipeline, ActiveSet
+from processor.programs.active import ActivePipeline, ActiveSet
 from processor.stages.reading import code_of, read_object, unreadable_reason
 from shared.contracts.csv_reading import CSV, UnreadableError, cut_row
 from shared.contracts.errors import Problem

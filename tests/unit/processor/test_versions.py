@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from processor.metrics import LOAD_FAILURES
-from processor.pipelines import versions as module
+from processor.programs import versions as module
 from processor.programs.compiled import Version, VersionError, compile_version, without_program
 from processor.programs.mask_keys import keys_by_id
 from processor.programs.statements import FIND_ACTIVE, FIND_FAULTS

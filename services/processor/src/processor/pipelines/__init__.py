@@ -1,1 +1,1 @@
-"""The one-shot that plans and applies pipelines, and chooses which versions are active: `python -m processor.pipelines`."""
+"""The one-shot that plans and applies pipelines, and chooses the active versions: `python -m processor.pipelines`."""

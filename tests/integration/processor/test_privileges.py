@@ -14,8 +14,8 @@ from processor.migrate import migrate
 from processor.settings import MigrationSettings
 from shared.contracts.errors import UnavailableError
 from shared.contracts.roles import PROCESSOR_ROLE, READER_ROLE
-from shared.models.base import metadata
 from shared.models.privileges import PRIVILEGES
+from shared.models.tables import metadata
 from support.one_shot import OneShot, add_order
 from support.servers import ROLE_PASSWORD, Servers
 from support.typed_pipelines import SHOP

@@ -10,8 +10,8 @@ from sqlalchemy.dialects import postgresql
 from processor.ledger import statements
 from processor.ledger.rows import PROCESSED_RECORDS, RAW_EVENTS, RAW_EVENTS_WITH_SUBJECT, RECORDS_OF_PIPELINES, Table
 from shared.contracts.roles import PROCESSOR_ROLE
-from shared.models.base import metadata
 from shared.models.privileges import PRIVILEGES
+from shared.models.tables import metadata
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy has no types here
 TYPES = {"int": "INTEGER", "timestamptz": "TIMESTAMP WITH TIME ZONE", "jsonb": "JSONB"}

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import INT8MULTIRANGE, INT8RANGE, JSONB
 
-from shared.models.base import metadata
+from shared.models.tables import metadata
 
 ingestion_sources = Table(
     "ingestion_sources",

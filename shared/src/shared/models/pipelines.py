@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from shared.models.base import metadata
+from shared.models.tables import metadata
 
 causes = Table(
     "causes",

@@ -4,7 +4,7 @@ from typing import Final
 
 from shared.contracts.roles import PIPELINES_ROLE, PROCESSOR_ROLE, READER_ROLE
 from shared.models import ledger, pipelines
-from shared.models.base import metadata
+from shared.models.tables import metadata
 
 _READ: Final = {"SELECT"}
 _APPEND: Final = {"SELECT", "INSERT"}

@@ -1,25 +1,15 @@
 """Mapping: the rows of a chunk become envelopes, or are refused with the reason. Pure."""
 
-import csv
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, NamedTuple, NoReturn, Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 from shared.contracts.csv_row import content_type_of
-from shared.contracts.errors import InvalidEventError, Problem
-from shared.contracts.event import ID_CHARS_MAX, Channel, Envelope, id_problem, identify, stamp
-from shared.contracts.payload import malformed_problem
-from shared.files.columns import Columns, NoData, RowScreen
-from shared.files.file_format import SETTING
-from shared.files.quoting import RecordReader, is_well_quoted
+from shared.contracts.errors import InvalidEventError
+from shared.contracts.event import Channel, Envelope, identify, stamp
+from shared.files.columns import Columns, RowScreen
+from shared.files.row_readers import CsvRowReader, JsonRowReader, reason_of
 from shared.files.rows import Chunk, Reject, Row, Skipped, UnreadableError, unreadable
-
-_STRAY_QUOTE: Final = (
-    "has a quote within a field that does not begin with one; quote the whole field and double the quotes in it, or, "
-    f'where quotes are characters like others, say quote = "" for its source in {SETTING}'
-)
 
 ReadId = Callable[[bytes], str]
 """Checks a row and returns its own id; empty: it has none.
@@ -125,7 +115,7 @@ class RowMapper:
                     if row is not None:
                         events.append(self.map(row, stamp(received_at, len(events))))
                 except InvalidEventError as error:
-                    rejects.append(Reject(piece.number, _reason(error)))
+                    rejects.append(Reject(piece.number, reason_of(error)))
                 except UnreadableError as error:
                     fault = unreadable(piece.number, error)
                     break
@@ -151,117 +141,13 @@ def row_mapper(  # noqa: PLR0913 - each is the same for all rows of a file
     in the column that the table names, unless that is empty; the body is the header, a line feed and the record.
     """
     if table is None:
-        return RowMapper(source, file_name, _JsonId(id_field), key_prefix=key_prefix, derived=derived)
+        return RowMapper(source, file_name, JsonRowReader(id_field).own_id, key_prefix=key_prefix, derived=derived)
     return RowMapper(
         source,
         file_name,
-        _CsvId(table.columns, table.screen),
+        CsvRowReader(table.columns, table.screen).own_id,
         key_prefix=key_prefix,
         derived=derived,
         header=table.columns.header + b"\n",
         content_type=content_type_of(table.columns.dialect),
     )
-
-
-class _JsonId:
-    """Reads the own id of a row that is a JSON object."""
-
-    def __init__(self, id_field: str) -> None:
-        self._pointer = _pointer(id_field)
-        # Only the id becomes a value; the rest is checked to be JSON and skipped.
-        own = msgspec.defstruct("OwnId", [("value", str | int | None, None)], rename={"value": id_field}, gc=False)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(own).decode
-
-    def __call__(self, body: bytes) -> str:
-        try:
-            own = self._decode(body).value
-            # The decoder passes over strings that it skips without looking at their encoding.
-            if not body.isascii():
-                body.decode()
-        except UnicodeDecodeError:
-            _refuse("", "must be UTF-8")
-        except RecursionError:
-            _refuse("", "is nested too deeply")
-        except msgspec.ValidationError:
-            if not body.lstrip().startswith(b"{"):
-                _refuse("", "must be a JSON object")
-            _refuse(self._pointer, "must be a string or an integer")
-        except msgspec.DecodeError as error:
-            _refuse("", malformed_problem(body, error))
-        return "" if own is None else _checked_id(own if isinstance(own, str) else _digits(own), self._pointer)
-
-
-class _CsvId:
-    """Reads the own id of a CSV record."""
-
-    def __init__(self, columns: Columns, screen: RowScreen) -> None:
-        dialect = columns.dialect
-        self._dialect = dialect
-        self._charset = dialect.charset
-        self._delimiter = dialect.delimiter
-        self._reader = RecordReader(dialect)
-        # No record without a quote holds a line feed.
-        self._quote = dialect.quote.encode() or b"\n"
-        self._fields = len(columns.names)
-        self._index = columns.id_index
-        self._pointer = _pointer("" if columns.id_index is None else columns.names[columns.id_index])
-        self._screen = screen
-        self._firsts = screen.firsts
-
-    def __call__(self, record: bytes) -> str:
-        fields = self._read(record)
-        if len(fields) != self._fields:
-            _refuse("", f"has {len(fields)} fields where the header has {self._fields}")
-        if fields[0] in self._firsts:
-            self._refuse_no_data(fields)
-        own = fields[self._index] if self._index is not None else ""
-        return own and _checked_id(own, self._pointer)
-
-    def _read(self, record: bytes) -> list[str]:
-        try:
-            # Without quotes and carriage returns a delimiter can only mean one thing.
-            if self._quote not in record and b"\r" not in record:
-                return record.decode(self._charset).split(self._delimiter)
-            fields = self._reader.read(record)
-        except UnicodeDecodeError:
-            _refuse("", f"must be {self._dialect.charset.upper()}, or what `encoding` says for its source in {SETTING}")
-        except csv.Error:
-            _refuse("", "is not valid CSV")
-        # The reader takes a quote within a field as a character; other programs take it as the begin of a quoted text.
-        if self._dialect.quote in "".join(fields) and not is_well_quoted(record, self._dialect):
-            _refuse("", _STRAY_QUOTE)
-        return fields
-
-    def _refuse_no_data(self, fields: list[str]) -> None:
-        """Refuse a row that is no data. Raises UnreadableError where the rows after it have other columns."""
-        match self._screen.find(fields):
-            case NoData.HEADER_AGAIN:
-                _refuse("", "is the header once more, as in files that were put one after the other")
-            case NoData.OTHER_HEADER:
-                raise UnreadableError("another header begins, as in files that were put one after the other")
-            case NoData.TOTAL:
-                _refuse("", f'looks like a total; total_line = "accept" for its source in {SETTING} takes such rows')
-
-
-def _pointer(name: str) -> str:
-    return "/" + name.replace("~", "~0").replace("/", "~1")
-
-
-def _digits(own: int) -> str:
-    # An id is short; Python refuses to write out integers of some thousand digits.
-    return str(own) if abs(own) < 10**ID_CHARS_MAX else ""
-
-
-def _checked_id(own: str, pointer: str) -> str:
-    problem = id_problem(own)
-    if problem:
-        _refuse(pointer, problem)
-    return own
-
-
-def _refuse(pointer: str, detail: str) -> NoReturn:
-    raise InvalidEventError([Problem(pointer, detail)]) from None
-
-
-def _reason(error: InvalidEventError) -> str:
-    return "; ".join(f"{problem.pointer} {problem.detail}".lstrip() for problem in error.problems)

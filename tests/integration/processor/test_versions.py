@@ -129,7 +129,10 @@ FAULTS = {
     "column": ("ALTER TABLE rows.orders_1 DROP COLUMN at", "has no column at of type bigint"),
     "type": ("ALTER TABLE rows.orders_1 ALTER COLUMN at TYPE text", "has no column at of type bigint"),
     "own": ("ALTER TABLE rows.orders_1 DROP COLUMN _gone", "has no column _gone of type boolean"),
-    "view": ("ALTER TABLE rows.orders_1 RENAME TO x; CREATE VIEW rows.orders_1 AS SELECT * FROM rows.x", "is missing"),
+    "view": (
+        "ALTER TABLE rows.orders_1 RENAME TO x; CREATE VIEW rows.orders_1 AS SELECT * FROM rows.x",
+        "its table rows.orders_1 is missing",
+    ),
 }
 
 

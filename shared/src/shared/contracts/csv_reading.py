@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -17,6 +18,10 @@ _HEADER_CHARS_MAX: Final = 4_096
 # A row is read as text, cut and written again, which takes many times its size.
 _ROW_BYTES_MAX: Final = 4 * 1024 * 1024
 
+_NO_ROW: Final = "must be a CSV header and one row"
+_OTHER_NUMBER: Final = "has another number of fields than its header"
+_HOLDS_NUL: Final = "holds U+0000, which PostgreSQL text cannot"
+
 
 class UnreadableError(ValueError):
     """The body holds no payload that can be processed; the message says why, without a value."""
@@ -27,11 +32,13 @@ def read_row(body: bytes, content_type: str) -> dict[str, str]:
 
     The names are those of the header without the blanks around them. Raises UnreadableError.
     """
-    names, fields, text = _cut_body(body, content_type)
+    names, fields, text = _cut(body, content_type)
     row = dict(zip(names, fields, strict=False))
-    if len(row) < len(names) and len(set(names)) < len(names):
-        raise UnreadableError("has a header that names a column twice")
-    _check_row(names, fields, text)
+    if not len(row) == len(names) == len(fields):
+        twice = len(set(names)) < len(names)
+        raise UnreadableError("has a header that names a column twice" if twice else _OTHER_NUMBER)
+    if "\x00" in text:
+        raise UnreadableError(_HOLDS_NUL)
     return row
 
 
@@ -41,8 +48,11 @@ def cut_row(body: bytes, content_type: str) -> tuple[tuple[str, ...], list[str]]
     The names are without the blanks around them, unless two differ only in these; two may be the same. Rows of one
     header have one tuple of names, where the header is short and without quotes. Raises UnreadableError.
     """
-    names, fields, text = _cut_body(body, content_type)
-    _check_row(names, fields, text)
+    names, fields, text = _cut(body, content_type)
+    if len(names) != len(fields):
+        raise UnreadableError(_OTHER_NUMBER)
+    if "\x00" in text:
+        raise UnreadableError(_HOLDS_NUL)
     return names, fields
 
 
@@ -56,7 +66,7 @@ def payload_of(body: bytes, content_type: str) -> bytes | None:
         return None
 
 
-def _cut_body(body: bytes, content_type: str) -> tuple[tuple[str, ...], list[str], str]:
+def _cut(body: bytes, content_type: str) -> tuple[tuple[str, ...], list[str], str]:
     """Return the names, the fields and the text of a document. Raises UnreadableError."""
     dialect = dialect_of(content_type)
     if dialect is None:
@@ -67,30 +77,26 @@ def _cut_body(body: bytes, content_type: str) -> tuple[tuple[str, ...], list[str
         text = body.decode(dialect.charset)
     except UnicodeDecodeError as error:
         raise UnreadableError(f"must be {dialect.charset.upper()}") from error
-    return *_cut(text, dialect), text
-
-
-def _check_row(names: Sequence[str], fields: Sequence[str], text: str) -> None:
-    if len(names) != len(fields):
-        raise UnreadableError("has another number of fields than its header")
-    if "\x00" in text:
-        raise UnreadableError("holds U+0000, which PostgreSQL text cannot")
-
-
-def _cut(text: str, dialect: Dialect) -> tuple[tuple[str, ...], list[str]]:
-    """Return the names and the fields of a text. Raises UnreadableError."""
     header, ended, row = text.partition("\n")
+    if not ended or not _is_plain(header, dialect):
+        names, fields = _cut_records(text, 2, dialect)
+        return _stripped(names), fields, text
+    names = (_short_names if len(header) <= _HEADER_CHARS_MAX else _names)(header, dialect.delimiter)
+    if _is_plain(row, dialect):
+        return names, row.split(dialect.delimiter), text
+    (fields,) = _cut_records(row, 1, dialect)
+    return names, fields, text
+
+
+def _cut_records(text: str, number: int, dialect: Dialect) -> list[list[str]]:
+    """Return the records of a text. Raises UnreadableError: there are more or fewer than `number`."""
     try:
-        if not ended or not _is_plain(header, dialect):
-            fields, cut = _records(text, dialect)
-            return _stripped(fields), cut
-        names = (_short_names if len(header) <= _HEADER_CHARS_MAX else _names)(header, dialect.delimiter)
-        if _is_plain(row, dialect):
-            return names, row.split(dialect.delimiter)
-        (cut,) = _records(row, dialect)
-    except (csv.Error, ValueError) as error:
-        raise UnreadableError("must be a CSV header and one row") from error
-    return names, cut
+        records = list(islice(_records(text, dialect), number + 1))
+    except csv.Error as error:
+        raise UnreadableError(_NO_ROW) from error
+    if len(records) != number:
+        raise UnreadableError(_NO_ROW)
+    return records
 
 
 def _is_plain(record: str, dialect: Dialect) -> bool:

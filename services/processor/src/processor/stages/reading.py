@@ -25,8 +25,8 @@ find_nul: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
 
 # PostgreSQL's numeric holds this many digits after the point. More take an exponent of five digits or a long fraction.
 _SCALE_MAX: Final = 16_383
-_find_five_digits: Final = re.compile(rb"-[0-9]{5}").search
-_SMALL: Final = re.compile(rb"e-[0-9]{5}")
+find_five_digits: Final = re.compile(rb"-[0-9]{5}").search
+SMALL: Final = re.compile(rb"e-[0-9]{5}")
 LONG_DIGITS: Final = 6_000
 _LONG: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % LONG_DIGITS)
 # And so many before the point. The parser refuses numbers beyond a float, but it misreads exponents beyond 9,999, so it
@@ -34,7 +34,7 @@ _LONG: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % LONG_DIGITS)
 _WHOLE_MAX: Final = 131_072
 # numeric takes no larger exponent, not even of a zero.
 _EXPONENT_MAX: Final = 2**30 - 1
-_find_large: Final = re.compile(rb"(?i:0e)\+?[0-9]{10}").search
+find_large: Final = re.compile(rb"(?i:0e)\+?[0-9]{10}").search
 # A number with fewer digits, before the point and after it, is within all of these.
 _FEW_DIGITS: Final = 300
 
@@ -71,11 +71,6 @@ _scan = msgspec.json.Decoder(msgspec.Raw).decode
 check_numbers = msgspec.json.Decoder(float_hook=_check_number).decode
 """Reads JSON; raises `msgspec.ValidationError` where it holds a number that PostgreSQL's numeric does not take."""
 _read_exactly = msgspec.json.Decoder(float_hook=_exact_number).decode
-
-
-def may_be_beyond(values: bytes) -> bool:
-    """Return False where a JSON document, which a parser has read, holds no number beyond PostgreSQL's numeric."""
-    return bool(_find_large(values) or (_find_five_digits(values) and _SMALL.search(values.lower())))
 
 
 def read_object(body: bytes) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from processor.stages.reading import (
     HOLDS_NUL,
     LONG_DIGITS,
     NO_OBJECT,
+    SMALL,
     check_large,
     check_numbers,
     code_of,
+    find_five_digits,
+    find_large,
     find_nul,
-    may_be_beyond,
     unreadable_reason,
 )
 from shared.contracts.csv_reading import CSV, UnreadableError, read_row
@@ -70,7 +72,7 @@ def _check_object(body: bytes) -> None:
         raise UnreadableError(NO_OBJECT)
     if BACKSLASH in body and find_nul(body):
         raise UnreadableError(HOLDS_NUL)
-    if may_be_beyond(values):
+    if find_large(values) or (find_five_digits(values) and SMALL.search(values.lower())):
         check_numbers(values)
 
 

@@ -4,9 +4,10 @@ from datetime import date
 
 from processor.ledger.rows import WriteItem
 from processor.ledger.typed_rows import TypedStatement, table_rows
+from processor.pipelines.active import ActiveSet
 from shared.contracts.event import Envelope
 from shared.pipelines.latest import Candidate, reduce_latest
-from support.typed import BANK, SHOP, ActiveSet, account, active_pipeline, payment, payment_gone, transformed
+from support.typed import BANK, SHOP, account, active_pipeline, payment, payment_gone, transformed
 
 PIPELINES = ActiveSet([active_pipeline(SHOP), active_pipeline(BANK, number=2)])
 

@@ -109,7 +109,7 @@ class TypedStatement:
         columns = list(zip(*(row.values for row in rows), strict=True))
         for number, encode in self._encoders:
             columns[number] = tuple([None if value is None else encode(value) for value in columns[number]])
-        arrays = [
+        arrays: list[Sequence[Any]] = [
             column if column[0] is not None or any(value is not None for value in column) else () for column in columns
         ]
         arrays += [[row.sequence for row in rows], [row.part for row in rows]]

@@ -64,7 +64,9 @@ class TypedWriter:
 
     async def limit_waits(self, connection: asyncpg.Connection) -> datetime:
         """Limit the waits for locks until the end of the transaction; return when it began. Errors of asyncpg."""
-        return (await connection.fetchrow(LIMIT_LOCK_WAITS, self.lock_timeout))["began_at"]
+        row = await connection.fetchrow(LIMIT_LOCK_WAITS, self.lock_timeout)
+        began_at: datetime = row["began_at"]
+        return began_at
 
     async def write(self, connection: asyncpg.Connection, items: Sequence[WriteItem], loaded_at: datetime) -> None:
         """Write the rows of events, in a transaction that waits for locks no longer than it may.

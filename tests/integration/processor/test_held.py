@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from processor.ledger.database import Connections
 from processor.ledger.holds import SETTLED
-from processor.ledger.owed import OwedEvents
+from processor.ledger.owed import FIRST, OwedEvents
 from processor.ledger.rows import Processed
 from processor.ledger.store import Store
 from processor.programs.active import ActiveSet
@@ -37,10 +37,10 @@ class Processor:
         self.clock = FakeClock()
         self.pipelines = pipelines.pipelines
         self.transform: Callable[[Envelope, ActiveSet], Processed] = transformed
-        owed = OwedEvents(connections, self.store.ids, self.store.causes, self.store.typed)
+        self.owed = OwedEvents(connections, self.store.ids, self.store.causes, self.store.typed)
         self.held = HeldEvents(
             self.holds,
-            owed,
+            self.owed,
             active=self.active,
             transform=self._transform_now,
             look_seconds=0.05,
@@ -253,6 +253,27 @@ async def test_two_processors_work_off_what_is_owed_each_event_once(
     assert await owner.fetchval("SELECT count(*) FROM processed_records") == 800
 
 
+async def test_the_next_attempt_of_an_event_is_made_once_and_by_one_processor_at_a_time(
+    processor: Processor, owner: asyncpg.Connection
+) -> None:
+    await hold(owner, "shop", held=True)
+    await processor.turns()
+    await processor.write(payment("a", 1, parts=["x"]), payment("b", 1, parts=["x"]))
+    owed = processor.owed
+    look = await owed.find("shop", FIRST)
+    events = await owed.read(look.owed)
+    processed = [transformed(each.event, ActiveSet(processor.pipelines)) for each in events]
+    lock = "SELECT {}(hashtextextended('etlpay held shop', 0))"
+    await owner.execute(lock.format("pg_advisory_lock"))
+    assert await owed.write("shop", events, processed, processed_at=now()) is None
+    await owner.execute(lock.format("pg_advisory_unlock"))
+
+    written = [await owed.write("shop", events, processed, processed_at=now()) for _ in range(2)]
+
+    assert [len(each or ()) for each in written] == [2, 0]
+    assert await rows_of(owner, "parts", "id") == [("a",), ("b",)]
+
+
 async def test_an_event_whose_row_is_refused_is_failed_and_the_others_go_on(
     processor: Processor, owner: asyncpg.Connection
 ) -> None:
@@ -373,8 +394,7 @@ async def test_a_look_for_what_is_owed_reads_no_more_than_a_part_of_what_was_hel
         "ORDER BY processed_at, id LIMIT 10"
     )
     assert "processed_records_held" in "".join(row[0] for row in plan)
-    owed = OwedEvents(processor.store._connections, processor.store.ids, processor.store.causes, processor.store.typed)
-    first = await owed.find("shop", processor.held._debts["shop"].position)
+    first = await processor.owed.find("shop", processor.held._debts["shop"].position)
     assert first == ([], None)
 
 

@@ -153,7 +153,7 @@ async def test_the_role_of_the_pipelines_owns_typed_tables_and_nothing_else(ledg
     with pytest.raises(InsufficientPrivilegeError):
         await connection.execute(forbidden)
 
-    owned = "SELECT array_agg(nspname::text ORDER BY 1) FROM pg_namespace WHERE nspowner = current_user::regrole"
+    owned = "SELECT array_agg(nspname::text ORDER BY nspname) FROM pg_namespace WHERE nspowner = current_user::regrole"
     assert await connection.fetchval(owned) == ["data", "rows"]
     await connection.close()
 

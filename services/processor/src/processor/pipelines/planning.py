@@ -29,13 +29,14 @@ async def make_plan(
     files = read_files(path, mask_key)
     registry, existing = await read_registry(connection), await read_existing(connection)
     problems = _problems_together(files, registry)
-    plans = [_plan_of(file, registry, existing, problems.get(file.name, [])) for file in files]
+    plans = [plan_of(file, registry, existing, problems.get(file.name, [])) for file in files]
     if compare:
         plans = [await _with_comparison(connection, each, settings) for each in plans]
     return Plan(tuple(plans), () if is_file(path) else tuple(_left_out(files, registry)))
 
 
-def _plan_of(file: PipelineFile, registry: Registry, existing: Existing, problems: list[str]) -> PipelinePlan:
+def plan_of(file: PipelineFile, registry: Registry, existing: Existing, problems: list[str]) -> PipelinePlan:
+    """Return what applying one file would do; `problems` are what it has with other pipelines."""
     name, active = file.name, registry.active(file.name)
     if file.pipeline is None or file.bundle is None or file.problems or problems:
         return PipelinePlan(name, "refused", file, active, problems=(*file.problems, *problems))

@@ -79,8 +79,8 @@ def _cut(body: bytes, content_type: str) -> tuple[tuple[str, ...], list[str], st
         raise UnreadableError(f"must be {dialect.charset.upper()}") from error
     header, ended, row = text.partition("\n")
     if not ended or not _is_plain(header, dialect):
-        names, fields = _cut_records(text, 2, dialect)
-        return _stripped(names), fields, text
+        header_fields, fields = _cut_records(text, 2, dialect)
+        return _stripped(header_fields), fields, text
     names = (_short_names if len(header) <= _HEADER_CHARS_MAX else _names)(header, dialect.delimiter)
     if _is_plain(row, dialect):
         return names, row.split(dialect.delimiter), text

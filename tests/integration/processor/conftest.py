@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from processor.ledger.database import Connections
 from processor.programs.active import ActiveSet
+from support.holding import Processor
 from support.typed import BANK, SHOP, active_pipeline, create_tables
 
 SHOP_PIPELINE = active_pipeline(SHOP)
@@ -16,13 +18,12 @@ BANK_PIPELINE = active_pipeline(BANK, number=2)
 async def pipelines(owner: asyncpg.Connection) -> AsyncIterator[ActiveSet]:
     """Two pipelines, `shop` and `bank`, whose tables are there and empty."""
     await create_tables(owner, SHOP_PIPELINE, BANK_PIPELINE)
-    has_index = await owner.fetchval("SELECT to_regclass('processed_records_held') IS NOT NULL")
-    if not has_index:
-        await owner.execute(
-            "CREATE INDEX processed_records_held ON processed_records (processed_at, id) WHERE status = 3"
-        )
     yield ActiveSet([SHOP_PIPELINE, BANK_PIPELINE])
     for table in (*SHOP_PIPELINE.tables, *BANK_PIPELINE.tables):
         await owner.execute(f'DROP TABLE IF EXISTS rows."{table.name}" CASCADE')
-    if not has_index:
-        await owner.execute("DROP INDEX processed_records_held")
+
+
+@pytest.fixture
+def processor(connections: Connections, pipelines: ActiveSet) -> Processor:
+    """A processor of these pipelines."""
+    return Processor(connections, pipelines)

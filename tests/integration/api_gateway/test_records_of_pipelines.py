@@ -24,6 +24,7 @@ from shared.contracts.result import RecordStatus
 from shared.settings import PostgresPoolSettings
 from support.active_pipelines import active, set_of
 from support.events import event
+from support.registered import clear, create_tables
 from support.servers import ROLE_PASSWORD, Servers
 
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -33,13 +34,16 @@ HOLDING = set_of(active(RULES), held={"p": "asked for"})
 
 
 @pytest.fixture
-async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Ledger]:  # noqa: ARG001 - an empty ledger
-    """The gateway's view of an empty ledger."""
+async def reader(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Ledger]:
+    """The gateway's view of an empty ledger, which has the typed table of the pipeline."""
+    await clear(owner)
+    await create_tables(owner, PLAIN.pipelines[0])
     url = ledger.postgres_url("etlpay_reader")
     settings = PostgresPoolSettings(postgres_url=url, postgres_password=ROLE_PASSWORD, postgres_seconds_max=5)
     reader = Ledger(await open_reader(settings), page_bytes_max=10_000, seconds_max=10)
     yield reader
     await reader.close()
+    await clear(owner)
 
 
 @pytest.fixture

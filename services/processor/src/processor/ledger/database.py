@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from processor.ledger.sqlstates import LedgerRefusesError, classified, ends_session
-from processor.ledger.statements import CHECK_LEDGER, FIND_REVISION
+from processor.ledger.statements import CHECK_LEDGER, FIND_PIPELINE_MARK, FIND_REVISION
 from shared.contracts.errors import FatalError, UnavailableError
 from shared.pipelines.values.numeric import decode_numeric, encode_number
 from shared.postgres import POSTGRES_ERRORS, Pool
@@ -162,7 +162,9 @@ async def check(connections: Connections) -> LedgerState:
     if not found["granted"]:
         raise LedgerRefusesError("this role may not write the ledger: a grant is missing")
     _require_revision(found["revision"])
-    return LedgerState(str(found["epoch"]), found["pipeline_states"])
+    async with connections.taken() as connection:
+        mark: int = await connection.fetchval(FIND_PIPELINE_MARK)
+    return LedgerState(str(found["epoch"]), mark)
 
 
 async def check_revision(connection: asyncpg.Connection) -> None:

@@ -32,7 +32,7 @@ _ENCODERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
-class TableRows(NamedTuple):
+class TypedTableRows(NamedTuple):
     """The rows of one table that the events of a batch make.
 
     Of a `latest` table there is one row a key, in the order of the keys; of an `append` table they are in the order of
@@ -45,7 +45,7 @@ class TableRows(NamedTuple):
     rows: Sequence[Candidate]
 
 
-def table_rows(items: Iterable[WriteItem]) -> list[TableRows]:
+def table_rows(items: Iterable[WriteItem]) -> list[TypedTableRows]:
     """Return the rows of all tables, in the order in which the tables are written: by their names."""
     found: dict[tuple[int, int], tuple[ActivePipeline, list[Candidate]]] = {}
     for item in items:
@@ -61,7 +61,7 @@ def table_rows(items: Iterable[WriteItem]) -> list[TableRows]:
                 known = found[key] = (pipeline, [])
             known[1].append(Candidate(item.id, part, values, position in gone if gone else False))
     tables = [
-        TableRows(pipeline, table, _ordered(table, rows))
+        TypedTableRows(pipeline, table, _ordered(table, rows))
         for (_, position), (pipeline, rows) in found.items()
         for table in (pipeline.tables[position],)
     ]
@@ -100,7 +100,7 @@ class TypedStatement:
         ]
         self.text = _insert(table)
 
-    def parameters(self, batch: TableRows) -> list[Any]:
+    def parameters(self, batch: TypedTableRows) -> list[Any]:
         """Return the parameters of `text`: an array for each column, and the id of the version.
 
         Raises ValueError: PostgreSQL cannot hold a number.
@@ -120,7 +120,7 @@ class TypedStatement:
             arrays += [ranks, gone if any(gone) else ()]
         return [*arrays, batch.pipeline.id]
 
-    def records(self, batch: TableRows, loaded_at: Any) -> list[Row]:  # noqa: ANN401 - what the driver takes as a moment
+    def records(self, batch: TypedTableRows, loaded_at: Any) -> list[Row]:  # noqa: ANN401 - what the driver takes as a moment
         """Return the rows of an `append` table for COPY, with the columns of `columns`. Raises as `parameters`."""
         version = batch.pipeline.id
         return [(*self._encoded(row.values), row.sequence, row.part, version, loaded_at) for row in batch.rows]

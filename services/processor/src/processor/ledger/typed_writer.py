@@ -11,7 +11,7 @@ import asyncpg
 from processor.ledger.rows import WriteItem
 from processor.ledger.sqlstates import LEDGER, TYPED, Fault, fault_of, sqlstate_of
 from processor.ledger.statements import LIMIT_LOCK_WAITS
-from processor.ledger.typed_rows import TableRows, TypedStatement, table_rows
+from processor.ledger.typed_rows import TypedTableRows, TypedStatement, table_rows
 from processor.programs.active import ActivePipeline
 from shared.contracts.errors import EtlPayError
 from shared.failpoints import failpoint
@@ -82,7 +82,7 @@ class TypedWriter:
                 raise TypedRowsError(_INVALID_VALUE, Fault.EVENT, pipeline=batch.pipeline, table=batch.table) from None
             failpoint("processor.table_written")
 
-    async def _write_table(self, connection: asyncpg.Connection, batch: TableRows, loaded_at: datetime) -> None:
+    async def _write_table(self, connection: asyncpg.Connection, batch: TypedTableRows, loaded_at: datetime) -> None:
         statement = self._statement_of(batch)
         if batch.table.precedence is None and len(batch.rows) >= self._copy_rows_min:
             records = statement.records(batch, loaded_at)
@@ -92,7 +92,7 @@ class TypedWriter:
         else:
             await connection.execute(statement.text, *statement.parameters(batch))
 
-    def _statement_of(self, batch: TableRows) -> TypedStatement:
+    def _statement_of(self, batch: TypedTableRows) -> TypedStatement:
         key = (batch.pipeline.id, batch.table.name)
         statement = self._statements.get(key)
         if statement is None or statement.table is not batch.table:
@@ -122,7 +122,7 @@ async def with_typed_rows(connection: asyncpg.Connection) -> AsyncIterator[None]
         raise TypedRowsError(sqlstate, fault_of(sqlstate, writing=TYPED)) from None
 
 
-def _typed_error(error: asyncpg.PostgresError, batch: TableRows) -> TypedRowsError | None:
+def _typed_error(error: asyncpg.PostgresError, batch: TypedTableRows) -> TypedRowsError | None:
     """Return the error as that of a table, or None where it concerns the session or the whole database."""
     sqlstate = sqlstate_of(error)
     fault = fault_of(sqlstate, writing=TYPED)

@@ -11,7 +11,7 @@ import asyncpg
 from processor.ledger.rows import WriteItem
 from processor.ledger.sqlstates import LEDGER, TYPED, Fault, fault_of, sqlstate_of
 from processor.ledger.statements import LIMIT_LOCK_WAITS
-from processor.ledger.typed_rows import TypedTableRows, TypedStatement, table_rows
+from processor.ledger.typed_rows import TypedStatement, TypedTableRows, table_rows
 from processor.programs.active import ActivePipeline
 from shared.contracts.errors import EtlPayError
 from shared.failpoints import failpoint

@@ -123,7 +123,7 @@ def test_an_image_holds_its_own_service_and_what_that_needs(
         (
             "processor",
             {
-                *("amqp_password", "postgres_password", "redis_password", "cache_key"),
+                *("amqp_password", "postgres_password", "redis_password", "cache_key", "mask_key"),
                 *("api_gateway_token", "grpc_ingest_token", "operator_token"),
             },
         ),

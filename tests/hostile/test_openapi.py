@@ -28,6 +28,11 @@ OPERATIONS = (
     "GET /api/processed-records/{id}",
     "GET /api/events/{event_id}",
     "GET /api/audit",
+    "GET /api/pipelines",
+    "GET /api/pipelines/{name}",
+    "GET /api/pipelines/{name}/versions",
+    "GET /api/pipelines/{name}/versions/{version}",
+    "GET /api/tables/{name}",
 )
 CHECKS = [
     not_a_server_error,

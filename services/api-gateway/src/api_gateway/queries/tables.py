@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api_gateway.http.openapi import reply
-from api_gateway.http.problems import INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
+from api_gateway.http.problems import HEAD, INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
 from api_gateway.queries.ledger import Ledger
 from api_gateway.queries.parameters import Cursor, Reader, json_response, read_cursor
 from api_gateway.queries.pipelines import Pipelines
@@ -117,7 +117,7 @@ def table_router(tables: Tables) -> APIRouter:
         "/{name}",
         operation_id="listTableRows",
         summary="Read the rows of a typed table",
-        responses=reply(RowPage, NOT_FOUND, INVALID, UNAVAILABLE, example={"items": [_EXAMPLE], "next": None}),
+        responses=reply(RowPage, NOT_FOUND, INVALID, HEAD, UNAVAILABLE, example={"items": [_EXAMPLE], "next": None}),
     )
     async def list_rows(
         request: Request,

@@ -130,7 +130,7 @@ async def test_two_migrations_at_once_are_one(ledger: Servers, old: asyncpg.Conn
 async def valid_indexes(connection: asyncpg.Connection) -> dict[str, bool]:
     rows = await connection.fetch(
         "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
-        "WHERE relname IN ('processed_records_held', 'processed_records_by_cause')"
+        "WHERE relname = 'processed_records_held'"
     )
     return {row["relname"]: row["indisvalid"] for row in rows}
 
@@ -155,7 +155,7 @@ async def test_a_ledger_of_the_release_before_keeps_its_rows_and_gets_pipelines(
     assert [tuple(row) for row in rows] == [
         (status, None, None, None, None) for status in ("SUCCESS", "SUCCESS", "FAILED")
     ]
-    assert await valid_indexes(old) == {"processed_records_held": True, "processed_records_by_cause": True}
+    assert await valid_indexes(old) == {"processed_records_held": True}
     schemas = (
         "SELECT count(*) FROM pg_namespace WHERE nspname IN ('rows', 'data') AND nspowner = 'etlpay_pipelines'::regrole"
     )
@@ -165,30 +165,29 @@ async def test_a_ledger_of_the_release_before_keeps_its_rows_and_gets_pipelines(
 async def test_an_index_whose_building_was_cut_off_is_built_again(ledger: Servers, old: asyncpg.Connection) -> None:
     await migrate(settings_of(ledger))
     await old.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'processed_records_held'::regclass")
-    await old.execute("DROP INDEX processed_records_by_cause")
 
     await migrate(settings_of(ledger))
 
-    assert await valid_indexes(old) == {"processed_records_held": True, "processed_records_by_cause": True}
+    assert await valid_indexes(old) == {"processed_records_held": True}
 
 
 async def test_an_index_is_built_beside_those_who_write_and_waits_for_older_transactions(
     ledger: Servers, old: asyncpg.Connection
 ) -> None:
     await migrate(settings_of(ledger))
-    await old.execute("DROP INDEX processed_records_by_cause")
+    await old.execute("DROP INDEX processed_records_held")
     backup, writer = await connect(ledger, "pg_dump"), await connect(ledger, "writer")
     async with asyncio.TaskGroup() as group, asyncio.timeout(60):
         async with backup.transaction(isolation="repeatable_read"):
             await backup.execute("LOCK TABLE processed_records IN ROW SHARE MODE")
             await backup.fetchval("SELECT count(*) FROM processed_records")
             migrating = group.create_task(migrate(settings_of(ledger)))
-            while "processed_records_by_cause" not in await valid_indexes(old):  # noqa: ASYNC110 - nobody tells
+            while "processed_records_held" not in await valid_indexes(old):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
             await writer.execute(INSERT)
             assert not migrating.done()
         await migrating
 
-    assert await valid_indexes(old) == {"processed_records_held": True, "processed_records_by_cause": True}
+    assert await valid_indexes(old) == {"processed_records_held": True}
     await backup.close()
     await writer.close()

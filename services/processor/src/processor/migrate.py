@@ -49,8 +49,8 @@ _ACTS_AS_PIPELINES: Final = text(f"""
                     ELSE pg_has_role('{PIPELINES_ROLE}', 'SET') END
 """)
 
-# Of indexes that are built beside writers, the number of the lock: of two that build one index each would wait for the
-# other's transaction.
+# Of an index that is built beside writers, the number of the lock: of two that build it each would wait for the other's
+# transaction.
 _BUILD_LOCK: Final = text("SELECT pg_try_advisory_lock(7203577893)")
 _BUILD_UNLOCK: Final = text("SELECT pg_advisory_unlock(7203577893)")
 _VALID: Final = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
@@ -58,7 +58,6 @@ _VALID: Final = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regc
 # By name, what follows ON. A migration would build them in its transaction, and hold up every writer for as long.
 INDEXES: Final = {
     "processed_records_held": "processed_records (processed_at, id) WHERE status = 3",
-    "processed_records_by_cause": "processed_records (cause_id, source_id, processed_at, id) WHERE status = 2",
 }
 
 Step: TypeAlias = Callable[[AsyncConnection], Awaitable[None]]

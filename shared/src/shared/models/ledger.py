@@ -218,14 +218,6 @@ Index(
     processed_records.c.id,
     postgresql_where=text("status = 3"),
 )
-Index(
-    "processed_records_by_cause",  # GET /api/failures: those of one cause and source
-    processed_records.c.cause_id,
-    processed_records.c.source_id,
-    processed_records.c.processed_at,
-    processed_records.c.id,
-    postgresql_where=text("status = 2"),
-)
 # GET /api/audit: what arrived in one hour. Rows stand almost in the order of their arrival, so a few bytes for each
 # stretch of the table are enough, and writing costs next to nothing.
 for _table in (raw_events, settlements, unconfirmed):

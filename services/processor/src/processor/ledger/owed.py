@@ -101,7 +101,7 @@ class OwedEvents:
         async with self._connections.taken() as connection:
             rows = {row["id"]: row for row in await connection.fetch(FIND_EVENTS, [each.raw_event_id for each in owed])}
         return [
-            OwedEvent(each, row["source_id"], _envelope(row))
+            OwedEvent(each, row["source_id"], stored_event(row))
             for each in owed
             if (row := rows.get(each.raw_event_id)) is not None
         ]
@@ -196,7 +196,8 @@ def portions(owed: Sequence[Owed], *, events_max: int, bytes_max: int) -> Iterat
         yield portion
 
 
-def _envelope(row: asyncpg.Record) -> Envelope:
+def stored_event(row: asyncpg.Record) -> Envelope:
+    """Return a stored event, of a row with its attributes and the name of its source."""
     return Envelope(
         event_id=row["event_id"],
         source=row["source"],

@@ -7,17 +7,18 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from processor.ledger.owed import stored_event
 from processor.ledger.rows import Processed
 from processor.programs.active import NO_PIPELINES, ActivePipeline
 from processor.stages.pipeline import run_pipeline
-from shared.contracts.event import Channel, Envelope
+from shared.contracts.event import Envelope
 from shared.contracts.result import RecordStatus
 from shared.pipelines.compiling import PipelineProgram
 
 # The newest of each source, over the index that serves the queries of one source.
 _NEWEST: Final = """
     SELECT raw.event_id, source.name AS source, raw.idempotency_key, raw.channel, raw.type, raw.occurred_at,
-           raw.received_at, raw.content_type, raw.origin, raw.body
+           raw.received_at, raw.content_type, raw.origin, raw.derived, raw.sender, raw.body
     FROM (SELECT record.raw_event_id
           FROM public.ingestion_sources AS source
           CROSS JOIN LATERAL (
@@ -138,7 +139,7 @@ async def _newest(connection: asyncpg.Connection, sources: Sequence[str], events
     async with connection.transaction(readonly=True):
         await connection.execute(_TIME_LIMIT)
         async for row in connection.cursor(_NEWEST, *arguments, prefetch=_AT_ONCE):
-            yield _stored(row)
+            yield stored_event(row)
 
 
 def source_pattern(sources: Sequence[str]) -> str:
@@ -149,21 +150,6 @@ def source_pattern(sources: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     return "".join(each if each.isalnum() or each in "_-" else f"\\{each}" for each in text)
-
-
-def _stored(row: asyncpg.Record) -> Envelope:
-    return Envelope(
-        event_id=row["event_id"],
-        source=row["source"],
-        channel=Channel(row["channel"]),
-        received_at=row["received_at"],
-        body=row["body"],
-        idempotency_key=row["idempotency_key"] or "",
-        type=row["type"] or "",
-        occurred_at=row["occurred_at"],
-        content_type=row["content_type"],
-        origin=row["origin"] or "",
-    )
 
 
 def _processed(program: PipelineProgram, event: Envelope) -> Processed:

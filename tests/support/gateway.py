@@ -29,6 +29,7 @@ from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
+from support.over_protocol import ProtocolTransport
 
 
 class FakeLedger:
@@ -140,8 +141,13 @@ GatewayMaker = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @asynccontextmanager
 async def run_gateway(
-    processing: FakeProcessing | None = None, access: Access | None = None, **settings: object
+    processing: FakeProcessing | None = None,
+    access: Access | None = None,
+    *,
+    over_protocol: bool = False,
+    **settings: object,
 ) -> AsyncIterator[Gateway]:
+    """Run a gateway over fakes. `over_protocol`: its client talks to the HTTP protocol, and not to the application."""
     chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]  # settings of any type
     processing, publisher = processing or FakeProcessing(), FakePublisher()
     ledger, cache, readiness = FakeLedger(), FakeCache(), Readiness("intake")
@@ -160,7 +166,9 @@ async def run_gateway(
         access=access or Access(None),
         settings=chosen,
     )
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    transport: httpx2.AsyncBaseTransport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    if over_protocol:
+        transport = ProtocolTransport(app, chosen)
     headers = {"Content-Type": "application/json"}
     async with (
         running(submitter),

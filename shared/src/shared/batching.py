@@ -82,10 +82,16 @@ class Batcher(Generic[T, R]):
         self._closed = False
 
     async def submit(self, items: Sequence[T], *, at_once: bool = False) -> list[R]:
-        """Wait until the items are written; return their results, in order.
+        """Wait until the items are written; return their results, in order. See `offer`.
 
-        With `at_once` a batch that begins with this group does not linger for more items. If the caller is cancelled
-        its items are still written, unless they wait too long.
+        If the caller is cancelled its items are still written, unless they wait too long.
+        """
+        return await self.offer(items, at_once=at_once) if items or self._closed else []
+
+    def offer(self, items: Sequence[T], *, at_once: bool = False) -> "asyncio.Future[list[R]]":
+        """Take items, at least one; return the future of their results, in order.
+
+        With `at_once` a batch that begins with this group does not linger for more items.
 
         Raises:
             OverloadedError: the backlog is full; nothing was taken.
@@ -93,8 +99,6 @@ class Batcher(Generic[T, R]):
         """
         if self._closed:
             raise UnavailableError("draining")
-        if not items:
-            return []
         weight = sum(map(self._weigh, items))
         if self._backlog and (
             self._backlog_events + len(items) > self._limits.backlog_events_max
@@ -106,7 +110,7 @@ class Batcher(Generic[T, R]):
         self._backlog_events += len(items)
         self._backlog_bytes += weight
         self._changed.set()
-        return await group.settled
+        return group.settled
 
     async def run(self) -> None:
         """Write batches until `close`, then write the backlog and return."""

@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 from shared.auth.authenticator import Caller
 from shared.contracts.errors import InvalidEventError, OutcomeUnknownError, RetryableError
 from shared.contracts.event import Channel, Envelope, now, stamp
 from shared.contracts.result import Answered, ErrorResult, Result, ResultKind, error_result
-from shared.counters import TALLY, count_unconfirmed
+from shared.counters import TALLY, InHand, count_unconfirmed
 from shared.wire import split_batches
 
 T = TypeVar("T")
 
 Read: TypeAlias = Callable[[T, datetime], Envelope]
 """Makes an event of a request and its moment of arrival. Raises InvalidEventError."""
+
+Answer: TypeAlias = Callable[[Envelope | None, Result | BaseException], None]
+"""Takes the result of a request; no event: it is refused. An exception is a fault of ours."""
 
 HandOver: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Result]]]
 """Returns one result per event, in order. Raises RetryableError."""
@@ -29,6 +33,9 @@ class Submitting(Protocol):
 
     async def enqueue(self, events: Sequence[Envelope]) -> list[Result]:
         """Return once the events are durable in the queue. Raises RetryableError."""
+
+    def offer(self, events: Sequence[Envelope]) -> "asyncio.Future[list[Result]]":
+        """Take events, at least one, as `submit` does, and return the future of its results."""
 
 
 class Intake:
@@ -44,6 +51,7 @@ class Intake:
         """`submitter` takes the events of `channel` over, at most so many at once."""
         self.submit = submitter.submit
         self.enqueue = submitter.enqueue
+        self._offer = submitter.offer
         self._channel = channel
         self._batch_events_max = batch_events_max
         self._batch_bytes_max = batch_bytes_max
@@ -60,6 +68,47 @@ class Intake:
         """
         caller.spend(len(requests))
         return self._submit(*self._read(requests, read, caller, now()), hand_over or self.submit)
+
+    def accept_one(self, request: T, read: Read[T], caller: Caller, *, answer: Answer) -> None:
+        """Take one request as `accept` does, without a task that waits: `answer` is called with its result, once.
+
+        Raises:
+            RateExceededError: nothing was taken, and `answer` is not called.
+        """
+        caller.spend(1)
+        events, refused = self._read((request,), read, caller, now())
+        if refused:
+            answer(None, refused[0])
+            return
+        in_hand = TALLY.in_hand
+        in_hand.begin()
+        try:
+            offered = self._offer(events)
+        except RetryableError as error:
+            offered = asyncio.get_running_loop().create_future()
+            offered.set_exception(error)
+        offered.add_done_callback(partial(self._settle, events[0], in_hand, answer))
+
+    def _settle(
+        self, event: Envelope, in_hand: InHand, answer: Answer, offered: "asyncio.Future[list[Result]]"
+    ) -> None:
+        """Count an event, and give its result to `answer`."""
+        result: Result | BaseException
+        try:
+            [result] = offered.result()
+        except OutcomeUnknownError as error:
+            result = error_result(error)
+            count_unconfirmed(self._channel, (event,))
+        except RetryableError as error:
+            result = error_result(error)
+            TALLY.add(self._channel, result.kind, event.source, event.received_at)
+        except BaseException as error:  # noqa: BLE001 - it is told to whoever waits
+            result = error
+            count_unconfirmed(self._channel, (event,))
+        else:
+            TALLY.add(self._channel, result.kind, event.source, event.received_at)
+        in_hand.end()
+        answer(event, result)
 
     def accept_part(
         self, requests: Iterable[T], read: Read[T], caller: Caller, *, hand_over: HandOver, received_at: datetime

@@ -10,6 +10,10 @@ from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 
 
+def _nothing(*_: object) -> None:
+    """Serve no event that came as a whole: they come over the protocol."""
+
+
 @pytest.mark.parametrize(
     ("method", "path", "served_by"),
     [
@@ -26,7 +30,8 @@ async def test_a_path_that_ends_with_a_slash_stands_for_all_below_it(
 ) -> None:
     endpoints = {"/api/hooks/": PlainTextResponse("hooks"), "/api/other": PlainTextResponse("other")}
     framework = build_framework([], [], documented=False)
-    app = Gateway(framework, endpoints, access=Access(None), hosts=None, settings=GatewaySettings(_env_file=None))
+    settings = GatewaySettings(_env_file=None)
+    app = Gateway(framework, endpoints, ingest=_nothing, access=Access(None), hosts=None, settings=settings)
 
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as client:
         answer = await client.request(method, path)

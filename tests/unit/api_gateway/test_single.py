@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx2
 import msgspec
@@ -12,10 +13,16 @@ from shared.contracts.event import Envelope, identify, now
 from shared.contracts.result import Recorded, ResultKind
 from shared.counters import TALLY
 from shared.testing.processing import FakeProcessing
-from support.gateway import GatewayMaker
+from support.gateway import GatewayMaker, run_gateway
 
 EVENT = {"source_name": "s", "payload": {"value": 123}}
 EVENT_1 = {**EVENT, "id": "1"}
+
+
+@pytest.fixture(params=[False, True], ids=["ASGI", "whole"])
+def gateway(request: pytest.FixtureRequest) -> GatewayMaker:
+    """Return what makes gateways, whose requests take either of the two ways."""
+    return partial(run_gateway, over_protocol=request.param)
 
 
 def problem_of(answer: httpx2.Response, status: int, name: str) -> dict[str, object]:

@@ -56,6 +56,9 @@ class FakeSubmitter:
             raise self.fault
         return [STORED for _ in events]
 
+    def offer(self, events: Sequence[Envelope]) -> "asyncio.Future[list[Result]]":
+        return asyncio.ensure_future(self.submit(events))
+
     async def enqueue(self, events: Sequence[Envelope]) -> list[Result]:
         if self.queue_fault is not None:
             raise self.queue_fault

@@ -1,6 +1,6 @@
 """The ASGI application: who may send a request, and which part of the gateway serves it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from fastapi import APIRouter, FastAPI
@@ -19,6 +19,7 @@ from api_gateway.http.request import (
     send_response,
     sending_pieces,
 )
+from api_gateway.http.whole import WholeRequest
 from api_gateway.ingest.batch import IngestBatch
 from api_gateway.ingest.single import IngestOne
 from api_gateway.pages.documents import document_routes, problem_routes
@@ -55,21 +56,25 @@ class Gateway:
     (py-spy, 64 connections, 850 bytes). For the same reason this is one layer and not one for each of its steps.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the gateway
         self,
         framework: FastAPI,
         endpoints: Mapping[str, ASGIApp],
         *,
+        ingest: Callable[[WholeRequest, Caller, str], None],
         access: Access,
         hosts: Hosts | None,
         settings: GatewaySettings,
     ) -> None:
         """`endpoints` serve POST requests by path; a path that ends with a slash stands for all paths below it.
 
+        `ingest` serves an event that came as a whole, of a caller that a limit counts under a name.
+
         Without `hosts` the headers Host and Origin are not checked.
         """
         self.framework: Final = framework
         self._endpoints = dict(endpoints)
+        self._ingest = ingest
         self._prefixes = tuple(path for path in endpoints if path.endswith("/"))
         self._access = access
         self._hosts = hosts
@@ -124,6 +129,24 @@ class Gateway:
                 await endpoint(scope, receive, send)
         finally:
             self._requests.release(counted_as)
+
+    def serve_whole(self, request: WholeRequest) -> None:
+        """Serve `POST /api/ingest` of a request that came as a whole: the same as `__call__`, without a task."""
+        caller: Caller | _Refusal
+        try:
+            caller = self._admit(request.headers, request.peer, sends=True)
+            counted_as = caller.name or request.peer
+        except (HttpProblem, RetryableError, RightMissingError) as error:
+            caller, counted_as = error, request.peer
+        try:
+            request.acquire(self._requests, counted_as)
+        except OverloadedError as error:
+            request.respond(error_response(error), close=True)
+            return
+        if isinstance(caller, Caller):
+            self._ingest(request, caller, counted_as)
+        else:
+            request.respond(error_response(caller))
 
     def _endpoint_above(self, path: str) -> ASGIApp | None:
         return self._endpoints.get(next(filter(path.startswith, self._prefixes), ""))
@@ -207,8 +230,9 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
         batch_events_max=settings.http_batch_request_group_events,
         batch_bytes_max=settings.http_batch_request_group_bytes + settings.body_bytes_max,
     )
+    ingest = IngestOne(intake, cache, settings)
     endpoints: dict[str, ASGIApp] = {
-        INGEST_PATH: IngestOne(intake, cache, settings),
+        INGEST_PATH: ingest,
         BATCH_PATH: IngestBatch(intake, cache, settings),
     }
     # The framework answers their other methods.
@@ -218,4 +242,4 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
         routes += document_routes("EtlPay")
     hosts = Hosts.from_settings(settings, asks_for_keys=access.asks_for_keys)
     framework = build_framework(queries, routes, documented=documented)
-    return Gateway(framework, endpoints, access=access, hosts=hosts, settings=settings)
+    return Gateway(framework, endpoints, ingest=ingest.serve_whole, access=access, hosts=hosts, settings=settings)

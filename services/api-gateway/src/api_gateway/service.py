@@ -6,9 +6,10 @@ from typing import Final
 
 import uvicorn
 
-from api_gateway.app import build_app, query_routers
+from api_gateway.app import Gateway, build_app, query_routers
 from api_gateway.health import INTAKE, ReadinessMonitor
 from api_gateway.http.protocol import bounded_protocol
+from api_gateway.http.whole import whole_protocol
 from api_gateway.http.workers import inherited_listener, pin_to_cpu, stop_with_parent
 from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
@@ -87,20 +88,21 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         await cache.close()
 
 
-def server_config(app: object, settings: GatewaySettings) -> uvicorn.Config:
+def server_config(app: Gateway, settings: GatewaySettings) -> uvicorn.Config:
     """Return the HTTP server's configuration, with its limits."""
+    protocol = bounded_protocol(
+        head_seconds_max=settings.http_head_seconds_max,
+        head_bytes_max=settings.http_head_bytes_max,
+        send_seconds_max=settings.http_send_seconds_max,
+        answer_seconds_max=settings.http_answer_seconds_max,
+        connections_max=settings.http_connections_max,
+        caller_share_max=settings.caller_share_max,
+    )
     return uvicorn.Config(
-        app,  # type: ignore[arg-type] # any ASGI application
+        app,
         host=settings.http_host,
         port=settings.http_port,
-        http=bounded_protocol(
-            head_seconds_max=settings.http_head_seconds_max,
-            head_bytes_max=settings.http_head_bytes_max,
-            send_seconds_max=settings.http_send_seconds_max,
-            answer_seconds_max=settings.http_answer_seconds_max,
-            connections_max=settings.http_connections_max,
-            caller_share_max=settings.caller_share_max,
-        ),
+        http=whole_protocol(protocol, app.serve_whole, body_bytes_max=settings.body_bytes_max),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -47,6 +47,10 @@ class Submitter:
         """
         return await self._waiting.submit(events)
 
+    def offer(self, events: Sequence[Envelope]) -> "asyncio.Future[list[Result]]":
+        """Take events, at least one, as `submit` does, and return the future of its results. Both raise as it does."""
+        return self._waiting.offer(events)
+
     async def enqueue(self, events: Sequence[Envelope]) -> list[Result]:
         """Return once the events are durable in the queue. Raises as `submit` does."""
         return await self._queueing.submit(events)

@@ -187,8 +187,12 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _HeadTooLargeError
         self._framing_bytes = 0
         if not self.parser.should_upgrade():
-            super().on_headers_complete()
-            self.cycle.transport = self._writer
+            self.begin_request()
+
+    def begin_request(self) -> None:
+        """Start serving a request whose head is complete."""
+        super().on_headers_complete()
+        self.cycle.transport = self._writer
 
     def on_body(self, body: bytes) -> None:
         """Count the bytes outside of the body from zero: trailers and chunk extensions have no limit in the parser."""

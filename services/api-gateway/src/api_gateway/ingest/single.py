@@ -1,5 +1,6 @@
 """`POST /api/ingest`: one event in, its record out. A plain ASGI endpoint."""
 
+import asyncio
 from functools import partial
 from typing import Final
 
@@ -9,9 +10,11 @@ from starlette.types import Receive, Scope, Send
 from api_gateway.http.headers import NO_PREFERENCES, Preferences, body_format, idempotency_key, preferences
 from api_gateway.http.problems import CONFLICT, FAILED, HttpProblem, error_response, problem_response
 from api_gateway.http.request import BodyLimits, ClientGoneError, RequestStream, admitted
+from api_gateway.http.whole import WholeRequest
 from api_gateway.ingest.mapping import read_event
 from api_gateway.schemas import HttpResponse, Ingested, Queued
 from api_gateway.settings import GatewaySettings
+from shared.auth.authenticator import Caller
 from shared.auth.rate import RateExceededError
 from shared.cache import Cache
 from shared.contracts.errors import RetryableError
@@ -40,6 +43,7 @@ class IngestOne:
         )
         self._timeouts = Timeouts()
         self._bodies = CapacityLimit(settings.bodies_bytes_max, share=settings.caller_share_max)
+        self._notes: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. The body counts as used capacity until the response, which may repeat it, is read."""
@@ -70,8 +74,7 @@ class IngestOne:
         except ClientGoneError:
             return
         except (HttpProblem, RateExceededError, RetryableError) as error:
-            kind = ResultKind.UNKNOWN if isinstance(error, RetryableError) else ResultKind.REFUSED
-            count(Channel.HTTP, kind, source=UNREADABLE_SOURCE, received_at=now())
+            _count_refusal(error)
             await request.respond(error_response(error))
         except Exception:
             await request.fail()
@@ -80,12 +83,51 @@ class IngestOne:
             if taken:
                 self._bodies.release(counted_as, taken)
 
+    def serve_whole(self, request: WholeRequest, caller: Caller, counted_as: str) -> None:
+        """Serve one request that came as a whole and has no preferences. It is answered now or later."""
+        try:
+            caller.check_rate()
+            body_format(request.headers, lines=False)
+            key = idempotency_key(request.headers)
+            request.acquire(self._bodies, counted_as, len(request.body))
+            failpoint("api-gateway.body_read")
+            self._intake.accept_one(
+                request.body,
+                lambda body, received_at: read_event(body, received_at, sender=caller.name, header_key=key),
+                caller,
+                answer=partial(self._answer, request),
+            )
+        except (HttpProblem, RateExceededError, RetryableError) as error:
+            _count_refusal(error)
+            request.respond(error_response(error))
+
+    def _answer(self, request: WholeRequest, event: Envelope | None, result: Result | BaseException) -> None:
+        try:
+            if isinstance(result, BaseException):
+                request.fail(result)
+            elif isinstance(result, ErrorResult):
+                request.respond(error_response(result.error))
+            elif event is not None:
+                failpoint("api-gateway.before_response")
+                request.respond(_response(event, result))
+                if result.kind is ResultKind.QUEUED:
+                    note = asyncio.ensure_future(self._cache.put_queued([(event.event_id, event.source)]))
+                    self._notes.add(note)
+                    note.add_done_callback(self._notes.discard)
+        except Exception as error:  # noqa: BLE001 - nobody else would answer
+            request.fail(error)
+
     def _hand_over(self, preferred: Preferences) -> HandOver | None:
         if preferred is NO_PREFERENCES:
             return None
         if preferred.wait_seconds is not None:
             return partial(self._intake.submit_within, preferred.wait_seconds)
         return self._intake.enqueue if preferred.respond_async else self._intake.submit
+
+
+def _count_refusal(error: Exception) -> None:
+    kind = ResultKind.UNKNOWN if isinstance(error, RetryableError) else ResultKind.REFUSED
+    count(Channel.HTTP, kind, source=UNREADABLE_SOURCE, received_at=now())
 
 
 def _response(event: Envelope, result: Result) -> HttpResponse:

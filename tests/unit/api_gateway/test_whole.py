@@ -22,7 +22,7 @@ from shared.contracts.result import Recorded
 from shared.counters import TALLY
 from shared.testing.processing import FakeProcessing
 from support.gateway import run_gateway
-from support.keys import write_keys
+from support.keys import FakeClock, write_keys
 from support.over_protocol import Talk, turns
 
 
@@ -205,6 +205,46 @@ async def test_what_is_no_event_is_answered_alike(first: bytes) -> None:
     assert found.split()[1] in {b"404", b"405"}
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request(EVENT, b"expect: 100-continue"),
+        request(EVENT, b"prefer: respond-async"),
+        request(EVENT, b"connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        request(EVENT.replace(b"1.10", b"x" * 20_000)),
+        request(EVENT.replace(b"1.10", b"x" * 40_000)),
+        request(EVENT, b"content-length: %d" % len(EVENT)),
+    ],
+)
+async def test_what_is_unusual_is_answered_alike(sent: bytes) -> None:
+    await alike([sent])
+
+
+async def test_a_rate_that_is_used_up_is_told_before_anything_else() -> None:
+    async def answers(*, whole: bool) -> bytes:
+        async with run_gateway(access=Access(None, rate=1, clock=FakeClock())) as gateway:
+            talk = Talk(gateway.app, GatewaySettings(_env_file=None), whole=whole)
+            return await talk.send(request()) + await talk.send(request(EVENT, b"content-type: text/plain"))
+
+    found = await answers(whole=True)
+    assert _VARYING.sub(b"*", found) == _VARYING.sub(b"*", await answers(whole=False))
+    assert re.findall(rb"HTTP/1.1 (\d+)", found) == [b"201", b"429"]
+
+
+async def test_a_client_that_does_not_read_waits_for_its_response_alike() -> None:
+    async def answers(*, whole: bool) -> tuple[bytes, bytes]:
+        async with run_gateway() as gateway:
+            talk = Talk(gateway.app, GatewaySettings(_env_file=None), whole=whole)
+            talk.protocol.pause_writing()
+            paused = await talk.send(request())
+            talk.protocol.resume_writing()
+            await turns()
+            return paused, _VARYING.sub(b"*", talk.connection.written)
+
+    assert await answers(whole=True) == await answers(whole=False)
+    assert (await answers(whole=True))[0] == b""
+
+
 async def test_an_event_that_goes_to_the_queue_is_noted() -> None:
     found = await alike([request()], lambda: Fails(UnavailableError("away")))
 
@@ -291,6 +331,7 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
         await turns()
 
         assert talk.connection.written == b""
+        assert talk.state.total_requests == 0
         assert len(gateway.processing.events) == 1
         # What it held is free again.
         assert (await Talk(gateway.app, GatewaySettings(_env_file=None)).send(request())).startswith(b"HTTP/1.1 200")

@@ -113,7 +113,6 @@ class WholeProtocol(BoundedProtocol):
         if self._parts is None:
             super().on_body(body)
         else:
-            self._framing_bytes = 0
             self._parts.append(body)
 
     def on_message_complete(self) -> None:
@@ -145,9 +144,7 @@ class WholeProtocol(BoundedProtocol):
             self.url != _URL
             or parser.get_method() != b"POST"
             or not self._between_requests()
-            or self.pipeline
             or self.flow.write_paused
-            or self.transport.is_closing()
             or not parser.should_keep_alive()
             or parser.get_http_version() != "1.1"
         ):

@@ -29,7 +29,7 @@ from shared.runtime.service import running
 from shared.submit.submitter import Submitter
 from shared.testing.processing import FakeProcessing
 from shared.testing.publisher import FakePublisher
-from support.over_protocol import ProtocolTransport
+from support.over_protocol import transport_of
 
 
 class FakeLedger:
@@ -168,7 +168,7 @@ async def run_gateway(
     )
     transport: httpx2.AsyncBaseTransport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     if over_protocol:
-        transport = ProtocolTransport(app, chosen)
+        transport = transport_of(app, chosen)
     headers = {"Content-Type": "application/json"}
     async with (
         running(submitter),

@@ -120,34 +120,21 @@ class _Response:
         self.body += body
 
 
-class ProtocolTransport(httpx2.AsyncBaseTransport):
-    """Sends each request of a client over a connection of its own, as a whole."""
+def transport_of(app: Gateway, settings: GatewaySettings) -> httpx2.AsyncBaseTransport:
+    """Return what sends each request of a client as a whole, over a connection of its own."""
 
-    def __init__(self, app: Gateway, settings: GatewaySettings) -> None:
-        self._app = app
-        self._settings = settings
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        talk = Talk(self._app, self._settings)
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        talk = Talk(app, settings)
         head = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
         head += [b"%b: %b" % header for header in request.headers.raw]
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(_send(talk, b"\r\n".join(head) + b"\r\n\r\n", request))
-            while talk.protocol.cycle is None or not talk.protocol.cycle.response_complete:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.001)
-            sending.cancel()
+        body = request.content
+        if "transfer-encoding" in request.headers:
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        talk.protocol.data_received(b"\r\n".join(head) + b"\r\n\r\n" + body)
+        while talk.protocol.cycle is None or not talk.protocol.cycle.response_complete:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.001)
         response = _Response()
         response.parser.feed_data(talk.connection.written)
         return httpx2.Response(response.parser.get_status_code(), headers=response.headers, content=response.body)
 
-
-async def _send(talk: Talk, head: bytes, request: httpx2.Request) -> None:
-    """Send a request as a whole, or in chunks where it is a stream."""
-    if "transfer-encoding" not in request.headers:
-        talk.protocol.data_received(head + await request.aread())
-        return
-    talk.protocol.data_received(head)
-    assert isinstance(request.stream, httpx2.AsyncByteStream)
-    async for chunk in request.stream:
-        talk.protocol.data_received(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-    talk.protocol.data_received(b"0\r\n\r\n")
+    return httpx2.MockTransport(answer)

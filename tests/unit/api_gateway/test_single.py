@@ -179,12 +179,12 @@ async def test_a_body_of_exactly_the_limit_is_taken(gateway: GatewayMaker) -> No
         assert (await g.client.post("/api/ingest", content=document)).status_code == 201
 
 
-async def test_408_for_a_body_that_does_not_come(gateway: GatewayMaker) -> None:
+async def test_408_for_a_body_that_does_not_come() -> None:
     async def parts() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(60)
 
-    async with gateway(http_body_seconds_max=0.05) as g:
+    async with run_gateway(http_body_seconds_max=0.05) as g:
         problem_of(await g.client.post("/api/ingest", content=parts()), 408, "request-timeout")
 
 

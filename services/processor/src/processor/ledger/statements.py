@@ -191,7 +191,7 @@ CHECK_LEDGER: Final = f"""
            (SELECT bool_and(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))
             FROM unnest(ARRAY['ingestion_sources', 'raw_events', 'processed_records', 'conflicts', 'settlements',
                               'receipts', 'receipt_series', 'receipt_gaps', 'unconfirmed', 'causes',
-                              'pipeline_holds']) AS name)
+                              'pipeline_holds', 'feed']) AS name)
            AND has_table_privilege('pipelines', 'SELECT') AND has_table_privilege('pipeline_states', 'SELECT')
            AND has_table_privilege('receipt_series', 'UPDATE')
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,

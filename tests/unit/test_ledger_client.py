@@ -73,7 +73,9 @@ def api(monkeypatch: pytest.MonkeyPatch) -> ApiMaker:
     return lambda *answers: Api(monkeypatch, *answers)
 
 
-async def take(client: LedgerClient, number: int, after: str | None = None, source: str | None = None) -> list[LedgerRecord]:
+async def take(
+    client: LedgerClient, number: int, after: str | None = None, source: str | None = None
+) -> list[LedgerRecord]:
     found: list[LedgerRecord] = []
     async with client:
         async for each in client.follow(after, source=source):

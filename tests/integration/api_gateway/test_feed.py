@@ -147,7 +147,7 @@ async def test_a_batch_over_several_blocks_of_ids_is_there_once(
 async def test_of_a_batch_with_duplicates_and_a_refused_event_everything_new_is_there_once(
     connections: Connections, owner: asyncpg.Connection, feed: Feed
 ) -> None:
-    """A batch that is halved is stored by several statements of one transaction, whose ids lie between one another's."""
+    """A batch that is halved is stored by several statements of one transaction; their ids lie across one another."""
     await store(connections, *(event(key=str(n)) for n in range(0, 60, 3)))
     follower = Follower(feed, limit=7)
     await follower.read()
@@ -199,7 +199,7 @@ async def test_a_later_attempt_comes_as_a_record_of_its_own_with_what_its_pipeli
     ],
 )
 @pytest.mark.parametrize("limit", [1, 3, 50])
-async def test_a_follower_gets_the_records_of_its_sources_and_goes_on_over_the_others(
+async def test_a_follower_gets_the_records_of_its_sources_and_goes_on_over_the_others(  # noqa: PLR0913, PLR0917 - the cases
     connections: Connections, feed: Feed, source: str | None, scope: Scope, mine: set[str], limit: int
 ) -> None:
     names = ["a", "a", "a", "b", "a", "c-1", "c-2", "c"]

@@ -220,7 +220,7 @@ async def feed_of(connection: asyncpg.Connection) -> list[tuple[int, int]]:
 async def test_what_is_stored_before_and_while_the_feed_comes_is_in_it(
     ledger: Servers, before_the_feed: asyncpg.Connection
 ) -> None:
-    """The migration waits for a writer, who is not held up; and what is stored afterwards by the code before is in it, too."""
+    """The migration waits for a writer, who is not held up; what the code before stores afterwards is in it, too."""
     writer, old_code = await connect(ledger, "writer"), await connect(ledger, "old code")
     prepared = await old_code.prepare(ADD_EVENTS)
     for number in range(6):

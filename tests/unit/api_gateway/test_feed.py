@@ -81,16 +81,16 @@ def feeds(draw: st.DrawFn) -> Rows:
 
 @given(feeds(), st.data())
 def test_parts_name_every_record_of_a_transaction_once_from_any_position_on(rows: Rows, data: st.DataObject) -> None:
-    named = [(part.end.xid, number) for part in parts_after(BEGINNING, rows) for number in range(part.low, part.high + 1)]
+    named = [
+        (part.end.xid, number) for part in parts_after(BEGINNING, rows) for number in range(part.low, part.high + 1)
+    ]
     expected = {(row["xid"], number) for row in rows for number in range(row["first_id"], row["last_id"] + 1)}
     parts = list(parts_after(BEGINNING, rows))
     index = data.draw(st.integers(0, len(parts) - 1))
     stopped = data.draw(st.integers(min(parts[index].low - 1, parts[index].high), parts[index].high))
     after = FeedPosition(parts[index].end.xid, parts[index].end.first_id, AT, stopped)
     rest = [
-        (part.end.xid, number)
-        for part in parts_after(after, rows[index:])
-        for number in range(part.low, part.high + 1)
+        (part.end.xid, number) for part in parts_after(after, rows[index:]) for number in range(part.low, part.high + 1)
     ]
 
     assert named == sorted(expected)

@@ -60,8 +60,8 @@ INDEXES: Final = {
     "processed_records_held": "processed_records (processed_at, id) WHERE status = 3",
 }
 
-# A dump that is restored on another server brings numbers of transactions that are yet to come there. Then the feed begins
-# anew: one row for everything that is stored.
+# A dump that is restored on another server brings numbers of transactions that are yet to come there. Then the feed
+# begins anew: one row for everything that is stored.
 _FEED_IS_FOREIGN: Final = text("""
     SELECT EXISTS (SELECT FROM feed WHERE xid >= CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint))
 """)

@@ -85,8 +85,8 @@ RESTORED: Final = ProblemType(
     "restored",
     410,
     "The ledger was restored from a backup",
-    "The position in the feed is not one of this ledger. Begin anew, without `after`: what was read before comes again, "
-    "as far as it was restored.",
+    "The position in the feed is not one of this ledger. Begin anew, without `after`: what was read before comes "
+    "again, as far as it was restored.",
 )
 TOO_LARGE: Final = ProblemType("too-large", 413, "The request is too large", "Nothing was stored. Send less at a time.")
 MEDIA: Final = ProblemType(

@@ -20,6 +20,7 @@ from shared.auth.scopes import Scope
 # Records of other sources that a page looks at, for each that it may hold.
 _LOOKED_AT: Final = 10
 _CURSOR_CHARS_MAX: Final = 80
+_NUMBER_MAX: Final = 2**63 - 1
 
 # Rows of the feed from a position on; its own row comes first, and proves that the position is of this ledger. A
 # transaction below `settled` has ended, and so has every one before it: what commits later has a higher number. Numbers
@@ -37,8 +38,8 @@ ROWS: Final = """
     ORDER BY part.xid, part.first_id
 """
 
-# Of the records with the ids of parts, in their order, the first $4 that are `mine`. Not more than $3 are looked at: where
-# there are so many the last of them comes, too.
+# Of the records with the ids of parts, in their order, the first $4 that are `mine`. Not more than $3 are looked at:
+# where there are so many the last of them comes, too.
 LOOK: Final = """
     SELECT place, id, mine, number
     FROM (
@@ -72,16 +73,16 @@ _ENTRIES: Final = f"""
     ) AS counted
     WHERE bytes_before + size <= $2 OR bytes_before = 0
     ORDER BY number
-"""
+"""  # noqa: S608 - parts of our own statement
 
 
 class FeedPosition(Cursor, frozen=True, tag="feed"):
     """A row of the feed, by its transaction, its first record and its time, and the last record that was looked at."""
 
-    xid: Annotated[int, Meta(ge=0, lt=2**63)]
-    first_id: Annotated[int, Meta(ge=0, lt=2**63)]
+    xid: Annotated[int, Meta(ge=0, le=_NUMBER_MAX)]
+    first_id: Annotated[int, Meta(ge=0, le=_NUMBER_MAX)]
     stored_at: datetime
-    id: Annotated[int, Meta(ge=0, lt=2**63)]
+    id: Annotated[int, Meta(ge=0, le=_NUMBER_MAX)]
 
 
 BEGINNING: Final = FeedPosition(0, 0, datetime(1970, 1, 1, tzinfo=UTC), 0)
@@ -257,10 +258,10 @@ _EXAMPLE: Final[dict[str, Any]] = {
             "pipeline_version": None,
             "row_count": None,
             "cause": None,
-            "position": "laRmZWVkzRI0zRJn1_8dzWUAaaBt8c0SZw",
+            "position": "laRmZWVkzTA5zRJn1v9rA4IAzRJn",
         }
     ],
-    "next": "laRmZWVkzRI0zRJn1_8dzWUAaaBt8c0SZw",
+    "next": "laRmZWVkzTA5zRJn1v9rA4IAzRJn",
     "more": False,
 }
 

@@ -26,9 +26,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 AnyCursor = TypeVar("AnyCursor", bound=Cursor)
 
 
-def read_cursor(
-    text: str | None, cursor_type: type[AnyCursor], *, parameter: str = "cursor"
-) -> AnyCursor | None:
+def read_cursor(text: str | None, cursor_type: type[AnyCursor], *, parameter: str = "cursor") -> AnyCursor | None:
     """Return the cursor in a request; None where there is none. Raises HttpProblem: it is not one of this query."""
     if text is None:
         return None

@@ -168,7 +168,10 @@ GatewayMaker = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @asynccontextmanager
 async def run_gateway(
-    processing: FakeProcessing | None = None, access: Access | None = None, **settings: object
+    processing: FakeProcessing | None = None,
+    access: Access | None = None,
+    feed: Feed | None = None,
+    **settings: object,
 ) -> AsyncIterator[Gateway]:
     chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]  # settings of any type
     processing, publisher = processing or FakeProcessing(), FakePublisher()
@@ -182,7 +185,7 @@ async def run_gateway(
             source_router(FakeSources(ledger)),
             record_router(records),
             event_router(Events(records, cache)),
-            feed_router(FakeFeed(ledger)),
+            feed_router(feed or FakeFeed(ledger)),
             audit_router(FakeAudit(ledger), publisher, receipt_seconds=chosen.receipt_seconds),
         ],
         readiness=readiness,

@@ -247,6 +247,23 @@ async def test_pages_end_where_payloads_grow_too_large_and_a_larger_record_is_a_
     assert [len(page.items) for page in large] == [1]
 
 
+async def test_what_was_stored_before_the_feed_comes_by_id_and_what_came_since_follows(
+    owner: asyncpg.Connection, feed: Feed
+) -> None:
+    """A row of the feed may name records of others; those come again in their own row."""
+    source, foreign = await add_source(owner), await add_source(owner, "foreign")
+    await add(owner, [90_001, 1, 40_000], source)
+    await add(owner, range(50, 150), foreign)
+    await owner.execute("UPDATE feed SET first_id = 1, last_id = 90001 WHERE first_id = 1")
+    await owner.execute("DELETE FROM feed WHERE first_id > 1")
+    await add(owner, [500], source)
+    follower = Follower(feed, source="s", limit=2)
+
+    await follower.read()
+
+    assert follower.ids == [1, 500, 40_000, 90_001, 500]
+
+
 async def test_a_record_that_was_erased_is_passed_over(owner: asyncpg.Connection, feed: Feed) -> None:
     source = await add_source(owner)
     for number in range(1, 6):
@@ -306,10 +323,17 @@ async def many_records(owner: asyncpg.Connection) -> asyncpg.Connection:
     return owner
 
 
-async def test_a_page_runs_along_the_keys_of_the_feed_and_of_records(many_records: asyncpg.Connection) -> None:
-    rows = await many_records.fetch(f"EXPLAIN {ROWS}", 20_000, 20_000, 501)
-    look = await many_records.fetch(f"EXPLAIN {LOOK.format(mine='true')}", [20_000], [21_000], 500, 50)
-    plan = "\n".join(row[0] for row in (*rows, *look))
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+async def test_a_page_runs_along_the_keys_of_the_feed_and_of_records(
+    many_records: asyncpg.Connection, mode: str
+) -> None:
+    look = LOOK.format(mine="true")
+    await many_records.execute(f"PREPARE rows (bigint, bigint, int) AS {ROWS}")
+    await many_records.execute(f"PREPARE look (bigint[], bigint[], bigint, int) AS {look}")
+    await many_records.execute(f"SET plan_cache_mode = force_{mode}_plan")
+    rows = await many_records.fetch("EXPLAIN EXECUTE rows (20000, 20000, 501)")
+    rows += await many_records.fetch("EXPLAIN EXECUTE look ('{20000}', '{21000}', 500, 50)")
+    plan = "\n".join(row[0] for row in rows)
 
     assert "feed_pkey" in plan
     assert "processed_records_pkey" in plan

@@ -1,5 +1,6 @@
 """The client that follows the ledger: pages, pauses, and what it does while the API is away."""
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -9,7 +10,7 @@ import httpx2
 import msgspec
 import pytest
 
-from etlpay_client import ApiError, ApiUnavailableError, ledger
+from etlpay_client import ApiError, ApiUnavailableError
 from etlpay_client.http import HttpClient, body_of, connection_options
 from etlpay_client.ledger import LedgerClient, LedgerRecord
 from support.records import record
@@ -18,7 +19,7 @@ Answer = httpx2.Response | Exception
 
 
 def item(number: int, payload: bytes = b"{}") -> dict[str, Any]:
-    made = msgspec.json.decode(msgspec.json.encode(record(number)))
+    made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record(number)))
     return made | {
         "result_payload": msgspec.Raw(payload), "position": f"p{number}", "pipeline": None, "pipeline_version": None,
         "row_count": None, "cause": None,
@@ -42,7 +43,7 @@ class Api:
         self.authorization = ""
         self.pauses: list[float] = []
         self._answers: Iterator[Answer] = iter(answers)
-        monkeypatch.setattr(ledger.asyncio, "sleep", self._pause)
+        monkeypatch.setattr(asyncio, "sleep", self._pause)
 
     def client(self, **more: str) -> LedgerClient:
         client = LedgerClient("http://gateway", **more)  # type: ignore[arg-type]  # options of any type

@@ -39,7 +39,7 @@ async def feed(ledger: Servers, owner: asyncpg.Connection) -> AsyncIterator[Feed
 @asynccontextmanager
 async def serve(feed: Feed, access: Access, port: int = 0) -> AsyncIterator[int]:
     async with run_gateway(feed=feed, access=access) as gateway:
-        config = server_config(gateway.app, GatewaySettings(http_port=port, _env_file=None))  # type: ignore[call-arg]  # pydantic's own
+        config = server_config(gateway.app, GatewaySettings(http_port=port, _env_file=None))
         async with running(HttpServer(config)) as server:
             while server.port is None:  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.01)

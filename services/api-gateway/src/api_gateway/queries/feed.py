@@ -223,7 +223,8 @@ def _is_row_of(position: FeedPosition, row: asyncpg.Record) -> bool:
 
 def _position(parts: Sequence[Part], row: asyncpg.Record) -> FeedPosition:
     """Return the position after a record."""
-    return structs.replace(parts[row["place"] - 1].end, id=row["id"])
+    end: FeedPosition = parts[row["place"] - 1].end
+    return structs.replace(end, id=row["id"])
 
 
 def _item(row: asyncpg.Record, position: FeedPosition) -> FeedRecord:

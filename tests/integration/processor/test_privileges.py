@@ -103,6 +103,18 @@ async def test_a_grant_that_is_lost_makes_the_ledger_not_ready(
     await check(connections)
 
 
+async def test_a_ledger_whose_feed_is_not_written_is_not_ready(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    await owner.execute("ALTER TABLE processed_records DISABLE TRIGGER processed_records_to_feed")
+    try:
+        with pytest.raises(UnavailableError, match="feed"):
+            await check(connections)
+    finally:
+        await owner.execute("ALTER TABLE processed_records ENABLE TRIGGER processed_records_to_feed")
+    await check(connections)
+
+
 @pytest.mark.parametrize("role", PRIVILEGES)
 async def test_the_migrations_grant_what_the_models_say_and_nothing_else(owner: asyncpg.Connection, role: str) -> None:
     rows = await owner.fetch(

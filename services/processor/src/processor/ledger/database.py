@@ -162,6 +162,8 @@ async def check(connections: Connections) -> LedgerState:
     if not found["granted"]:
         raise LedgerRefusesError("this role may not write the ledger: a grant is missing")
     _require_revision(found["revision"])
+    if not found["feeds"]:
+        raise LedgerRefusesError("the feed would miss what is stored: its trigger is away or disabled")
     async with connections.taken() as connection:
         mark: int = await connection.fetchval(FIND_PIPELINE_MARK)
     return LedgerState(str(found["epoch"]), mark)

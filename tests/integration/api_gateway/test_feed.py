@@ -231,6 +231,20 @@ async def test_a_page_looks_at_few_records_of_others_however_many_there_are(
     assert len(follower.pages) == 15
 
 
+async def test_a_page_looks_at_few_transactions_of_others_however_many_there_are(
+    owner: asyncpg.Connection, feed: Feed
+) -> None:
+    foreign, own = await add_source(owner, "foreign"), await add_source(owner, "own")
+    await add(owner, range(1, 2_501), foreign)
+    await owner.execute("TRUNCATE feed")
+    await owner.execute("INSERT INTO feed (xid, first_id, last_id) SELECT 3, n, n FROM generate_series(1, 2500) AS n")
+    await add(owner, [2_501], own)
+    follower = Follower(feed, source="own", limit=500)
+
+    assert await follower.read() == [2_501]
+    assert [position(page.next).id for page in follower.pages] == [1_001, 2_001, 2_501]
+
+
 async def test_pages_end_where_payloads_grow_too_large_and_a_larger_record_is_a_page(
     connections: Connections, feed: Feed
 ) -> None:

@@ -19,6 +19,7 @@ from shared.auth.scopes import Scope
 
 # Records of other sources that a page looks at, for each that it may hold.
 _LOOKED_AT: Final = 10
+_ROWS_MAX: Final = 1_000
 _CURSOR_CHARS_MAX: Final = 80
 _NUMBER_MAX: Final = 2**63 - 1
 
@@ -137,7 +138,8 @@ class Feed:
         """
         of_all = source is None and scope.everything
         number_max = limit if of_all else limit * _LOOKED_AT
-        rows = await self._rows(after, number_max + 1)
+        rows_max = min(number_max, _ROWS_MAX) + 1
+        rows = await self._rows(after, rows_max)
         parts = list(parts_after(after, rows))
         reach = list(_reach(parts, number_max))
         if not reach:
@@ -149,11 +151,11 @@ class Feed:
         # A record may have been erased meanwhile; that it is not here is no reason to stop before it.
         if entries and entries[-1]["number"] < len(looked.ids):
             return FeedPage(items, items[-1].position, more=True)
-        more = looked.is_cut or len(reach) < len(parts) or len(rows) > number_max
+        more = looked.is_cut or len(reach) < len(parts) or len(rows) == rows_max
         return FeedPage(items, looked.end.encode(), more=more)
 
-    async def _rows(self, after: FeedPosition, number_max: int) -> list[asyncpg.Record]:
-        rows = await self._ledger.rows(ROWS, after.xid, after.first_id, number_max)
+    async def _rows(self, after: FeedPosition, rows_max: int) -> list[asyncpg.Record]:
+        rows = await self._ledger.rows(ROWS, after.xid, after.first_id, rows_max)
         if rows[0]["is_other"]:
             raise HttpProblem(UNAVAILABLE, "The ledger was restored; the feed goes on when the migrations have run.")
         found = [row for row in rows if row["xid"] is not None]

@@ -33,6 +33,7 @@ OPERATIONS = (
     "GET /api/pipelines/{name}/versions",
     "GET /api/pipelines/{name}/versions/{version}",
     "GET /api/tables/{name}",
+    "GET /api/feed",
 )
 CHECKS = [
     not_a_server_error,

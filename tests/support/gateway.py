@@ -10,12 +10,13 @@ import msgspec
 
 from api_gateway.app import Gateway as Application
 from api_gateway.app import build_app
-from api_gateway.http.problems import HttpProblem
+from api_gateway.http.problems import RESTORED, HttpProblem
 from api_gateway.queries.audit import Audit, AuditPart, audit_router
 from api_gateway.queries.events import Events, event_router
+from api_gateway.queries.feed import Feed, FeedPosition, feed_router
 from api_gateway.queries.records import RecordCursor, RecordFilter, Records, record_router
 from api_gateway.queries.sources import SourceCursor, Sources, source_router
-from api_gateway.schemas import RecordPage, SourcePage
+from api_gateway.schemas import FeedPage, FeedRecord, RecordPage, SourcePage
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.auth.scopes import Scope
@@ -73,6 +74,33 @@ class FakeRecords(Records):
         rest = [record for record in newest if before is None or (record.processed_at, record.id) < before]
         last = rest[limit - 1] if len(rest) > limit else None
         return RecordPage(rest[:limit], RecordCursor(last.processed_at, last.id).encode() if last else None)
+
+
+class FakeFeed(Feed):
+    """The records in the order of their ids, each in a transaction of its own."""
+
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._fake = ledger
+
+    async def page(self, scope: Scope, *, source: str | None, after: FeedPosition, limit: int) -> FeedPage:
+        self._fake.answer()
+        if after.xid > len(self._fake.all):
+            raise HttpProblem(RESTORED, "none of this ledger")
+        asked = scope if source is None else Scope([source])
+        rest = [each for each in self._fake.all if each.id > after.id and asked.covers(each.source)]
+        items = [_fed(each) for each in rest[:limit]]
+        return FeedPage(items, items[-1].position if items else after.encode(), more=len(rest) > limit)
+
+
+def _fed(record: Record) -> FeedRecord:
+    return FeedRecord(
+        **msgspec.structs.asdict(record),
+        pipeline=None,
+        pipeline_version=None,
+        row_count=None,
+        cause=None,
+        position=FeedPosition(record.id, record.id, record.processed_at, record.id).encode(),
+    )
 
 
 class FakeSources(Sources):
@@ -143,6 +171,7 @@ GatewayMaker = Callable[..., AbstractAsyncContextManager[Gateway]]
 async def run_gateway(
     processing: FakeProcessing | None = None,
     access: Access | None = None,
+    feed: Feed | None = None,
     *,
     over_protocol: bool = False,
     **settings: object,
@@ -160,6 +189,7 @@ async def run_gateway(
             source_router(FakeSources(ledger)),
             record_router(records),
             event_router(Events(records, cache)),
+            feed_router(feed or FakeFeed(ledger)),
             audit_router(FakeAudit(ledger), publisher, receipt_seconds=chosen.receipt_seconds),
         ],
         readiness=readiness,

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -191,3 +193,84 @@ async def test_an_index_is_built_beside_those_who_write_and_waits_for_older_tran
     assert await valid_indexes(old) == {"processed_records_held": True}
     await backup.close()
     await writer.close()
+
+
+ADD_EVENTS = """
+    WITH stored AS (
+        INSERT INTO raw_events (id, event_id, source_id, channel, received_at, content_type, body)
+        SELECT id, gen_random_uuid(), 1, 1, now(), 'application/json', '{}' FROM generate_series($1::int, $2) AS id)
+    INSERT INTO processed_records (id, raw_event_id, source_id, channel, status, processed_at)
+    SELECT id, id, 1, 1, 1, now() FROM generate_series($1::int, $2) AS id
+"""
+
+
+@pytest.fixture
+async def before_the_feed(ledger: Servers, old: asyncpg.Connection) -> asyncpg.Connection:
+    """A connection to a ledger of the release before the feed, which holds three events."""
+    await upgrade(ledger, "0005")
+    await old.execute("INSERT INTO ingestion_sources (name) VALUES ('shop')")
+    await old.execute(ADD_EVENTS, 10, 12)
+    return old
+
+
+async def feed_of(connection: asyncpg.Connection) -> list[tuple[int, int]]:
+    return [tuple(row) for row in await connection.fetch("SELECT first_id, last_id FROM feed ORDER BY xid, first_id")]
+
+
+async def test_what_is_stored_before_and_while_the_feed_comes_is_in_it(
+    ledger: Servers, before_the_feed: asyncpg.Connection
+) -> None:
+    """The migration waits for a writer, who is not held up; what the code before stores afterwards is in it, too."""
+    writer, old_code = await connect(ledger, "writer"), await connect(ledger, "old code")
+    prepared = await old_code.prepare(ADD_EVENTS)
+    for number in range(6):
+        await prepared.fetch(20 + number, 20 + number)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+        async with writer.transaction():
+            await writer.execute(ADD_EVENTS, 30, 31)
+            with capture_logs() as logs:
+                migrating = group.create_task(migrate(settings_of(ledger)))
+                while not logs:  # noqa: ASYNC110 - the log tells nobody
+                    await asyncio.sleep(0.05)
+            await writer.execute(ADD_EVENTS, 5, 5)
+            assert not migrating.done()
+        await migrating
+    await prepared.fetch(40, 41)
+    async with old_code.transaction():
+        await old_code.copy_records_to_table(
+            "raw_events", records=[(50, uuid4(), 1, 1, datetime.now(UTC), "application/json", b"{}")],
+            columns=["id", "event_id", "source_id", "channel", "received_at", "content_type", "body"],
+        )  # fmt: skip
+        await old_code.copy_records_to_table(
+            "processed_records", records=[(50, 50, 1, 1, 1, datetime.now(UTC))],
+            columns=["id", "raw_event_id", "source_id", "channel", "status", "processed_at"],
+        )  # fmt: skip
+
+    assert await feed_of(before_the_feed) == [(5, 31), (40, 41), (50, 50)]
+    await writer.close()
+    await old_code.close()
+
+
+async def test_the_feed_of_an_empty_ledger_is_empty(ledger: Servers, old: asyncpg.Connection) -> None:
+    await migrate(settings_of(ledger))
+
+    assert await feed_of(old) == []
+
+
+async def test_a_feed_that_was_restored_from_another_server_begins_anew(
+    ledger: Servers, before_the_feed: asyncpg.Connection
+) -> None:
+    """The numbers of its transactions are yet to come here; what is stored here since is in it as well."""
+    await migrate(settings_of(ledger))
+    await before_the_feed.execute("UPDATE feed SET xid = 2::bigint ^ 61")
+    await before_the_feed.execute(ADD_EVENTS, 20, 21)
+    rows = await feed_of(before_the_feed)
+
+    await migrate(settings_of(ledger))
+    renewed = await feed_of(before_the_feed)
+    await before_the_feed.execute(ADD_EVENTS, 30, 31)
+    await migrate(settings_of(ledger))
+
+    assert rows == [(20, 21), (10, 12)]
+    assert renewed == [(10, 21)]
+    assert await feed_of(before_the_feed) == [(10, 21), (30, 31)]

@@ -36,6 +36,7 @@ A_COLUMN = {
     "receipt_gaps": "until",
     "unconfirmed": "channel",
     "pipeline_holds": "held",
+    "feed": "last_id",
 }
 CHANGES = {
     "insert": "INSERT INTO {table} DEFAULT VALUES",
@@ -99,6 +100,18 @@ async def test_a_grant_that_is_lost_makes_the_ledger_not_ready(
             await check(connections)
     finally:
         await owner.execute(f"GRANT {lost} TO etlpay_processor")
+    await check(connections)
+
+
+async def test_a_ledger_whose_feed_is_not_written_is_not_ready(
+    connections: Connections, owner: asyncpg.Connection
+) -> None:
+    await owner.execute("ALTER TABLE processed_records DISABLE TRIGGER processed_records_to_feed")
+    try:
+        with pytest.raises(UnavailableError, match="feed"):
+            await check(connections)
+    finally:
+        await owner.execute("ALTER TABLE processed_records ENABLE TRIGGER processed_records_to_feed")
     await check(connections)
 
 

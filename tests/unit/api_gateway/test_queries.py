@@ -135,7 +135,8 @@ async def test_sources_come_in_pages(gateway: GatewayMaker) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/sources", "/api/processed-records", "/api/processed-records/1", f"/api/events/{UUID(int=1)}"]
+    "path",
+    ["/api/sources", "/api/feed", "/api/processed-records", "/api/processed-records/1", f"/api/events/{UUID(int=1)}"],
 )
 async def test_503_where_the_ledger_cannot_answer(gateway: GatewayMaker, path: str) -> None:
     async with gateway() as g:

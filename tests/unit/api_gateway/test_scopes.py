@@ -40,10 +40,12 @@ async def ask(running: Gateway, path: str, **query: str) -> httpx2.Response:
 async def test_lists_hold_what_is_in_scope_and_nothing_else(scoped: Gateway) -> None:
     sources = await ask(scoped, "/api/sources")
     records = await ask(scoped, "/api/processed-records")
+    feed = await ask(scoped, "/api/feed")
     audit = await ask(scoped, "/api/audit", **HOUR)
 
     assert [item["name"] for item in sources.json()["items"]] == [OWN]
     assert [item["source"] for item in records.json()["items"]] == [OWN]
+    assert [item["source"] for item in feed.json()["items"]] == [OWN]
     assert [item["source"] for item in audit.json()["items"]] == [OWN]
 
 
@@ -81,7 +83,7 @@ async def test_a_queued_event_is_told_of_to_whom_its_source_belongs(scoped: Gate
     assert foreign_state.status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/api/processed-records", "/api/audit"])
+@pytest.mark.parametrize("path", ["/api/processed-records", "/api/feed", "/api/audit"])
 async def test_asking_for_a_source_out_of_scope_is_forbidden(scoped: Gateway, path: str) -> None:
     query = HOUR if path == "/api/audit" else {}
     refused = await ask(scoped, path, source=FOREIGN, **query)
@@ -111,6 +113,7 @@ PATHS = {
     "send": ("/api/ingest",),
     "read": (
         "/api/sources",
+        "/api/feed",
         "/api/processed-records",
         "/api/processed-records/1",
         f"/api/events/{identify(OWN, '1')}",

@@ -25,6 +25,7 @@ from api_gateway.ingest.single import IngestOne
 from api_gateway.pages.documents import document_routes, problem_routes
 from api_gateway.queries.audit import Audit, Queues, audit_router
 from api_gateway.queries.events import Events, event_router
+from api_gateway.queries.feed import Feed, feed_router
 from api_gateway.queries.ledger import Ledger, QueryLimit, RunningQuery
 from api_gateway.queries.pipelines import Pipelines, pipeline_router
 from api_gateway.queries.records import Records, record_router
@@ -207,6 +208,7 @@ def query_routers(ledger: Ledger, queues: Queues, cache: Cache, settings: Gatewa
         source_router(Sources(ledger)),
         record_router(records),
         event_router(Events(records, cache)),
+        feed_router(Feed(ledger)),
         pipeline_router(pipelines),
         table_router(Tables(ledger, pipelines)),
         audit_router(audit, queues, receipt_seconds=settings.receipt_seconds),

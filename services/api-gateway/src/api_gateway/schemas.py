@@ -206,6 +206,27 @@ class RowPage(msgspec.Struct, frozen=True):
     next: str | None
 
 
+class FeedRecord(Record, frozen=True, kw_only=True):
+    """A record as the feed gives it: with what a pipeline made of the event, and why it is FAILED or HELD.
+
+    `position` is that after this record, for `after`.
+    """
+
+    pipeline: str | None
+    pipeline_version: int | None
+    row_count: int | None
+    cause: str | None
+    position: str
+
+
+class FeedPage(msgspec.Struct, frozen=True):
+    """Records in the order of the feed. `next` always leads on; `more`: there may be more than these by now."""
+
+    items: list[FeedRecord]
+    next: str
+    more: bool
+
+
 class EventState(msgspec.Struct, frozen=True, kw_only=True):
     """Where an event is: in a queue, or stored with its record."""
 

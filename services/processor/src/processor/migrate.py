@@ -60,6 +60,21 @@ INDEXES: Final = {
     "processed_records_held": "processed_records (processed_at, id) WHERE status = 3",
 }
 
+# A dump that is restored on another server brings numbers of transactions that are yet to come there. Then the feed
+# begins anew: one row for everything that is stored.
+_FEED_IS_FOREIGN: Final = text("""
+    SELECT EXISTS (SELECT FROM feed WHERE xid >= CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint))
+""")
+_BEGIN_FEED: Final = (
+    text("LOCK TABLE processed_records IN SHARE ROW EXCLUSIVE MODE"),
+    text("TRUNCATE feed"),
+    text("""
+        INSERT INTO feed (xid, first_id, last_id)
+        SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint), min(id), max(id) FROM processed_records
+        HAVING min(id) IS NOT NULL
+    """),
+)
+
 Step: TypeAlias = Callable[[AsyncConnection], Awaitable[None]]
 
 
@@ -92,6 +107,7 @@ def _steps(settings: MigrationSettings) -> Iterator[Step]:
     yield _join_pipelines
     for revision in _revisions():
         yield partial(_upgrade, revision=revision)
+    yield _repair_feed
     for role, password in passwords.items():
         if password.get_secret_value():
             yield partial(_set_password, role=role, password=password.get_secret_value())
@@ -239,6 +255,15 @@ def _upgrade_to(connection: Connection, revision: str) -> None:
     config = migrations()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+async def _repair_feed(connection: AsyncConnection) -> None:
+    """Begin the feed anew where it is that of another server."""
+    if not await connection.scalar(_FEED_IS_FOREIGN):
+        return
+    log.warning("the ledger was restored from another server: the feed begins anew")
+    for statement in _BEGIN_FEED:
+        await connection.execute(statement)
 
 
 def main() -> int:

@@ -188,6 +188,34 @@ receipt_gaps = Table(
     comment="Receipts that were not here when a later one came; they may have come since.",
 )
 
+feed = Table(
+    "feed",
+    metadata,
+    Column(
+        "xid",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="the transaction, as pg_current_xact_id counts them",
+    ),
+    Column(
+        "first_id",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="of its records; those from here to last_id, which may be more than its own",
+    ),
+    Column("last_id", BigInteger, nullable=False),
+    Column(
+        "stored_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="tells the transaction from one that had its number before a restore",
+    ),
+    comment="Which records each transaction stored; a trigger of processed_records writes it.",
+)
+
 # Every index names the query it serves.
 Index(
     "processed_records_of_event",  # GET /api/events/{event_id}: the record of a raw event

@@ -22,7 +22,7 @@ PRIVILEGES: Final = {
     },
     READER_ROLE: dict.fromkeys((*metadata.tables, "events", "alembic_version"), _READ),
     PIPELINES_ROLE: {
-        **dict.fromkeys(("ingestion_sources", "raw_events", "processed_records", "events", "causes"), _READ),
+        **dict.fromkeys(("ingestion_sources", "raw_events", "processed_records", "feed", "events", "causes"), _READ),
         **{table.name: _APPEND for table in (pipelines.pipelines, pipelines.pipeline_states, pipelines.pipeline_holds)},
         "alembic_version": _READ,
     },

@@ -32,6 +32,7 @@ from api_gateway.schemas import (
     INGEST_PATH,
     BatchReport,
     EventState,
+    FeedPage,
     Ingested,
     IngestRequest,
     PipelineFiles,
@@ -50,7 +51,7 @@ Schema = dict[str, Any]
 
 _TYPES: Final = (
     IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, AuditPage,
-    PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, RowPage, ProblemDetails,
+    PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, RowPage, FeedPage, ProblemDetails,
 )  # fmt: skip
 _REF: Final = "#/components/schemas/{name}"
 _EVENT: Final = {"source_name": "manual-demo", "payload": {"value": 123}}

@@ -81,6 +81,13 @@ CONFLICT: Final = ProblemType(
     "An event with this source and id is stored already, with another payload. It stays as it is; what was sent now is "
     "kept for inspection and is no event. Repeating does not help: use another id, or the payload of the first.",
 )
+RESTORED: Final = ProblemType(
+    "restored",
+    410,
+    "The ledger was restored from a backup",
+    "The position in the feed is not one of this ledger. Begin anew, without `after`: what was read before comes "
+    "again, as far as it was restored.",
+)
 TOO_LARGE: Final = ProblemType("too-large", 413, "The request is too large", "Nothing was stored. Send less at a time.")
 MEDIA: Final = ProblemType(
     "unsupported-media-type",
@@ -132,7 +139,7 @@ UNKNOWN: Final = ProblemType(
     1,
 )
 PROBLEM_TYPES: Final = (
-    MALFORMED, UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, NOT_FOUND, METHOD, SLOW, CONFLICT, TOO_LARGE, MEDIA,
+    MALFORMED, UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, NOT_FOUND, METHOD, SLOW, CONFLICT, RESTORED, TOO_LARGE, MEDIA,
     MISDIRECTED, INVALID, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, AUDIT_TOO_LARGE, UNKNOWN,
 )  # fmt: skip
 _OF_STATUS: Final = {each.status: each for each in (*reversed(PROBLEM_TYPES), INVALID, UNAVAILABLE)}

@@ -26,7 +26,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 AnyCursor = TypeVar("AnyCursor", bound=Cursor)
 
 
-def read_cursor(text: str | None, cursor_type: type[AnyCursor]) -> AnyCursor | None:
+def read_cursor(text: str | None, cursor_type: type[AnyCursor], *, parameter: str = "cursor") -> AnyCursor | None:
     """Return the cursor in a request; None where there is none. Raises HttpProblem: it is not one of this query."""
     if text is None:
         return None
@@ -34,7 +34,7 @@ def read_cursor(text: str | None, cursor_type: type[AnyCursor]) -> AnyCursor | N
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         return msgspec.msgpack.decode(packed, type=cursor_type)
     except (ValueError, msgspec.DecodeError) as error:
-        problem = Problem("/query/cursor", "must be `next` of a page before")
+        problem = Problem(f"/query/{parameter}", "must be `next` of a page before")
         raise HttpProblem(INVALID, "The cursor is not one of ours.", errors=[problem]) from error
 
 

@@ -25,7 +25,7 @@ from shared.contracts.result import RecordStatus
 
 _ID_MAX: Final = 2**63 - 1
 # More than any record has: PostgreSQL's own limit of a value is less.
-_RECORD_BYTES_MAX: Final = 2**30
+RECORD_BYTES_MAX: Final = 2**30
 _NULL: Final = msgspec.Raw(b"null")
 _STATUS_NAMES: Final[dict[int, StatusName]] = {1: "SUCCESS", 2: "FAILED", 3: "HELD"}
 
@@ -89,7 +89,7 @@ _PORTION_OF_SOURCES: Final = """(
         ORDER BY newest.processed_at DESC, newest.id DESC LIMIT $1
     ) AS page JOIN processed_records AS record ON record.id = page.id
 )"""
-_SOURCES_OF_SCOPE: Final = "SELECT id FROM ingestion_sources WHERE name = ANY({0}::text[]) OR name ^@ ANY({1}::text[])"
+SOURCES_OF_SCOPE: Final = "SELECT id FROM ingestion_sources WHERE name = ANY({0}::text[]) OR name ^@ ANY({1}::text[])"
 
 
 _read_problems = msgspec.json.Decoder(tuple[Problem, ...]).decode
@@ -163,9 +163,9 @@ class Records:
         rows = await self._ledger.rows(query, *parameters)
         if rows and self._is_large(rows[0]):
             await expect_large_record()
-            query, parameters = page_query(which, after=after, limit=1, bytes_max=_RECORD_BYTES_MAX)
+            query, parameters = page_query(which, after=after, limit=1, bytes_max=RECORD_BYTES_MAX)
             rows = (await self._ledger.rows(query, *parameters))[:1]
-        items = [_record(row) for row in rows[:limit] if row is rows[0] or not self._is_large(row)]
+        items = [record_of(row) for row in rows[:limit] if row is rows[0] or not self._is_large(row)]
         more = bool(rows) and rows[0]["found"] > len(items)
         return RecordPage(items, RecordCursor(items[-1].processed_at, items[-1].id).encode() if more else None)
 
@@ -191,8 +191,8 @@ class Records:
         rows = await self._ledger.rows(query, key, self._ledger.page_bytes_max)
         if rows and self._is_large(rows[0]):
             await expect_large_record()
-            rows = await self._ledger.rows(query, key, _RECORD_BYTES_MAX)
-        return _record(rows[0]) if rows else None
+            rows = await self._ledger.rows(query, key, RECORD_BYTES_MAX)
+        return record_of(rows[0]) if rows else None
 
     def _is_large(self, row: asyncpg.Record) -> bool:
         """Tell whether a record is larger than a page may be. The row is without its payload then."""
@@ -248,7 +248,7 @@ def page_query(which: RecordFilter, *, after: RecordCursor | None, limit: int, b
     if which.source is not None:
         conditions.append(given("source_id = (SELECT id FROM ingestion_sources WHERE name = {})", which.source))
     elif not which.scope.everything:
-        sources = given(_SOURCES_OF_SCOPE, *scope_parameters(which.scope))
+        sources = given(SOURCES_OF_SCOPE, *scope_parameters(which.scope))
         if which.status not in {RecordStatus.FAILED, RecordStatus.HELD}:
             more = "".join(f"AND {condition} " for condition in conditions)
             portion = _PORTION_OF_SOURCES.format(sources=sources, conditions=more)
@@ -272,7 +272,8 @@ def _conditions(which: RecordFilter, after: RecordCursor | None) -> Iterator[tup
         yield "(processed_at, id) < ({}, {})", after.processed_at, after.id
 
 
-def _record(row: asyncpg.Record) -> Record:
+def record_of(row: asyncpg.Record) -> Record:
+    """Return the record in a row of ALL_RECORDS."""
     return Record(
         id=row["id"],
         raw_event_id=row["raw_event_id"],

@@ -18,7 +18,7 @@ from shared.postgres import POSTGRES_ERRORS, Pool
 from shared.settings import PostgresPoolSettings
 
 # The schema that this code writes: the newest migration. Asking Alembic for it would keep all of that in memory.
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 
 _REMIND_SECONDS: Final = 60.0
 
@@ -162,6 +162,8 @@ async def check(connections: Connections) -> LedgerState:
     if not found["granted"]:
         raise LedgerRefusesError("this role may not write the ledger: a grant is missing")
     _require_revision(found["revision"])
+    if not found["feeds"]:
+        raise LedgerRefusesError("the feed would miss what is stored: its trigger is away or disabled")
     async with connections.taken() as connection:
         mark: int = await connection.fetchval(FIND_PIPELINE_MARK)
     return LedgerState(str(found["epoch"]), mark)

@@ -191,10 +191,12 @@ CHECK_LEDGER: Final = f"""
            (SELECT bool_and(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))
             FROM unnest(ARRAY['ingestion_sources', 'raw_events', 'processed_records', 'conflicts', 'settlements',
                               'receipts', 'receipt_series', 'receipt_gaps', 'unconfirmed', 'causes',
-                              'pipeline_holds']) AS name)
+                              'pipeline_holds', 'feed']) AS name)
            AND has_table_privilege('pipelines', 'SELECT') AND has_table_privilege('pipeline_states', 'SELECT')
            AND has_table_privilege('receipt_series', 'UPDATE')
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
+           EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass('processed_records')
+                   AND tgname = 'processed_records_to_feed' AND tgenabled IN ('O', 'A')) AS feeds,
            (SELECT version_num FROM alembic_version) AS revision,
            {LEDGER_EPOCH} AS epoch
 """  # noqa: S608 - parts of our own statement

@@ -33,6 +33,9 @@ OPERATIONS = (
     "GET /api/pipelines/{name}/versions",
     "GET /api/pipelines/{name}/versions/{version}",
     "GET /api/tables/{name}",
+    "GET /api/totals",
+    "GET /api/totals/{name}",
+    "GET /api/drift",
 )
 CHECKS = [
     not_a_server_error,

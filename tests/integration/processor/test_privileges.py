@@ -36,6 +36,7 @@ A_COLUMN = {
     "receipt_gaps": "until",
     "unconfirmed": "channel",
     "pipeline_holds": "held",
+    "drifts": "place",
 }
 CHANGES = {
     "insert": "INSERT INTO {table} DEFAULT VALUES",

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.demo import DemoEvent
@@ -133,7 +134,11 @@ def _audit_numbers(finding: Discrepancy) -> tuple[str, ...]:
 
 
 def show_table(
-    names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Set[str], marked: Set[int] = frozenset()
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: AbstractSet[str],
+    marked: AbstractSet[int] = frozenset(),
 ) -> None:
     """Show texts as a table; columns of `numbers` to the right, `marked` rows, by their positions, in red."""
     table = Table(box=None, pad_edge=False, header_style="bold")

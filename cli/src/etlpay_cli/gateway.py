@@ -22,9 +22,7 @@ _REFUSED: Final[dict[int, str]] = {
 }
 
 
-async def ask(
-    url: str, api_key: str, path: str, parameters: Mapping[str, str | int], answer: type[_Answer]
-) -> _Answer:
+async def ask(url: str, api_key: str, path: str, parameters: Mapping[str, str | int], answer: type[_Answer]) -> _Answer:
     """Return what the gateway answers.
 
     Raises:
@@ -48,6 +46,6 @@ def _refusal(path: str, status: int) -> StackError:
         return StackError(_NOT_FOUND, exit_code=USAGE)
     if status in _REFUSED:
         return StackError(_REFUSED[status], exit_code=USAGE)
-    if status == httpx2.codes.UNPROCESSABLE_ENTITY:
+    if status == httpx2.codes.UNPROCESSABLE_CONTENT:
         return StackError(f"GET {path}: a name or a number is none", exit_code=USAGE)
     return StackError(f"GET {path} answered {status}", exit_code=UNAVAILABLE)

@@ -44,4 +44,3 @@ def drift(
     )  # fmt: skip
     if not report.items:
         console.stderr.print("Nothing: every event was read whole.")
-

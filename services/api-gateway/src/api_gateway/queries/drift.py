@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api_gateway.http.openapi import reply
-from api_gateway.http.problems import INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
+from api_gateway.http.problems import INVALID, NOT_FOUND, UNAVAILABLE
 from api_gateway.queries.ledger import Ledger
 from api_gateway.queries.parameters import NAME, Moment, Reader, json_response
 from api_gateway.queries.pipelines import Pipelines

@@ -140,7 +140,7 @@ class Pipelines:
         raise HttpProblem(NOT_FOUND, "There is no table of this name.")
 
     async def covered(self, scope: Scope) -> AsyncIterator[tuple[asyncpg.Record, _Rules]]:
-        """Yield the state and the rules of each pipeline all of whose sources are in a scope. Raises UnavailableError."""
+        """Yield state and rules of each pipeline all of whose sources are in a scope. Raises UnavailableError."""
         last = ""
         while rows := await self._ledger.rows(_PAGE, last, _PIPELINES_MAX):
             for row in rows:

@@ -39,7 +39,12 @@ def total_views(pipeline: Pipeline) -> tuple[TotalView, ...]:
     return (
         *(
             TotalView(
-                total.name, total.of, _columns(total_view(total, tables[total.of])), (HOLDS, *total.by), total.must, loaded
+                total.name,
+                total.of,
+                _columns(total_view(total, tables[total.of])),
+                (HOLDS, *total.by),
+                total.must,
+                loaded,
             )
             for total in pipeline.total
         ),

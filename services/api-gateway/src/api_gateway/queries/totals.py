@@ -18,7 +18,7 @@ from api_gateway.schemas import RowPage
 from shared.auth.scopes import Scope
 from shared.contracts.errors import Problem
 from shared.contracts.totals import TotalPage, TotalState
-from shared.pipelines.typed_tables import quoted
+from shared.pipelines.typed_tables import DATA_SCHEMA, quoted
 
 _NAME_CHARS_MAX: Final = 63
 _TOTALS_MAX: Final = 100
@@ -51,7 +51,7 @@ class TotalQuery(BaseModel):
 
     since: Moment | None = Field(
         None,
-        description="rows that changed at this moment or later (RFC 3339); of the sums of a table with money: what came "
+        description="rows that changed at this moment or later (RFC 3339); of the sums of a table with money what came "
         "in in the hour of this moment or later",
     )
     limit: int = Field(50, ge=1, le=_ROWS_MAX)
@@ -76,9 +76,7 @@ class Totals:
         ]
         found.sort(key=lambda pair: pair[0].name)
         limit = min(limit, _TOTALS_MAX)
-        items = [
-            await self._state(total, state["name"], state["version"], since) for total, state in found[:limit]
-        ]
+        items = [await self._state(total, state["name"], state["version"], since) for total, state in found[:limit]]
         return TotalPage(items, TotalCursor(items[-1].name).encode() if len(found) > limit else None)
 
     async def rows(
@@ -107,7 +105,7 @@ class Totals:
             holding, failing = row["holding"], row["failing"]
         return TotalState(
             name=total.name,
-            view=f"data.{total.name}",
+            view=f"{DATA_SCHEMA}.{total.name}",
             of=total.of,
             pipeline=pipeline,
             version=version,
@@ -118,7 +116,7 @@ class Totals:
 
 
 def rows_query(total: TotalView, since: datetime | None, after: TotalRowCursor | None) -> tuple[str, list[object]]:
-    """Return the query of a page, and its parameters from $3 on. Raises HttpProblem: the cursor is none of this total."""
+    """Return the query of a page, and its parameters from $3 on. Raises HttpProblem: the cursor is another total's."""
     conditions, parameters = _since(total, since, number=3)
     order = [_ordered(total, name, f"own.{quoted(name)}") for name in total.key]
     if after is not None:

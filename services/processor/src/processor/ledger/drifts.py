@@ -36,7 +36,7 @@ class DriftStore:
         self._connections = connections
 
     async def add(self, instance: UUID, number: int, counts: Mapping[DriftKey, DriftCount]) -> None:
-        """Commit a portion. Idempotent by instance and number, of which a later one is greater. Raises as `Store.write`.
+        """Commit a portion. Idempotent by instance and number, which grows. Raises as `Store.write`.
 
         `instance`: the process.
         """

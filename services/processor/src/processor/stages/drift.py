@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import Counter as Tally
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import structlog
@@ -19,6 +20,8 @@ from shared.runtime.waiting import wait_any
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _WRITE_SECONDS: Final = 10.0
+# It must fit into the deadline of the drain, with the other parts.
+_CLOSING_SECONDS_MAX: Final = 4.0
 _PLACE_CHARS_MAX: Final = 300
 PLACES_MAX: Final = 1_000
 """Places of one version and one hour that are counted apart."""
@@ -98,7 +101,11 @@ class DriftRecorder:
         """Write every few seconds until `close`, and then once more."""
         while not self._closing.is_set():
             await wait_any(self._closing, seconds_max=self._seconds)
-            await self._write()
+            if not self._closing.is_set():
+                await self._write()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_SECONDS_MAX):
+                await self._write()
         if self._portion:
             log.warning("the last counts of drift are not written")
 

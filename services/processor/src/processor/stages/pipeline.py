@@ -110,7 +110,7 @@ def _problems(found: Iterable[RowProblem]) -> tuple[Problem, ...]:
 
 
 def _drift_of(made: Made) -> tuple[tuple[DriftKind, str], ...]:
-    """Return what the program does not read. Of an event that breaks the contract, too: a member may have a new name."""
+    """Return what the program does not read, also of an event that fails: a member may have a new name."""
     found = (*made.problems, *made.notes)
     return tuple([(_DRIFT[each.code], each.pointer) for each in found if each.code in _DRIFT])
 

@@ -70,7 +70,7 @@ class Stages:
         return outcomes
 
     def _count_drift(self, processed: Sequence[Processed], outcomes: Sequence[Recorded]) -> None:
-        """Count what pipelines do not read of the events that are stored now. A HELD event counts when it is processed."""
+        """Count what pipelines do not read of events that are stored now; HELD ones count when they are processed."""
         drifted = [
             (each, outcome.raw_event_id)
             for each, outcome in zip(processed, outcomes, strict=True)

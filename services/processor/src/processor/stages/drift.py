@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections import Counter as Tally
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, TypeAlias
@@ -12,6 +11,7 @@ import structlog
 from processor.ledger.drifts import DriftCount, DriftKey, DriftStore
 from processor.ledger.rows import Processed
 from processor.metrics import DRIFT
+from processor.programs.active import ActivePipeline
 from shared.contracts.drift import OTHER_PLACES, DriftKind
 from shared.contracts.errors import EtlPayError, RetryableError
 from shared.contracts.receipt import hour_of
@@ -29,6 +29,7 @@ REMEMBERED_MAX: Final = 10_000
 """Places of all versions and hours that are counted apart; then the places of the earliest hours are forgotten."""
 
 _Places: TypeAlias = set[tuple[DriftKind, str]]
+_Alike: TypeAlias = tuple[ActivePipeline, int, tuple[tuple[DriftKind, str], ...]]
 
 
 class DriftCounts:
@@ -45,19 +46,21 @@ class DriftCounts:
 
     def add(self, stored: Iterable[tuple[Processed, int]]) -> None:
         """Count events that were stored, each with the id of its raw event. An event counts once for each place."""
-        kinds: Tally[tuple[str, str]] = Tally()
+        # Events of one batch mostly hold the same: the rows of a CSV file with one column too many.
+        alike: dict[_Alike, DriftCount] = {}
         for processed, raw_event_id in stored:
-            pipeline = processed.pipeline
-            if pipeline is None:
-                continue
-            hour = hour_of(processed.event.received_at)
-            for key in {self._key(pipeline.id, hour, kind, place) for kind, place in processed.drift}:
-                count = self._counts.setdefault(key, DriftCount())
+            if processed.pipeline is not None:
+                hour = hour_of(processed.event.received_at)
+                count = alike.setdefault((processed.pipeline, hour, processed.drift), DriftCount())
                 count.events += 1
                 count.example = raw_event_id
-            kinds.update({(pipeline.name, kind.label) for kind, _ in processed.drift})
-        for labels, number in kinds.items():
-            DRIFT.labels(*labels).inc(number)
+        for (pipeline, hour, drift), found in alike.items():
+            for key in {self._key(pipeline.id, hour, kind, place) for kind, place in drift}:
+                count = self._counts.setdefault(key, DriftCount())
+                count.events += found.events
+                count.example = found.example
+            for kind in {kind for kind, _ in drift}:
+                DRIFT.labels(pipeline.name, kind.label).inc(found.events)
 
     def take(self) -> dict[DriftKey, DriftCount]:
         """Return what was counted since the last call."""

@@ -21,7 +21,8 @@ from shared.contracts.totals import TotalPage, TotalState
 from shared.pipelines.typed_tables import DATA_SCHEMA, quoted
 
 _NAME_CHARS_MAX: Final = 63
-_TOTALS_MAX: Final = 100
+# Each is a query over a whole table, one after the other.
+_TOTALS_MAX: Final = 20
 _ROWS_MAX: Final = 500
 _CURSOR_CHARS_MAX: Final = 4_000
 _NOT_FOUND: Final = "There is no total of this name."
@@ -157,7 +158,7 @@ def total_router(totals: Totals) -> APIRouter:
     async def list_totals(caller: Reader, query: Annotated[TotalQuery, Query()]) -> Response:
         """The totals of active versions by name, of pipelines for all of whose sources the API key is.
 
-        Of each `[[total]]` the rows that hold, and that do not, are counted. At most 100 are on a page.
+        Of each `[[total]]` the rows that hold, and that do not, are counted. At most 20 are on a page.
         """
         after = read_cursor(query.cursor, TotalCursor)
         return json_response(await totals.page(caller.scope, since=query.since, after=after, limit=query.limit))

@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Gateway:
     """The gateway of a stack that is up."""
     found = Gateway()
     stack = SimpleNamespace(addresses=lambda: SimpleNamespace(http="http://gateway"))
-    settings = CliSettings(_env_file=None, api_key="k-1")  # type: ignore[call-arg]  # of pydantic-settings
+    settings = CliSettings(_env_file=None, api_key="k-1")
 
     def connect(url: str, key: str) -> httpx2.AsyncClient:
         headers = {"authorization": f"Bearer {key}"}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 
 import asyncpg
 import msgspec
@@ -11,6 +12,30 @@ import pytest
 from support.servers import CHECKOUT, docker_is_here
 from support.stack import Stack, run_stack
 from support.typed_pipelines import SHOP
+from support.waiting import until_true
+
+TILL = """\
+etlpay = 1
+name   = "till"
+source = "till-*"
+
+[drift]
+unknown_member = "note"
+
+[[table]]
+name = "tickets"
+
+[table.columns]
+amount   = { from = "/amount", type = "money", currency = "currency" }
+currency = { from = "/currency", type = "currency" }
+
+[[total]]
+name = "ticket_sums"
+of   = "tickets"
+by   = ["currency"]
+sums = { amount = "amount" }
+must = ["amount >= 0"]
+"""
 
 
 @pytest.fixture(scope="module", params=["local", "docker"] if docker_is_here() else ["local"])
@@ -28,7 +53,12 @@ def typed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def ended(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `etlpay pipeline` against the stack."""
-    command = (sys.executable, "-m", "etlpay_cli", "pipeline", *arguments)
+    return command_ended(stack, "pipeline", *arguments)
+
+
+def command_ended(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command against the stack."""
+    command = (sys.executable, "-m", "etlpay_cli", *arguments)
     return subprocess.run(
         command, env=stack.environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120
     )
@@ -85,3 +115,38 @@ async def test_the_reader_cannot_change_typed_tables(typed: Stack) -> None:
     with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)):
         await connection.execute("DELETE FROM rows.orders_1")
     await connection.close()
+
+
+async def test_what_no_pipeline_reads_and_totals_that_do_not_hold_are_told(typed: Stack) -> None:
+    file = typed.root / "pipelines" / "till.toml"
+    file.write_text(TILL)
+    applied = ended(typed, "apply", str(file), "--yes")
+    assert applied.returncode == 0, applied.stderr
+    sent = {"source_name": "till-1", "payload": {"amount": "10.99", "currency": "EUR", "tip": "secret"}}
+
+    async def is_counted() -> bool:
+        async with typed.client() as http:
+            answer = await http.post("/api/ingest", json=sent)
+        assert answer.status_code == 201
+        return bool(msgspec.json.decode(ended(typed, "drift", "till", "--json").stdout)["items"])
+
+    assert await until_true(is_counted, 60)
+    holding = command_ended(typed, "totals")
+    async with typed.client() as http:
+        refund = {"source_name": "till-1", "payload": {"amount": "-9007199254740993.25", "currency": "EUR"}}
+        assert (await http.post("/api/ingest", json=refund)).status_code == 201
+        [row] = (await http.get("/api/totals/ticket_sums")).json()["items"]
+        [item] = (await http.get("/api/drift", params={"pipeline": "till", "since": "2026-01-01"})).json()["items"]
+        assert (await http.get("/api/totals/tickets")).status_code == 404
+    failing = command_ended(typed, "totals", "ticket_sums", "--since", "1h", "--json")
+
+    assert (item["kind"], item["place"], item["version"]) == ("unknown_member", "/tip", 1)
+    assert row["holds"] is False
+    assert Decimal(row["amount"]) == Decimal("10.99") * (int(row["rows"]) - 1) - Decimal("9007199254740993.25")
+    assert (holding.returncode, failing.returncode) == (0, 1), holding.stderr + failing.stderr
+    assert "ticket_sums" in holding.stdout
+    assert msgspec.json.decode(failing.stdout)["items"] == [row]
+    shown = ended(typed, "drift", "till").stdout
+    assert "/tip" in shown
+    assert "secret" not in shown
+    assert ended(typed, "drift", "none").returncode == 2

@@ -34,6 +34,9 @@ OPERATIONS = (
     "GET /api/pipelines/{name}/versions/{version}",
     "GET /api/tables/{name}",
     "GET /api/feed",
+    "GET /api/totals",
+    "GET /api/totals/{name}",
+    "GET /api/drift",
 )
 CHECKS = [
     not_a_server_error,

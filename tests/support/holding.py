@@ -9,6 +9,7 @@ from processor.ledger.owed import OwedEvents
 from processor.ledger.rows import Processed
 from processor.ledger.store import Store
 from processor.programs.active import ActiveSet
+from processor.stages.drift import DriftCounts
 from processor.stages.held import HeldEvents
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import Recorded
@@ -25,12 +26,14 @@ class Processor:
         self.clock = FakeClock()
         self.pipelines = pipelines.pipelines
         self.transform: Callable[[Envelope, ActiveSet], Processed] = transformed
+        self.drift = DriftCounts()
         self.owed = OwedEvents(connections, self.store.ids, self.store.causes, self.store.typed)
         self.held = HeldEvents(
             self.holds,
             self.owed,
             active=self.active,
             transform=self._transform_now,
+            drift=self.drift,
             look_seconds=0.05,
             clock=self.clock,
         )

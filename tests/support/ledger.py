@@ -36,7 +36,7 @@ async def owner(ledger: Servers) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(ledger.owner_url)
     await connection.execute(
         "TRUNCATE ingestion_sources, raw_events, processed_records, conflicts, settlements, receipts, "
-        "receipt_series, receipt_gaps, unconfirmed, causes, pipelines, pipeline_states, pipeline_holds, feed "
+        "receipt_series, receipt_gaps, unconfirmed, causes, pipelines, pipeline_states, pipeline_holds, feed, drifts "
         "RESTART IDENTITY CASCADE"
     )
     await connection.execute("UPDATE upgrades SET had_events = false")

@@ -81,7 +81,7 @@ async def clear_pipelines(owner: asyncpg.Connection) -> None:
     """Drop every typed table and view, and forget every pipeline."""
     for row in await owner.fetch(_TYPED):
         await owner.execute(row["sql"].replace("DROP VIEW", "DROP VIEW IF EXISTS"))
-    await owner.execute("TRUNCATE pipelines, pipeline_states, pipeline_holds, causes RESTART IDENTITY CASCADE")
+    await owner.execute("TRUNCATE pipelines, pipeline_states, pipeline_holds, causes, drifts RESTART IDENTITY CASCADE")
 
 
 @pytest.fixture

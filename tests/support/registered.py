@@ -12,7 +12,7 @@ ACTIVE, CANDIDATE, OFF = 1, 2, 3
 
 async def clear(owner: asyncpg.Connection) -> None:
     """Leave no pipeline, and no typed table."""
-    await owner.execute("TRUNCATE pipelines, pipeline_states, pipeline_holds, causes RESTART IDENTITY CASCADE")
+    await owner.execute("TRUNCATE pipelines, pipeline_states, pipeline_holds, causes, drifts RESTART IDENTITY CASCADE")
     for row in await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", ROWS_SCHEMA):
         await owner.execute(f"DROP TABLE {ROWS_SCHEMA}.{quoted(row['tablename'])} CASCADE")
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from etlpay_cli.commands import keys, pipeline_versions, producers
+from etlpay_cli.commands import keys, pipeline_drift, producers
 from etlpay_cli.commands.audit import audit
 from etlpay_cli.commands.clean import clean
 from etlpay_cli.commands.demo import demo
 from etlpay_cli.commands.down import down
 from etlpay_cli.commands.invocation import require_stack
 from etlpay_cli.commands.status import status
+from etlpay_cli.commands.totals import totals
 from etlpay_cli.commands.up import up
 from etlpay_cli.commands.validate import validate
 
@@ -28,9 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, down, clean, status, demo, audit, validate):
+for command in (up, down, clean, status, demo, audit, validate, totals):
     app.command()(command)
-for group in (keys.app, pipeline_versions.app, producers.app):
+for group in (keys.app, pipeline_drift.app, producers.app):
     app.add_typer(group)
 
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from etlpay_cli.addresses import Addresses
     from etlpay_cli.demo import DemoEvent
@@ -130,6 +131,27 @@ def _audit_values(finding: Discrepancy) -> tuple[int, ...]:
 
 def _audit_numbers(finding: Discrepancy) -> tuple[str, ...]:
     return tuple(map(str, _audit_values(finding)))
+
+
+def show_table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: AbstractSet[str],
+    marked: AbstractSet[int] = frozenset(),
+) -> None:
+    """Show texts as a table; columns of `numbers` to the right, `marked` rows, by their positions, in red."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(Text(name), justify="right" if name in numbers else "left")
+    for position, row in enumerate(rows):
+        table.add_row(*(Text(_printable(each)) for each in row), style="bold red" if position in marked else "")
+    stdout.print(table)
+
+
+def _printable(text: str) -> str:
+    """Return a text without what a terminal obeys: names of members and values are whatever a producer sends."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def print_json(value: object) -> None:

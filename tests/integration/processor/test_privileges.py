@@ -37,6 +37,7 @@ A_COLUMN = {
     "unconfirmed": "channel",
     "pipeline_holds": "held",
     "feed": "last_id",
+    "drifts": "place",
 }
 CHANGES = {
     "insert": "INSERT INTO {table} DEFAULT VALUES",

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
 
 from etlpay_cli import console
 from etlpay_cli.errors import INTERRUPTED, UNAVAILABLE, USAGE, StackError
+from etlpay_cli.gateway import ask as ask_gateway
 from etlpay_cli.layout import Layout
 from etlpay_cli.settings import CliSettings, RootNotFoundError, find_root
+from etlpay_cli.spans import parse_span
 from etlpay_cli.stack import running_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from etlpay_cli.stack import Stack
 
 _Result = TypeVar("_Result")
+
+LimitOption = Annotated[int, typer.Option(min=1, max=500, help="How many are shown at most.")]
 
 
 def checkout() -> tuple[Layout, CliSettings]:
@@ -53,6 +58,21 @@ def run(work: Coroutine[None, None, _Result]) -> _Result:
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+
+
+def ask(path: str, parameters: Mapping[str, str | int], answer: type[_Result]) -> _Result:
+    """Return what the gateway of the stack that is up answers; else end with an exit code."""
+    _, settings, stack = require_stack()
+    key = settings.api_key.get_secret_value() or settings.demo_key.get_secret_value()
+    return run(ask_gateway(stack.addresses().http, key, path, parameters, answer))
+
+
+def moment_before(span: str) -> str:
+    """Return the moment that was `24h`, `30m` or `7d` ago; end with a usage error where the text is none of these."""
+    try:
+        return (datetime.now(UTC) - parse_span(span)).isoformat()
+    except StackError as error:
+        refuse(str(error), error.exit_code)
 
 
 def refuse(reason: str, exit_code: int) -> NoReturn:

@@ -24,6 +24,7 @@ from api_gateway.ingest.batch import IngestBatch
 from api_gateway.ingest.single import IngestOne
 from api_gateway.pages.documents import document_routes, problem_routes
 from api_gateway.queries.audit import Audit, Queues, audit_router
+from api_gateway.queries.drift import Drifts, drift_router
 from api_gateway.queries.events import Events, event_router
 from api_gateway.queries.feed import Feed, feed_router
 from api_gateway.queries.ledger import Ledger, QueryLimit, RunningQuery
@@ -31,6 +32,7 @@ from api_gateway.queries.pipelines import Pipelines, pipeline_router
 from api_gateway.queries.records import Records, record_router
 from api_gateway.queries.sources import Sources, source_router
 from api_gateway.queries.tables import Tables, table_router
+from api_gateway.queries.totals import Totals, total_router
 from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
@@ -211,6 +213,8 @@ def query_routers(ledger: Ledger, queues: Queues, cache: Cache, settings: Gatewa
         feed_router(Feed(ledger)),
         pipeline_router(pipelines),
         table_router(Tables(ledger, pipelines)),
+        total_router(Totals(ledger, pipelines)),
+        drift_router(Drifts(ledger, pipelines)),
         audit_router(audit, queues, receipt_seconds=settings.receipt_seconds),
     ]
 

@@ -35,6 +35,10 @@ LOAD_FAILURES = Counter(
     "etlpay_pipeline_load_failures_total", "Times that active versions of pipelines could not be run here"
 )
 
+DRIFT = Counter(
+    "etlpay_pipeline_drift_total", "Stored events that hold what their pipeline does not read", ["pipeline", "kind"]
+)
+
 HELD = Gauge("etlpay_pipeline_held", "1 while the events of a pipeline are kept and not processed", ["pipeline"])
 
 

@@ -13,6 +13,7 @@ from processor.inputs.callers import Callers, open_callers
 from processor.inputs.grpc import ProcessingService
 from processor.inputs.queues import settle_one_by_one, settle_receipt, settle_together
 from processor.ledger.database import Connections, WriteGate, check
+from processor.ledger.drifts import DriftStore
 from processor.ledger.holds import Holds
 from processor.ledger.owed import OwedEvents
 from processor.ledger.receipts import ReceiptStore
@@ -21,6 +22,7 @@ from processor.ledger.store import Store
 from processor.programs.mask_keys import keys_by_id
 from processor.programs.versions import Versions
 from processor.settings import ProcessorSettings
+from processor.stages.drift import DriftCounts, DriftRecorder
 from processor.stages.held import HeldEvents
 from processor.stages.processing import Received, Stages, batch_bytes, checked
 from processor.stages.transform import transform
@@ -88,16 +90,19 @@ async def _process(  # noqa: PLR0913, PLR0917 - what `serve` has opened
         holds=holds,
     )
     feeder = CacheFeeder(cache)
-    stages = Stages(store, feeder, lambda: versions.active)
+    drift = DriftCounts()
+    stages = Stages(store, feeder, lambda: versions.active, drift)
     batcher: Batcher[Received, Recorded] = Batcher(stages.write, limits=settings.batch, weigh=batch_bytes)
     async with (
         running(Periodic(partial(_look, connections, cache, versions, readiness), seconds=_LOOK_SECONDS)),
+        running(DriftRecorder(DriftStore(connections), drift)),
         running(
             HeldEvents(
                 holds,
                 OwedEvents(connections, store.ids, store.causes, store.typed),
                 active=lambda: versions.active,
                 transform=transform,
+                drift=drift,
             )
         ),
         running(feeder),

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -85,4 +86,24 @@ pipeline_holds = Table(
     Column("set_by", Text, nullable=False, comment="processor: by itself, and ended by itself"),
     Column("reason", Text, nullable=False),
     comment="Whether the events of a pipeline are kept and not processed; the last row of a name counts.",
+)
+
+# Its key is what a query asks by: versions, then hours.
+drifts = Table(
+    "drifts",
+    metadata,
+    Column("pipeline_id", Integer, primary_key=True, autoincrement=False),
+    Column("hour", DateTime(timezone=True), primary_key=True, comment="of arrival"),
+    Column("kind", SmallInteger, primary_key=True, comment="1 unknown type, 2 unknown member"),
+    Column(
+        "place",
+        Text,
+        primary_key=True,
+        comment="a JSON Pointer, cut; empty: the event; *: those beyond what a process counts apart",
+    ),
+    Column("instance", Uuid, primary_key=True, comment="the process that counted"),
+    Column("number", BigInteger, nullable=False, comment="of the newest portion of that process which is in events"),
+    Column("events", BigInteger, nullable=False),
+    Column("example", BigInteger, nullable=False, comment="the id of a raw event"),
+    comment="What events held that the version of their pipeline does not read; a report, without values.",
 )

@@ -15,6 +15,8 @@ PRIVILEGES: Final = {
         **{table.name: _APPEND for table in metadata.sorted_tables},
         # Of a series the newest receipt replaces the one before: a row for each would be more than the receipts.
         ledger.receipt_series.name: {"SELECT", "INSERT", "UPDATE"},
+        # Counts are added to the row of a process, for the same reason.
+        pipelines.drifts.name: {"SELECT", "INSERT", "UPDATE"},
         ledger.upgrades.name: _READ,
         pipelines.pipelines.name: _READ,
         pipelines.pipeline_states.name: _READ,

@@ -45,13 +45,16 @@ from api_gateway.schemas import (
     SourcePage,
 )
 from shared.contracts.audit import AuditPage
+from shared.contracts.drift import DriftReport
 from shared.contracts.record import Record
+from shared.contracts.totals import TotalPage
 
 Schema = dict[str, Any]
 
 _TYPES: Final = (
     IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, AuditPage,
-    PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, RowPage, FeedPage, ProblemDetails,
+    PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, RowPage, FeedPage, TotalPage, DriftReport,
+    ProblemDetails,
 )  # fmt: skip
 _REF: Final = "#/components/schemas/{name}"
 _EVENT: Final = {"source_name": "manual-demo", "payload": {"value": 123}}
@@ -115,7 +118,7 @@ def _refined(component: Schema) -> Schema:
     """Add what the types do not say: which text is a moment, and that a result is an object."""
     properties = component.get("properties", {})
     for name, member in properties.items():
-        if name.endswith("_at"):
+        if name.endswith(("_at", "_hour")):
             for choice in member.get("anyOf", [member]):
                 if choice.get("type") == "string":
                     choice["format"] = "date-time"

@@ -1,7 +1,7 @@
 """What the routes of several queries share: who calls, cursors, and checks of parameters."""
 
 import base64
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from fastapi import Depends, Request, Response
@@ -51,6 +51,9 @@ def _reader(request: Request) -> Caller:
     caller.check_right("read")
     return caller
 
+
+NAME: Final = "^[a-z][a-z0-9_]*$"
+"""Names of pipelines, tables, and views of totals."""
 
 Reader = Annotated[Caller, Depends(_reader)]
 Moment = Annotated[AwareDatetime, BeforeValidator(read_moment_of_query)]

@@ -1,6 +1,7 @@
 """`GET /api/pipelines` and what is below it: which pipelines there are, and their versions."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Final, Literal, NamedTuple
 
 import asyncpg
@@ -11,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api_gateway.http.openapi import reply
 from api_gateway.http.problems import INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
 from api_gateway.queries.ledger import Ledger
-from api_gateway.queries.parameters import Cursor, Reader, json_response, read_cursor
+from api_gateway.queries.parameters import NAME, Cursor, Reader, json_response, read_cursor
+from api_gateway.queries.total_views import TotalView, total_views
 from api_gateway.schemas import (
     Hold,
     PipelineFiles,
@@ -29,7 +31,7 @@ from shared.pipelines.typed_tables import DATA_SCHEMA, typed_tables
 _PIPELINES_MAX: Final = 100
 _VERSION_MAX: Final = 2**31 - 1
 _NAME_CHARS_MAX: Final = 40
-_NAME: Final = "^[a-z][a-z0-9_]*$"
+_NOT_FOUND: Final = "There is no pipeline of this name."
 # Of a version only its sources and tables are remembered; a version never changes.
 _REMEMBERED_MAX: Final = 100
 _STATES: Final[dict[int, Literal["active", "candidate", "off"]]] = {1: "active", 2: "candidate", 3: "off"}
@@ -60,7 +62,7 @@ _VERSION: Final = """
 class PipelineCursor(Cursor, frozen=True, tag="pipelines"):
     """The last pipeline of a page."""
 
-    name: Annotated[str, Meta(max_length=_NAME_CHARS_MAX, pattern=_NAME)]
+    name: Annotated[str, Meta(max_length=_NAME_CHARS_MAX, pattern=NAME)]
 
 
 class VersionCursor(Cursor, frozen=True, tag="versions"):
@@ -78,7 +80,7 @@ class PipelineQuery(BaseModel):
     cursor: str | None = Field(None, max_length=200, description="`next` of the page before")
 
 
-PipelineName = Annotated[str, Path(max_length=_NAME_CHARS_MAX, pattern=_NAME, examples=["shop"])]
+PipelineName = Annotated[str, Path(max_length=_NAME_CHARS_MAX, pattern=NAME, examples=["shop"])]
 
 
 class _Rules(NamedTuple):
@@ -86,10 +88,15 @@ class _Rules(NamedTuple):
 
     sources: tuple[str, ...] = ()
     tables: tuple[PipelineTable, ...] = ()
+    totals: tuple[TotalView, ...] = ()
 
     def concern(self, scope: Scope) -> bool:
         """Tell whether a source of the version is one of a scope. Where they cannot be read it takes every source."""
         return scope.everything or any(map(scope.meets, self.sources))
+
+    def lie_in(self, scope: Scope) -> bool:
+        """Tell whether all sources of the version are in a scope."""
+        return scope.everything or (bool(self.sources) and all(map(scope.covers_all, self.sources)))
 
 
 class Pipelines:
@@ -121,20 +128,36 @@ class Pipelines:
         rows = await self._ledger.rows(_ONE, name)
         rules = await self._rules_of(rows[0]["pipeline_id"]) if rows else _Rules()
         if not rows or not rules.concern(scope):
-            raise HttpProblem(NOT_FOUND, "There is no pipeline of this name.")
+            raise HttpProblem(NOT_FOUND, _NOT_FOUND)
         return _state(rows[0], rules)
 
     async def table(self, name: str, scope: Scope) -> PipelineTable:
         """Return a table, where all sources of its pipeline are in a scope. Raises as `find`."""
+        async for _, rules in self.covered(scope):
+            for table in rules.tables:
+                if table.name == name:
+                    return table
+        raise HttpProblem(NOT_FOUND, "There is no table of this name.")
+
+    async def covered(self, scope: Scope) -> AsyncIterator[tuple[asyncpg.Record, _Rules]]:
+        """Yield state and rules of each pipeline all of whose sources are in a scope. Raises UnavailableError."""
         last = ""
         while rows := await self._ledger.rows(_PAGE, last, _PIPELINES_MAX):
             for row in rows:
                 rules = await self._rules_of(row["pipeline_id"])
-                found = next((table for table in rules.tables if table.name == name), None)
-                if found is not None and all(map(scope.covers_all, rules.sources)):
-                    return found
+                if rules.lie_in(scope):
+                    yield row, rules
             last = rows[-1]["name"]
-        raise HttpProblem(NOT_FOUND, "There is no table of this name.")
+
+    async def check_covered(self, name: str, scope: Scope) -> None:
+        """Raise HttpProblem (not found) where a pipeline has a source beyond a scope, or there is none."""
+        rows = await self._ledger.rows(_ONE, name)
+        if not rows or not (await self._rules_of(rows[0]["pipeline_id"])).lie_in(scope):
+            raise HttpProblem(NOT_FOUND, _NOT_FOUND)
+
+    async def covers_version(self, scope: Scope, pipeline_id: int) -> bool:
+        """Tell whether all sources of a version are in a scope. Raises UnavailableError."""
+        return scope.everything or (await self._rules_of(pipeline_id)).lie_in(scope)
 
     async def versions(
         self, name: str, scope: Scope, *, after: VersionCursor | None, limit: int
@@ -283,7 +306,7 @@ def _read_rules(content: bytes) -> _Rules:
         )
         for each in typed_tables(pipeline, {})
     )
-    return _Rules(pipeline.sources, tables)
+    return _Rules(pipeline.sources, tables, total_views(pipeline))
 
 
 def _state(row: asyncpg.Record, rules: _Rules) -> PipelineState:

@@ -3,43 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
-import asyncpg
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api_gateway.http.openapi import reply
 from api_gateway.http.problems import HEAD, INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
 from api_gateway.queries.ledger import Ledger
-from api_gateway.queries.parameters import Cursor, Reader, json_response, read_cursor
+from api_gateway.queries.parameters import NAME, Cursor, Reader, json_response, read_cursor
 from api_gateway.queries.pipelines import Pipelines
+from api_gateway.queries.typed_views import page_query, read_page
 from api_gateway.schemas import PipelineTable, RowPage
 from shared.auth.scopes import Scope
-from shared.contracts.errors import Problem, UnavailableError
-from shared.pipelines.typed_tables import DATA_SCHEMA, EVENT, LOADED_AT, PART, PIPELINE, quoted
+from shared.contracts.errors import Problem
+from shared.pipelines.typed_tables import EVENT, LOADED_AT, PART, PIPELINE, quoted
 
 _ROWS_MAX: Final = 500
 _CURSOR_CHARS_MAX: Final = 4_000
-_NAME: Final = "^[a-z][a-z0-9_]*$"
 _OF_EVERY_ROW: Final = {each.name: each.sql_type for each in (EVENT, PART, PIPELINE, LOADED_AT)}
 _OWN_PARAMETERS: Final = frozenset({"limit", "cursor"})
-# A reader of JSON may make a binary float of a number, and of a long one another number.
-_SHOWN_AS_TEXT: Final = frozenset({"numeric", "bigint"})
-_NO_VIEW: Final = "42P01"
-_BAD_VALUE: Final = "22"
-
-# Up to $1 rows in the order of their keys, and how many were `found` before the page was cut where it would grow beyond
-# $2 bytes.
-_PAGE: Final = """
-    SELECT * FROM (
-        SELECT *, sum(octet_length(shown)) OVER (ORDER BY place) - octet_length(shown) AS bytes_before,
-               count(*) OVER () AS found
-        FROM (SELECT row_number() OVER (ORDER BY {key}) AS place, ARRAY[{key_texts}] AS key,
-                     (SELECT row_to_json(one)::text FROM (SELECT {columns}) AS one) AS shown
-              FROM (SELECT * FROM {view} AS own {conditions} ORDER BY {key} LIMIT $1) AS own) AS portion
-    ) AS counted
-    WHERE bytes_before + octet_length(shown) <= $2 OR bytes_before = 0
-    ORDER BY place
-"""
 
 
 class RowCursor(Cursor, frozen=True, tag="rows"):
@@ -65,20 +46,12 @@ class Tables:
             HttpProblem: there is no such table, or a filter is none. UnavailableError.
         """
         table = await self._pipelines.table(name, scope)
-        query, parameters = page_query(table, filters, after)
-        try:
-            rows = await self._ledger.rows(query, limit + 1, self._ledger.page_bytes_max, *parameters)
-        except UnavailableError as error:
-            raise _problem_of(error) or error from error
-        shown = rows[:limit]
-        more = bool(shown) and rows[0]["found"] > len(shown)
-        return RowPage(
-            [msgspec.Raw(row["shown"].encode()) for row in shown],
-            RowCursor(tuple(shown[-1]["key"])).encode() if more else None,
-        )
+        query, parameters = rows_query(table, filters, after)
+        page = await read_page(self._ledger, query, *parameters, limit=limit)
+        return RowPage([msgspec.Raw(row) for row in page.rows], RowCursor(page.last).encode() if page.more else None)
 
 
-def page_query(table: PipelineTable, filters: Mapping[str, str], after: RowCursor | None) -> tuple[str, list[str]]:
+def rows_query(table: PipelineTable, filters: Mapping[str, str], after: RowCursor | None) -> tuple[str, list[str]]:
     """Return the query of a page, and its parameters from $3 on. Raises HttpProblem: a filter or the cursor is none."""
     columns = table.columns | _OF_EVERY_ROW
     key = table.key
@@ -96,17 +69,8 @@ def page_query(table: PipelineTable, filters: Mapping[str, str], after: RowCurso
     conditions = [f"{quoted(name)} = {given(name)}" for name in filters]
     if after is not None:
         conditions.append(f"({_listed(key)}) > ({', '.join(given(name) for name in key)})")
-    query = _PAGE.format(
-        key=_listed(key),
-        key_texts=", ".join(f"own.{quoted(name)}::text" for name in key),
-        columns=", ".join(
-            f"own.{quoted(name)}{'::text' if kind in _SHOWN_AS_TEXT else ''} AS {quoted(name)}"
-            for name, kind in columns.items()
-        ),
-        view=f"{DATA_SCHEMA}.{quoted(table.name)}",
-        conditions="WHERE " + " AND ".join(conditions) if conditions else "",
-    )
-    return query, parameters
+    order = [f"own.{quoted(name)}" for name in key]
+    return page_query(table.name, columns, key, order=order, conditions=conditions), parameters
 
 
 def table_router(tables: Tables) -> APIRouter:
@@ -122,7 +86,7 @@ def table_router(tables: Tables) -> APIRouter:
     async def list_rows(
         request: Request,
         caller: Reader,
-        name: Annotated[str, Path(max_length=63, pattern=_NAME, examples=["orders"])],
+        name: Annotated[str, Path(max_length=63, pattern=NAME, examples=["orders"])],
         limit: Annotated[int, Query(ge=1, le=_ROWS_MAX)] = 50,
         cursor: Annotated[
             str | None, Query(max_length=_CURSOR_CHARS_MAX, description="`next` of the page before")
@@ -156,15 +120,3 @@ _EXAMPLE: Final[dict[str, Any]] = {
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"own.{quoted(name)}" for name in names)
-
-
-def _problem_of(error: UnavailableError) -> HttpProblem | None:
-    """Return what the caller, or who applies pipelines, can do about an error of PostgreSQL; None: nothing."""
-    cause = error.__cause__
-    sqlstate = cause.sqlstate if isinstance(cause, asyncpg.PostgresError) else ""
-    if sqlstate == _NO_VIEW:
-        return HttpProblem(NOT_FOUND, "There is no table of this name.")
-    if sqlstate and sqlstate.startswith(_BAD_VALUE):
-        problem = Problem("/query", "a value is none of its column's type")
-        return HttpProblem(INVALID, "A parameter is none of this table's.", errors=[problem])
-    return None

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from processor.programs.active import ActivePipeline
+from shared.contracts.drift import DriftKind
 from shared.contracts.errors import Problem
 from shared.contracts.event import Envelope
 from shared.contracts.result import Recorded, RecordStatus
@@ -26,7 +27,7 @@ class Processed(msgspec.Struct, frozen=True, gc=False):
     `result` is JSON; None: equal to the body, or there is none. `acknowledged`: the channel has answered already, since
     the event came over a queue. `pipeline` is the version that made the record, and `rows` are those of its typed
     tables; `gone`: the positions of those that are tombstones. `cause`: why the record is FAILED or HELD. `subject`:
-    keyed hash of the person whom the event is about.
+    keyed hash of the person whom the event is about. `drift`: kinds and places of what its pipeline does not read.
     """
 
     event: Envelope
@@ -39,6 +40,7 @@ class Processed(msgspec.Struct, frozen=True, gc=False):
     gone: frozenset[int] = frozenset()
     cause: str = ""
     subject: str | None = None
+    drift: tuple[tuple[DriftKind, str], ...] = ()
 
 
 class WriteItem(msgspec.Struct, frozen=True, gc=False):

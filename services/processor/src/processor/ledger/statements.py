@@ -75,6 +75,16 @@ ADD_RECEIPT: Final = """
     ON CONFLICT (instance, number, source, channel, hour) DO NOTHING
 """
 
+# A portion is added once: writing it again, after the answer of its commit was lost, changes nothing.
+ADD_DRIFTS: Final = """
+    INSERT INTO drifts (instance, number, pipeline_id, kind, place, hour, events, example)
+    SELECT $1, $2, new.* FROM unnest($3::int[], $4::smallint[], $5::text[], $6::timestamptz[], $7::bigint[],
+                                     $8::bigint[]) AS new
+    ON CONFLICT (pipeline_id, hour, kind, place, instance) DO UPDATE
+    SET number = EXCLUDED.number, events = drifts.events + EXCLUDED.events, example = EXCLUDED.example
+    WHERE drifts.number < EXCLUDED.number
+"""
+
 HAD_EVENTS: Final = "SELECT had_events FROM upgrades WHERE revision = $1"
 # A key that was derived then came over the channel that derives it now. A key that a producer gave does not count.
 FIND_FORMER: Final = """
@@ -191,9 +201,9 @@ CHECK_LEDGER: Final = f"""
            (SELECT bool_and(has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT'))
             FROM unnest(ARRAY['ingestion_sources', 'raw_events', 'processed_records', 'conflicts', 'settlements',
                               'receipts', 'receipt_series', 'receipt_gaps', 'unconfirmed', 'causes',
-                              'pipeline_holds', 'feed']) AS name)
+                              'pipeline_holds', 'feed', 'drifts']) AS name)
            AND has_table_privilege('pipelines', 'SELECT') AND has_table_privilege('pipeline_states', 'SELECT')
-           AND has_table_privilege('receipt_series', 'UPDATE')
+           AND has_table_privilege('drifts', 'UPDATE') AND has_table_privilege('receipt_series', 'UPDATE')
            AND has_sequence_privilege('ledger_id_blocks', 'USAGE') AS granted,
            EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass('processed_records')
                    AND tgname = 'processed_records_to_feed' AND tgenabled IN ('O', 'A')) AS feeds,

@@ -15,6 +15,7 @@ from processor.ledger.rows import Processed
 from processor.ledger.typed_writer import TypedRowsError
 from processor.metrics import count_records
 from processor.programs.active import ActiveSet
+from processor.stages.drift import DriftCounts
 from shared.contracts.errors import EtlPayError, RetryableError
 from shared.contracts.event import Envelope, now
 from shared.contracts.result import RecordStatus
@@ -66,14 +67,19 @@ class HeldEvents:
         *,
         active: Callable[[], ActiveSet],
         transform: Transform,
+        drift: DriftCounts,
         look_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`active` returns the pipelines that run now; `transform` makes the record of a stored event anew."""
+        """`active` returns the pipelines that run now; `transform` makes the record of a stored event anew.
+
+        `drift` counts what their pipelines do not read.
+        """
         self._holds = holds
         self._owed = owed
         self._active = active
         self._transform = transform
+        self._drift = drift
         self._look_seconds = look_seconds
         self._clock = clock
         self._debts: dict[str, _Debt] = {}
@@ -196,6 +202,8 @@ class HeldEvents:
         if written is None:
             return False
         count_records(each.status for each in written)
+        ids = {each.event.event_id: each.owed.raw_event_id for each in events}
+        self._drift.add((each, ids[each.event.event_id]) for each in written if each.drift)
         debt.position = portion[-1].position
         if any(each.rows for each in written):
             debt.probe_seconds = _PROBE_SECONDS_MIN

@@ -10,6 +10,7 @@ from processor.payload import READ_ERRORS
 from processor.programs.active import ActivePipeline, ActiveSet
 from processor.stages.reading import code_of, read_object, unreadable_reason
 from shared.contracts.csv_reading import CSV, UnreadableError, cut_row
+from shared.contracts.drift import DriftKind
 from shared.contracts.errors import Problem
 from shared.contracts.event import Channel, Envelope
 from shared.contracts.failure import failure_reason
@@ -18,6 +19,8 @@ from shared.pipelines.compiling import PipelineProgram
 from shared.pipelines.program import Attributes, Made, RowProblem
 
 HELD_CODE: Final = "held"
+
+_DRIFT: Final[dict[str, DriftKind]] = {kind.label: kind for kind in DriftKind}
 
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -98,11 +101,18 @@ def _processed(  # noqa: PLR0913 - what an event was read to
         made.gone,
         made.problems[0].cause if failed else "",
         program.subject_of(payload) if rules.personal else None,
+        _drift_of(made) if made.notes or made.problems else (),
     )
 
 
 def _problems(found: Iterable[RowProblem]) -> tuple[Problem, ...]:
     return tuple([Problem(each.pointer, each.detail, each.code) for each in found])
+
+
+def _drift_of(made: Made) -> tuple[tuple[DriftKind, str], ...]:
+    """Return what the program does not read, also of an event that fails: a member may have a new name."""
+    found = (*made.problems, *made.notes)
+    return tuple([(_DRIFT[each.code], each.pointer) for each in found if each.code in _DRIFT])
 
 
 def _unreadable(event: Envelope, pipeline: ActivePipeline, reason: str, *, acknowledged: bool) -> Processed:

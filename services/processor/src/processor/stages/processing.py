@@ -7,14 +7,16 @@ from typing import TypeAlias
 import msgspec
 
 from processor.cache import CacheFeeder
+from processor.ledger.rows import Processed
 from processor.ledger.sqlstates import LedgerRefusesError
 from processor.ledger.store import Store
 from processor.metrics import FAILURES, count_batch
 from processor.programs.active import NO_PIPELINES, ActiveSet
+from processor.stages.drift import DriftCounts
 from processor.stages.transform import transform
 from shared.contracts.errors import EtlPayError, PermanentError
 from shared.contracts.event import Envelope, has_own_id, now
-from shared.contracts.result import Recorded
+from shared.contracts.result import Recorded, RecordStatus, ResultKind
 from shared.wire import envelope_bytes
 
 WriteEvents: TypeAlias = Callable[[Sequence[Envelope]], Awaitable[list[Recorded]]]
@@ -37,12 +39,17 @@ class Stages:
     """Transforms a batch, stores it in one transaction, and gives its records to the cache."""
 
     def __init__(
-        self, store: Store, feeder: CacheFeeder, pipelines: Callable[[], ActiveSet] = lambda: NO_PIPELINES
+        self,
+        store: Store,
+        feeder: CacheFeeder,
+        pipelines: Callable[[], ActiveSet] = lambda: NO_PIPELINES,
+        drift: DriftCounts | None = None,
     ) -> None:
-        """Nothing else may write to `store`. `pipelines` returns those that are active now."""
+        """Nothing else may write to `store`. `pipelines` returns those that are active now; `drift` counts."""
         self._store = store
         self._feeder = feeder
         self._pipelines = pipelines
+        self._drift = drift or DriftCounts()
 
     async def write(self, received: Sequence[Received]) -> list[Recorded]:
         """Return one outcome per event, in order, after the commit. Idempotent by event id; raises as `Store.write`."""
@@ -57,8 +64,20 @@ class Stages:
             FAILURES.labels(type(error).__name__).inc()
             raise
         count_batch(outcomes, seconds=time.perf_counter() - began)
+        if pipelines.pipelines:
+            self._count_drift(processed, outcomes)
         self._feeder.feed([each.event for each in received], outcomes, epoch=epoch)
         return outcomes
+
+    def _count_drift(self, processed: Sequence[Processed], outcomes: Sequence[Recorded]) -> None:
+        """Count what pipelines do not read of events that are stored now; HELD ones count when they are processed."""
+        drifted = [
+            (each, outcome.raw_event_id)
+            for each, outcome in zip(processed, outcomes, strict=True)
+            if each.drift and outcome.kind is ResultKind.STORED and outcome.status is not RecordStatus.HELD
+        ]
+        if drifted:
+            self._drift.add(drifted)
 
 
 def checked(write: WriteReceived, *, acknowledged: bool, alone: WriteReceived | None = None) -> WriteEvents:

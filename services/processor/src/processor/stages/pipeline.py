@@ -42,7 +42,7 @@ def run_pipeline(event: Envelope, pipeline: ActivePipeline, pipelines: ActiveSet
 
 
 def attributes_of(event: Envelope) -> Attributes:
-    """Return what places such as `@row` name. A file's own time is not known here, so `@file_at` has no value."""
+    """Return what places such as `@row` name."""
     row, file = None, None
     if event.channel is Channel.FILE:
         # As the file-watcher writes it.
@@ -56,7 +56,7 @@ def attributes_of(event: Envelope) -> Attributes:
         event.channel.label,
         row,
         file or None,
-        None,
+        event.file_at,
         event.occurred_at,
     )
 

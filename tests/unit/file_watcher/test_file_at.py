@@ -110,14 +110,29 @@ async def test_it_is_kept_when_the_file_is_taken_back(tmp_path: Path) -> None:
 
 
 async def test_it_is_kept_when_the_file_grew_too_late_and_was_moved_into_the_inbox(tmp_path: Path) -> None:
-    inbox = Inbox(tmp_path, watch_seconds=0.0)
+    first = Inbox(tmp_path, watch_seconds=0.0)
+    with first.spool:
+        await first.ingest(drop(tmp_path, content=lines(ROWS[:50])))
+    append(tmp_path, "done/shop/a.ndjson", ROWS[50:])
+    inbox = Inbox(tmp_path, publisher=first.publisher, watch_seconds=0.0)
     with inbox.spool:
-        await inbox.ingest(drop(tmp_path, content=lines(ROWS[:50])))
-        append(tmp_path, "done/shop/a.ndjson", ROWS[50:])
+        assert await inbox.look_back() == []
         (tmp_path / "done/shop/a.ndjson").rename(tmp_path / "inbox/shop/other.ndjson")
         await inbox.ingest(SpoolEntry("inbox", "shop", "other.ndjson"))
 
     assert len(inbox.publisher.events) == len(ROWS)
+    moment_of(inbox.publisher.events)
+
+
+async def test_it_is_kept_when_the_file_is_moved_into_the_inbox_as_it_was(tmp_path: Path) -> None:
+    """Of two editions, the first one must not win, where the ledger was restored and both are sent again."""
+    inbox = Inbox(tmp_path)
+    with inbox.spool:
+        await inbox.ingest(drop(tmp_path))
+        (tmp_path / "done/shop/a.ndjson").rename(tmp_path / "inbox/shop/a.ndjson")
+        await inbox.ingest(SpoolEntry("inbox", "shop", "a.ndjson"))
+
+    assert len(inbox.publisher.events) == 2 * len(ROWS)
     moment_of(inbox.publisher.events)
 
 

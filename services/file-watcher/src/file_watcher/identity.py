@@ -60,7 +60,8 @@ class Identity:
             return ToRead(note.reading, note.confirmed, note.taken_back)
         is_new = note.reading is None and note.confirmed is None
         before = self._moved_back(claimed) if is_new else None
-        confirmed = before.confirmed if before else note.confirmed
+        has_grown = before is not None and claimed.version().bytes > before.confirmed.extent.file_bytes
+        confirmed = before.confirmed if before and has_grown else note.confirmed
         if confirmed and not self._holds(claimed, kind, confirmed.extent):
             before = confirmed = None
         extent = self._measure(claimed, kind)
@@ -103,15 +104,13 @@ class Identity:
         return content
 
     def _moved_back(self, claimed: ClaimedFile) -> Finished | None:
-        """Return what is known of a finished file that grew too late and was moved into the inbox again.
+        """Return what is known of a finished file that was moved into the inbox again, as it was or grown too late.
 
         Compares size and time too: a new file may get the inode of a deleted one.
         """
         version = claimed.version()
         entry = self._spool.finished.with_inode(claimed.source, version.inode)
-        if entry is None or entry.version != version or version.bytes <= entry.confirmed.extent.file_bytes:
-            return None
-        return entry
+        return entry if entry and entry.version == version else None
 
     def _warn_of_known(self, claimed: ClaimedFile, extent: Extent) -> None:
         known = self._spool.finished.with_content(claimed.source, extent)

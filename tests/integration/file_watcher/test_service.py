@@ -42,7 +42,7 @@ async def test_dropped_files_are_published_and_done(
 async def test_a_killed_watcher_loses_and_adds_nothing(
     servers: Servers, broker: aio_pika.abc.AbstractChannel, tmp_path: Path
 ) -> None:
-    """Killed in the middle of a file, again and again: each row is published, with one id and the moment of the claim."""
+    """Killed in the middle of a file, and again: each row is published, with its id and the moment of the claim."""
     content = b"".join(b'{"row": %d}\n' % row for row in range(ROWS))
     drop(tmp_path, "a.ndjson", content)
     kills = 0

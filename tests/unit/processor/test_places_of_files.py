@@ -1,4 +1,4 @@
-"""What places such as `@row` name is the same to `etlpay pipeline test` and to the processor, for each row of a file."""
+"""What places such as `@row` name in a row of a file is the same to `etlpay pipeline test` and to the processor."""
 
 import io
 from datetime import UTC, datetime, timedelta

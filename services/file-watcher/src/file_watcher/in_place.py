@@ -136,9 +136,7 @@ class InPlaceReading:
 
     def keep(self, file: ReadFile) -> None:
         """Keep that all rows of this reading are published."""
-        self._known.keep(
-            self._counted, file.checkpoint(self._stable), header=self._header, file_at=self.file_at
-        )
+        self._known.keep(self._counted, file.checkpoint(self._stable), header=self._header, file_at=self.file_at)
 
 
 class InPlaceFile:
@@ -233,7 +231,7 @@ class InPlaceFile:
         return begins_with(file, self._known.checkpoint, same_inode=self._file.rotates)
 
     def _moment_of(self, file: BinaryIO, *, grown: bool) -> datetime:
-        """Return when the file was first seen. It is on the disk before a row is published; a rewritten file is another.
+        """Return when the file was first seen, once that is on the disk. A file that was rewritten is another one.
 
         A file that was not read to its end yet is known again by what was there when it was first seen.
         """

@@ -71,9 +71,7 @@ class FileIngester:
                 await self._finish(claimed, reading)
                 return True
             # What it grew by after it was hashed is read under another hash.
-            note = ClaimNote(
-                confirmed=reading.confirmed, taken_back=reading.taken_back, file_at=claimed.file_at
-            )
+            note = ClaimNote(confirmed=reading.confirmed, taken_back=reading.taken_back, file_at=claimed.file_at)
             await asyncio.to_thread(self._spool.write_note, claimed, note)
             failpoint("file-watcher.grown")
         return False

@@ -142,9 +142,7 @@ class KnownRows:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
 
-    def keep(
-        self, counted: "RowCount", checkpoint: Checkpoint, *, header: bytes | None, file_at: datetime
-    ) -> None:
+    def keep(self, counted: "RowCount", checkpoint: Checkpoint, *, header: bytes | None, file_at: datetime) -> None:
         """Keep the counts of a reading: all of its rows are published. `file_at` is when the file was first seen."""
         tail = b"".join(counted.tail)
         if len(counted.tail) > TAIL_MAX:

@@ -170,7 +170,7 @@ class InboxWatcher:
         try:
             if entry.folder in (DONE, FAILED):
                 return await asyncio.to_thread(self._watch.take_back, entry)
-            # Of two files that wait together the one that was changed last gets the later moment: threads have no order.
+            # Of files that wait together the one that was changed last gets the latest moment: threads have no order.
             return await asyncio.to_thread(self._spool.claim, entry, reserve_moments(1))
         except NotAFileError:
             await self._ingester.refuse(entry, "is no regular file")

@@ -48,7 +48,7 @@ class SampleEvent(msgspec.Struct, frozen=True):
 
 
 def own_id_of(event: SampleEvent) -> str:
-    """Return the id that a row of a file brings in its column or member `id`, as the file-watcher reads it; else empty."""
+    """Return the id that a row of a file has in its column or member `id`, as the file-watcher reads it; or empty."""
     if event.header is None:
         value = event.payload.get("id") if isinstance(event.payload, dict) else None
         return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""

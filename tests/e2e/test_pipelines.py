@@ -45,6 +45,12 @@ async def claimed(stack: Stack, source: str, name: str) -> None:
     assert await until(is_gone, bool), f"{name} is still in the inbox"
 
 
+async def answer_to(stack: Stack, source: str) -> int:
+    """Return the status of the answer to an event without any member."""
+    async with stack.client() as http:
+        return (await http.post("/api/ingest", json={"source_name": source, "payload": {}})).status_code
+
+
 async def test_a_start_applies_good_files_tells_bad_ones_and_takes_events_all_the_same(
     typed: Stack, source: str
 ) -> None:
@@ -107,6 +113,8 @@ async def test_of_two_editions_of_a_file_in_the_inbox_the_later_one_is_shown(typ
     shutil.copytree(EXAMPLES / "lists", files / "lists")
     applied = ended(typed, "apply", str(files), "--yes")
     assert applied.returncode == 0, applied.stdout + applied.stderr
+    # An event that breaks the contract tells that the processor runs the last of them.
+    assert await until(lambda: answer_to(typed, "global-econ"), lambda status: status == 422) == 422
 
     for source, example, *names in (
         ("reference-rates", "exchange_rates", "rates.csv", "rates_corrected.csv"),
@@ -116,10 +124,11 @@ async def test_of_two_editions_of_a_file_in_the_inbox_the_later_one_is_shown(typ
         for name in names:
             typed.drop(source, name, (EXAMPLES / "samples" / example / name).read_bytes())
             await claimed(typed, source, name)
-    events = await until(lambda: typed.fetch("SELECT status, file_at FROM events WHERE channel = 'file'"),
+    events = await until(lambda: typed.fetch("SELECT status, pipeline, file_at FROM events WHERE channel = 'file'"),
                          lambda rows: len(rows) >= 17)  # fmt: skip
 
     assert {event["status"] for event in events} == {"SUCCESS"}
+    assert len({event["pipeline"] for event in events if event["pipeline"]}) == 3
     assert len({event["file_at"] for event in events}) == 5
     rates = await typed.fetch("SELECT currency, rate::text FROM data.rates WHERE day = '2026-03-02' ORDER BY 1")
     assert dict(map(tuple, rates)) == {"GBP": "0.8604", "JPY": "170.9", "USD": "1.1389"}

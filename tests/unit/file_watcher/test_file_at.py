@@ -71,7 +71,7 @@ async def test_a_file_that_is_claimed_later_has_a_later_moment_whatever_its_own_
     assert moments[-1] < datetime.now(UTC) + timedelta(minutes=1)
 
 
-async def test_a_claim_has_its_moment_on_the_disk_before_the_file_is_read(tmp_path: Path) -> None:
+async def test_a_claim_has_its_moment_before_the_file_is_read(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     at = LONG_AGO + timedelta(microseconds=1)
     with inbox.spool:
@@ -150,6 +150,7 @@ async def test_another_file_that_got_the_inode_of_a_finished_one_has_its_own(tmp
 
 @pytest.mark.parametrize("batches", [0, 2])
 async def test_a_claim_of_the_code_before_has_the_time_of_its_note(tmp_path: Path, batches: int) -> None:
+    """So has one whose note lost its content to a power cut."""
     async with died_after(tmp_path, drop(tmp_path), batches=batches) as inbox:
         note = tmp_path / "work/shop/.a.ndjson.claim"
         as_the_code_before(note)

@@ -117,11 +117,12 @@ class NoteFile:
         note.name = name
         return note
 
-    def write(self, value: ClaimNote) -> None:
-        """Write it to the disk; until then the value before stays readable. Raises OSError."""
+    def write(self, value: ClaimNote, *, durable: bool = True) -> None:
+        """Write it, where `durable` to the disk; until then the value before stays readable. Raises OSError."""
         # The line feed before it ends a line that a crash cut off.
         self._file.write(b"\n%b\n" % msgspec.json.encode(value))
-        os.fsync(self._file.fileno())
+        if durable:
+            os.fsync(self._file.fileno())
         self.value = value
 
     @property

@@ -220,8 +220,11 @@ class SpoolDirectory:
                 if note is None:
                     continue
                 try:
-                    note.write(value)
-                    os.fsync(work)
+                    # What a power cut may take from a new claim is made again: no row of it was published.
+                    durable = bool(value.marker or value.confirmed)
+                    note.write(value, durable=durable)
+                    if durable:
+                        os.fsync(work)
                     failpoint("file-watcher.noted")
                     if moved(folder, entry.file, work, name):
                         if same_file(work, name, locked.file.fileno()):

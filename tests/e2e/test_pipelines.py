@@ -1,5 +1,6 @@
 """A start applies the pipeline files of the checkout; the commands plan, apply and decide beside a running stack."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ import asyncpg
 import msgspec
 import pytest
 
+from support.active_pipelines import EXAMPLES
 from support.servers import CHECKOUT, docker_is_here
-from support.stack import Stack, run_stack
+from support.stack import Stack, run_stack, until
 from support.typed_pipelines import SHOP
 from support.waiting import until_true
 
@@ -62,6 +64,21 @@ def command_ended(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         command, env=stack.environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120
     )
+
+
+async def claimed(stack: Stack, source: str, name: str) -> None:
+    """Wait until the file-watcher has claimed a file."""
+
+    async def is_gone() -> bool:
+        return not (stack.inbox / source / name).exists()
+
+    assert await until(is_gone, bool), f"{name} is still in the inbox"
+
+
+async def answer_to(stack: Stack, source: str) -> int:
+    """Return the status of the answer to an event without any member."""
+    async with stack.client() as http:
+        return (await http.post("/api/ingest", json={"source_name": source, "payload": {}})).status_code
 
 
 async def test_a_start_applies_good_files_tells_bad_ones_and_takes_events_all_the_same(
@@ -150,3 +167,41 @@ async def test_what_no_pipeline_reads_and_totals_that_do_not_hold_are_told(typed
     assert "/tip" in shown
     assert "secret" not in shown
     assert ended(typed, "drift", "none").returncode == 2
+
+
+async def test_of_two_editions_of_a_file_in_the_inbox_the_later_one_is_shown(typed: Stack) -> None:
+    """The three examples that are loaded out of files, with their samples."""
+    files = typed.root / "pipelines" / "files"
+    files.mkdir()
+    for name in ("adyen_settlement", "exchange_rates", "global_econ"):
+        shutil.copy(EXAMPLES / f"{name}.toml", files)
+    shutil.copytree(EXAMPLES / "lists", files / "lists")
+    applied = ended(typed, "apply", str(files), "--yes")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    # An event that breaks the contract tells that the processor runs the last of them.
+    assert await until(lambda: answer_to(typed, "global-econ"), lambda status: status == 422) == 422
+
+    for source, example, *names in (
+        ("reference-rates", "exchange_rates", "rates.csv", "rates_corrected.csv"),
+        ("adyen-settlement-nl", "adyen_settlement", "batch_41.csv", "batch_41_again.csv"),
+        ("global-econ", "global_econ", "2022-2023.csv"),
+    ):
+        for name in names:
+            typed.drop(source, name, (EXAMPLES / "samples" / example / name).read_bytes())
+            await claimed(typed, source, name)
+    events = await until(lambda: typed.fetch("SELECT status, pipeline, file_at FROM events WHERE channel = 'file'"),
+                         lambda rows: len(rows) >= 17)  # fmt: skip
+
+    assert {event["status"] for event in events} == {"SUCCESS"}
+    assert len({event["pipeline"] for event in events if event["pipeline"]}) == 3
+    assert len({event["file_at"] for event in events}) == 5
+    rates = await typed.fetch("SELECT currency, rate::text FROM data.rates WHERE day = '2026-03-02' ORDER BY 1")
+    assert dict(map(tuple, rates)) == {"GBP": "0.8604", "JPY": "170.9", "USD": "1.1389"}
+    lines = await typed.fetch("SELECT line, file, net_debit::text FROM data.settlement_lines ORDER BY line")
+    assert [tuple(line) for line in lines] == [
+        (2, "batch_41_again.csv", None),
+        (3, "batch_41_again.csv", "18.40"),
+        (4, "batch_41_again.csv", "0.12"),
+        (5, "batch_41_again.csv", "90.24"),
+    ]
+    assert (await typed.fetch("SELECT count(*) FROM data.indicators"))[0][0] == 5

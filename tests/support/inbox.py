@@ -1,6 +1,8 @@
 """An inbox in a folder of a test, with all that ingests its files, and a broker in memory."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,8 @@ from file_watcher.spool.entry import SpoolEntry
 from file_watcher.spool.scanning import CommonOptions, OptionsOf, ScanLimits
 from file_watcher.spool.watch import FinishedWatch
 from shared.batching import BatchLimits
+from shared.contracts.errors import OutcomeUnknownError
+from shared.contracts.event import reserve_moments
 from shared.messaging.publisher import BatchPublisher
 from shared.testing.publisher import FakePublisher
 from support import watcher
@@ -63,7 +67,7 @@ class Inbox:
 
     async def ingest(self, entry: SpoolEntry, settings: Settings = SETTINGS) -> bool:
         """Claim a file and ingest it once; return whether it is finished."""
-        claimed = self.spool.claim(entry)
+        claimed = self.spool.claim(entry, reserve_moments(1))
         assert claimed is not None
         return await self.ingest_claimed(claimed, settings)
 
@@ -114,3 +118,33 @@ class Inbox:
         """The bodies that the ledger would hold: the first of each id."""
         first = {event.event_id: event.body for event in reversed(self.publisher.events)}
         return sorted(first.values())
+
+
+class DyingPublisher:
+    """Confirms some batches, and then nothing more: what a watcher sees that is killed in the middle of a file."""
+
+    def __init__(self, inbox: Inbox, batches: int) -> None:
+        self._inbox = inbox
+        self._left = batches
+        self._confirmed = inbox.publisher
+
+    async def publish_batch(self, body: bytes) -> None:
+        if self._left == 0:
+            self._inbox.stopping.set()
+            raise OutcomeUnknownError("no confirmation")
+        self._left -= 1
+        await self._confirmed.publish_batch(body)
+
+
+@asynccontextmanager
+async def died_after(
+    root: Path, entry: SpoolEntry, *, batches: int, before: Inbox | None = None
+) -> AsyncIterator[Inbox]:
+    """Let a watcher land a file until it has published some batches, and give the next watcher of the same inbox."""
+    first = Inbox(root, publisher=before.publisher if before else None)
+    with first.spool:
+        confirmed, first.publisher = first.publisher, DyingPublisher(first, batches)  # type: ignore[assignment] # what it uses of one it has
+        assert not await first.ingest(entry)
+    following = Inbox(root, publisher=confirmed)
+    with following.spool:
+        yield following

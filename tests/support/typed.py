@@ -10,10 +10,11 @@ import msgspec
 
 from processor.ledger.rows import Processed
 from processor.programs.active import ActivePipeline, ActiveSet
+from processor.stages.pipeline import attributes_of
 from shared.contracts.event import Channel, Envelope, identify, now
 from shared.contracts.result import RecordStatus
 from shared.pipelines.compiling import compile_pipeline
-from shared.pipelines.program import Attributes, Made
+from shared.pipelines.program import Made
 from shared.pipelines.typed_tables import ROWS_SCHEMA, TypedTable, quoted, typed_tables
 from support.pipeline_texts import pipeline_of
 
@@ -124,8 +125,7 @@ def transformed(event: Envelope, pipelines: ActiveSet) -> Processed:
         return Processed(event, RecordStatus.SUCCESS)
     if pipeline.program is None or pipeline.name in pipelines.held:
         return Processed(event, RecordStatus.HELD, pipeline=pipeline, cause=f"{pipeline.name}:held")
-    about = Attributes(source=event.source, received_at=event.received_at, type=event.type)
-    made: Made = pipeline.program.run(_decode(event.body), about)
+    made: Made = pipeline.program.run(_decode(event.body), attributes_of(event))
     if made.problems:
         return Processed(event, RecordStatus.FAILED, pipeline=pipeline, cause=made.problems[0].cause)
     return Processed(event, RecordStatus.SUCCESS, pipeline=pipeline, rows=made.rows, gone=made.gone)

@@ -57,6 +57,8 @@ def batch_message(events: Iterable[Envelope]) -> pb.EventBatch:
             message.derived = True
         if event.sender:
             message.sender = event.sender
+        if event.file_at is not None:
+            message.file_at_us = _microseconds_of_many(event.file_at)
     return batch
 
 
@@ -100,7 +102,7 @@ def result_message(results: Iterable[Recorded]) -> pb.OutcomeBatch:
         message.raw_event_id = result.raw_event_id
         message.record_id = result.record_id
         message.status = cast("pb.RecordStatus", result.status)
-        message.processed_at_us = _microseconds_of_batch(result.processed_at)
+        message.processed_at_us = _microseconds_of_many(result.processed_at)
         for problem in result.errors:
             message.errors.add(pointer=problem.pointer, detail=problem.detail, code=problem.code)
         if result.result is not None:
@@ -195,6 +197,7 @@ def _read_envelope(message: pb.Envelope, uuid_type: UuidType) -> Envelope:
         content_type=message.content_type,
         body=message.body,
         origin=message.origin,
+        file_at=_moment_of_many(message.file_at_us) if message.file_at_us else None,
     )
 
 
@@ -205,7 +208,7 @@ def _read_result(message: pb.Outcome) -> Recorded:
         record_id=message.record_id,
         status=_STATUSES[message.status],
         errors=_read_problems(message.errors) if message.errors else (),
-        processed_at=_moment_of_batch(message.processed_at_us),
+        processed_at=_moment_of_many(message.processed_at_us),
         result=message.result if message.HasField("result") else None,
     )
 
@@ -214,9 +217,9 @@ def _read_problems(messages: Iterable[pb.Problem]) -> tuple[Problem, ...]:
     return tuple(Problem(each.pointer, each.detail, each.code) for each in messages)
 
 
-# Those that were stored together have one moment.
-_moment_of_batch: Final = lru_cache(maxsize=64)(from_microseconds)
-_microseconds_of_batch: Final = lru_cache(maxsize=64)(to_microseconds)
+# Those that were stored together, and the rows of a file, have one moment.
+_moment_of_many: Final = lru_cache(maxsize=64)(from_microseconds)
+_microseconds_of_many: Final = lru_cache(maxsize=64)(to_microseconds)
 
 
 def _tally_message(count: Count) -> pb.Tally:

@@ -117,7 +117,7 @@ def _poison() -> None:
 def _fingerprint_in_memory() -> None:
     """What names a file's rows is known to its watcher, and never written down."""
 
-    def write(self: NoteFile, value: ClaimNote) -> None:
+    def write(self: NoteFile, value: ClaimNote, *, durable: bool = True) -> None:  # noqa: ARG001 - as the real one
         self.value = value
 
     NoteFile.write = write  # type: ignore[method-assign] # broken on purpose

@@ -30,6 +30,7 @@ from support.servers import ROLE_PASSWORD, Servers
 
 NO_CACHE = Cache(None, seconds=1)
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
+FILE_AT = START - timedelta(microseconds=1)
 
 
 def reader_settings(ledger: Servers, **more: str) -> PostgresPoolSettings:
@@ -64,7 +65,7 @@ async def store(connections: Connections, *events: Envelope, at: datetime = STAR
 
 async def test_a_record_is_what_was_stored_byte_for_byte(connections: Connections, records: Records) -> None:
     body = b'{"amount": 1.10,  "text": "\xc3\xa9"}'
-    sent = msgspec.structs.replace(event(body, key="a"), type="payment", occurred_at=START)
+    sent = msgspec.structs.replace(event(body, key="a"), type="payment", occurred_at=START, file_at=FILE_AT)
     await store(connections, sent)
 
     record = await records.read(RECORD_OF_EVENT, sent.event_id)
@@ -73,6 +74,7 @@ async def test_a_record_is_what_was_stored_byte_for_byte(connections: Connection
     assert bytes(record.result_payload) == body
     assert (record.source, record.channel, record.status, record.attempt) == ("test", "http", "SUCCESS", 1)
     assert (record.idempotency_key, record.type, record.occurred_at) == ("a", "payment", START)
+    assert record.file_at == FILE_AT
     assert record.processed_at == START
     assert await records.read(RECORD, record.id) == record
 

@@ -1,6 +1,8 @@
 """The whole file-watcher as a process, on a real RabbitMQ."""
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,7 +42,7 @@ async def test_dropped_files_are_published_and_done(
 async def test_a_killed_watcher_loses_and_adds_nothing(
     servers: Servers, broker: aio_pika.abc.AbstractChannel, tmp_path: Path
 ) -> None:
-    """Killed in the middle of a file, again and again: each row is published, always under the same id."""
+    """Killed in the middle of a file, and again: each row is published, with its id and the moment of the claim."""
     content = b"".join(b'{"row": %d}\n' % row for row in range(ROWS))
     drop(tmp_path, "a.ndjson", content)
     kills = 0
@@ -60,6 +62,26 @@ async def test_a_killed_watcher_loses_and_adds_nothing(
     assert kills
     assert {event.body + b"\n" for event in events} == set(content.splitlines(keepends=True))
     assert len({event.event_id for event in events}) == ROWS
+    assert len({event.file_at for event in events if event.file_at}) == 1
+    assert all(event.file_at for event in events)
+
+
+async def test_of_files_that_wait_together_the_one_that_was_changed_last_has_the_latest_moment(
+    servers: Servers, broker: aio_pika.abc.AbstractChannel, tmp_path: Path
+) -> None:
+    """Several are claimed at once; their names say nothing."""
+    files = [f"{number * 7 % 20}.ndjson" for number in range(20)]
+    for age, name in enumerate(reversed(files), 1):
+        drop(tmp_path, name, b'{"id": "%b"}\n' % name.encode())
+        moment = time.time() - 60 * age
+        os.utime(tmp_path / "inbox" / "shop" / name, (moment, moment))
+    async with watcher(servers, tmp_path):
+        await until_done(tmp_path, *files)
+
+    moments = {event.idempotency_key: event.file_at for event in await published(broker) if event.file_at}
+
+    assert sorted(moments, key=lambda name: moments[name]) == files
+    assert len(set(moments.values())) == len(files)
 
 
 async def test_a_watcher_that_is_told_to_stop_leaves_the_file_for_the_next(

@@ -5,8 +5,7 @@ import fcntl
 import gzip
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,8 @@ from structlog.testing import capture_logs
 
 from file_watcher.spool.entry import SpoolEntry
 from file_watcher.spool.files import open_locked
-from shared.contracts.errors import OutcomeUnknownError
 from shared.contracts.event import identify
-from support.inbox import Inbox
+from support.inbox import Inbox, died_after
 
 ROWS = [b'{"v": %d}' % number for number in range(60)]
 # They do not pack well, so of a packed file that is cut off many are left.
@@ -31,36 +29,6 @@ def lines(rows: list[bytes]) -> bytes:
 
 def csv(*rows: str) -> bytes:
     return "".join(f"{row}\n" for row in ("row,currency,amount", *rows)).encode()
-
-
-class DyingPublisher:
-    """Confirms some batches, and then nothing more: what a watcher sees that is killed in the middle of a file."""
-
-    def __init__(self, inbox: Inbox, batches: int) -> None:
-        self._inbox = inbox
-        self._left = batches
-        self._confirmed = inbox.publisher
-
-    async def publish_batch(self, body: bytes) -> None:
-        if self._left == 0:
-            self._inbox.stopping.set()
-            raise OutcomeUnknownError("no confirmation")
-        self._left -= 1
-        await self._confirmed.publish_batch(body)
-
-
-@asynccontextmanager
-async def died_after(
-    root: Path, entry: SpoolEntry, *, batches: int, before: Inbox | None = None
-) -> AsyncIterator[Inbox]:
-    """Let a watcher land a file until it has published some batches, and give the next watcher of the same inbox."""
-    first = Inbox(root, publisher=before.publisher if before else None)
-    with first.spool:
-        confirmed, first.publisher = first.publisher, DyingPublisher(first, batches)  # type: ignore[assignment] # what it uses of one it has
-        assert not await first.ingest(entry)
-    following = Inbox(root, publisher=confirmed)
-    with following.spool:
-        yield following
 
 
 def drop(root: Path, name: str, content: bytes, folder: str = "inbox") -> SpoolEntry:

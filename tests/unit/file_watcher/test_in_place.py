@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 from structlog.testing import capture_logs
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from file_watcher.in_place import InPlace, InPlaceFile
 from file_watcher.known_rows import KnownRows
 from file_watcher.settings import Settings
+from shared.batching import BatchLimits
 from shared.contracts.errors import UnavailableError
 from shared.contracts.event import Envelope
 from shared.files.source_formats import NO_FORMATS, Formats
@@ -81,6 +83,19 @@ async def reading(  # noqa: PLR0913 - what can be said on the command line
 
 def bodies(events: list[Envelope]) -> list[bytes]:
     return [event.body for event in events]
+
+
+class StallingPublisher(FakePublisher):
+    """Confirms so many messages, and no more."""
+
+    def __init__(self, messages_max: int) -> None:
+        super().__init__()
+        self.messages_max = messages_max
+
+    async def publish_batch(self, body: bytes) -> None:
+        if len(self.messages) >= self.messages_max:
+            raise UnavailableError("away")
+        await super().publish_batch(body)
 
 
 async def test_only_what_is_new_is_published(tmp_path: Path) -> None:
@@ -329,3 +344,54 @@ async def test_a_fault_of_the_disk_is_reported_and_does_not_end_the_service(tmp_
             stopping.set()
 
     assert logs[0]["error"] == "OperationalError"
+
+
+def moments(events: list[Envelope]) -> list[datetime]:
+    return [event.file_at for event in events if event.file_at]
+
+
+async def test_a_file_has_one_moment_until_it_is_rewritten(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    async with reading(path) as owner:
+        owner.write(b"v\n1\n")
+        await owner.until_events(1)
+        owner.write(b"v\n1\n2\n")
+        await owner.until_events(2)
+    async with reading(path, publisher=owner.publisher) as owner:
+        owner.write(b"v\n1\n2\n3\n")
+        await owner.until_events(3)
+        owner.write(b"v\n7\n1\n2\n3\n")
+        first, second, third, corrected = moments(await owner.until_events(4))
+
+    assert first == second == third < corrected
+
+
+async def test_a_file_that_begins_anew_is_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    async with reading(path, rotates=True) as owner:
+        owner.write(b'{"v": 1}\n')
+        await owner.until_events(1)
+        path.rename(tmp_path / "a.1")
+        owner.write(b'{"v": 1}\n{"v": 2}\n')
+        before, one, two = moments(await owner.until_events(3))
+
+    assert before < one == two
+
+
+async def test_the_moment_is_kept_where_a_reading_was_cut_off_in_the_middle(tmp_path: Path) -> None:
+    """The rows that were published in the first reading, and those of the next one, after a restart and growth."""
+    path, settings = tmp_path / "a.ndjson", Settings(batch=BatchLimits(events_max=1, in_flight_max=1))
+    publisher = StallingPublisher(messages_max=2)
+    async with reading(path, settings, publisher) as owner:
+        owner.write(b'{"v": 1}\n')
+        await owner.until_events(1)
+        owner.write(b'{"v": 7}\n{"v": 8}\n')
+        await owner.until_events(2)
+    publisher.messages_max = 100
+    owner.write(b'{"v": 7}\n{"v": 8}\n{"v": 9}\n')
+    async with reading(path, settings, publisher) as owner:
+        events = await owner.until_events(5)
+
+    before, *after = moments(events)
+    assert [event.body[-2:-1] for event in events] == [b"1", b"7", b"7", b"8", b"9"]
+    assert set(after) == {after[0]} != {before}

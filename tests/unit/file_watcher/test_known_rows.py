@@ -1,14 +1,16 @@
 """What is known of a file that is read in place lasts over a restart, and only where all of it was published."""
 
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from file_watcher.known_rows import Checkpoint, KnownRows
+from file_watcher.known_rows import Checkpoint, Edition, KnownRows
 from shared.contracts.errors import FatalError
 
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
+AT = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
 
 def checkpoint(rows: int) -> Checkpoint:
@@ -21,7 +23,7 @@ def read(known: KnownRows, *digests: bytes, keep: bool = True, appended: bool = 
         new = [counted.count(digest)[1] for digest in digests]
         counted.tail = list(digests[len(digests) - tail :])
         if keep:
-            known.keep(counted, checkpoint(len(digests) - tail), header=b"h")
+            known.keep(counted, checkpoint(len(digests) - tail), header=b"h", file_at=AT)
     return new
 
 
@@ -75,6 +77,22 @@ def test_in_a_new_generation_equal_rows_are_other_rows(tmp_path: Path) -> None:
 
         assert read(known, A) == [True]
         assert known.generation == "2"
+
+
+def test_the_moment_of_a_file_lasts_until_there_is_another_file(tmp_path: Path) -> None:
+    later = AT + timedelta(microseconds=1)
+    with KnownRows(tmp_path / "rows.sqlite") as known:
+        assert (known.file_at, known.edition) == (None, None)
+        read(known, A)
+        known.begin_edition(later, checkpoint(0))
+        read(known, B, keep=False)
+
+    with KnownRows(tmp_path / "rows.sqlite") as known:
+        assert (known.file_at, known.edition) == (AT, Edition(later, checkpoint(0)))
+        read(known, A)
+        assert (known.file_at, known.edition) == (AT, None)
+        known.begin_generation("2")
+        assert (known.file_at, known.edition) == (None, None)
 
 
 def test_two_processes_do_not_count_the_rows_of_one_file(tmp_path: Path) -> None:

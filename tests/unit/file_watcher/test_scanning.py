@@ -9,6 +9,7 @@ import pytest
 from file_watcher.settings import Settings
 from file_watcher.spool.entry import SpoolEntry
 from file_watcher.spool.scanning import CommonOptions
+from shared.contracts.event import now
 from support.inbox import open_spool
 
 IGNORED = tuple(Settings().files_ignored.split())
@@ -103,11 +104,11 @@ def test_a_file_waits_for_its_marker_which_goes_when_it_was_claimed(tmp_path: Pa
 
     with open_spool(tmp_path, options_of=lambda _: CommonOptions(marker=".done")) as spool:
         assert spool.scan().found == []
-        assert spool.claim(entry) is None
+        assert spool.claim(entry, now()) is None
 
         drop(tmp_path, "a.csv.done")
         assert spool.scan().found == [entry]
-        claimed = spool.claim(entry)
+        claimed = spool.claim(entry, now())
         assert claimed is not None
         claimed.close()
 
@@ -120,12 +121,12 @@ def test_a_marker_that_a_crash_has_left_does_not_stand_for_the_next_file(tmp_pat
     os.link(tmp_path / "inbox/shop/a.csv.done", tmp_path / "kept")
 
     with open_spool(tmp_path, options_of=lambda _: CommonOptions(marker=".done")) as spool:
-        claimed = spool.claim(entry)
+        claimed = spool.claim(entry, now())
         assert claimed is not None
         claimed.close()
         # As it was in the moment after the file was moved.
         os.link(tmp_path / "kept", tmp_path / "inbox/shop/a.csv.done")
-        again = spool.claim(SpoolEntry("work", "shop", "a.csv"))
+        again = spool.claim(SpoolEntry("work", "shop", "a.csv"), now())
         assert again is not None
         again.close()
 

@@ -11,6 +11,7 @@ from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.entry import SpoolEntry
 from file_watcher.spool.files import NotAFileError
 from shared.contracts.errors import FatalError
+from shared.contracts.event import now
 from support.inbox import open_spool
 
 
@@ -79,17 +80,17 @@ def test_one_scan_is_bounded(tmp_path: Path) -> None:
 def test_a_claimed_file_is_in_work_and_nobody_elses(tmp_path: Path, spool: SpoolDirectory) -> None:
     entry = drop(tmp_path)
 
-    claimed = spool.claim(entry)
+    claimed = spool.claim(entry, now())
 
     assert claimed is not None
     assert (tmp_path / "work/shop/a.json").exists()
     with open_spool(tmp_path) as others:
         (in_work,) = found(others)
         assert in_work == SpoolEntry("work", "shop", "a.json")
-        assert others.claim(entry) is None
-        assert others.claim(in_work) is None
+        assert others.claim(entry, now()) is None
+        assert others.claim(in_work, now()) is None
         claimed.close()
-        taken_over = others.claim(in_work)
+        taken_over = others.claim(in_work, now())
         assert taken_over is not None
         taken_over.close()
 
@@ -98,9 +99,9 @@ def test_a_file_that_its_producer_has_open_is_left_alone(tmp_path: Path, spool: 
     entry = drop(tmp_path)
 
     with (tmp_path / "inbox/shop/a.json").open("ab"):
-        assert spool.claim(entry) is None
+        assert spool.claim(entry, now()) is None
 
-    claimed = spool.claim(entry)
+    claimed = spool.claim(entry, now())
     assert claimed is not None
     claimed.close()
 
@@ -108,7 +109,7 @@ def test_a_file_that_its_producer_has_open_is_left_alone(tmp_path: Path, spool: 
 def test_no_file_is_replaced(tmp_path: Path, spool: SpoolDirectory) -> None:
     names = []
     for _ in range(3):
-        claimed = spool.claim(drop(tmp_path, "a.csv.gz"))
+        claimed = spool.claim(drop(tmp_path, "a.csv.gz"), now())
         assert claimed is not None
         names.append(spool.finish(claimed, "done", claimed.version(), None).name)
         claimed.close()
@@ -118,7 +119,7 @@ def test_no_file_is_replaced(tmp_path: Path, spool: SpoolDirectory) -> None:
 
 
 def test_the_name_in_work_is_free_too(tmp_path: Path, spool: SpoolDirectory) -> None:
-    first, second = spool.claim(drop(tmp_path)), spool.claim(drop(tmp_path))
+    first, second = spool.claim(drop(tmp_path), now()), spool.claim(drop(tmp_path), now())
 
     assert first is not None
     assert second is not None
@@ -129,7 +130,7 @@ def test_the_name_in_work_is_free_too(tmp_path: Path, spool: SpoolDirectory) -> 
 
 def test_rejects_lie_beside_their_file(tmp_path: Path, spool: SpoolDirectory) -> None:
     for _ in range(2):
-        claimed = spool.claim(drop(tmp_path))
+        claimed = spool.claim(drop(tmp_path), now())
         assert claimed is not None
         with spool.create_rejects(claimed) as rejects:
             rejects.write(b"x")
@@ -148,7 +149,7 @@ def test_a_name_is_only_a_name(tmp_path: Path, spool: SpoolDirectory, name: str)
     if name.startswith("."):
         name = f"%{name}"
     for _ in range(2):
-        claimed = spool.claim(drop(tmp_path, name))
+        claimed = spool.claim(drop(tmp_path, name), now())
         assert claimed is not None
         spool.create_rejects(claimed).close()
         spool.finish(claimed, "done", claimed.version(), None)
@@ -166,7 +167,7 @@ def test_links_pipes_and_folders_are_no_files(tmp_path: Path, spool: SpoolDirect
 
     for name in ("link.json", "pipe.json", "folder.json"):
         with pytest.raises(NotAFileError):
-            spool.claim(SpoolEntry("inbox", "shop", name))
+            spool.claim(SpoolEntry("inbox", "shop", name), now())
         assert spool.put_aside(SpoolEntry("inbox", "shop", name)) == name
 
     assert (tmp_path / "failed/shop/link.json").is_symlink()
@@ -180,7 +181,7 @@ def test_a_source_that_is_a_link_is_not_followed(tmp_path: Path, spool: SpoolDir
 
     assert SpoolEntry("inbox", "shop", "a.json") not in found(spool)
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-        spool.claim(SpoolEntry("inbox", "shop", "a.json"))
+        spool.claim(SpoolEntry("inbox", "shop", "a.json"), now())
 
 
 def test_a_folder_that_is_gone_ends_the_service(tmp_path: Path, spool: SpoolDirectory) -> None:

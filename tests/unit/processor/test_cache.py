@@ -1,6 +1,7 @@
 """Feeding the cache never waits and never grows: what does not fit is left out."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import cast
 
 import msgspec
@@ -39,7 +40,8 @@ async def drain(feeder: CacheFeeder) -> None:
 
 
 async def test_a_fresh_record_is_written_as_the_gateway_will_read_it() -> None:
-    cache, fresh = FakeCache(), event(b'{"amount": 1.10}', key="k-1", source="shop")
+    cache, file_at = FakeCache(), datetime(2026, 3, 1, tzinfo=UTC)
+    fresh = msgspec.structs.replace(event(b'{"amount": 1.10}', key="k-1", source="shop"), file_at=file_at)
     feeder = CacheFeeder(cast("Cache", cache))
     outcomes = await stored(fresh)
 
@@ -53,7 +55,7 @@ async def test_a_fresh_record_is_written_as_the_gateway_will_read_it() -> None:
         record.channel,
         record.status,
     )
-    assert record.idempotency_key == "k-1"
+    assert (record.idempotency_key, record.file_at) == ("k-1", file_at)
     assert bytes(record.result_payload) == b'{"amount": 1.10}'
 
 

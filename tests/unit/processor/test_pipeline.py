@@ -1,6 +1,6 @@
 """What a pipeline makes of the events of its sources, as the record and the rows that are stored."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -203,11 +203,20 @@ def test_the_person_of_an_event_is_kept_as_a_hash_whatever_becomes_of_it(
 def test_what_is_known_of_an_event_of_a_file() -> None:
     moment = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
+    file_at = moment - timedelta(seconds=1)
+
     processed = run(
-        ABOUT, b"{}", channel=Channel.FILE, origin="a:b.csv:17", idempotency_key="k", type="t", received_at=moment
+        ABOUT,
+        b"{}",
+        channel=Channel.FILE,
+        origin="a:b.csv:17",
+        idempotency_key="k",
+        type="t",
+        received_at=moment,
+        file_at=file_at,
     )
 
-    assert values(processed) == [("shop-1", "k", "t", "file", 17, "a:b.csv", None, None, moment)]
+    assert values(processed) == [("shop-1", "k", "t", "file", 17, "a:b.csv", file_at, None, moment)]
 
 
 def test_what_is_known_of_an_event_of_another_channel() -> None:

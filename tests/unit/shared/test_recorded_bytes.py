@@ -106,6 +106,15 @@ def test_a_batch_of_events() -> None:
     assert [failure_reason(event.content_type) for event in EVENTS] == [None] * 3 + ["the header source must be text"]
 
 
+def test_the_moment_of_a_file_is_one_more_field_after_those_of_the_release_before() -> None:
+    [row] = [event for event in EVENTS if event.channel is Channel.FILE]
+
+    assert row.file_at is None
+    assert encode_batch([msgspec.structs.replace(row, file_at=MOMENT)]).endswith(
+        b"X\x01h\xc0\xda\xed\x91\x82\xa9\x98\x03"
+    )
+
+
 def test_the_results_of_a_batch() -> None:
     assert read_results(pb.OutcomeBatch.FromString(OUTCOMES)) == RESULTS
     assert result_message(RESULTS).SerializeToString() == OUTCOMES

@@ -27,6 +27,7 @@ from shared.wire import (
 from support.events import event
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
+FILE_MOMENTS = MOMENTS.filter(lambda moment: moment != datetime(1970, 1, 1, tzinfo=UTC))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 ENVELOPES = st.builds(
     Envelope,
@@ -42,6 +43,7 @@ ENVELOPES = st.builds(
     origin=TEXTS,
     derived=st.booleans(),
     sender=TEXTS,
+    file_at=st.none() | FILE_MOMENTS,
 )
 OUTCOMES = st.builds(
     Recorded,

@@ -15,6 +15,7 @@ from file_watcher.metrics import KNOWN_FILES
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, Confirmed
 from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.entry import printable
+from file_watcher.spool.finished import Finished
 from shared.failpoints import failpoint
 from shared.files.content import ContentFile, ContentHash, Extent
 from shared.files.limits import ReadLimits
@@ -53,13 +54,16 @@ class Identity:
         """
         note = claimed.note
         if note is None:
-            return self._write(claimed, ToRead(self._measure(claimed, kind, packed=True), None, 0))
+            to_read = ToRead(self._measure(claimed, kind, packed=True), None, 0)
+            return self._write(claimed, to_read, claimed.file_at)
         if note.reading and self._holds(claimed, kind, note.reading):
             return ToRead(note.reading, note.confirmed, note.taken_back)
         is_new = note.reading is None and note.confirmed is None
-        confirmed = self._moved_back(claimed) if is_new else note.confirmed
+        before = self._moved_back(claimed) if is_new else None
+        has_grown = before is not None and claimed.version().bytes > before.confirmed.extent.file_bytes
+        confirmed = before.confirmed if before and has_grown else note.confirmed
         if confirmed and not self._holds(claimed, kind, confirmed.extent):
-            confirmed = None
+            before = confirmed = None
         extent = self._measure(claimed, kind)
         if is_new and not confirmed:
             self._warn_of_known(claimed, extent)
@@ -68,10 +72,13 @@ class Identity:
                 "a file was changed other than by appending; rows without an id are stored as they are now, too",
                 **claimed.entry.shown,
             )
-        return self._write(claimed, ToRead(extent, confirmed, note.taken_back))
+        file_at = before.claimed_at if before else claimed.file_at
+        return self._write(claimed, ToRead(extent, confirmed, note.taken_back), file_at)
 
-    def _write(self, claimed: ClaimedFile, to_read: ToRead) -> ToRead:
-        note = ClaimNote(reading=to_read.extent, confirmed=to_read.confirmed, taken_back=to_read.taken_back)
+    def _write(self, claimed: ClaimedFile, to_read: ToRead, file_at: datetime) -> ToRead:
+        note = ClaimNote(
+            reading=to_read.extent, confirmed=to_read.confirmed, taken_back=to_read.taken_back, file_at=file_at
+        )
         self._spool.write_note(claimed, note)
         failpoint("file-watcher.identified")
         return to_read
@@ -96,16 +103,14 @@ class Identity:
                 raise StoppingError
         return content
 
-    def _moved_back(self, claimed: ClaimedFile) -> Confirmed | None:
-        """Return what was confirmed of a finished file that grew too late and was moved into the inbox again.
+    def _moved_back(self, claimed: ClaimedFile) -> Finished | None:
+        """Return what is known of a finished file that was moved into the inbox again, as it was or grown too late.
 
         Compares size and time too: a new file may get the inode of a deleted one.
         """
         version = claimed.version()
         entry = self._spool.finished.with_inode(claimed.source, version.inode)
-        if entry is None or entry.version != version or version.bytes <= entry.confirmed.extent.file_bytes:
-            return None
-        return entry.confirmed
+        return entry if entry and entry.version == version else None
 
     def _warn_of_known(self, claimed: ClaimedFile, extent: Extent) -> None:
         known = self._spool.finished.with_content(claimed.source, extent)

@@ -11,18 +11,20 @@ import csv
 import hashlib
 import os
 import sqlite3
-import stat
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import structlog
 
-from file_watcher.known_rows import DIGEST_BYTES, NOTHING, TAIL_MAX, Checkpoint, KnownRows, RowCount
+from file_watcher.known_rows import DIGEST_BYTES, NOTHING, TAIL_MAX, KnownRows, RowCount
 from file_watcher.mapping import RowMapper, row_mapper
 from file_watcher.pipeline import RowPipeline
+from file_watcher.read_file import ReadFile, begins_with, open_regular, seen_of
 from file_watcher.settings import Settings
 from file_watcher.spool.entry import FileVersion, printable, version_of
+from shared.contracts.event import reserve_moments
 from shared.files.reading import kind_of, open_rows
 from shared.files.rows import Chunk, ChunkReader, Reject, Row, UnreadableError
 from shared.files.source_formats import NO_FORMATS, Formats
@@ -38,7 +40,6 @@ _COLUMNS_SHOWN: Final = 10
 # A second change within one tick of the file system's clock leaves no trace, so a file this young is read once more.
 _CLOCK_TICK_NS: Final = 2_000_000_000
 _NAME_DIGITS: Final = 16
-_PART_BYTES: Final = 256 * 1024
 
 
 class HeaderChangedError(Exception):
@@ -59,57 +60,22 @@ class InPlace(NamedTuple):
         return hashlib.sha256(self.name.encode("utf-8", "surrogateescape")).hexdigest()[:_NAME_DIGITS]
 
 
-class ReadFile:
-    """A file that hashes what is read of it, from its beginning on."""
-
-    def __init__(self, file: BinaryIO, before: Checkpoint) -> None:
-        """`before` is what was read of it the last time."""
-        self._file = file
-        self._before = before
-        self.seek(0)
-
-    def seek(self, offset: int, /) -> int:
-        """Begin again; only offset 0 is possible."""
-        self._digest = hashlib.sha256()
-        self._beginning: bytes | None = None
-        self.position = 0
-        return self._file.seek(offset)
-
-    def tell(self) -> int:
-        """Return how many bytes were read."""
-        return self.position
-
-    def fileno(self) -> int:
-        """Return the file's descriptor."""
-        return self._file.fileno()
-
-    def read(self, size: int, /) -> bytes:
-        """Return some bytes, at most `size`; none at the end."""
-        left = self._before.length - self.position
-        # Read up to where the last reading ended, so that its part has a hash of its own.
-        chunk = self._file.read(min(size, left) if left > 0 else size)
-        self._digest.update(chunk)
-        self.position += len(chunk)
-        if self.position == self._before.length:
-            self._beginning = self._digest.digest()
-        return chunk
-
-    @property
-    def begins_as_before(self) -> bool:
-        """True where what was read begins with what was read the last time, or nothing was read then."""
-        return not self._before.length or self._beginning == self._before.sha256
-
-    def checkpoint(self, rows: int) -> Checkpoint:
-        """Return what was read; more bytes cannot change its first `rows` rows."""
-        return Checkpoint(os.fstat(self.fileno()).st_ino, self.position, self._digest.digest(), rows)
-
-
 class InPlaceReading:
     """One reading of the file: publishes the rows that are new, and counts all. See `Reading` and `RowFilter`."""
 
-    def __init__(self, file: InPlace, counted: RowCount, known: KnownRows, *, rows_max: int, appended: bool) -> None:
+    def __init__(  # noqa: PLR0913 - what is known of the file before it is read
+        self,
+        file: InPlace,
+        counted: RowCount,
+        known: KnownRows,
+        file_at: datetime,
+        *,
+        rows_max: int,
+        appended: bool,
+    ) -> None:
         """`appended`: the file begins with what was read before. Rows beyond `rows_max` make the rest unreadable."""
         self.source = file.source
+        self.file_at = file_at
         self.row_filter = self
         self.rejected = 0
         self.first_rejects: list[dict[str, int | str]] = []
@@ -170,7 +136,7 @@ class InPlaceReading:
 
     def keep(self, file: ReadFile) -> None:
         """Keep that all rows of this reading are published."""
-        self._known.keep(self._counted, file.checkpoint(self._stable), header=self._header)
+        self._known.keep(self._counted, file.checkpoint(self._stable), header=self._header, file_at=self.file_at)
 
 
 class InPlaceFile:
@@ -208,7 +174,7 @@ class InPlaceFile:
             await wait_any(stopping, seconds_max=interval_seconds)
 
     async def _read_if_changed(self) -> None:
-        with await asyncio.to_thread(_open_regular, self._file.path) as file:
+        with await asyncio.to_thread(open_regular, self._file.path) as file:
             status = os.fstat(file.fileno())
             version = version_of(status)
             if version != self._finished:
@@ -223,11 +189,17 @@ class InPlaceFile:
         grown = await asyncio.to_thread(self._has_only_grown, file)
         if self._file.rotates and not grown and self._known.checkpoint.inode:
             await asyncio.to_thread(self._known.begin_generation, f"{time.time_ns():x}")
+        file_at = await asyncio.to_thread(self._moment_of, file, grown=grown)
         appended = grown and self._known.checkpoint.rows is not None
         content = ReadFile(file, self._known.checkpoint if grown else NOTHING)
         with self._known.counting(appended=appended) as counted:
             reading = InPlaceReading(
-                self._file, counted, self._known, rows_max=self._settings.files_in_place_rows_max, appended=appended
+                self._file,
+                counted,
+                self._known,
+                file_at,
+                rows_max=self._settings.files_in_place_rows_max,
+                appended=appended,
             )
             confirmed = await self._publish(content, reading, settled=settled)
         # While its owner is writing, half a row is normal.
@@ -256,16 +228,21 @@ class InPlaceFile:
 
     def _has_only_grown(self, file: BinaryIO) -> bool:
         """Return True where it is the same file and begins with what was read of it before."""
-        checkpoint, status = self._known.checkpoint, os.fstat(file.fileno())
-        if not checkpoint.length or status.st_size < checkpoint.length:
-            return False
-        if self._file.rotates and status.st_ino != checkpoint.inode:
-            return False
-        begin = ReadFile(file, checkpoint)
-        begin.seek(0)
-        while begin.position < checkpoint.length and begin.read(_PART_BYTES):
-            pass
-        return begin.begins_as_before
+        return begins_with(file, self._known.checkpoint, same_inode=self._file.rotates)
+
+    def _moment_of(self, file: BinaryIO, *, grown: bool) -> datetime:
+        """Return when the file was first seen, once that is on the disk. A file that was rewritten is another one.
+
+        A file that was not read to its end yet is known again by what was there when it was first seen.
+        """
+        if grown and self._known.file_at:
+            return self._known.file_at
+        edition = self._known.edition
+        if edition and begins_with(file, edition.seen, same_inode=True):
+            return edition.file_at
+        file_at = reserve_moments(1)
+        self._known.begin_edition(file_at, seen_of(file, bytes_max=self._settings.files_bytes_max))
+        return file_at
 
     def _open(self, file: ReadFile, reading: InPlaceReading, *, settled: bool) -> bool:
         """Open the rows; return False where the file is empty. Raises UnreadableError and HeaderChangedError."""
@@ -281,7 +258,13 @@ class InPlaceFile:
         name = self._file.path.name
         content = open_rows(file, kind_of(name), self._settings, complete=complete, form=form)
         reading.check_header(content.csv.header if content.csv else None)
-        mapper = row_mapper(content.csv, self._file.source, printable(name), id_field=self._settings.files_id_field)
+        mapper = row_mapper(
+            content.csv,
+            self._file.source,
+            printable(name),
+            id_field=self._settings.files_id_field,
+            file_at=reading.file_at,
+        )
         reading.open(content.chunks, mapper)
         return True
 
@@ -320,12 +303,3 @@ def _columns(header: bytes) -> list[str]:
 def _shown(names: list[str]) -> str:
     shown = ", ".join(ascii(name) for name in names[:_COLUMNS_SHOWN]) or "none"
     return shown + (" ..." if len(names) > _COLUMNS_SHOWN else "")
-
-
-def _open_regular(path: Path) -> BinaryIO:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = os.fdopen(descriptor, "rb", buffering=0)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return file
-    file.close()
-    raise OSError("it is no regular file")

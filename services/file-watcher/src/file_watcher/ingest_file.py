@@ -71,7 +71,7 @@ class FileIngester:
                 await self._finish(claimed, reading)
                 return True
             # What it grew by after it was hashed is read under another hash.
-            note = ClaimNote(confirmed=reading.confirmed, taken_back=reading.taken_back)
+            note = ClaimNote(confirmed=reading.confirmed, taken_back=reading.taken_back, file_at=claimed.file_at)
             await asyncio.to_thread(self._spool.write_note, claimed, note)
             failpoint("file-watcher.grown")
         return False
@@ -129,6 +129,7 @@ class FileIngester:
             id_field=self._settings.files_id_field,
             key_prefix=f"file:{to_read.extent.digest}:",
             derived=not to_read.extent.packed,
+            file_at=claimed.file_at,
         )
         reading.open(content.chunks, mapper)
         return reading

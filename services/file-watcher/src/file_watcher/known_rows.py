@@ -7,6 +7,7 @@ database is lost, every row is published again, and the ledger recognises them b
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -39,6 +40,12 @@ _TABLES: Final = (
     )
     """,
     "INSERT OR IGNORE INTO file VALUES (1, 0, 0, 0, x'', 0, x'', NULL, '')",
+    """
+    CREATE TABLE IF NOT EXISTS editions (
+        is_read INTEGER PRIMARY KEY CHECK (is_read IN (0, 1)), file_at TEXT NOT NULL, inode INTEGER, bytes INTEGER,
+        sha256 BLOB
+    )
+    """,
 )
 _COUNT: Final = (
     "INSERT INTO rows VALUES (?1, 0, 1, ?2) ON CONFLICT (digest) DO UPDATE SET"
@@ -60,6 +67,13 @@ class Checkpoint(NamedTuple):
 
 NOTHING: Final = Checkpoint(0, 0, b"", 0)
 """The checkpoint of a file that was not read yet."""
+
+
+class Edition(NamedTuple):
+    """A file that was not read to its end yet: when it was first seen, and what was there then."""
+
+    file_at: datetime
+    seen: Checkpoint
 
 
 class KnownRows:
@@ -101,6 +115,14 @@ class KnownRows:
         self._tail: bytes = row[5]
         self.header: bytes | None = row[6]
         self.generation: str = row[7]
+        self.file_at: datetime | None = None
+        self.edition: Edition | None = None
+        for is_read, text, *seen in self._database.execute("SELECT * FROM editions"):
+            file_at = datetime.fromisoformat(text)
+            if is_read:
+                self.file_at = file_at
+            else:
+                self.edition = Edition(file_at, Checkpoint(*seen, 0))
 
     @contextmanager
     def counting(self, *, appended: bool) -> Iterator["RowCount"]:
@@ -120,8 +142,8 @@ class KnownRows:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
 
-    def keep(self, counted: "RowCount", checkpoint: Checkpoint, *, header: bytes | None) -> None:
-        """Keep the counts of a reading: all of its rows are published."""
+    def keep(self, counted: "RowCount", checkpoint: Checkpoint, *, header: bytes | None, file_at: datetime) -> None:
+        """Keep the counts of a reading: all of its rows are published. `file_at` is when the file was first seen."""
         tail = b"".join(counted.tail)
         if len(counted.tail) > TAIL_MAX:
             checkpoint, tail = checkpoint._replace(rows=None), b""
@@ -129,7 +151,15 @@ class KnownRows:
             "UPDATE file SET reading = ?, inode = ?, bytes = ?, sha256 = ?, rows = ?, tail = ?, header = ?",
             (counted.number, *checkpoint, tail, header),
         )
+        self._database.execute("DELETE FROM editions")
+        self._database.execute("INSERT INTO editions (is_read, file_at) VALUES (1, ?)", (file_at.isoformat(),))
         self._database.execute("COMMIT")
+        self._read_file()
+
+    def begin_edition(self, file_at: datetime, seen: Checkpoint) -> None:
+        """Keep the moment of a file that was not seen before. Not while rows are counted."""
+        values = (file_at.isoformat(), seen.inode, seen.length, seen.sha256)
+        self._database.execute("INSERT OR REPLACE INTO editions VALUES (0, ?, ?, ?, ?)", values)
         self._read_file()
 
     def begin_generation(self, name: str) -> None:
@@ -139,6 +169,7 @@ class KnownRows:
             self._database.execute("DELETE FROM rows")
             self._database.execute("UPDATE file SET inode = 0, bytes = 0, sha256 = x'', rows = 0, tail = x''")
             self._database.execute("UPDATE file SET header = NULL, generation = ?", (name,))
+            self._database.execute("DELETE FROM editions")
         self._read_file()
 
     def accept_header(self) -> None:

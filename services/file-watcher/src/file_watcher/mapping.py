@@ -66,11 +66,12 @@ class RowMapper:
         derived: bool = True,
         header: bytes = b"",
         content_type: str = "application/json",
+        file_at: datetime | None = None,
     ) -> None:
         """A row without an id of its own has the key `key_prefix` and its number, unless the row brings a key.
 
         The body of an event is `header` and the row. `derived=False`: derived keys are in producers' name space, where
-        they were before derived keys had their own.
+        they were before derived keys had their own. `file_at` is the moment of the file.
         """
         self._source = source
         self._file_name = file_name
@@ -79,6 +80,7 @@ class RowMapper:
         self._derived = derived
         self._header = header
         self._content_type = content_type
+        self._file_at = file_at
         self.derived_keys = 0
         """How many rows had no id of their own."""
 
@@ -100,6 +102,7 @@ class RowMapper:
             derived=derived,
             content_type=self._content_type,
             origin=f"{self._file_name}:{row.number}",
+            file_at=self._file_at,
         )
 
     def map_chunk(self, chunk: Chunk, received_at: datetime, row_filter: RowFilter | None = None) -> MappedChunk:
@@ -133,7 +136,14 @@ class RowMapper:
 
 
 def row_mapper(  # noqa: PLR0913 - each is the same for all rows of a file
-    table: CsvTable | None, source: str, file_name: str, *, id_field: str, key_prefix: str = "", derived: bool = True
+    table: CsvTable | None,
+    source: str,
+    file_name: str,
+    *,
+    id_field: str,
+    key_prefix: str = "",
+    derived: bool = True,
+    file_at: datetime | None = None,
 ) -> RowMapper:
     """Return the mapper of a file's rows: CSV records where it has a `table`, else JSON objects.
 
@@ -141,7 +151,8 @@ def row_mapper(  # noqa: PLR0913 - each is the same for all rows of a file
     in the column that the table names, unless that is empty; the body is the header, a line feed and the record.
     """
     if table is None:
-        return RowMapper(source, file_name, JsonRowReader(id_field).own_id, key_prefix=key_prefix, derived=derived)
+        read_id = JsonRowReader(id_field).own_id
+        return RowMapper(source, file_name, read_id, key_prefix=key_prefix, derived=derived, file_at=file_at)
     return RowMapper(
         source,
         file_name,
@@ -150,4 +161,5 @@ def row_mapper(  # noqa: PLR0913 - each is the same for all rows of a file
         derived=derived,
         header=table.columns.header + b"\n",
         content_type=content_type_of(table.columns.dialect),
+        file_at=file_at,
     )

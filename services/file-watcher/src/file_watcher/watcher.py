@@ -17,6 +17,7 @@ from file_watcher.spool.directory import SpoolDirectory
 from file_watcher.spool.entry import SpoolEntry
 from file_watcher.spool.files import NotAFileError
 from file_watcher.spool.watch import FinishedWatch
+from shared.contracts.event import reserve_moments
 from shared.failpoints import failpoint
 from shared.runtime.readiness import Readiness
 from shared.runtime.waiting import wait_any
@@ -169,7 +170,8 @@ class InboxWatcher:
         try:
             if entry.folder in (DONE, FAILED):
                 return await asyncio.to_thread(self._watch.take_back, entry)
-            return await asyncio.to_thread(self._spool.claim, entry)
+            # Of files that wait together the one that was changed last gets the latest moment: threads have no order.
+            return await asyncio.to_thread(self._spool.claim, entry, reserve_moments(1))
         except NotAFileError:
             await self._ingester.refuse(entry, "is no regular file")
             return None

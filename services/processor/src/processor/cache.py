@@ -88,5 +88,6 @@ def _record(event: Envelope, outcome: Recorded, payload: bytes | None) -> Record
         type=event.type or None,
         occurred_at=event.occurred_at,
         received_at=event.received_at,
+        file_at=event.file_at,
         processed_at=outcome.processed_at,
     )

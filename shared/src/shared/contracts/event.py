@@ -66,6 +66,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gave; where `derived`, one that was made of the input, such as a file's content and a row's number; empty: none.
     `sender` is the name of an API key or a user of the broker; empty: unknown. `received_at` and `channel` tell one
     acceptance of an event from another: see `stamp`. `origin` names the place within the channel: a file and a row.
+    `file_at` is one moment for a whole file: when it was claimed, or first seen where it is read in place.
     """
 
     event_id: uuid.UUID
@@ -80,6 +81,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     occurred_at: datetime | None = None
     content_type: str = JSON
     origin: str = ""
+    file_at: datetime | None = None
 
 
 def identify(source: str, idempotency_key: str, *, derived: bool = False) -> uuid.UUID:

@@ -16,7 +16,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A processed record with the attributes of its event.
 
     `result_payload` is JSON as it is stored, or as the body is read; null for a record that is FAILED or HELD. `errors`
-    say why a FAILED one failed, and what was odd about another.
+    say why a FAILED one failed, and what was odd about another. `file_at` is the moment of the file that it came in.
     """
 
     id: int
@@ -32,6 +32,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     type: str | None
     occurred_at: datetime | None
     received_at: datetime
+    file_at: datetime | None = None
     processed_at: datetime
 
 

@@ -51,6 +51,12 @@ raw_events = Table(
     ),
     Column("sender", Text, comment="who sent it: an API key's name, a broker's user; null: nobody was asked"),
     Column("subject", Text, comment="keyed hash of the person whom it is about, where its pipeline names one"),
+    Column(
+        "file_at",
+        DateTime(timezone=True),
+        comment="when its file was claimed, one moment for all its rows; "
+        "null: it is of no file, or stored by the code before",
+    ),
     comment="Every accepted event, once, byte for byte.",
 )
 

@@ -24,39 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshared/rpc/processing.proto\x12\x14\x65tlpay.processing.v1\"\xa0\x02\n\x08\x45nvelope\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x0c\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12.\n\x07\x63hannel\x18\x04 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\x12\x0c\n\x04type\x18\x05 \x01(\t\x12\x1b\n\x0eoccurred_at_us\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0ereceived_at_us\x18\x07 \x01(\x03\x12\x14\n\x0c\x63ontent_type\x18\x08 \x01(\t\x12\x0c\n\x04\x62ody\x18\t \x01(\x0c\x12\x0e\n\x06origin\x18\n \x01(\t\x12\x0f\n\x07\x64\x65rived\x18\x0b \x01(\x08\x12\x0e\n\x06sender\x18\x0c \x01(\tB\x11\n\x0f_occurred_at_us\"<\n\nEventBatch\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.etlpay.processing.v1.Envelope\"8\n\x07Problem\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"\x86\x02\n\x07Outcome\x12\x36\n\x0b\x64isposition\x18\x01 \x01(\x0e\x32!.etlpay.processing.v1.Disposition\x12\x14\n\x0craw_event_id\x18\x02 \x01(\x03\x12\x11\n\trecord_id\x18\x03 \x01(\x03\x12\x32\n\x06status\x18\x04 \x01(\x0e\x32\".etlpay.processing.v1.RecordStatus\x12-\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x1d.etlpay.processing.v1.Problem\x12\x17\n\x0fprocessed_at_us\x18\x06 \x01(\x03\x12\x13\n\x06result\x18\x07 \x01(\x0cH\x00\x88\x01\x01\x42\t\n\x07_result\"?\n\x0cOutcomeBatch\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.etlpay.processing.v1.Outcome\"\xe6\x01\n\x07Receipt\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12,\n\x07tallies\x18\x04 \x03(\x0b\x32\x1b.etlpay.processing.v1.Tally\x12\x35\n\x08progress\x18\x05 \x01(\x0b\x32\x1e.etlpay.processing.v1.ProgressH\x00\x88\x01\x01\x12\x36\n\x0bunconfirmed\x18\x06 \x03(\x0b\x32!.etlpay.processing.v1.UnconfirmedB\x0b\n\t_progress\"\n\n\x08Reported\"\xa6\x01\n\x08Progress\x12.\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\x12\x15\n\ropen_since_us\x18\x02 \x01(\x03\x12\x13\n\x0btaken_at_us\x18\x03 \x01(\x03\x12\x18\n\x10interval_seconds\x18\x04 \x01(\x01\x12\x0f\n\x07\x63losing\x18\x05 \x01(\x08\x12\x13\n\x0b\x62\x65gan_at_us\x18\x06 \x01(\x03\"g\n\x0bUnconfirmed\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x0c\x12\x16\n\x0ereceived_at_us\x18\x02 \x01(\x03\x12.\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\"\xce\x01\n\x05Tally\x12\x0e\n\x06source\x18\x01 \x01(\t\x12.\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\x12\x0c\n\x04hour\x18\x03 \x01(\x03\x12\x0e\n\x06stored\x18\x04 \x01(\x03\x12\x11\n\tduplicate\x18\x05 \x01(\x03\x12\x10\n\x08\x63onflict\x18\x06 \x01(\x03\x12\x0f\n\x07refused\x18\x07 \x01(\x03\x12\x0e\n\x06queued\x18\x08 \x01(\x03\x12\x0f\n\x07unknown\x18\t \x01(\x03\x12\x10\n\x08unlisted\x18\n \x01(\x03*k\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNEL_HTTP\x10\x01\x12\x10\n\x0c\x43HANNEL_GRPC\x10\x02\x12\x10\n\x0c\x43HANNEL_FILE\x10\x03\x12\x11\n\rCHANNEL_QUEUE\x10\x04*w\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPOSITION_STORED\x10\x01\x12\x19\n\x15\x44ISPOSITION_DUPLICATE\x10\x02\x12\x18\n\x14\x44ISPOSITION_CONFLICT\x10\x03*z\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_STATUS_SUCCESS\x10\x01\x12\x18\n\x14RECORD_STATUS_FAILED\x10\x02\x12\x16\n\x12RECORD_STATUS_HELD\x10\x03\x32\xaa\x01\n\nProcessing\x12S\n\x07Process\x12 .etlpay.processing.v1.EventBatch\x1a\".etlpay.processing.v1.OutcomeBatch(\x01\x30\x01\x12G\n\x06Report\x12\x1d.etlpay.processing.v1.Receipt\x1a\x1e.etlpay.processing.v1.Reportedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshared/rpc/processing.proto\x12\x14\x65tlpay.processing.v1\"\xb4\x02\n\x08\x45nvelope\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x0c\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12.\n\x07\x63hannel\x18\x04 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\x12\x0c\n\x04type\x18\x05 \x01(\t\x12\x1b\n\x0eoccurred_at_us\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0ereceived_at_us\x18\x07 \x01(\x03\x12\x14\n\x0c\x63ontent_type\x18\x08 \x01(\t\x12\x0c\n\x04\x62ody\x18\t \x01(\x0c\x12\x0e\n\x06origin\x18\n \x01(\t\x12\x0f\n\x07\x64\x65rived\x18\x0b \x01(\x08\x12\x0e\n\x06sender\x18\x0c \x01(\t\x12\x12\n\nfile_at_us\x18\r \x01(\x03\x42\x11\n\x0f_occurred_at_us\"<\n\nEventBatch\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.etlpay.processing.v1.Envelope\"8\n\x07Problem\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"\x86\x02\n\x07Outcome\x12\x36\n\x0b\x64isposition\x18\x01 \x01(\x0e\x32!.etlpay.processing.v1.Disposition\x12\x14\n\x0craw_event_id\x18\x02 \x01(\x03\x12\x11\n\trecord_id\x18\x03 \x01(\x03\x12\x32\n\x06status\x18\x04 \x01(\x0e\x32\".etlpay.processing.v1.RecordStatus\x12-\n\x06\x65rrors\x18\x05 \x03(\x0b\x32\x1d.etlpay.processing.v1.Problem\x12\x17\n\x0fprocessed_at_us\x18\x06 \x01(\x03\x12\x13\n\x06result\x18\x07 \x01(\x0cH\x00\x88\x01\x01\x42\t\n\x07_result\"?\n\x0cOutcomeBatch\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.etlpay.processing.v1.Outcome\"\xe6\x01\n\x07Receipt\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12,\n\x07tallies\x18\x04 \x03(\x0b\x32\x1b.etlpay.processing.v1.Tally\x12\x35\n\x08progress\x18\x05 \x01(\x0b\x32\x1e.etlpay.processing.v1.ProgressH\x00\x88\x01\x01\x12\x36\n\x0bunconfirmed\x18\x06 \x03(\x0b\x32!.etlpay.processing.v1.UnconfirmedB\x0b\n\t_progress\"\n\n\x08Reported\"\xa6\x01\n\x08Progress\x12.\n\x07\x63hannel\x18\x01 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\x12\x15\n\ropen_since_us\x18\x02 \x01(\x03\x12\x13\n\x0btaken_at_us\x18\x03 \x01(\x03\x12\x18\n\x10interval_seconds\x18\x04 \x01(\x01\x12\x0f\n\x07\x63losing\x18\x05 \x01(\x08\x12\x13\n\x0b\x62\x65gan_at_us\x18\x06 \x01(\x03\"g\n\x0bUnconfirmed\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x0c\x12\x16\n\x0ereceived_at_us\x18\x02 \x01(\x03\x12.\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\"\xce\x01\n\x05Tally\x12\x0e\n\x06source\x18\x01 \x01(\t\x12.\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x1d.etlpay.processing.v1.Channel\x12\x0c\n\x04hour\x18\x03 \x01(\x03\x12\x0e\n\x06stored\x18\x04 \x01(\x03\x12\x11\n\tduplicate\x18\x05 \x01(\x03\x12\x10\n\x08\x63onflict\x18\x06 \x01(\x03\x12\x0f\n\x07refused\x18\x07 \x01(\x03\x12\x0e\n\x06queued\x18\x08 \x01(\x03\x12\x0f\n\x07unknown\x18\t \x01(\x03\x12\x10\n\x08unlisted\x18\n \x01(\x03*k\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANNEL_HTTP\x10\x01\x12\x10\n\x0c\x43HANNEL_GRPC\x10\x02\x12\x10\n\x0c\x43HANNEL_FILE\x10\x03\x12\x11\n\rCHANNEL_QUEUE\x10\x04*w\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44ISPOSITION_STORED\x10\x01\x12\x19\n\x15\x44ISPOSITION_DUPLICATE\x10\x02\x12\x18\n\x14\x44ISPOSITION_CONFLICT\x10\x03*z\n\x0cRecordStatus\x12\x1d\n\x19RECORD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15RECORD_STATUS_SUCCESS\x10\x01\x12\x18\n\x14RECORD_STATUS_FAILED\x10\x02\x12\x16\n\x12RECORD_STATUS_HELD\x10\x03\x32\xaa\x01\n\nProcessing\x12S\n\x07Process\x12 .etlpay.processing.v1.EventBatch\x1a\".etlpay.processing.v1.OutcomeBatch(\x01\x30\x01\x12G\n\x06Report\x12\x1d.etlpay.processing.v1.Receipt\x1a\x1e.etlpay.processing.v1.Reportedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shared.rpc.processing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANNEL']._serialized_start=1522
-  _globals['_CHANNEL']._serialized_end=1629
-  _globals['_DISPOSITION']._serialized_start=1631
-  _globals['_DISPOSITION']._serialized_end=1750
-  _globals['_RECORDSTATUS']._serialized_start=1752
-  _globals['_RECORDSTATUS']._serialized_end=1874
+  _globals['_CHANNEL']._serialized_start=1542
+  _globals['_CHANNEL']._serialized_end=1649
+  _globals['_DISPOSITION']._serialized_start=1651
+  _globals['_DISPOSITION']._serialized_end=1770
+  _globals['_RECORDSTATUS']._serialized_start=1772
+  _globals['_RECORDSTATUS']._serialized_end=1894
   _globals['_ENVELOPE']._serialized_start=54
-  _globals['_ENVELOPE']._serialized_end=342
-  _globals['_EVENTBATCH']._serialized_start=344
-  _globals['_EVENTBATCH']._serialized_end=404
-  _globals['_PROBLEM']._serialized_start=406
-  _globals['_PROBLEM']._serialized_end=462
-  _globals['_OUTCOME']._serialized_start=465
-  _globals['_OUTCOME']._serialized_end=727
-  _globals['_OUTCOMEBATCH']._serialized_start=729
-  _globals['_OUTCOMEBATCH']._serialized_end=792
-  _globals['_RECEIPT']._serialized_start=795
-  _globals['_RECEIPT']._serialized_end=1025
-  _globals['_REPORTED']._serialized_start=1027
-  _globals['_REPORTED']._serialized_end=1037
-  _globals['_PROGRESS']._serialized_start=1040
-  _globals['_PROGRESS']._serialized_end=1206
-  _globals['_UNCONFIRMED']._serialized_start=1208
-  _globals['_UNCONFIRMED']._serialized_end=1311
-  _globals['_TALLY']._serialized_start=1314
-  _globals['_TALLY']._serialized_end=1520
-  _globals['_PROCESSING']._serialized_start=1877
-  _globals['_PROCESSING']._serialized_end=2047
+  _globals['_ENVELOPE']._serialized_end=362
+  _globals['_EVENTBATCH']._serialized_start=364
+  _globals['_EVENTBATCH']._serialized_end=424
+  _globals['_PROBLEM']._serialized_start=426
+  _globals['_PROBLEM']._serialized_end=482
+  _globals['_OUTCOME']._serialized_start=485
+  _globals['_OUTCOME']._serialized_end=747
+  _globals['_OUTCOMEBATCH']._serialized_start=749
+  _globals['_OUTCOMEBATCH']._serialized_end=812
+  _globals['_RECEIPT']._serialized_start=815
+  _globals['_RECEIPT']._serialized_end=1045
+  _globals['_REPORTED']._serialized_start=1047
+  _globals['_REPORTED']._serialized_end=1057
+  _globals['_PROGRESS']._serialized_start=1060
+  _globals['_PROGRESS']._serialized_end=1226
+  _globals['_UNCONFIRMED']._serialized_start=1228
+  _globals['_UNCONFIRMED']._serialized_end=1331
+  _globals['_TALLY']._serialized_start=1334
+  _globals['_TALLY']._serialized_end=1540
+  _globals['_PROCESSING']._serialized_start=1897
+  _globals['_PROCESSING']._serialized_end=2067
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,7 @@ RECORD_STATUS_FAILED: RecordStatus
 RECORD_STATUS_HELD: RecordStatus
 
 class Envelope(_message.Message):
-    __slots__ = ("event_id", "source", "idempotency_key", "channel", "type", "occurred_at_us", "received_at_us", "content_type", "body", "origin", "derived", "sender")
+    __slots__ = ("event_id", "source", "idempotency_key", "channel", "type", "occurred_at_us", "received_at_us", "content_type", "body", "origin", "derived", "sender", "file_at_us")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class Envelope(_message.Message):
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     DERIVED_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
+    FILE_AT_US_FIELD_NUMBER: _ClassVar[int]
     event_id: bytes
     source: str
     idempotency_key: str
@@ -68,7 +69,8 @@ class Envelope(_message.Message):
     origin: str
     derived: bool
     sender: str
-    def __init__(self, event_id: _Optional[bytes] = ..., source: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., type: _Optional[str] = ..., occurred_at_us: _Optional[int] = ..., received_at_us: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., derived: _Optional[bool] = ..., sender: _Optional[str] = ...) -> None: ...
+    file_at_us: int
+    def __init__(self, event_id: _Optional[bytes] = ..., source: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., channel: _Optional[_Union[Channel, str]] = ..., type: _Optional[str] = ..., occurred_at_us: _Optional[int] = ..., received_at_us: _Optional[int] = ..., content_type: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., derived: _Optional[bool] = ..., sender: _Optional[str] = ..., file_at_us: _Optional[int] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("events",)

@@ -177,7 +177,7 @@ def test_what_is_known_of_events_is_invented_alike_each_time_and_can_be_stated()
     problems_of('event = "rows.csv"\nknown = { source = "shop-1" }\nrows = {}\n', program)
 
     first, second = program.abouts[:2]
-    assert (first.source, first.file, first.row, second.row) == ("shop-1", "rows.csv", 1, 2)
+    assert (first.source, first.file, first.row, second.row) == ("shop-1", "rows.csv", 2, 3)
     assert (second.received_at - first.received_at).total_seconds() == 1
     assert second.file_at == first.file_at == first.received_at
 
@@ -250,7 +250,7 @@ def test_a_column_of_a_csv_sample_is_changed_or_taken_away() -> None:
     [
         ("x.json", b"{", "x.json: is no JSON"),
         ("x.ndjson", b'{}\n{"a"}\n', "x.ndjson line 2: is no JSON"),
-        ("x.csv", b"a,b\n1\n", "x.csv row 1: has 1 fields, the header has 2"),
+        ("x.csv", b"a,b\n1\n", "x.csv line 2: has 1 fields, the header has 2"),
         ("x.csv", b"a,b\n1,\xff\n", "x.csv: is not UTF-8 from byte 6"),
         ("x.csv", b'a\n"1\n', "x.csv: is no CSV"),
         ("x.csv", b"a,b\n", "x.csv: holds no event"),

@@ -44,7 +44,7 @@ _ENTRIES: Final = """
                WHEN record.status = 1 THEN octet_length(raw.body)
                ELSE 0
            END AS size,
-           raw.event_id, raw.channel, raw.idempotency_key, raw.type, raw.occurred_at, raw.received_at,
+           raw.event_id, raw.channel, raw.idempotency_key, raw.type, raw.occurred_at, raw.received_at, raw.file_at,
            source.name AS source
     FROM {records} AS record
     JOIN raw_events AS raw ON raw.id = record.raw_event_id
@@ -288,6 +288,7 @@ def record_of(row: asyncpg.Record) -> Record:
         type=row["type"],
         occurred_at=row["occurred_at"],
         received_at=row["received_at"],
+        file_at=row["file_at"],
         processed_at=row["processed_at"],
     )
 

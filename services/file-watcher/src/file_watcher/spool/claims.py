@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import BinaryIO, Final, Self
 
 import msgspec
@@ -46,13 +47,14 @@ class ClaimNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of a claimed file. An empty note: no row of it was published.
 
     `reading` is what is being read, `confirmed` what was confirmed before the file grew, `taken_back` how often it was
-    taken back out of done/ or failed/.
+    taken back out of done/ or failed/. `file_at` is when it was claimed; None: code that kept no moment has claimed it.
     """
 
     reading: Extent | None = None
     confirmed: Confirmed | None = None
     taken_back: int = 0
     marker: Marker | None = None
+    file_at: datetime | None = None
 
 
 _decode = msgspec.json.Decoder(ClaimNote).decode
@@ -115,12 +117,18 @@ class NoteFile:
         note.name = name
         return note
 
-    def write(self, value: ClaimNote) -> None:
-        """Write it to the disk; until then the value before stays readable. Raises OSError."""
+    def write(self, value: ClaimNote, *, durable: bool = True) -> None:
+        """Write it, where `durable` to the disk; until then the value before stays readable. Raises OSError."""
         # The line feed before it ends a line that a crash cut off.
         self._file.write(b"\n%b\n" % msgspec.json.encode(value))
-        os.fsync(self._file.fileno())
+        if durable:
+            os.fsync(self._file.fileno())
         self.value = value
+
+    @property
+    def written_at(self) -> datetime:
+        """When it was written last, by the clock of the file system."""
+        return datetime.fromtimestamp(os.fstat(self._file.fileno()).st_mtime, UTC)
 
     def clear(self) -> None:
         """Remove the values of an earlier file. Raises OSError."""
@@ -166,6 +174,13 @@ class ClaimedFile:
     def note(self) -> ClaimNote | None:
         """The note's value; None: code that wrote no notes has claimed the file."""
         return self._note.value if self._note else None
+
+    @property
+    def file_at(self) -> datetime:
+        """When it was claimed. Code that kept no moment: when the note was written; without one, when it was moved."""
+        if self._note is None:
+            return datetime.fromtimestamp(os.fstat(self.file.fileno()).st_ctime, UTC)
+        return self._note.value.file_at or self._note.written_at
 
     @property
     def entry(self) -> SpoolEntry:

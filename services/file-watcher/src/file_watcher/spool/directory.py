@@ -9,6 +9,8 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
@@ -80,14 +82,16 @@ class SpoolDirectory:
         """See `Scanner.scan`."""
         return self._scanner.scan()
 
-    def claim(self, entry: SpoolEntry) -> ClaimedFile | None:
+    def claim(self, entry: SpoolEntry, at: datetime) -> ClaimedFile | None:
         """Claim the file, or return None: it is gone, another watcher has it, or its producer is still writing.
+
+        `at` becomes the moment of the file, unless it was claimed before.
 
         Raises:
             NotAFileError: it is no regular file.
             OSError: it cannot be opened or moved.
         """
-        return self._claim(entry, self._claim_again if entry.folder == "work" else self._claim_new)
+        return self._claim(entry, self._claim_again if entry.folder == "work" else partial(self._claim_new, at=at))
 
     def take_back(self, entry: SpoolEntry, finished: Finished) -> ClaimedFile | None:
         """Move a finished file that has changed back into work/, or return None as `claim` does.
@@ -100,7 +104,9 @@ class SpoolDirectory:
             with suppress(FileNotFoundError):
                 # The rejects are written again from the beginning.
                 os.unlink(entry.file + REJECTS_SUFFIX, dir_fd=folder)
-            note = ClaimNote(confirmed=finished.confirmed, taken_back=finished.taken_back + 1)
+            note = ClaimNote(
+                confirmed=finished.confirmed, taken_back=finished.taken_back + 1, file_at=finished.claimed_at
+            )
             return self._into_work(locked, entry, folder, note)
 
         return self._claim(entry, move)
@@ -191,17 +197,17 @@ class SpoolDirectory:
             self._remove_marker(entry.source, note.value.marker)
         return ClaimedFile(locked, note, entry.source, entry.file)
 
-    def _claim_new(self, locked: LockedFile, entry: SpoolEntry, folder: int) -> ClaimedFile | None:
+    def _claim_new(self, locked: LockedFile, entry: SpoolEntry, folder: int, *, at: datetime) -> ClaimedFile | None:
         close_to_others(locked.file.fileno(), self._folders.umask)
         suffix = self._options_of(entry.source).marker
         if not suffix:
-            return self._into_work(locked, entry, folder, ClaimNote())
+            return self._into_work(locked, entry, folder, ClaimNote(file_at=at))
         try:
             inode = os.stat(entry.file + suffix, dir_fd=folder, follow_symlinks=False).st_ino
         except FileNotFoundError:
             return None
         marker = Marker(entry.file + suffix, inode)
-        claimed = self._into_work(locked, entry, folder, ClaimNote(marker=marker))
+        claimed = self._into_work(locked, entry, folder, ClaimNote(marker=marker, file_at=at))
         if claimed:
             self._remove_marker(entry.source, marker)
         return claimed
@@ -214,8 +220,10 @@ class SpoolDirectory:
                 if note is None:
                     continue
                 try:
-                    if value != ClaimNote():
-                        note.write(value)
+                    # What a power cut may take from a new claim is made again: no row of it was published.
+                    durable = bool(value.marker or value.confirmed)
+                    note.write(value, durable=durable)
+                    if durable:
                         os.fsync(work)
                     failpoint("file-watcher.noted")
                     if moved(folder, entry.file, work, name):
@@ -287,4 +295,5 @@ def _finished(claimed: ClaimedFile, ended: str, name: str, version: FileVersion,
         at=time.time(),
         confirmed=confirmed,
         taken_back=claimed.note.taken_back if claimed.note else 0,
+        file_at=claimed.file_at,
     )

@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
 from typing import BinaryIO, Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -28,7 +29,8 @@ _LINE_BYTES: Final = 400
 class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file that was moved to done/ or failed/: where it is, its version, and what was confirmed of it.
 
-    `at` is seconds since the epoch. `name` is quoted as in a URL, because a name may be any bytes.
+    `at` is seconds since the epoch. `name` is quoted as in a URL, because a name may be any bytes. `file_at`: see
+    `ClaimNote`.
     """
 
     folder: str
@@ -39,11 +41,17 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float
     confirmed: Confirmed
     taken_back: int = 0
+    file_at: datetime | None = None
 
     @property
     def version(self) -> FileVersion:
         """The version of the file when it was moved."""
         return FileVersion(self.inode, self.bytes, self.modified_ns)
+
+    @property
+    def claimed_at(self) -> datetime:
+        """When it was claimed; where code that kept no moment finished it, when that was."""
+        return self.file_at or datetime.fromtimestamp(self.at, UTC)
 
     def entry(self, source: str) -> SpoolEntry:
         """Return where the file was moved to."""

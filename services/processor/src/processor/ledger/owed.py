@@ -211,6 +211,7 @@ def stored_event(row: asyncpg.Record) -> Envelope:
         origin=row["origin"] or "",
         derived=row["derived"] or False,
         sender=row["sender"] or "",
+        file_at=row["file_at"],
     )
 
 

@@ -99,6 +99,7 @@ _RAW_COLUMNS: Final = (
     Column("origin", "text"),
     Column("derived", "boolean"),
     Column("sender", "text"),
+    Column("file_at", "timestamptz"),
 )
 _BODY: Final = Column("body", "bytea")
 _RECORD_COLUMNS: Final = (
@@ -194,6 +195,7 @@ def _raw_rows(items: Sequence[WriteItem]) -> list[Row]:
             event.origin or None,
             event.derived or None,
             event.sender or None,
+            event.file_at,
             event.body,
         )
         for item in items

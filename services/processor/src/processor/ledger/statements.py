@@ -169,7 +169,8 @@ FIND_HELD: Final = """
 FIND_CAUSES_LIKE: Final = "SELECT name FROM causes WHERE name LIKE $1"
 FIND_EVENTS: Final = """
     SELECT raw.id, raw.event_id, raw.source_id, source.name AS source, raw.idempotency_key, raw.channel, raw.type,
-           raw.occurred_at, raw.received_at, raw.content_type, raw.origin, raw.derived, raw.sender, raw.body
+           raw.occurred_at, raw.received_at, raw.content_type, raw.origin, raw.derived, raw.sender, raw.file_at,
+           raw.body
     FROM raw_events AS raw JOIN ingestion_sources AS source ON source.id = raw.source_id
     WHERE raw.id = ANY($1::bigint[])
 """

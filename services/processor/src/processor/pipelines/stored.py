@@ -18,7 +18,8 @@ from shared.pipelines.compiling import PipelineProgram
 # The newest of each source, over the index that serves the queries of one source.
 _NEWEST: Final = """
     SELECT raw.event_id, source.name AS source, raw.idempotency_key, raw.channel, raw.type, raw.occurred_at,
-           raw.received_at, raw.content_type, raw.origin, raw.derived, raw.sender, raw.body
+           raw.received_at, raw.content_type, raw.origin, raw.derived, raw.sender, raw.file_at,
+           raw.body
     FROM (SELECT record.raw_event_id
           FROM public.ingestion_sources AS source
           CROSS JOIN LATERAL (

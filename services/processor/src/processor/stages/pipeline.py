@@ -45,7 +45,7 @@ def run_pipeline(event: Envelope, pipeline: ActivePipeline, pipelines: ActiveSet
 
 
 def attributes_of(event: Envelope) -> Attributes:
-    """Return what places such as `@row` name. A file's own time is not known here, so `@file_at` has no value."""
+    """Return what places such as `@row` name."""
     row, file = None, None
     if event.channel is Channel.FILE:
         # As the file-watcher writes it.
@@ -59,7 +59,7 @@ def attributes_of(event: Envelope) -> Attributes:
         event.channel.label,
         row,
         file or None,
-        None,
+        event.file_at,
         event.occurred_at,
     )
 

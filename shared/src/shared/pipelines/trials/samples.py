@@ -31,7 +31,7 @@ class SampleError(ValueError):
 class SampleEvent(msgspec.Struct, frozen=True):
     """An event of a sample: a JSON payload, or the fields of a CSV row with the names of their columns.
 
-    `row`: the number of the row or element in its file, from 1; None where the file is one event.
+    `row`: the number of its first line, in a JSON array that of the element, from 1; None where the file is one event.
     """
 
     file: str
@@ -42,8 +42,18 @@ class SampleEvent(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """The file, and the row where it holds several."""
-        return self.file if self.row is None else f"{self.file} row {self.row}"
+        """The file, and the line or element where it holds several."""
+        unit = "element" if self.file.lower().endswith(".json") else "line"
+        return self.file if self.row is None else f"{self.file} {unit} {self.row}"
+
+
+def own_id_of(event: SampleEvent) -> str:
+    """Return the id that a row of a file has in its column or member `id`, as the file-watcher reads it; or empty."""
+    if event.header is None:
+        value = event.payload.get("id") if isinstance(event.payload, dict) else None
+        return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    values = {name.strip().casefold(): value for name, value in zip(event.header, event.fields, strict=True)}
+    return (values | dict(zip(event.header, event.fields, strict=True))).get("id", "")
 
 
 def read_events(name: str, data: bytes, *, delimiter: str | None = None) -> tuple[SampleEvent, ...]:
@@ -127,10 +137,13 @@ def _csv_events(name: str, data: bytes, delimiter: str | None) -> Iterator[Sampl
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or sniff_delimiter(text), strict=True)
         header = tuple(next(rows, ()))
-        for number, fields in enumerate(filter(None, rows), 1):
-            if len(fields) != len(header):
-                raise SampleError(f"{name} row {number}: has {len(fields)} fields, the header has {len(header)}")
-            yield SampleEvent(name, header=header, fields=tuple(fields), row=number)
+        number = rows.line_num + 1
+        for fields in rows:
+            if fields and len(fields) != len(header):
+                raise SampleError(f"{name} line {number}: has {len(fields)} fields, the header has {len(header)}")
+            if fields:
+                yield SampleEvent(name, header=header, fields=tuple(fields), row=number)
+            number = rows.line_num + 1
     except csv.Error as error:
         raise SampleError(f"{name}: is no CSV: {error}") from None
 

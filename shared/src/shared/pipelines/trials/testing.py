@@ -17,7 +17,15 @@ from shared.pipelines.model import Pipeline
 from shared.pipelines.places import PlaceError, read_place
 from shared.pipelines.program import Attributes, Made, Program, RowProblem
 from shared.pipelines.trials.expectations import ExpectedProblem, KnownOfEvent, PipelineTest, TextRow, TextRows
-from shared.pipelines.trials.samples import SampleError, SampleEvent, change_event, read_events, run_sample, values_at
+from shared.pipelines.trials.samples import (
+    SampleError,
+    SampleEvent,
+    change_event,
+    own_id_of,
+    read_events,
+    run_sample,
+    values_at,
+)
 from shared.pipelines.trials.shown import MadeOf, as_text, shown_rows
 from shared.pipelines.values.texts import text_of
 
@@ -114,7 +122,7 @@ def attributes_of(
     return Attributes(
         source=known.source or pipeline.sources[0].replace("*", "example"),
         received_at=known.received_at or file_at + timedelta(seconds=sequence),
-        id=known.id or f"example-{sequence + 1}",
+        id=known.id or (own_id_of(event) if is_file else "") or f"example-{sequence + 1}",
         type=known.type or "",
         channel=known.channel or ("file" if is_file else "http"),
         row=event.row,

@@ -1,4 +1,4 @@
-"""Where RabbitMQ is: from the environment, else from the stack of the current folder."""
+"""Where RabbitMQ is, and the API key: from the environment, else from the stack of the current folder."""
 
 import os
 from pathlib import Path
@@ -18,6 +18,11 @@ def broker_url() -> str:
         return _with_password(url, _setting("ETLPAY_QUEUE_AMQP_PASSWORD"))
     url = _setting("ETLPAY_AMQP_URL") or "amqp://guest@127.0.0.1:5672/"
     return _with_password(urlsplit(url)._replace(path="/").geturl(), _setting("ETLPAY_AMQP_PASSWORD") or "guest")
+
+
+def api_key() -> str:
+    """Return the API key in `ETLPAY_API_KEY`, or in the file that `ETLPAY_API_KEY_FILE` names; empty: there is none."""
+    return _setting("ETLPAY_API_KEY")
 
 
 def _setting(name: str) -> str:

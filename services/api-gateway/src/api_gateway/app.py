@@ -29,8 +29,10 @@ from api_gateway.queries.pipelines import Pipelines, pipeline_router
 from api_gateway.queries.records import Records, record_router
 from api_gateway.queries.sources import Sources, source_router
 from api_gateway.queries.tables import Tables, table_router
-from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH
+from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH, TRY_PATH
 from api_gateway.settings import GatewaySettings
+from api_gateway.trials.endpoint import TryPipeline
+from api_gateway.trials.process import Trials
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
 from shared.auth.rate import RateExceededError, Rates
 from shared.auth.scopes import RightMissingError
@@ -213,6 +215,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
     }
     # The framework answers their other methods.
     routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
+    routes.append(Route(TRY_PATH, TryPipeline(Trials(), settings), methods=["POST"]))
     routes += [*problem_routes(), *health_routes(readiness)]
     if documented:
         routes += document_routes("EtlPay")

@@ -12,7 +12,7 @@ from api_gateway.http.problems import HEAD, INVALID, NOT_FOUND, UNAVAILABLE, Htt
 from api_gateway.queries.ledger import Ledger
 from api_gateway.queries.parameters import Cursor, Reader, json_response, read_cursor
 from api_gateway.queries.pipelines import Pipelines
-from api_gateway.schemas import PipelineTable, RowPage
+from api_gateway.schemas import PipelineTable, RowColumn, RowPage
 from shared.auth.scopes import Scope
 from shared.contracts.errors import Problem, UnavailableError
 from shared.pipelines.typed_tables import DATA_SCHEMA, EVENT, LOADED_AT, PART, PIPELINE, quoted
@@ -75,12 +75,13 @@ class Tables:
         return RowPage(
             [msgspec.Raw(row["shown"].encode()) for row in shown],
             RowCursor(tuple(shown[-1]["key"])).encode() if more else None,
+            [RowColumn(column, kind) for column, kind in _columns_of(table).items()],
         )
 
 
 def page_query(table: PipelineTable, filters: Mapping[str, str], after: RowCursor | None) -> tuple[str, list[str]]:
     """Return the query of a page, and its parameters from $3 on. Raises HttpProblem: a filter or the cursor is none."""
-    columns = table.columns | _OF_EVERY_ROW
+    columns = _columns_of(table)
     key = table.key
     if filters.keys() - set(key):
         problem = Problem("/query", f"may name the columns of the key alone: {', '.join(key)}")
@@ -117,7 +118,7 @@ def table_router(tables: Tables) -> APIRouter:
         "/{name}",
         operation_id="listTableRows",
         summary="Read the rows of a typed table",
-        responses=reply(RowPage, NOT_FOUND, INVALID, HEAD, UNAVAILABLE, example={"items": [_EXAMPLE], "next": None}),
+        responses=reply(RowPage, NOT_FOUND, INVALID, HEAD, UNAVAILABLE, example=_EXAMPLE),
     )
     async def list_rows(
         request: Request,
@@ -144,14 +145,28 @@ def table_router(tables: Tables) -> APIRouter:
 
 _CURSOR: Final = "must be `next` of a page before"
 _EXAMPLE: Final[dict[str, Any]] = {
-    "id": "o-1",
-    "gross": "10.99",
-    "currency": "EUR",
-    "_event": "4711",
-    "_part": 0,
-    "_pipeline": 3,
-    "_loaded_at": "2026-11-23T08:00:00.123456+00:00",
+    "items": [
+        {
+            "id": "o-1",
+            "gross": "10.99",
+            "currency": "EUR",
+            "_event": "4711",
+            "_part": 0,
+            "_pipeline": 3,
+            "_loaded_at": "2026-11-23T08:00:00.123456+00:00",
+        }
+    ],
+    "next": None,
+    "columns": [
+        {"name": name, "type": kind}
+        for name, kind in ({"id": "text", "gross": "numeric", "currency": "text"} | _OF_EVERY_ROW).items()
+    ],
 }
+
+
+def _columns_of(table: PipelineTable) -> dict[str, str]:
+    """Return the columns of a view with their types."""
+    return table.columns | _OF_EVERY_ROW
 
 
 def _listed(names: Sequence[str]) -> str:

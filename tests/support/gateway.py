@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx2
 import msgspec
+from fastapi import APIRouter
 
 from api_gateway.app import Gateway as Application
 from api_gateway.app import build_app
@@ -17,6 +18,7 @@ from api_gateway.queries.records import RecordCursor, RecordFilter, Records, rec
 from api_gateway.queries.sources import SourceCursor, Sources, source_router
 from api_gateway.schemas import RecordPage, SourcePage
 from api_gateway.settings import GatewaySettings
+from api_gateway.trials.process import Trials
 from shared.auth.authenticator import Access
 from shared.auth.scopes import Scope
 from shared.cache import Cache
@@ -140,7 +142,11 @@ GatewayMaker = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @asynccontextmanager
 async def run_gateway(
-    processing: FakeProcessing | None = None, access: Access | None = None, **settings: object
+    processing: FakeProcessing | None = None,
+    access: Access | None = None,
+    trials: Trials | None = None,
+    queries: Sequence[APIRouter] = (),
+    **settings: object,
 ) -> AsyncIterator[Gateway]:
     chosen = GatewaySettings(_env_file=None, **settings)  # type: ignore[arg-type]  # settings of any type
     processing, publisher = processing or FakeProcessing(), FakePublisher()
@@ -155,7 +161,9 @@ async def run_gateway(
             record_router(records),
             event_router(Events(records, cache)),
             audit_router(FakeAudit(ledger), publisher, receipt_seconds=chosen.receipt_seconds),
+            *queries,
         ],
+        trials=trials or Trials(),
         readiness=readiness,
         access=access or Access(None),
         settings=chosen,

@@ -197,6 +197,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
     submitter: Submitter,
     cache: Cache,
     queries: Sequence[APIRouter],
+    trials: Trials,
     readiness: Readiness,
     access: Access,
     settings: GatewaySettings,
@@ -215,7 +216,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
     }
     # The framework answers their other methods.
     routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
-    routes.append(Route(TRY_PATH, TryPipeline(Trials(), settings), methods=["POST"]))
+    routes.append(Route(TRY_PATH, TryPipeline(trials, settings), methods=["POST"]))
     routes += [*problem_routes(), *health_routes(readiness)]
     if documented:
         routes += document_routes("EtlPay")

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from api_gateway.schemas import TrialResult
-from api_gateway.trials.answering import ANSWER_BYTES_MAX, Refused, Tried, Unsound, answer_trial, read_answer
+from api_gateway.trials.answering import ANSWER_BYTES_MAX, answer_trial
+from api_gateway.trials.answers import Refused, Tried, Unsound, read_answer
 from shared.pipelines.compiling import TEST_KEY
 from shared.pipelines.values.masking import keyed_hash
 

@@ -5,7 +5,8 @@ import signal
 import sys
 from typing import Final
 
-from api_gateway.trials.answering import TOO_LARGE, answer_trial
+from api_gateway.trials.answering import answer_trial
+from api_gateway.trials.answers import TOO_LARGE
 
 CPU_SECONDS_MAX: Final = 1.0
 MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024

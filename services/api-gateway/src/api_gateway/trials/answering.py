@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
 from api_gateway.schemas import TrialEvent, TrialRequest, TrialResult
+from api_gateway.trials.answers import Refused, TrialAnswer, Tried, Unsound
 from shared.contracts.csv_reading import CSV, UnreadableError, cut_row
 from shared.contracts.csv_row import CSV_ROW
 from shared.contracts.errors import Problem
@@ -26,9 +27,6 @@ COLUMNS_MAX: Final = 200
 
 ANSWER_BYTES_MAX: Final = 1 << 20
 
-TOO_LARGE: Final = 3
-"""The exit code of a process whose trial needs more memory than it may have."""
-
 _JSON: Final = "application/json"
 _SAMPLE: Final = "event.json"
 _ROW: Final = "event.csv"
@@ -41,29 +39,6 @@ _read_request = msgspec.json.Decoder(TrialRequest).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Tried(msgspec.Struct, frozen=True, tag="tried"):
-    """The event was tried; `result` is a TrialResult."""
-
-    result: msgspec.Raw
-
-
-class Unsound(msgspec.Struct, frozen=True, tag="unsound"):
-    """The pipeline file, or one that it names, has errors."""
-
-    problems: tuple[FileProblem, ...]
-
-
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The request is none. `malformed`: it is not JSON."""
-
-    problems: tuple[Problem, ...]
-    malformed: bool = False
-
-
-TrialAnswer: TypeAlias = Tried | Unsound | Refused
-
-read_answer = msgspec.json.Decoder(TrialAnswer).decode
-"""Read what `answer_trial` returns."""
 
 
 class _RefusedError(ValueError):
@@ -75,7 +50,7 @@ class _RefusedError(ValueError):
 
 
 def answer_trial(body: bytes) -> bytes:
-    """Return the answer to the body of a request, as JSON that `read_answer` reads."""
+    """Return the answer to the body of a request, as JSON that `answers.read_answer` reads."""
     return _encode(_answer(body))
 
 

@@ -12,7 +12,7 @@ from api_gateway.http.problems import INVALID, MALFORMED, UNSOUND, HttpProblem, 
 from api_gateway.http.request import BodyLimits, ClientGoneError, RequestStream, admitted
 from api_gateway.schemas import HttpResponse
 from api_gateway.settings import GatewaySettings
-from api_gateway.trials.answering import Refused, TrialAnswer, Tried, Unsound, read_answer
+from api_gateway.trials.answers import Refused, TrialAnswer, Tried, Unsound, read_answer
 from api_gateway.trials.process import Trials, TrialTooLargeError
 from shared.auth.scopes import RightMissingError
 from shared.contracts.errors import Problem, RetryableError

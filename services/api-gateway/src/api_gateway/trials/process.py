@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from api_gateway.trials.answering import TOO_LARGE
+from api_gateway.trials.answers import TOO_LARGE
 from shared.contracts.errors import EtlPayError, OverloadedError, UnavailableError
 
 SECONDS_MAX: Final = 5.0

@@ -138,7 +138,10 @@ def test_decimals_have_the_narrowest_type_that_holds_all_of_them(
     assert str(table.schema.field("n").type) == arrow
     assert frame_of_polars.schema["n"].__class__.__name__ == polars
     for column in (table.column("n").to_pylist(), frame_of_polars["n"].to_list(), frame_of_pandas["n"].tolist()):
-        texts = [None if value is None or value is pd.NA else value if isinstance(value, str) else f"{value:f}" for value in column]
+        texts = [
+            None if value is None or value is pd.NA else value if isinstance(value, str) else f"{value:f}"
+            for value in column
+        ]
         assert [None if text is None else Decimal(text).normalize() for text in texts if text != "NaN"] == [
             None if value is None else value.normalize() for value in decimals if value is None or value.is_finite()
         ]
@@ -163,7 +166,10 @@ def test_a_column_that_only_later_pages_have_is_empty_before() -> None:
     [(arrow_table, "pyarrow", "arrow"), (pandas_frame, "pandas", "pandas"), (polars_frame, "polars", "polars")],
 )
 def test_a_frame_whose_extra_is_not_installed_names_it(
-    function: Any, module: str, extra: str, monkeypatch: pytest.MonkeyPatch  # noqa: ANN401 - one of the three
+    function: Any,  # noqa: ANN401 - one of the three
+    module: str,
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
 

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    import pandas
-    import polars
-    import pyarrow
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
 DIGITS_128: Final = 38
 DIGITS_256: Final = 76
@@ -52,7 +52,7 @@ class Frame(NamedTuple):
                 return values
 
 
-def arrow_table(frame: Frame) -> pyarrow.Table:
+def arrow_table(frame: Frame) -> pa.Table:
     """Return an Arrow table. It needs the extra `arrow`."""
     pa = _module("pyarrow", "arrow")
     types = {
@@ -70,18 +70,20 @@ def arrow_table(frame: Frame) -> pyarrow.Table:
             if digits > DIGITS_256:
                 values = _texts(values, _plain)
             else:
-                arrow_type = pa.decimal128(DIGITS_128, scale) if digits <= DIGITS_128 else pa.decimal256(DIGITS_256, scale)
+                arrow_type = (
+                    pa.decimal128(DIGITS_128, scale) if digits <= DIGITS_128 else pa.decimal256(DIGITS_256, scale)
+                )
         arrays[name] = pa.array(values, type=arrow_type)
     return pa.table(arrays)
 
 
-def pandas_frame(frame: Frame) -> pandas.DataFrame:
+def pandas_frame(frame: Frame) -> pd.DataFrame:
     """Return a pandas frame with Arrow's types. It needs the extra `pandas`."""
     pd = _module("pandas", "pandas")
     return arrow_table(frame).to_pandas(types_mapper=pd.ArrowDtype)
 
 
-def polars_frame(frame: Frame) -> polars.DataFrame:
+def polars_frame(frame: Frame) -> pl.DataFrame:
     """Return a polars frame. It needs the extra `polars`."""
     pl = _module("polars", "polars")
     types = {

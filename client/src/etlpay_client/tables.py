@@ -25,9 +25,9 @@ import msgspec
 from etlpay_client.frames import Frame, arrow_table, pandas_frame, polars_frame
 
 if TYPE_CHECKING:
-    import pandas
-    import polars
-    import pyarrow
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
     from etlpay_client.http import HttpClient
 
@@ -75,17 +75,17 @@ async def read_rows(
             yield row
 
 
-async def read_arrow(http: HttpClient, name: str, key: Mapping[str, object] | None = None) -> pyarrow.Table:
+async def read_arrow(http: HttpClient, name: str, key: Mapping[str, object] | None = None) -> pa.Table:
     """Return the rows as an Arrow table; `etlpay_client.frames` says of which types. Raises as `read_rows`."""
     return arrow_table(await _frame(http, name, key))
 
 
-async def read_pandas(http: HttpClient, name: str, key: Mapping[str, object] | None = None) -> pandas.DataFrame:
+async def read_pandas(http: HttpClient, name: str, key: Mapping[str, object] | None = None) -> pd.DataFrame:
     """Return the rows as a pandas frame with Arrow's types, decimals too. Raises as `read_rows`."""
     return pandas_frame(await _frame(http, name, key))
 
 
-async def read_polars(http: HttpClient, name: str, key: Mapping[str, object] | None = None) -> polars.DataFrame:
+async def read_polars(http: HttpClient, name: str, key: Mapping[str, object] | None = None) -> pl.DataFrame:
     """Return the rows as a polars frame; `etlpay_client.frames` says of which types. Raises as `read_rows`."""
     return polars_frame(await _frame(http, name, key))
 
@@ -128,9 +128,7 @@ def _parameter(value: object) -> str:
 
 
 def _rows_of(page: _Page) -> list[dict[str, Any]]:
-    converters = [
-        (column.name, _CONVERTERS[column.type]) for column in page.columns if column.type in _CONVERTERS
-    ]
+    converters = [(column.name, _CONVERTERS[column.type]) for column in page.columns if column.type in _CONVERTERS]
     for row in page.items:
         for name, convert in converters:
             if row[name] is not None:

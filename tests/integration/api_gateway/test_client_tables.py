@@ -73,8 +73,11 @@ async def http(ledger: Servers, registry: asyncpg.Connection) -> AsyncIterator[H
 async def add(owner: asyncpg.Connection, number: int, gross: str | None, **more: object) -> None:
     values = {"at": AT, "paid": True, "who": WHO, "more": None, "note": None} | more
     await owner.execute(
-        "INSERT INTO rows.orders_1 VALUES ($1, $2, $3, $4::text::numeric, $5, $6, $7::text::jsonb, $8, 7, 0, 1, '2026-03-01T09:30:05.123456Z', 0, "
-        "false)",
+        """
+        INSERT INTO rows.orders_1
+        VALUES ($1, $2, $3, $4::text::numeric, $5, $6, $7::text::jsonb, $8, 7, 0, 1, '2026-03-01T09:30:05.123456Z', 0,
+                false)
+        """,
         DAY, number, values["at"], gross, values["paid"], values["who"], values["more"], values["note"],
     )  # fmt: skip
 
@@ -96,16 +99,16 @@ async def test_a_row_is_what_postgresql_holds(registry: asyncpg.Connection, http
     assert {name for name, value in empty.items() if value is None} == {"at", "gross", "paid", "who", "more", "note"}
 
 
-async def test_amounts_are_exact_over_many_pages_and_in_a_frame(
-    registry: asyncpg.Connection, http: HttpClient
-) -> None:
+async def test_amounts_are_exact_over_many_pages_and_in_a_frame(registry: asyncpg.Connection, http: HttpClient) -> None:
     amounts = ["0.01", "-0.00", "1.10", "1000000000000000000000000000000", "0.1000000", "-12.34", "0"]
     for number, amount in enumerate(amounts):
         await add(registry, number, amount)
 
     rows, frame = await rows_of(http), await read_polars(http, "orders")
 
-    assert [str(row["gross"]) for row in rows] == [amount.removeprefix("-") if amount == "-0.00" else amount for amount in amounts]
+    assert [str(row["gross"]) for row in rows] == [
+        amount.removeprefix("-") if amount == "-0.00" else amount for amount in amounts
+    ]
     assert frame["gross"].to_list() == [row["gross"] for row in rows]
     assert frame["gross"].sum() == sum(map(Decimal, amounts))
     assert frame["at"].to_list() == [AT] * len(amounts)

@@ -233,8 +233,7 @@ def _try_pipeline() -> Schema:
         "tags": ["queries"],
         "operationId": "tryPipeline",
         "summary": "Try a pipeline file on one event",
-        "description": "Nothing is stored. One trial runs at a time, for a second at most; values are masked with a key "
-        "of their own.",
+        "description": "Nothing is stored. One trial runs at a time, for a second of CPU. Masks have a test key.",
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}},
         "responses": _in_order(answers | _problems(*refusals)),
     }

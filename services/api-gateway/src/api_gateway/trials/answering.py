@@ -39,8 +39,6 @@ _read_request = msgspec.json.Decoder(TrialRequest).decode
 _encode = msgspec.json.Encoder().encode
 
 
-
-
 class _RefusedError(ValueError):
     """The request cannot be tried."""
 
@@ -135,7 +133,9 @@ def _sample_of(event: TrialEvent) -> SampleEvent:
         raise _RefusedError(Problem("/event/text", "must be there, and no payload, where the content type is CSV"))
     content_type = CSV_ROW if event.content_type == CSV else event.content_type
     try:
-        header, fields = cut_row(event.text.encode(errors="surrogatepass"), content_type)
+        # A row is stored without the end of its line.
+        row = event.text.removesuffix("\n").removesuffix("\r")
+        header, fields = cut_row(row.encode(errors="surrogatepass"), content_type)
     except UnreadableError as error:
         raise _RefusedError(Problem("/event/text", str(error))) from error
     return SampleEvent(_ROW, header=header, fields=tuple(fields), row=1)

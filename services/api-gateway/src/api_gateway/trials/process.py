@@ -51,7 +51,13 @@ class Trials:
     async def _run(self, request: bytes) -> bytes:
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=_environment(), cwd="/", start_new_session=True
+                *self._command,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                env=_environment(),
+                cwd="/",
+                start_new_session=True,
             )
         except OSError as error:
             raise UnavailableError("a trial cannot be started") from error

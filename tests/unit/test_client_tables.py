@@ -9,14 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import pandas as pd
+import polars as pl
 import pytest
 
 from etlpay_client.frames import Frame, arrow_table, pandas_frame, polars_frame
 from etlpay_client.tables import read_arrow, read_pandas, read_polars, read_rows
-
-pa = pytest.importorskip("pyarrow")
-pl = pytest.importorskip("polars")
-pd = pytest.importorskip("pandas")
 
 COLUMNS = {
     "id": "text", "number": "bigint", "gross": "numeric", "paid": "boolean", "at": "timestamptz", "day": "date",

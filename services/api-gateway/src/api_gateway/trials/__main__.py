@@ -9,8 +9,8 @@ from api_gateway.trials.answering import answer_trial
 from api_gateway.trials.answers import TOO_LARGE
 
 CPU_SECONDS_MAX: Final = 1.0
-MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
-"""Of address space; a third of it is in use before the trial begins."""
+MEMORY_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Of address space, of which 45 MiB are in use when a trial begins."""
 
 
 def main() -> int:

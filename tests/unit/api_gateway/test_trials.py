@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from api_gateway.http import openapi
 from api_gateway.schemas import TrialResult
 from api_gateway.trials.answering import ANSWER_BYTES_MAX, answer_trial
 from api_gateway.trials.answers import Refused, Tried, Unsound, read_answer
@@ -263,3 +264,11 @@ def test_an_event_of_too_many_rows_fails_as_it_would_when_stored() -> None:
     result = tried(text, {"payload": {"a": [1] * 20_000}})
 
     assert (result.status, result.errors[0].code, result.rows) == ("FAILED", "too_many", {})
+
+
+@pytest.mark.parametrize("example", [openapi._TRIED, openapi._TRIED_ROW])
+def test_the_examples_of_the_description_become_what_it_says(example: object) -> None:
+    answer = read_answer(answer_trial(msgspec.json.encode(example)))
+
+    assert isinstance(answer, Tried)
+    assert msgspec.json.decode(answer.result) == openapi._TRIED_RESULT

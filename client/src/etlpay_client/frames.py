@@ -54,56 +54,59 @@ class Frame(NamedTuple):
 
 def arrow_table(frame: Frame) -> pa.Table:
     """Return an Arrow table. It needs the extra `arrow`."""
-    pa = _module("pyarrow", "arrow")
+    arrow = _module("pyarrow", "arrow")
     types = {
-        "bigint": pa.int64(),
-        "integer": pa.int32(),
-        "boolean": pa.bool_(),
-        "timestamptz": pa.timestamp("us", tz="UTC"),
-        "date": pa.date32(),
+        "bigint": arrow.int64(),
+        "integer": arrow.int32(),
+        "boolean": arrow.bool_(),
+        "timestamptz": arrow.timestamp("us", tz="UTC"),
+        "date": arrow.date32(),
     }
     arrays = {}
     for name, kind in frame.types.items():
-        values, arrow_type = frame.values(name), types.get(kind, pa.string())
+        values, arrow_type = frame.values(name), types.get(kind, arrow.string())
         if kind == "numeric":
             scale, digits = _size(values)
             if digits > DIGITS_256:
                 values = _texts(values, _plain)
             else:
                 arrow_type = (
-                    pa.decimal128(DIGITS_128, scale) if digits <= DIGITS_128 else pa.decimal256(DIGITS_256, scale)
+                    arrow.decimal128(DIGITS_128, scale) if digits <= DIGITS_128 else arrow.decimal256(DIGITS_256, scale)
                 )
-        arrays[name] = pa.array(values, type=arrow_type)
-    return pa.table(arrays)
+        arrays[name] = arrow.array(values, type=arrow_type)
+    table: pa.Table = arrow.table(arrays)
+    return table
 
 
 def pandas_frame(frame: Frame) -> pd.DataFrame:
     """Return a pandas frame with Arrow's types. It needs the extra `pandas`."""
-    pd = _module("pandas", "pandas")
-    return arrow_table(frame).to_pandas(types_mapper=pd.ArrowDtype)
+    pandas = _module("pandas", "pandas")
+    made: pd.DataFrame = arrow_table(frame).to_pandas(types_mapper=pandas.ArrowDtype)
+    return made
 
 
 def polars_frame(frame: Frame) -> pl.DataFrame:
     """Return a polars frame. It needs the extra `polars`."""
-    pl = _module("polars", "polars")
+    polars = _module("polars", "polars")
     types = {
-        "bigint": pl.Int64,
-        "integer": pl.Int32,
-        "boolean": pl.Boolean,
-        "timestamptz": pl.Datetime("us", "UTC"),
-        "date": pl.Date,
+        "bigint": polars.Int64,
+        "integer": polars.Int32,
+        "boolean": polars.Boolean,
+        "timestamptz": polars.Datetime("us", "UTC"),
+        "date": polars.Date,
     }
     columns = []
     for name, kind in frame.types.items():
-        values, polars_type = frame.values(name), types.get(kind, pl.String)
+        values, polars_type = frame.values(name), types.get(kind, polars.String)
         if kind == "numeric":
             scale, digits = _size(values)
             if digits > DIGITS_128:
                 values = _texts(values, _plain)
             else:
-                polars_type = pl.Decimal(DIGITS_128, scale)
-        columns.append(pl.Series(name, values, dtype=polars_type, strict=True))
-    return pl.DataFrame(columns)
+                polars_type = polars.Decimal(DIGITS_128, scale)
+        columns.append(polars.Series(name, values, dtype=polars_type, strict=True))
+    made: pl.DataFrame = polars.DataFrame(columns)
+    return made
 
 
 def _module(name: str, extra: str) -> Any:  # noqa: ANN401 - a module without stubs

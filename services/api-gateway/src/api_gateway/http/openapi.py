@@ -82,7 +82,7 @@ amount = { from = "/amount", type = "decimal", required = true }
 """
 _TRIED: Final = {"files": {"shop.toml": _TRIED_FILE}, "event": {"payload": {"id": "o-1", "amount": "10.99"}}}
 _TRIED_ROW: Final = _TRIED | {"event": {"content_type": "text/csv", "text": "id,amount\no-1,10.99\n"}}
-_TRIED_RESULT: Final = {
+_TRIED_RESULT: Final[Schema] = {
     "status": "SUCCESS",
     "cause": None,
     "matched": True,

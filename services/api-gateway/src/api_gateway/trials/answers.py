@@ -32,4 +32,10 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 TrialAnswer: TypeAlias = Tried | Unsound | Refused
 
-read_answer: Final = msgspec.json.Decoder(TrialAnswer).decode
+_decode: Final = msgspec.json.Decoder(TrialAnswer).decode
+
+
+def read_answer(content: bytes) -> TrialAnswer:
+    """Return what `answering.answer_trial` wrote."""
+    answer: TrialAnswer = _decode(content)
+    return answer

@@ -172,7 +172,7 @@ async def test_a_trial_that_the_kernel_ends_took_too_much(code: str) -> None:
 
 
 async def test_a_trial_is_ended_at_its_deadline_with_all_that_it_started() -> None:
-    program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
     trials = Trials(command(program), seconds_max=2)
     run = asyncio.ensure_future(trials.run(b"x" * 1_000_000))
     assert await until_true(lambda: len(psutil.Process().children(recursive=True)) > 1, 10)

@@ -15,7 +15,7 @@ from shared.contracts.errors import EtlPayError, OverloadedError, UnavailableErr
 SECONDS_MAX: Final = 5.0
 """How long a trial may take with the start of its process, on a machine that has other work too."""
 
-# Without the site's packages: they come by the path, and what they do at a start takes longer than the trial.
+# Without `site`, which would look for what is installed: that comes by the path.
 _COMMAND: Final = (sys.executable, "-S", "-P", "-B", "-m", "api_gateway.trials")
 
 

@@ -9,6 +9,7 @@ import msgspec
 from api_gateway.app import build_app, query_routers
 from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
+from api_gateway.trials.process import Trials
 from shared.auth.authenticator import Access
 from shared.cache import Cache
 from shared.runtime.readiness import Readiness
@@ -28,6 +29,7 @@ def render() -> bytes:
         submitter=Submitter(FakeProcessing(), FakePublisher(), limits=settings.batch, fallback_to_queue=True),
         cache=cache,
         queries=query_routers(Ledger(reader, page_bytes_max=0, seconds_max=0), FakePublisher(), cache, settings),
+        trials=Trials(),
         readiness=Readiness(),
         access=Access(None),
         settings=settings,

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 {
-  echo './client[http]'
+  echo './client[arrow,http,pandas,polars]'
   echo './shared[amqp,models,postgres,redis,rpc,schema]'
   for service in services/*/; do echo "./${service%/}"; done
   echo './cli[local]'

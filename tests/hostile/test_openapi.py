@@ -29,6 +29,7 @@ OPERATIONS = (
     "GET /api/events/{event_id}",
     "GET /api/audit",
     "GET /api/pipelines",
+    "POST /api/pipelines/try",
     "GET /api/pipelines/{name}",
     "GET /api/pipelines/{name}/versions",
     "GET /api/pipelines/{name}/versions/{version}",

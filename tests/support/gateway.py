@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx2
 import msgspec
+from fastapi import APIRouter
 
 from api_gateway.app import Gateway as Application
 from api_gateway.app import build_app
@@ -18,6 +19,7 @@ from api_gateway.queries.records import RecordCursor, RecordFilter, Records, rec
 from api_gateway.queries.sources import SourceCursor, Sources, source_router
 from api_gateway.schemas import FeedPage, FeedRecord, RecordPage, SourcePage
 from api_gateway.settings import GatewaySettings
+from api_gateway.trials.process import Trials
 from shared.auth.authenticator import Access
 from shared.auth.scopes import Scope
 from shared.cache import Cache
@@ -172,6 +174,8 @@ async def run_gateway(
     processing: FakeProcessing | None = None,
     access: Access | None = None,
     feed: Feed | None = None,
+    trials: Trials | None = None,
+    queries: Sequence[APIRouter] = (),
     *,
     over_protocol: bool = False,
     **settings: object,
@@ -191,7 +195,9 @@ async def run_gateway(
             event_router(Events(records, cache)),
             feed_router(feed or FakeFeed(ledger)),
             audit_router(FakeAudit(ledger), publisher, receipt_seconds=chosen.receipt_seconds),
+            *queries,
         ],
+        trials=trials or Trials(),
         readiness=readiness,
         access=access or Access(None),
         settings=chosen,

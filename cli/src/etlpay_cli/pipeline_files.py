@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from shared.pipelines.bundle import make_bundle
 from shared.pipelines.codegen.spots import CompileError
-from shared.pipelines.compiling import TEST_KEY, compile_pipeline
 from shared.pipelines.document.problems import FileProblem, has_errors
-from shared.pipelines.document.reading import read_pipeline
-from shared.pipelines.linting.pipeline import lint, lint_together
+from shared.pipelines.linting.pipeline import lint_together
 from shared.pipelines.trials.expectations import TestFileError, read_tests
+from shared.pipelines.trials.trying import check_files, compile_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,9 +65,7 @@ def read_file(path: Path) -> PipelineFile:
     if not path.is_file():
         raise UnreadableError(f"{path}: there is no such file")
     read = reader_of(path.parent)
-    pipeline, problems = read_pipeline(path.name, read)
-    if pipeline is not None and not has_errors(problems):
-        problems = (*problems, *lint(pipeline, read, path.name))
+    pipeline, problems = check_files(path.name, read)
     return PipelineFile(path, pipeline, problems, read)
 
 
@@ -112,14 +108,10 @@ def tests_of(file: PipelineFile) -> tuple[tuple[PipelineTest, ...], tuple[FilePr
 
 
 def compile_file(file: PipelineFile) -> PipelineProgram:
-    """Return the program of a pipeline file without errors. Raises UnreadableError.
-
-    Its masks have a key of their own: with that of a stack they would tell who is behind a stored value.
-    """
-    bundle, problems = make_bundle(file.path.name, file.read)
-    if bundle is None or file.pipeline is None:
-        raise UnreadableError(f"{file.path}: {problems[0].detail if problems else 'has errors'}")
+    """Return the program of a pipeline file without errors, with a key of its own for masks. Raises UnreadableError."""
+    if file.pipeline is None:
+        raise UnreadableError(f"{file.path}: has errors")
     try:
-        return compile_pipeline(file.pipeline, bundle.contents, mask_key=TEST_KEY)
+        return compile_files(file.path.name, file.pipeline, file.read)
     except CompileError as error:
         raise UnreadableError(f"{file.path}: {error}") from None

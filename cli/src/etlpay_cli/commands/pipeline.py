@@ -31,10 +31,9 @@ from shared.pipelines.document.problems import FileProblem, has_errors
 from shared.pipelines.proposals.guessing import slug
 from shared.pipelines.proposals.inferring import InferError, infer_pipeline
 from shared.pipelines.trials.expectations import KnownOfEvent
-from shared.pipelines.trials.samples import SampleError, SampleEvent, read_events, run_sample
+from shared.pipelines.trials.samples import SampleError, SampleEvent, read_events
 from shared.pipelines.trials.shown import row_text
-from shared.pipelines.trials.testing import attributes_of
-from shared.pipelines.values.texts import NO_VALUE
+from shared.pipelines.trials.trying import tried_rows, try_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -180,8 +179,7 @@ def _events_of_stdin(data: bytes) -> tuple[SampleEvent, ...]:
 def _try_events(file: PipelineFile, events: Sequence[SampleEvent], source: str | None) -> Iterator[tuple[str, Made]]:
     program = compile_file(file)
     for sequence, event in enumerate(events):
-        about = attributes_of(program.pipeline, event, KnownOfEvent(source=source), sequence=sequence)
-        yield event.label, run_sample(program, event, about)
+        yield event.label, try_event(program, event, KnownOfEvent(source=source), sequence=sequence)
 
 
 def _show_made(tables: Sequence[Table], label: str, made: Made) -> None:
@@ -208,17 +206,7 @@ def _made_document(tables: Sequence[Table], label: str, made: Made) -> dict[str,
     return {
         "event": label,
         "matched": made.matched,
-        "rows": [
-            {
-                "table": tables[row.table].name,
-                "gone": position in made.gone,
-                "values": {
-                    name: None if text == NO_VALUE else text
-                    for name, text in row_text(tables[row.table], row.values).items()
-                },
-            }
-            for position, row in enumerate(made.rows)
-        ],
+        "rows": list(tried_rows(tables, made)),
         "problems": list(made.problems),
         "notes": list(made.notes),
     }

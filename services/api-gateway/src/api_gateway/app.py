@@ -33,8 +33,10 @@ from api_gateway.queries.records import Records, record_router
 from api_gateway.queries.sources import Sources, source_router
 from api_gateway.queries.tables import Tables, table_router
 from api_gateway.queries.totals import Totals, total_router
-from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH
+from api_gateway.schemas import API_PREFIX, BATCH_PATH, INGEST_PATH, TRY_PATH
 from api_gateway.settings import GatewaySettings
+from api_gateway.trials.endpoint import TryPipeline
+from api_gateway.trials.process import Trials
 from shared.auth.authenticator import Access, Caller, UnauthenticatedError
 from shared.auth.rate import RateExceededError, Rates
 from shared.auth.scopes import RightMissingError
@@ -224,6 +226,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
     submitter: Submitter,
     cache: Cache,
     queries: Sequence[APIRouter],
+    trials: Trials,
     readiness: Readiness,
     access: Access,
     settings: GatewaySettings,
@@ -243,6 +246,7 @@ def build_app(  # noqa: PLR0913 - everything that a request meets
     }
     # The framework answers their other methods.
     routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
+    routes.append(Route(TRY_PATH, TryPipeline(trials, settings), methods=["POST"]))
     routes += [*problem_routes(), *health_routes(readiness)]
     if documented:
         routes += document_routes("EtlPay")

@@ -9,12 +9,14 @@ import msgspec
 from shared.contracts.errors import InvalidEventError, Problem
 from shared.contracts.event import ID_CHARS_MAX, SOURCE_CHARS_MAX, TYPE_CHARS_MAX
 from shared.contracts.record import Record, Source
+from shared.pipelines.program import RowProblem
 
 ItemStatus = Literal["SUCCESS", "FAILED", "DUPLICATE", "CONFLICT", "REFUSED", "ACCEPTED", "UNKNOWN"]
 
 API_PREFIX: Final = "/api/"
 INGEST_PATH: Final = "/api/ingest"
 BATCH_PATH: Final = "/api/ingest/batch"
+TRY_PATH: Final = "/api/pipelines/try"
 
 # For the API's description alone: the checks below say more than "not valid".
 _SourceName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": SOURCE_CHARS_MAX})]
@@ -199,11 +201,64 @@ class PipelineFiles(PipelineVersion, frozen=True, kw_only=True):
     facts: dict[str, str]
 
 
+class TrialEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An event that is tried: a `payload`, or a CSV header with one row as `text`.
+
+    `content_type` of a `text` is `text/csv`, or that of a stored row. What is not given is made up, always the same.
+    """
+
+    payload: _Payload | msgspec.UnsetType = msgspec.UNSET
+    content_type: str = "application/json"
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    source_name: _SourceName | None = None
+    id: _Id | None = None
+    type: _Type | None = None
+    occurred_at: _Moment | None = None
+
+
+class TrialRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A pipeline with the files that it names, by their names, and one event.
+
+    `file` is the name of the pipeline file; it may be left out where only one ends in `.toml`.
+    """
+
+    files: dict[str, str]
+    event: TrialEvent
+    file: str | None = None
+
+
+class TrialResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of the event: its rows by table, or the `errors` for which it makes none.
+
+    Values are exact texts, null where there is none; `gone` are tombstones. `cause` is that of a FAILED record.
+    `matched`: a table takes events like this one. `notes` are what was odd and did not matter.
+    """
+
+    status: Literal["SUCCESS", "FAILED"]
+    cause: str | None
+    matched: bool
+    rows: dict[str, list[dict[str, str | None]]]
+    gone: dict[str, list[dict[str, str | None]]]
+    errors: tuple[RowProblem, ...]
+    notes: tuple[RowProblem, ...]
+
+
+class RowColumn(msgspec.Struct, frozen=True):
+    """A column of a typed table; `type` is that of SQL."""
+
+    name: str
+    type: str
+
+
 class RowPage(msgspec.Struct, frozen=True):
-    """Rows of a typed table, in the order of its key; `next` is the cursor of the next page, null on the last."""
+    """Rows of a typed table, in the order of its key; `next` is the cursor of the next page, null on the last.
+
+    `columns` are those of each row, in its order.
+    """
 
     items: list[_Row]
     next: str | None
+    columns: list[RowColumn]
 
 
 class FeedRecord(Record, frozen=True, kw_only=True):

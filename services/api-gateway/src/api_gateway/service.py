@@ -13,6 +13,7 @@ from api_gateway.http.whole import whole_protocol
 from api_gateway.http.workers import inherited_listener, pin_to_cpu, stop_with_parent
 from api_gateway.queries.ledger import Ledger, open_reader
 from api_gateway.settings import GatewaySettings
+from api_gateway.trials.process import Trials
 from shared.auth.authenticator import open_access
 from shared.cache import Cache
 from shared.contracts.event import Channel
@@ -66,6 +67,7 @@ async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:
         submitter=submitter,
         cache=cache,
         queries=query_routers(ledger, publisher, cache, settings),
+        trials=Trials(),
         readiness=readiness,
         access=access,
         settings=settings,

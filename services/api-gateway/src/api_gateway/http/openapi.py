@@ -24,12 +24,14 @@ from api_gateway.http.problems import (
     UNAUTHENTICATED,
     UNAVAILABLE,
     UNKNOWN,
+    UNSOUND,
     ProblemDetails,
     ProblemType,
 )  # fmt: skip
 from api_gateway.schemas import (
     BATCH_PATH,
     INGEST_PATH,
+    TRY_PATH,
     BatchReport,
     EventState,
     FeedPage,
@@ -43,6 +45,8 @@ from api_gateway.schemas import (
     RecordPage,
     RowPage,
     SourcePage,
+    TrialRequest,
+    TrialResult,
 )
 from shared.contracts.audit import AuditPage
 from shared.contracts.drift import DriftReport
@@ -54,7 +58,7 @@ Schema = dict[str, Any]
 _TYPES: Final = (
     IngestRequest, Ingested, Queued, BatchReport, RecordPage, SourcePage, Record, EventState, AuditPage,
     PipelinePage, PipelineState, PipelineVersionPage, PipelineFiles, RowPage, FeedPage, TotalPage, DriftReport,
-    ProblemDetails,
+    TrialRequest, TrialResult, ProblemDetails,
 )  # fmt: skip
 _REF: Final = "#/components/schemas/{name}"
 _EVENT: Final = {"source_name": "manual-demo", "payload": {"value": 123}}
@@ -68,6 +72,29 @@ _EVENT_WITH_ID: Final = {
 _LINES: Final = (
     '{"source_name":"manual-demo","payload":{"value":1}}\n{"source_name":"manual-demo","payload":{"value":2}}\n'
 )
+_TRIED_FILE: Final = """\
+etlpay = 1
+name   = "shop"
+source = "shop"
+
+[[table]]
+name = "orders"
+
+[table.columns]
+id     = "/id"
+amount = { from = "/amount", type = "decimal", required = true }
+"""
+_TRIED: Final = {"files": {"shop.toml": _TRIED_FILE}, "event": {"payload": {"id": "o-1", "amount": "10.99"}}}
+_TRIED_ROW: Final = _TRIED | {"event": {"content_type": "text/csv", "text": "id,amount\no-1,10.99\n"}}
+_TRIED_RESULT: Final[Schema] = {
+    "status": "SUCCESS",
+    "cause": None,
+    "matched": True,
+    "rows": {"orders": [{"id": "o-1", "amount": "10.99"}]},
+    "gone": {},
+    "errors": [],
+    "notes": [],
+}
 _REPLAYED: Final = {"Idempotency-Replayed": {"schema": {"const": "true"}, "description": "an earlier answer, again"}}
 _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 _APPLIED: Final = {"Preference-Applied": {"schema": {"type": "string"}, "description": "RFC 7240"}}
@@ -103,7 +130,7 @@ def describe(app: FastAPI) -> Schema:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
         )
-        schema["paths"] = _ingest_paths() | schema["paths"]
+        schema["paths"] = _ingest_paths() | schema["paths"] | {TRY_PATH: {"post": _try_pipeline()}}
         _, components = msgspec.json.schema_components(_TYPES, ref_template=_REF)
         schema["components"] = {
             "schemas": {name: _refined(components[name]) for name in sorted(components)},
@@ -194,6 +221,25 @@ def _ingest_batch() -> Schema:
         "parameters": [_prefer("`respond-async`: do not wait for the outcomes")],
         "requestBody": {"required": True, "content": {"application/json": array, "application/x-ndjson": lines}},
         "responses": _in_order(answers | _problems(*_INGEST_REFUSALS, OVERLOADED, UNAVAILABLE, UNKNOWN)),
+    }
+
+
+def _try_pipeline() -> Schema:
+    answers: dict[int | str, Schema] = {200: _success(TrialResult, "What the event would become")}
+    answers[200]["content"]["application/json"]["example"] = _TRIED_RESULT
+    refusals = (*_INGEST_REFUSALS, INVALID, UNSOUND, OVERLOADED, UNAVAILABLE)
+    examples = {
+        "payload": {"summary": "A JSON event", "value": _TRIED},
+        "row": {"summary": "A row of a CSV file", "value": _TRIED_ROW},
+    }
+    schema = {"$ref": _REF.format(name=TrialRequest.__name__)}
+    return {
+        "tags": ["queries"],
+        "operationId": "tryPipeline",
+        "summary": "Try a pipeline file on one event",
+        "description": "Nothing is stored. One trial runs at a time, for a second of CPU. Masks have a test key.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}},
+        "responses": _in_order(answers | _problems(*refusals)),
     }
 
 

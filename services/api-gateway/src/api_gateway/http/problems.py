@@ -1,4 +1,7 @@
-"""Every response that is not a success: problem details (RFC 9457). No problem repeats a value that was sent."""
+"""Every response that is not a success: problem details (RFC 9457).
+
+No problem repeats a value that was sent; those of a pipeline file quote the names in it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ from shared.contracts.errors import (
     Problem,
     RetryableError,
 )
+from shared.pipelines.document.problems import FileProblem
 
 PAGE: Final = "/docs/problems"
 MEDIA_TYPE: Final = "application/problem+json"
@@ -98,6 +102,12 @@ MEDIA: Final = ProblemType(
 INVALID: Final = ProblemType(
     "invalid", 422, "The request is not valid", "Nothing was stored. `errors` names each place and what is wrong there."
 )
+UNSOUND: Final = ProblemType(
+    "unsound-pipeline",
+    422,
+    "The pipeline file has errors",
+    "Nothing was tried. `lint` says of each error in which file and line it stands.",
+)
 FAILED: Final = ProblemType(
     "failed",
     422,
@@ -140,7 +150,7 @@ UNKNOWN: Final = ProblemType(
 )
 PROBLEM_TYPES: Final = (
     MALFORMED, UNAUTHENTICATED, FORBIDDEN, CROSS_ORIGIN, NOT_FOUND, METHOD, SLOW, CONFLICT, RESTORED, TOO_LARGE, MEDIA,
-    MISDIRECTED, INVALID, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, AUDIT_TOO_LARGE, UNKNOWN,
+    MISDIRECTED, INVALID, UNSOUND, FAILED, RATE, HEAD, INTERNAL, OVERLOADED, UNAVAILABLE, AUDIT_TOO_LARGE, UNKNOWN,
 )  # fmt: skip
 _OF_STATUS: Final = {each.status: each for each in (*reversed(PROBLEM_TYPES), INVALID, UNAVAILABLE)}
 
@@ -149,6 +159,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     """Why a request did not succeed (RFC 9457). `type` is the page that explains the kind of problem.
 
     A `pointer` is a JSON Pointer into the body; places elsewhere are `/header/NAME`, `/query/NAME` and `/path/NAME`.
+    `lint` is what is wrong in the files of a pipeline.
     """
 
     type: str
@@ -159,6 +170,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[Problem, ...] | msgspec.UnsetType = msgspec.UNSET
     event_id: UUID | msgspec.UnsetType = msgspec.UNSET
     record: Ingested | msgspec.UnsetType = msgspec.UNSET
+    lint: tuple[FileProblem, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class HttpProblem(EtlPayError):  # noqa: N818 - a response, not an error
@@ -188,6 +200,7 @@ def problem_response(  # noqa: PLR0913 - the members of a problem document
     headers: tuple[tuple[str, str], ...] = (),
     event_id: UUID | None = None,
     record: Ingested | None = None,
+    lint: tuple[FileProblem, ...] = (),
 ) -> HttpResponse:
     """Return the response for a problem of this type."""
     details = ProblemDetails(
@@ -199,6 +212,7 @@ def problem_response(  # noqa: PLR0913 - the members of a problem document
         errors=errors or msgspec.UNSET,
         event_id=msgspec.UNSET if event_id is None else event_id,
         record=msgspec.UNSET if record is None else record,
+        lint=lint or msgspec.UNSET,
     )
     if problem_type.retry_after_seconds is not None:
         headers = (*headers, ("retry-after", str(problem_type.retry_after_seconds)))

@@ -1,8 +1,9 @@
 """One HTTP request as ASGI has it: reads the body within its limits, and sends the response."""
 
-from collections.abc import AsyncIterator, Awaitable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -45,6 +46,8 @@ class Admitted(NamedTuple):
     caller: Caller
     counted_as: str
 
+
+_Returned = TypeVar("_Returned")
 
 REFUSED_LIMITS: Final = BodyLimits(bytes_max=0, pause_seconds_max=_DRAIN_SECONDS_MAX, seconds_max=_DRAIN_SECONDS_MAX)
 """For a request that is refused because of its head: nothing of its body is kept."""
@@ -97,6 +100,22 @@ class RequestStream:
             chunk = self._within_limit(await self._next(deadline))
             if chunk:
                 yield chunk
+
+    async def while_connected(self, work: Coroutine[Any, Any, _Returned]) -> _Returned:
+        """Return what `work` returns, once the body was read.
+
+        Raises ClientGoneError, and cancels the work, when the client goes before.
+        """
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._gone())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise ClientGoneError("the client is gone")
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.wait((working, leaving))
 
     def respond(self, response: HttpResponse, *more: tuple[str, str]) -> Awaitable[None]:
         """Send a whole response."""
@@ -164,6 +183,10 @@ class RequestStream:
         if self._received > self._limits.bytes_max:
             raise self._too_large()
         return chunk
+
+    async def _gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def _drain(self) -> None:
         """Read and drop the rest, within limits: most clients read a response only after they have sent everything.

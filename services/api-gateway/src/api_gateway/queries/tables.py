@@ -12,7 +12,7 @@ from api_gateway.queries.ledger import Ledger
 from api_gateway.queries.parameters import NAME, Cursor, Reader, json_response, read_cursor
 from api_gateway.queries.pipelines import Pipelines
 from api_gateway.queries.typed_views import page_query, read_page
-from api_gateway.schemas import PipelineTable, RowPage
+from api_gateway.schemas import PipelineTable, RowColumn, RowPage
 from shared.auth.scopes import Scope
 from shared.contracts.errors import Problem
 from shared.pipelines.typed_tables import EVENT, LOADED_AT, PART, PIPELINE, quoted
@@ -48,12 +48,16 @@ class Tables:
         table = await self._pipelines.table(name, scope)
         query, parameters = rows_query(table, filters, after)
         page = await read_page(self._ledger, query, *parameters, limit=limit)
-        return RowPage([msgspec.Raw(row) for row in page.rows], RowCursor(page.last).encode() if page.more else None)
+        return RowPage(
+            [msgspec.Raw(row) for row in page.rows],
+            RowCursor(page.last).encode() if page.more else None,
+            [RowColumn(column, kind) for column, kind in _columns_of(table).items()],
+        )
 
 
 def rows_query(table: PipelineTable, filters: Mapping[str, str], after: RowCursor | None) -> tuple[str, list[str]]:
     """Return the query of a page, and its parameters from $3 on. Raises HttpProblem: a filter or the cursor is none."""
-    columns = table.columns | _OF_EVERY_ROW
+    columns = _columns_of(table)
     key = table.key
     if filters.keys() - set(key):
         problem = Problem("/query", f"may name the columns of the key alone: {', '.join(key)}")
@@ -81,7 +85,7 @@ def table_router(tables: Tables) -> APIRouter:
         "/{name}",
         operation_id="listTableRows",
         summary="Read the rows of a typed table",
-        responses=reply(RowPage, NOT_FOUND, INVALID, HEAD, UNAVAILABLE, example={"items": [_EXAMPLE], "next": None}),
+        responses=reply(RowPage, NOT_FOUND, INVALID, HEAD, UNAVAILABLE, example=_EXAMPLE),
     )
     async def list_rows(
         request: Request,
@@ -108,14 +112,28 @@ def table_router(tables: Tables) -> APIRouter:
 
 _CURSOR: Final = "must be `next` of a page before"
 _EXAMPLE: Final[dict[str, Any]] = {
-    "id": "o-1",
-    "gross": "10.99",
-    "currency": "EUR",
-    "_event": "4711",
-    "_part": 0,
-    "_pipeline": 3,
-    "_loaded_at": "2026-11-23T08:00:00.123456+00:00",
+    "items": [
+        {
+            "id": "o-1",
+            "gross": "10.99",
+            "currency": "EUR",
+            "_event": "4711",
+            "_part": 0,
+            "_pipeline": 3,
+            "_loaded_at": "2026-11-23T08:00:00.123456+00:00",
+        }
+    ],
+    "next": None,
+    "columns": [
+        {"name": name, "type": kind}
+        for name, kind in ({"id": "text", "gross": "numeric", "currency": "text"} | _OF_EVERY_ROW).items()
+    ],
 }
+
+
+def _columns_of(table: PipelineTable) -> dict[str, str]:
+    """Return the columns of a view with their types."""
+    return table.columns | _OF_EVERY_ROW
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""What an event would become by a pipeline file, tried in a process of its own."""

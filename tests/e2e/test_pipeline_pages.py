@@ -1,7 +1,6 @@
 """The tutorial and the how-to pages print what they say, pasted into one shell beside a new stack, in each mode."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,42 +10,37 @@ from support.servers import CHECKOUT, docker_is_here
 from support.stack import Stack, copy_checkout, run_stack
 
 DOCS = CHECKOUT / "docs"
-TUTORIAL = "pipelines-tutorial.md"
-HOW_TO = sorted(f"how-to/{page.name}" for page in (DOCS / "how-to").glob("*.md"))
+TUTORIAL = [DOCS / "pipelines-tutorial.md"]
+HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
 USUAL_HTTP = "http://127.0.0.1:8000"
-MODES = ["local", "docker"] if docker_is_here() else ["local"]
 
 
-# The tutorial and an example both make a table `payments`, so each has a stack of its own.
-@pytest.fixture(scope="module", params=[(mode, pages) for mode in MODES for pages in ("tutorial", "how-to")], ids=str)
-def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, str]]:
-    """A fresh checkout with its stack, and which pages are read beside it."""
-    mode, pages = request.param
-    folder = tmp_path_factory.mktemp("pages")
-    with run_stack(mode, folder) as running:
-        copy_checkout(folder)
-        (folder / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
-        yield running, pages
-
-
-def commands_beside(stack: Stack, page: str) -> list[Command]:
+def commands_beside(stack: Stack, page: Path) -> list[Command]:
     """Return the commands of a page, for a stack that is up on other ports than the usual ones."""
-    found = [command for command in commands_of(DOCS / page) if not command.text.startswith("make ")]
+    found = [command for command in commands_of(page) if not command.text.startswith("make ")]
     return [command._replace(text=command.text.replace(USUAL_HTTP, stack.http)) for command in found]
 
 
-@pytest.mark.parametrize("page", [TUTORIAL, *HOW_TO])
-def test_a_page_prints_what_it_shows(reader: tuple[Stack, str], page: str) -> None:
-    stack, pages = reader
-    if (page == TUTORIAL) != (pages == "tutorial"):
-        pytest.skip("read beside another stack")
+def differences(stack: Stack, page: Path) -> list[str]:
+    """Paste a page; return each command that printed something else than the page shows, with what it printed."""
     commands = commands_beside(stack, page)
-
     done = paste(commands, stack.root, stack.environment)
+    assert len(done) == len(commands) > 0, page
+    return [
+        f"{page.name}: {command.text}printed:\n{came.printed}(exit code {came.exit_code})"
+        for command, came in zip(commands, done, strict=True)
+        if not (is_as_shown(came.printed, command.printed) if command.printed else came == ("", 0))
+    ]
 
-    assert len(done) == len(commands)
-    for command, came in zip(commands, done, strict=True):
-        if command.printed is None:
-            assert (came.printed, came.exit_code) == ("", 0), command.text
-        else:
-            assert is_as_shown(came.printed, command.printed), f"{command.text}\nprinted:\n{came.printed}"
+
+# The tutorial and an example both make a table `payments`, so each has a stack of its own.
+@pytest.mark.parametrize("pages", [TUTORIAL, HOW_TO], ids=["tutorial", "how-to"])
+@pytest.mark.parametrize("mode", ["local", "docker"] if docker_is_here() else ["local"])
+def test_pages_print_what_they_show(mode: str, pages: list[Path], tmp_path: Path) -> None:
+    with run_stack(mode, tmp_path) as stack:
+        copy_checkout(tmp_path)
+        (tmp_path / ".venv").symlink_to(Path(sys.prefix), target_is_directory=True)
+
+        found = [difference for page in pages for difference in differences(stack, page)]
+
+    assert found == [], "\n\n".join(found)

@@ -1,6 +1,6 @@
 """What each key of a pipeline file means, as phrases: for editors and for docs/pipelines-reference.md. Pure.
 
-The model has the types and defaults. A test holds that every key, type, mask, place, attribute and code is described here.
+The model has the types and defaults. A test holds that every key, type, mask, attribute and code is described.
 """
 
 from collections.abc import Mapping

@@ -19,6 +19,7 @@ RULES = (
 )
 RUNNING = set_of(active(RULES))
 HOLDING = set_of(active(RULES), held={"p": "asked for"})
+IGNORING = set_of(active(RULES.replace("[[table]]", '[event]\nignore = ["/tries", "/lines/*/seen"]\n[[table]]')))
 MASKING = set_of(active(RULES.replace("[[table]]", '[mask]\n"/mail" = "drop"\n[[table]]')))
 
 
@@ -48,6 +49,35 @@ async def test_equal_values_are_a_duplicate_also_where_they_break_the_contract(
 
     assert (again.kind, again.status) == (ResultKind.DUPLICATE, status)
     assert (other.kind, other.status) == (ResultKind.CONFLICT, status)
+
+
+@pytest.mark.parametrize(
+    ("again", "kind"),
+    [
+        (b'{"a": 1, "tries": 2, "lines": [{"n": 1, "seen": true}]}', ResultKind.DUPLICATE),
+        (b'{"a":1, "lines": [{"n": 1}]}', ResultKind.DUPLICATE),
+        (b'{"a": 2, "tries": 1, "lines": [{"n": 1, "seen": false}]}', ResultKind.CONFLICT),
+        (b'{"a": 1, "tries": 1, "lines": [{"n": 2, "seen": false}]}', ResultKind.CONFLICT),
+        (b'{"a": 1, "tries": 1, "tries": 1, "lines": [{"n": 1, "seen": false}]}', ResultKind.CONFLICT),
+    ],
+)
+async def test_members_that_are_ignored_do_not_count_when_an_event_comes_again(
+    connections: Connections, again: bytes, kind: ResultKind
+) -> None:
+    first = b'{"a": 1, "tries": 1, "lines": [{"n": 1, "seen": false}]}'
+    await send(connections, first, IGNORING)
+
+    assert (await send(connections, again, IGNORING)).kind is kind
+    assert (await send(connections, again, RUNNING)).kind is ResultKind.CONFLICT
+
+
+async def test_ignored_members_do_not_count_within_one_batch(connections: Connections) -> None:
+    bodies = [b'{"a": 1, "tries": 1}', b'{"a": 1, "tries": 2}', b'{"a": 3, "tries": 1}']
+    batch = [transform(event(body, key="k"), IGNORING) for body in bodies]
+
+    outcomes = await Store(connections, copy_events_min=100).write(batch, processed_at=now())
+
+    assert [each.kind for each in outcomes] == [ResultKind.STORED, ResultKind.DUPLICATE, ResultKind.CONFLICT]
 
 
 async def test_a_duplicate_is_answered_with_what_was_masked(

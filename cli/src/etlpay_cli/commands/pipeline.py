@@ -15,6 +15,7 @@ from etlpay_cli import console
 from etlpay_cli import pipeline_output as output
 from etlpay_cli.commands.invocation import refuse
 from etlpay_cli.errors import ERROR, USAGE
+from etlpay_cli.pipeline_dbt import dbt_sources
 from etlpay_cli.pipeline_files import (
     PipelineFile,
     UnreadableError,
@@ -138,6 +139,18 @@ def infer(
         console.print_json({"events": len(taken), "pipeline": text})
     else:
         sys.stdout.write(text)
+
+
+@app.command()
+def dbt(path: PathArgument = _DEFAULT) -> None:
+    """Print `sources.yml` for dbt: the views of pipeline files, with freshness. Exit code 1: there are errors."""
+    with _refusing():
+        files = [read_file(each) for each in find_pipelines(path)]
+    for each in files:
+        output.show_file_problems(each.path.parent, [problem for problem in each.problems if problem.level == "error"])
+    if not all(each.is_sound for each in files):
+        raise typer.Exit(ERROR)
+    sys.stdout.write(dbt_sources(each.pipeline for each in files if each.pipeline is not None))
 
 
 def _problems_of(file: PipelineFile) -> tuple[FileProblem, ...]:

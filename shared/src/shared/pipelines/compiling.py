@@ -18,6 +18,7 @@ from shared.pipelines.contract import SchemaCheck, SchemaError, compile_schema
 from shared.pipelines.histories import complete_histories
 from shared.pipelines.model import Pipeline
 from shared.pipelines.program import Attributes, Made, Program, RowProblem
+from shared.pipelines.values.ignoring import without
 from shared.pipelines.values.masking import keyed_hash, masked
 
 HEADERS_MAX: Final = 256
@@ -58,6 +59,7 @@ class PipelineProgram:
         self._wanted = tuple(dict.fromkeys(place for check in self._sums for place in check.wanted))
         self._schema = _schema_check(self.pipeline, files)
         self._masks = {steps: mask for steps, (_, mask) in mask_rules(self.pipeline, mask_key).items()}
+        self._ignored = tuple([steps for place in self.pipeline.event.ignore if (steps := root_steps(place))])
         self._places = known_places(self.pipeline, self._plans)
         self._unknown = UnknownMembers(self.pipeline.name, self._places)
         self._positions = {spot.number for plan in self._plans for each in plan.columns for spot in each.spots}
@@ -90,6 +92,10 @@ class PipelineProgram:
     def masked(self, payload: object) -> object:
         """Return a payload with the places of `[mask]` masked; the payload itself stays."""
         return masked(payload, self._masks)
+
+    def counted(self, payload: object) -> object:
+        """Return a payload without the members of `ignore`: two events whose rest is equal are the same."""
+        return without(payload, self._ignored)
 
     def subject_of(self, payload: object) -> str | None:
         """Return the keyed hash of the person whom a payload is about, or None where the file or payload names none."""

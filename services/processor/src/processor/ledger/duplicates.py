@@ -170,7 +170,7 @@ def _pair_within(each: Processed, stored: Processed, outcome: Recorded, answers:
     )
     pair = _Pair(each, first, same=event.body == each.event.body, result=each.result)
     if not pair.same and _may_be_same(each, first):
-        pair.same = same_payload(each.event, event.content_type, event.body)
+        pair.same = _is_same(each, event.content_type, event.body)
         if _is_answered(pair):
             answers.repeat(pair, outcome.payload(event.body, event.content_type) or b"")
     return pair
@@ -183,6 +183,12 @@ def _may_be_same(each: Processed, first: StoredEvent) -> bool:
     """
     failed = RecordStatus.FAILED in {each.status, first.outcome.status}
     return (each.pipeline is not None or not failed) and may_be_same(len(each.event.body), first.size)
+
+
+def _is_same(each: Processed, content_type: str, body: bytes) -> bool:
+    """Compare with a body, by what counts in the pipeline of the event."""
+    program = each.pipeline.program if each.pipeline else None
+    return same_payload(each.event, content_type, body, counted=program.counted if program else None)
 
 
 def _portions(pairs: Iterable[_Pair], *, bytes_max: int) -> Iterator[list[_Pair]]:
@@ -207,7 +213,7 @@ async def _compare_bodies(connection: asyncpg.Connection, portion: Sequence[_Pai
         row = rows.get(pair.first.outcome.raw_event_id)
         if row is None:
             raise OutdatedError(Fault.SOURCES)
-        pair.same = same_payload(pair.sent.event, row["content_type"], row["body"])
+        pair.same = _is_same(pair.sent, row["content_type"], row["body"])
         if _is_answered(pair) and not pair.first.has_result:
             # The values are equal and the bytes differ: the outcome repeats the stored bytes.
             answers.repeat(pair, row["body"])

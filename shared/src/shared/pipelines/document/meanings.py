@@ -33,7 +33,7 @@ MEANINGS: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
         "id": "place of the event's own id; no channel reads it yet, the id is that of the request, row or message",
         "type": "place of the type, where the envelope has none; `types` of a table choose by it",
         "occurred_at": "place of the time at which it happened; no channel reads it yet",
-        "ignore": "places that differ between two deliveries of one event; nothing reads it yet but drift",
+        "ignore": "places that do not count when an event comes again: it is a duplicate where all else is equal",
     },
     model.Moment: {
         "from": "place of the time",
@@ -203,12 +203,12 @@ PLACES: Final[Mapping[str, str]] = {
 
 ATTRIBUTES: Final[Mapping[str, str]] = {
     "@source": "name of the source",
-    "@id": "idempotency key",
+    "@id": "idempotency key; of a row of a file the `id` in it",
     "@type": "type of the envelope",
     "@channel": "`http`, `grpc`, `file` or `queue`",
-    "@row": "number of the row in its file, from 1, without the header",
+    "@row": "line of the file on which the row begins; in a JSON array the number of the element",
     "@file": "name of the file",
-    "@file_at": "time of the file: one value for all of its rows",
+    "@file_at": "time at which file-watcher claimed the file: one value for all of its rows",
     "@occurred_at": "time of the envelope at which it happened",
     "@received_at": "time at which the event came in",
     "@index": "number of the current element, from 0",

@@ -75,10 +75,11 @@ proto: venv ## generate the gRPC code from protos/
 	@$(BIN)/python tools/generate_proto.py
 
 .PHONY: docs
-docs: venv ## generate docs/settings.md, docs/openapi.json, docs/pipeline.schema.json and the tables of the last runs
+docs: venv ## generate the pages of settings and of pipeline files, the OpenAPI, the JSON Schema and the tables of the last runs
 	@$(BIN)/python tools/generate_settings_table.py
 	@$(BIN)/python tools/generate_openapi.py
 	@$(BIN)/python tools/generate_pipeline_schema.py
+	@$(BIN)/python tools/generate_pipeline_reference.py
 	@cd tests && $(abspath $(BIN))/python -m faults.record && $(abspath $(BIN))/python -m benchmarks.record
 
 .PHONY: lock

@@ -26,6 +26,7 @@ PATH_OF_READERS = ("README.md", "ARCHITECTURE.md", "docs/delivery-guarantees.md"
 PATH_WORDS_MAX = 8_000
 PAGES_WORDS_MAX = 14_000
 PIPELINE_PAGES_WORDS_MAX = 6_000
+PIPELINE_PAGES = ("docs/pipeline", "docs/how-to/")
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "misc", "common", "base", "manager", "managers"}
 # Put together, so that this file does not find itself.
 UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)))
@@ -58,6 +59,7 @@ PAGES = sorted(
     ]
 )
 SETTINGS_PAGE = "docs/settings.md"
+GENERATED_PAGES = (SETTINGS_PAGE, "docs/pipelines-reference.md")
 OTHER_TEXTS = [
     *(ROOT / name for name in ("Makefile", "Dockerfile", "pyproject.toml", ".importlinter")),
     *ROOT.glob("compose*.yaml"),
@@ -133,11 +135,11 @@ def test_the_pages_are_read_in_an_hour() -> None:
     words = {
         name_of(page): len(generated.sub("", page.read_text(encoding="utf-8")).split())
         for page in PAGES
-        if page.parent.name != "adr" and name_of(page) != SETTINGS_PAGE
+        if page.parent.name != "adr" and name_of(page) not in GENERATED_PAGES
     }
 
     assert sum(words[page] for page in PATH_OF_READERS) <= PATH_WORDS_MAX
-    of_pipelines = sum(number for page, number in words.items() if page.startswith("docs/pipeline"))
+    of_pipelines = sum(number for page, number in words.items() if page.startswith(PIPELINE_PAGES))
     assert of_pipelines <= PIPELINE_PAGES_WORDS_MAX
     assert sum(words.values()) - of_pipelines <= PAGES_WORDS_MAX, words
 
@@ -300,7 +302,10 @@ def leads_somewhere(page: Path, target: str) -> bool:
     return heading in {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
-@pytest.mark.parametrize("tool", ["generate_proto.py", "generate_settings_table.py"])
+GENERATORS = ("generate_proto.py", "generate_settings_table.py", "generate_pipeline_reference.py")
+
+
+@pytest.mark.parametrize("tool", GENERATORS)
 def test_what_is_generated_is_current(tool: str) -> None:
     done = subprocess.run(
         (sys.executable, ROOT / "tools" / tool, "--check"), capture_output=True, text=True, check=False

@@ -91,7 +91,7 @@ async def until(
 def run_stack(mode: str, folder: Path, **environment_more: str) -> Iterator[Stack]:
     """Run the whole system in `mode` with state of its own until the block ends, then leave nothing behind."""
     if mode == "docker":
-        _copy_checkout(folder)
+        copy_checkout(folder)
     environment = stack_environment(folder, **{"ETLPAY_PROJECT": COMPOSE_PROJECT} | environment_more)
     try:
         run_etlpay("up", "--mode", mode, environment=environment, timeout=900)
@@ -101,7 +101,7 @@ def run_stack(mode: str, folder: Path, **environment_more: str) -> Iterator[Stac
         run_etlpay("clean", "--yes", environment=environment)
 
 
-def _copy_checkout(folder: Path) -> None:
+def copy_checkout(folder: Path) -> None:
     """Copy what git tracks or would track: what a fresh clone has."""
     listed = subprocess.run(
         ("git", "ls-files", "--cached", "--others", "--exclude-standard"), cwd=CHECKOUT, capture_output=True, check=True

@@ -75,6 +75,8 @@ def test_each_part_says_what_it_is() -> None:
     schema = make_schema()
 
     assert [name for name, part in schema["$defs"].items() if "description" not in part] == []
+    keys = {f"{name}.{key}": each for name, part in schema["$defs"].items() for key, each in part["properties"].items()}
+    assert [key for key, each in (keys | schema["properties"]).items() if "description" not in each] == []
     assert schema["title"] == "A pipeline file of EtlPay"
     assert schema["properties"]["table"]["items"] == {"$ref": "#/$defs/Table"}
 

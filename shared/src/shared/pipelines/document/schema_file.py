@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from shared.pipelines.document.meanings import MEANINGS
 from shared.pipelines.model import Column, Pipeline
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -20,6 +21,9 @@ def make_schema() -> dict[str, Any]:
     """Return the JSON Schema of a pipeline file."""
     _, components = msgspec.json.schema_components((Pipeline,), ref_template=_REFERENCE)
     plain = {name: _as_toml(part) for name, part in components.items()}
+    for struct, meanings in MEANINGS.items():
+        properties = plain[struct.__name__]["properties"]
+        properties |= {key: {**properties[key], "description": text} for key, text in meanings.items()}
     columns = plain["Table"]["properties"]["columns"]
     columns["additionalProperties"] = {
         "anyOf": [{"type": "string", "description": "The place of the value."}, _reference(Column)],

@@ -16,7 +16,7 @@ _TIMES: Final[frozenset[ColumnType]] = frozenset({"timestamp", "date"})
 _TEXTS: Final[frozenset[ColumnType]] = frozenset({"text", "currency", "country"})
 _AS_TEXT: Final = "text"
 _READ_AS_TEXT: Final[frozenset[ColumnType]] = frozenset({"integer", "decimal", "boolean", "money"})
-_OPTIONS: Final[Mapping[str, frozenset[ColumnType]]] = {
+OPTION_TYPES: Final[Mapping[str, frozenset[ColumnType]]] = {
     "zone": _TIMES,
     "min": NUMERIC,
     "max": NUMERIC,
@@ -29,6 +29,8 @@ _OPTIONS: Final[Mapping[str, frozenset[ColumnType]]] = {
     "negate": NUMERIC,
     "sign": NUMERIC,
 }
+"""The types of columns that an option is for; others are for all."""
+
 _WITH_FIXED_VALUE: Final = (
     *("as", "zone", "optional", "values", "otherwise", "min", "max", "case", "trim", "negate", "sign", "on_error"),
     "skip",
@@ -86,9 +88,9 @@ def _fixed_issues(steps: Steps, column: Column) -> Iterator[Issue]:
 
 
 def _option_issues(steps: Steps, column: Column) -> Iterator[Issue]:
-    for option in sorted(given_options(column) & _OPTIONS.keys()):
-        if column.type not in _OPTIONS[option]:
-            types = ", ".join(sorted(_OPTIONS[option]))
+    for option in sorted(given_options(column) & OPTION_TYPES.keys()):
+        if column.type not in OPTION_TYPES[option]:
+            types = ", ".join(sorted(OPTION_TYPES[option]))
             yield Issue((*steps, option), f"does not fit the type {column.type}; it is for {types}")
 
 

@@ -81,6 +81,39 @@ class PipelineTest(_Part, frozen=True):
         return self.rows is None and not self.fails and self.notes is None
 
 
+MEANINGS: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
+    PipelineTest: {
+        "name": "what the test says",
+        "event": "a sample: a `.json`, `.ndjson` or `.csv` file",
+        "events": "samples, in the order in which they arrive",
+        "pick": "which events of the samples are taken, by number from 1",
+        "order": "`any`: every order of the events must end in the same rows",
+        "delimiter": "what separates the fields of a CSV sample, where it cannot be told",
+        "change": "new values by place; `@null`: null, `@remove`: the member or column is taken away",
+        "known": "what is known of the events beside their payloads",
+        "rows": "by table, exactly these rows, and only these columns; values as text, `@null`: no value",
+        "fails": "exactly these problems",
+        "notes": "exactly these notes; left out: whichever there are",
+    },
+    KnownOfEvent: {
+        "source": "`@source`",
+        "id": "`@id`",
+        "type": "`@type`",
+        "channel": "`@channel`",
+        "file": "`@file`",
+        "file_at": "`@file_at`; else an hour later for each sample",
+        "occurred_at": "`@occurred_at`",
+        "received_at": "`@received_at`; else a second later for each event",
+    },
+    ExpectedProblem: {
+        "at": "pointer to the value; empty: the event",
+        "code": "code of the problem",
+        "cause": "its cause",
+    },
+}
+"""What each key of a file of tests means, as phrases, for docs/pipelines-reference.md."""
+
+
 class _TestFile(_Part, frozen=True):
     test: tuple[PipelineTest, ...] = ()
 

@@ -48,6 +48,9 @@ _GIVES: Final = {
     "-S": "S",
 }
 _SHORTHANDS: Final = {"F": "%Y-%m-%d", "T": "%H:%M:%S", "R": "%H:%M", "D": "%m/%d/%y"}
+DIRECTIVES: Final = tuple(f"%{directive}" for directive in (*_PATTERNS, *_SHORTHANDS))
+"""Of strptime, and what stands for a usual group of them."""
+
 # Layouts that the reader of Python knows too, and faster; the sign between date and time.
 _ISO_SECONDS: Final = {"%Y-%m-%d %H:%M:%S": " ", "%Y-%m-%dT%H:%M:%S": "T"}
 

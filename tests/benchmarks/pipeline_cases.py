@@ -120,7 +120,7 @@ def pipeline_lines() -> list[Line]:
     return [
         _line("pipeline-append", "HTTP batch, 22 columns, append", batches, _APPEND, _PREFIXES[0], ratio_min=0.75),
         _line("pipeline-latest", "HTTP batch, 13 columns, latest", batches, _LATEST, _PREFIXES[1], ratio_min=0.65),
-        _line("pipeline-latest", "HTTP batch, 13 columns, latest, hot keys", hot_batches, _HOT, _PREFIXES[1], ratio_min=0.65),
+        _line("pipeline-latest", "HTTP batch, latest, hot keys", hot_batches, _HOT, _PREFIXES[1], ratio_min=0.65),
         _line("pipeline-csv", "file, CSV, 13 columns, append", file, _CSV, _PREFIXES[2], ratio_min=0.95, size=CSV_SIZE),
     ]
 

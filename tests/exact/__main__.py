@@ -46,7 +46,8 @@ async def compare(system: System, examples: Sequence[Example], *, events: int, s
 def main() -> int:
     """Return the exit code."""
     arguments = _parser().parse_args()
-    names = arguments.examples.split(",") if arguments.examples else [name for name, each in EXAMPLES.items() if each.runs]
+    usual = [name for name, example in EXAMPLES.items() if example.runs]
+    names = arguments.examples.split(",") if arguments.examples else usual
     if unknown := [name for name in names if name not in EXAMPLES]:
         _print(f"no such example: {', '.join(unknown)}; there are {', '.join(EXAMPLES)}")
         return 2

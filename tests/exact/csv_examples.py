@@ -47,9 +47,9 @@ def _settlement(chance: random.Random, number: int, totals: Totals) -> Sequence[
     (_, gross), (_, net), (_, commission) = amount(chance, 2), amount(chance, 2), amount(chance, 6)
     totals.add("settlement_lines", "USD", by="gross_currency", gross_credit=gross)
     totals.sum("settlement_lines", "EUR", by="net_currency", net_credit=net, commission=commission)
-    return [
-        f"LindenShopNL,PSP{number},2026-03-03 02:10:00,CET,Settled,USD,{gross},0.92,EUR,{net},{commission},{number + 1}".encode()
-    ]
+    batch = number + 1
+    booked = f"LindenShopNL,PSP{number},2026-03-03 02:10:00,CET,Settled"
+    return [f"{booked},USD,{gross},0.92,EUR,{net},{commission},{batch}".encode()]
 
 
 def _rates(chance: random.Random, number: int, totals: Totals) -> Sequence[bytes]:

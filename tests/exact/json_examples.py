@@ -16,6 +16,8 @@ _HUNDREDTHS: Final = "ugx"
 _ISO: Final = {"EUR": 2, "JPY": 0, "KWD": 3, "USD": 2}
 _ADYEN: Final = {"EUR": 2, "JPY": 0, "BHD": 3, "GBP": 2}
 
+_VIEWS: Final = {"AUTHORISATION": "authorisations", "CAPTURE": "modifications", "CHARGEBACK": "chargebacks"}
+
 _encode = msgspec.json.encode
 
 
@@ -72,16 +74,18 @@ def _disputes(chance: random.Random, number: int, totals: Totals) -> Sequence[by
     currency, minor, value = _stripe_amount(chance)
     code, fees = currency.upper(), [1500, 1000]
     usd = Decimal("0.01")
-    movements = [
-        {"id": f"txn_{number}_taken", "amount": -minor, "currency": currency, "fee": 0, "net": -minor, "fee_details": []},
-        {"id": f"txn_{number}_fee", "amount": 0, "currency": "usd", "fee": sum(fees), "net": -sum(fees),
-         "fee_details": [{"amount": fee, "currency": "usd", "type": "stripe_fee"} for fee in fees]},
-    ]  # fmt: skip
+    taken = {"id": f"txn_{number}_taken", "amount": -minor, "currency": currency, "fee": 0, "net": -minor}
+    charged = {"id": f"txn_{number}_fee", "amount": 0, "currency": "usd", "fee": sum(fees), "net": -sum(fees)}
+    details = [{"amount": fee, "currency": "usd", "type": "stripe_fee"} for fee in fees]
+    movements = [{**taken, "fee_details": []}, {**charged, "fee_details": details}]
     common = {"id": f"dp_{number}", "charge": f"ch_{number}", "amount": minor, "currency": currency}
     common |= {"reason": "fraudulent", "evidence_details": {"due_by": _BEGAN}}
+    states = (("needs_response", movements[:1]), ("lost", movements))
     events = [
-        _stripe_event(number, state, "charge.dispute.updated", {**common, "status": status, "balance_transactions": taken})
-        for state, (status, taken) in enumerate((("needs_response", movements[:1]), ("lost", movements)))
+        _stripe_event(
+            number, state, "charge.dispute.updated", {**common, "status": status, "balance_transactions": moved}
+        )
+        for state, (status, moved) in enumerate(states)
     ]
     totals.add("disputes", code, amount=value)
     totals.add("dispute_movements", code, amount=-value, fee=Decimal(0), net=-value)
@@ -144,7 +148,7 @@ def _customers(chance: random.Random, number: int, totals: Totals) -> Sequence[b
 def _notifications(chance: random.Random, number: int, totals: Totals) -> Sequence[bytes]:
     """One body with an authorisation, a capture and a chargeback, which counts negatively."""
     items, currency = [], ""
-    for code, view in (("AUTHORISATION", "authorisations"), ("CAPTURE", "modifications"), ("CHARGEBACK", "chargebacks")):
+    for code, view in _VIEWS.items():
         currency, decimals = chosen(chance, _ADYEN)
         minor, value = amount(chance, decimals)
         totals.add(view, currency, amount=-value if view == "chargebacks" else value)

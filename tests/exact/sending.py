@@ -1,4 +1,4 @@
-"""Sends the events of an example to a running stack, in turn as HTTP batches and as files, and waits for their records."""
+"""Sends events of an example to a running stack, in turn as HTTP batches and as files, and waits for their records."""
 
 import asyncio
 import itertools

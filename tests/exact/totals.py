@@ -36,12 +36,13 @@ class Totals:
         """Return what the views show otherwise, to the last digit."""
         found = []
         for view, rows in self.rows.items():
-            if (stored := await owner.fetchval(f"SELECT count(*) FROM data.{view}")) != rows:  # noqa: S608 - names of ours
+            stored = await owner.fetchval(f"SELECT count(*) FROM data.{view}")  # noqa: S608 - a name of ours
+            if stored != rows:
                 found.append(f"{view}: {stored} rows instead of {rows}")
         for (view, column, by), wanted in self.sums.items():
             group = f"coalesce({by}, '')" if by else "''"
-            query = f"SELECT {group} AS currency, sum({column}) AS total FROM data.{view} GROUP BY 1"  # noqa: S608 - names of ours
-            stored_sums = {row["currency"]: row["total"] for row in await owner.fetch(query)}
+            query = f"SELECT {group} AS name, sum({column}) AS total FROM data.{view} GROUP BY 1"  # noqa: S608 - ours
+            stored_sums = {row["name"]: row["total"] for row in await owner.fetch(query)}
             found += [
                 f"{view}.{column} {currency}: {stored_sums.get(currency)} instead of {wanted.get(currency)}"
                 for currency in {*stored_sums, *wanted}

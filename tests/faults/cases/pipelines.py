@@ -20,7 +20,7 @@ _KILLS: Final = (
 )
 _HELD_SECONDS_MAX: Final = 30.0
 _OWED_EVENTS: Final = 50
-_MORE: Final = 'channel = "@channel"'
+_OTHER_TEXT: Final = '{ from = "text", case = "upper" }'
 _SECOND: Final = 2
 
 
@@ -85,9 +85,9 @@ async def _killed_working_off(context: Context) -> bool:
 
 
 async def _reload(context: Context) -> bool:
-    """Apply a version with one more column; return whether events met it."""
+    """Apply a version that makes other rows; return whether events met it."""
     pipeline = _pipeline(context)
-    await pipeline.apply(_MORE)
+    await pipeline.apply(_OTHER_TEXT)
 
     async def runs() -> bool:
         return await pipeline.count(RecordStatus.SUCCESS, _SECOND) > 0

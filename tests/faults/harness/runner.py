@@ -131,7 +131,8 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
             fault = await world.arm(*case.arm) if case.arm else None
             load = Load(world, journal, events=events, seed=own_seed)
             load.channels = case.channels
-            context = Context(world, load, random.Random(own_seed), fault, pipeline)  # noqa: S311 - a seeded test, not a secret
+            chance = random.Random(own_seed)  # noqa: S311 - a seeded test, not a secret
+            context = Context(world, load, chance, fault, pipeline)
             await _inflict(case, context, result)
             result.recovery_seconds += await wait_drained(world, journal, case.drain_seconds_max)
             processed = pipeline is None or await pipeline.wait_processed()
@@ -194,6 +195,7 @@ async def _inflict(case: Case, context: Context, result: Result) -> None:
 async def _prepared(world: World, case: Case, pipeline: CasePipeline | None) -> AsyncIterator[None]:
     if pipeline is not None:
         await pipeline.apply()
+        await pipeline.wait_running()
     if case.before is not None:
         await case.before(world)
     try:

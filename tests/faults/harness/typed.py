@@ -42,8 +42,7 @@ at       = {{ type = "integer" }}
 stage    = {{ required = true, values = ["open", "paid", "back"] }}
 amount   = {{ type = "money", currency = "currency", required = true }}
 currency = {{ type = "currency" }}
-text     = "text"
-{more}
+text     = {text}
 
 [[table]]
 name = "{name}_states"
@@ -61,6 +60,7 @@ _VERSIONS: Final = """
 """
 _IS_HELD: Final = "SELECT held FROM pipeline_holds WHERE name = $1 ORDER BY id DESC LIMIT 1"
 _WORKED_OFF_SECONDS_MAX: Final = 60.0
+_RUNNING_SECONDS_MAX: Final = 20.0
 
 Row: TypeAlias = Mapping[str, Any]
 """A row by its columns, without the time of its loading."""
@@ -79,13 +79,19 @@ class CasePipeline:
         self.table = f"rows.{self._name}_objects_1"
         """The `latest` table."""
 
-    async def apply(self, more: str = "") -> None:
-        """Apply the file, with more columns in both tables."""
+    async def apply(self, text: str = '"text"') -> None:
+        """Apply the file, with this as its column `text`."""
         folder = self._world.layout.pipelines
         folder.mkdir(exist_ok=True)
         file = folder / f"{self._name}.toml"
-        file.write_text(_PIPELINE.format(name=self._name, source=self._source, more=more))
+        file.write_text(_PIPELINE.format(name=self._name, source=self._source, text=text))
         await self._world.run_pipelines("apply", str(file), "--yes")
+
+    async def wait_running(self) -> None:
+        """Return when the processor runs the first version, as its log says. Raises TimeoutError."""
+        log, told = self._world.layout.log("processor"), f"{self._name}@1".encode()
+        if not await until_true(lambda: told in log.read_bytes(), _RUNNING_SECONDS_MAX):
+            raise TimeoutError("the processor does not run the pipeline")
 
     async def activate(self, version: int) -> None:
         """Let another version run."""

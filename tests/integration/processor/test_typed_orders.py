@@ -118,7 +118,7 @@ class Ledger:
 
     def rows(self, table: str, columns: str, example: str) -> list[tuple[Any, ...]]:
         """Return the rows of an example."""
-        query = f"SELECT {columns} FROM rows.{table}_1 WHERE starts_with(id, $1)"  # noqa: S608 - names of the test's own
+        query = f"SELECT {columns} FROM rows.{table}_1 WHERE starts_with(id, $1)"  # noqa: S608 - names of ours
         return [tuple(row) for row in self._run(self._owner.fetch(query, example))]
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ class Ledger:
         number = "substr(convert_from(body, 'UTF8')::jsonb ->> 'id', 5)"
         filled = f"replace($2, repeat('#', {NUMBER_DIGITS}), {number})"
         if KEY_HOLE in STORED[size]:
-            key = f"(SELECT {HOT_KEY_SQL} FROM (VALUES (({number})::int)) AS numbers (n))"
+            key = f"(SELECT {HOT_KEY_SQL} FROM (VALUES (({number})::int)) AS numbers (n))"  # noqa: S608 - constants
             filled = f"replace({filled}, '{KEY_HOLE}', lpad(({key})::text, {NUMBER_DIGITS}, '0'))"
         return await self._find(source, STORED[size], highest, number, f"convert_to({filled}, 'UTF8')")
 

@@ -28,18 +28,26 @@ async def compare(system: System, examples: Sequence[Example], *, events: int, s
     """Send so many events of each example; return what its views show otherwise, by its name. Prints as it goes."""
     await apply_examples(system, CHECKOUT / "pipelines" / "examples")
     owner = await asyncpg.connect(system.owner_url, timeout=10, command_timeout=600)
-    found = {}
-    async with system.stack.client() as http:
-        for example in examples:
-            began = time.perf_counter()
-            totals = await Sender(system, owner, http).send(example, events, seed=seed)
-            found[example.name] = await totals.differences(owner)
-            rows = ", ".join(f"{view} {number:,}" for view, number in totals.rows.items())
-            sums = sum(len(of_currency) for of_currency in totals.sums.values())
-            _print(f"{example.name}: {time.perf_counter() - began:.0f} s, {rows} rows, {sums} sums compared")
-            for difference in found[example.name]:
-                _print(f"    {difference}")
-    await owner.close()
+    try:
+        async with system.stack.client() as http:
+            sender = Sender(system, owner, http)
+            return {example.name: await _compare_one(sender, owner, example, events, seed) for example in examples}
+    finally:
+        await owner.close()
+
+
+async def _compare_one(
+    sender: Sender, owner: asyncpg.Connection, example: Example, events: int, seed: int
+) -> list[str]:
+    began = time.perf_counter()
+    totals = await sender.send(example, events, seed=seed)
+    seconds = time.perf_counter() - began
+    found = await totals.differences(owner)
+    rows = ", ".join(f"{view} {number:,}" for view, number in totals.rows.items())
+    sums = sum(len(of_currency) for of_currency in totals.sums.values())
+    _print(f"{example.name}: {seconds:.0f} s, rows: {rows}; {sums} sums compared, {len(found)} differences")
+    for difference in found:
+        _print(f"    {difference}")
     return found
 
 

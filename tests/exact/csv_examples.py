@@ -11,11 +11,12 @@ from exact.totals import Example, Totals, amount, chosen
 _ACCOUNTS: Final = {"EUR": 2, "JPY": 0, "KWD": 3}
 _FIRST_DAY: Final = date(1960, 1, 1)
 _ADYEN_COLUMNS: Final = (
-    "Merchant Account,Psp Reference,Creation Date,TimeZone,Type,Gross Currency,Gross Credit (GC),Exchange Rate,"
-    "Net Currency,Net Credit (NC),Commission (NC),Batch Number"
+    "Merchant Account,Psp Reference,Merchant Reference,Payment Method,Creation Date,TimeZone,Type,Modification Reference,"
+    "Gross Currency,Gross Debit (GC),Gross Credit (GC),Exchange Rate,Net Currency,Net Debit (NC),Net Credit (NC),"
+    "Commission (NC),Markup (NC),Scheme Fees (NC),Interchange (NC),Batch Number"
 )
 _ECON_COLUMNS: Final = (
-    'country_id,country_name,year,Inflation (CPI %),GDP (Current USD),GDP per Capita (Current USD),'
+    "country_id,country_name,year,Inflation (CPI %),GDP (Current USD),GDP per Capita (Current USD),"
     'Unemployment Rate (%),"Interest Rate (Real, %)",GDP Growth (% Annual),'
     "Current Account Balance (% GDP),Public Debt (% of GDP)"
 )
@@ -48,8 +49,8 @@ def _settlement(chance: random.Random, number: int, totals: Totals) -> Sequence[
     totals.add("settlement_lines", "USD", by="gross_currency", gross_credit=gross)
     totals.sum("settlement_lines", "EUR", by="net_currency", net_credit=net, commission=commission)
     batch = number + 1
-    booked = f"LindenShopNL,PSP{number},2026-03-03 02:10:00,CET,Settled"
-    return [f"{booked},USD,{gross},0.92,EUR,{net},{commission},{batch}".encode()]
+    booked = f"LindenShopNL,PSP{number},order-{number},visa,2026-03-03 02:10:00,CET,Settled,"
+    return [f"{booked},USD,,{gross},0.92,EUR,,{net},{commission},,,,{batch}".encode()]
 
 
 def _rates(chance: random.Random, number: int, totals: Totals) -> Sequence[bytes]:

@@ -1,7 +1,6 @@
 """Sends events of an example to a running stack, in turn as HTTP batches and as files, and waits for their records."""
 
 import asyncio
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,9 @@ from support.stack import until
 
 _PORTION_EVENTS: Final = 5_000
 _REQUEST_SECONDS_MAX: Final = 60.0
-_STORED_SECONDS_MAX: Final = 3_600.0
+# Of no events, and how many more are stored in a second at least.
+_STORED_SECONDS_MAX: Final = 60.0
+_EVENTS_A_SECOND: Final = 1_000
 _PROBE_SECONDS: Final = 0.5
 _COUNT: Final = """
     SELECT status, count(*) AS number FROM processed_records
@@ -60,7 +61,10 @@ class Sender:
             return {status: number - before.get(status, 0) for status, number in counts.items()}
 
         found = await until(
-            added, lambda counts: sum(counts.values()) >= sent, seconds_max=_STORED_SECONDS_MAX, pause_seconds=1
+            added,
+            lambda counts: sum(counts.values()) >= sent,
+            seconds_max=_STORED_SECONDS_MAX + sent / _EVENTS_A_SECOND,
+            pause_seconds=1,
         )
         if {status: number for status, number in found.items() if number} != {RecordStatus.SUCCESS: sent}:
             raise RuntimeError(f"{example.name}: {sent} events sent, records by status: {found}")

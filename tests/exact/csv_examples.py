@@ -11,8 +11,9 @@ from exact.totals import Example, Totals, amount, chosen
 _ACCOUNTS: Final = {"EUR": 2, "JPY": 0, "KWD": 3}
 _FIRST_DAY: Final = date(1960, 1, 1)
 _ADYEN_COLUMNS: Final = (
-    "Merchant Account,Psp Reference,Merchant Reference,Payment Method,Creation Date,TimeZone,Type,Modification Reference,"
-    "Gross Currency,Gross Debit (GC),Gross Credit (GC),Exchange Rate,Net Currency,Net Debit (NC),Net Credit (NC),"
+    "Merchant Account,Psp Reference,Merchant Reference,Payment Method,Creation Date,TimeZone,Type,"
+    "Modification Reference,Gross Currency,Gross Debit (GC),Gross Credit (GC),Exchange Rate,"
+    "Net Currency,Net Debit (NC),Net Credit (NC),"
     "Commission (NC),Markup (NC),Scheme Fees (NC),Interchange (NC),Batch Number"
 )
 _ECON_COLUMNS: Final = (

@@ -49,6 +49,10 @@ bench: venv ## measure each case beside its limit (CASES=http,grpc ROUNDS=3 EVEN
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(GROWTH),--growth $(GROWTH)) $(if $(RECORD),--record)
 
+.PHONY: exact
+exact: venv ## send events of the examples through files and HTTP batches, and compare their sums to the last digit (EXAMPLES=stripe,orders EVENTS=1000000)
+	@PYTHONPATH=tests $(BIN)/python -m exact $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(EVENTS),--events $(EVENTS))
+
 .PHONY: lint
 lint: venv ## formatter, linter, types, architecture, dependencies
 	@$(BIN)/ruff format --check --quiet .

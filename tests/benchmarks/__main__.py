@@ -16,6 +16,7 @@ from benchmarks.grpc_cases import grpc_lines
 from benchmarks.http_cases import bare_endpoint_rate, http_lines
 from benchmarks.ledger import Ledger
 from benchmarks.measuring import Bench, Line, grown, only_ratio, run_case, run_line
+from benchmarks.pipeline_cases import pipeline_lines, processor_memory
 from benchmarks.queue_cases import queue_lines
 from benchmarks.record import missed, record_of, save, show, show_progress
 from benchmarks.servers import HTTP_CPU
@@ -51,7 +52,7 @@ def chosen(arguments: argparse.Namespace) -> list[Line]:
     """Return the lines that were asked for."""
     cases = set(filter(None, arguments.cases.split(",")))
     sizes = set(filter(None, arguments.payloads.split(",")))
-    lines = [*http_lines(), *grpc_lines(), *file_lines(), *queue_lines()]
+    lines = [*http_lines(), *grpc_lines(), *file_lines(), *queue_lines(), *pipeline_lines()]
     return [line for line in lines if (not cases or line.case in cases) and (not sizes or line.size in sizes)]
 
 
@@ -87,6 +88,7 @@ async def run(
         readings = await standing_readings(system, ledger)
         if slow:
             readings = [msgspec.structs.replace(each, most=None) for each in readings]
+    readings += processor_memory(measured)
     facts = {"PostgreSQL": await ledger.server_version(), "bare endpoint": f"{bare_rate:,.0f} requests/s"}
     await ledger.close()
     return measured, readings, facts

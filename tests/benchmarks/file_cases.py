@@ -33,7 +33,8 @@ def _file(bench: Bench, size: str) -> Path:
     return path
 
 
-async def _measure(bench: Bench, source: str, *, size: str) -> Sample:
+async def measure_file(bench: Bench, source: str, *, size: str) -> Sample:
+    """Drop a file, and wait until its last row can be queried; the ledger must hold exactly its rows afterwards."""
     path = _file(bench, size)
     inbox = bench.system.stack.inbox / source
     inbox.mkdir(parents=True)
@@ -78,7 +79,7 @@ def file_lines() -> list[Line]:
             case="file",
             title="file, CSV" if size == CSV_SIZE else "file, NDJSON",
             size=size,
-            measure=partial(_measure, size=size),
+            measure=partial(measure_file, size=size),
             beside="COPY of the same rows",
             limit=partial(store_limit, size=size),
             peers={name: partial(measure, size=size) for name, measure in peers.items()},

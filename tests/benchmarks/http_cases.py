@@ -64,7 +64,8 @@ async def _bare_insert(bench: Bench, _source: str) -> Sample:
     return Sample(_INSERTS, 1000 * len(latencies) / sum(latencies), middle, late)
 
 
-async def _measure_batches(bench: Bench, source: str, *, size: str) -> Sample:
+async def measure_batches(bench: Bench, source: str, *, size: str) -> Sample:
+    """Post events in batches over two connections; the ledger must hold exactly these afterwards."""
     per_request = min(_BATCH_EVENTS, bench.events)
     with bench.timed():
         sample = await generate(
@@ -110,7 +111,7 @@ def http_lines() -> list[Line]:
             case="http-batch",
             title="HTTP batch, NDJSON, 10,000 a request",
             size=size,
-            measure=partial(_measure_batches, size=size),
+            measure=partial(measure_batches, size=size),
             beside="COPY of the same rows",
             limit=partial(store_limit, size=size),
             ratio_min=0.5,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from benchmarks.payloads import CSV_SIZE, NUMBER_DIGITS, STORED, TEMPLATES
+from benchmarks.payloads import CSV_SIZE, HOT_KEY_SQL, KEY_HOLE, NUMBER_DIGITS, STORED, TEMPLATES
 
 _POLL_SECONDS = 0.02
 _CHUNK_EVENTS = 10_000
@@ -106,8 +106,11 @@ class Ledger:
     async def find(self, source: str, size: str, highest: int) -> Found:
         """Return what came of `source`, whose payloads are of `size` and numbered from 1 to `highest`."""
         number = "substr(convert_from(body, 'UTF8')::jsonb ->> 'id', 5)"
-        sent = f"convert_to(replace($2, repeat('#', {NUMBER_DIGITS}), {number}), 'UTF8')"
-        return await self._find(source, TEMPLATES[size], highest, number, sent)
+        filled = f"replace($2, repeat('#', {NUMBER_DIGITS}), {number})"
+        if KEY_HOLE in STORED[size]:
+            key = f"(SELECT {HOT_KEY_SQL} FROM (VALUES (({number})::int)) AS numbers (n))"  # noqa: S608 - constants
+            filled = f"replace({filled}, '{KEY_HOLE}', lpad(({key})::text, {NUMBER_DIGITS}, '0'))"
+        return await self._find(source, STORED[size], highest, number, f"convert_to({filled}, 'UTF8')")
 
     async def find_rows(self, source: str, highest: int) -> Found:
         """As `find`, of the rows of a CSV file."""

@@ -1,10 +1,20 @@
-"""The events of the benchmarks: a realistic payment of about 850 bytes, and one of about 100."""
+"""The events of the benchmarks: a realistic payment of about 850 bytes, and one of about 100.
+
+Those for pipelines differ from the payment of 850 bytes in their amounts and times, so that each row can be told.
+"""
 
 import msgspec
 
 # Stands where the number of an event goes; as wide as a number, so that every event is as long as the next.
 NUMBER_DIGITS = 9
 _HOLE = "#" * NUMBER_DIGITS
+# Stands where the number of the payment goes, where several events are about one.
+KEY_HOLE = "@" * NUMBER_DIGITS
+# Of 100,000 events these are 1 % of the keys, and take half of the events.
+_HOT_KEYS = 500
+# `hot_key` in SQL, of a number `n`.
+HOT_KEY_SQL = f"CASE WHEN n % 2 = 0 THEN n / 2 % {_HOT_KEYS} * 2 ELSE n END"
+PAYMENT_PREFIX = "pi_3QK1s2L9d8"
 
 _PAYMENT = {
     "id": f"evt_{_HOLE}",
@@ -15,7 +25,7 @@ _PAYMENT = {
     "type": "payment_intent.succeeded",
     "data": {
         "object": {
-            "id": f"pi_3QK1s2L9d8{_HOLE}",
+            "id": f"{PAYMENT_PREFIX}{_HOLE}",
             "amount": 1_099_00,
             "amount_received": 1_099_00,
             "currency": "brl",
@@ -46,12 +56,30 @@ CSV_HEADER = "id,amount,currency,status,customer,description,city,email"
 _CSV_ROW = f'evt_{_HOLE},1099.00,brl,succeeded,cus_R5tq0n8dXw2f,"Pedido 4711, anual",São Paulo,maria.lima@example.com'
 # What is stored of a row: the header, a line feed, the row.
 CSV_SIZE = "CSV row"
-STORED: dict[str, str] = TEMPLATES | {CSV_SIZE: f"{CSV_HEADER}\n{_CSV_ROW}"}
+TYPED = "850, each its own payment"
+HOT = "850, some payments with many events"
+_TYPED_TEMPLATE = (
+    TEMPLATES["850"]
+    .replace('"created":1795420800', f'"created":1{_HOLE}')
+    .replace('"amount":109900', f'"amount":1{_HOLE}')
+    .replace('"amount_received":109900', f'"amount_received":1{_HOLE}')
+)
+STORED: dict[str, str] = TEMPLATES | {
+    CSV_SIZE: f"{CSV_HEADER}\n{_CSV_ROW}",
+    TYPED: _TYPED_TEMPLATE,
+    HOT: _TYPED_TEMPLATE.replace(f"{PAYMENT_PREFIX}{_HOLE}", f"{PAYMENT_PREFIX}{KEY_HOLE}"),
+}
 
 
 def body(size: str, number: int) -> bytes:
-    """Return the payload of the event with this number; `size` is a key of TEMPLATES."""
-    return TEMPLATES[size].replace(_HOLE, f"{number:0{NUMBER_DIGITS}}").encode()
+    """Return the payload of the event with this number; `size` is a key of STORED."""
+    filled = STORED[size].replace(_HOLE, f"{number:0{NUMBER_DIGITS}}")
+    return filled.replace(KEY_HOLE, f"{hot_key(number):0{NUMBER_DIGITS}}").encode()
+
+
+def hot_key(number: int) -> int:
+    """Return the payment of the event with this number: of even numbers one of a few, else one of its own."""
+    return number // 2 % _HOT_KEYS * 2 if number % 2 == 0 else number
 
 
 def key(number: int) -> str:

@@ -7,6 +7,7 @@ from faults.cases.deadlines import CASES as DEADLINES
 from faults.cases.files import CASES as FILES
 from faults.cases.mutants import CASES as MUTANTS
 from faults.cases.network import CASES as NETWORK
+from faults.cases.pipelines import CASES as PIPELINES
 from faults.cases.servers import CASES as SERVERS
 from faults.cases.services import CASES as SERVICES
 from faults.cases.special import CASES as SPECIAL
@@ -23,6 +24,7 @@ GROUPS: Final[dict[str, list[Case]]] = {
     "files": FILES,
     "uploads": UPLOADS,
     "special": SPECIAL,
+    "pipelines": PIPELINES,
     "unfair": UNFAIR,
     "upgrade": UPGRADE,
     "mutants": MUTANTS,

@@ -94,6 +94,12 @@ async def _lost_beside_unreported(context: Context) -> bool:
     return died and len(ids) == _LOST
 
 
+async def _nothing(context: Context) -> bool:
+    """No fault is needed: events of one object come in another order than they happened."""
+    await context.moment()
+    return True
+
+
 CASES: Final = [
     Case(
         "mutant: ack before commit",
@@ -123,6 +129,25 @@ CASES: Final = [
         after=_repair,
         must_show=Sign.WITHOUT_RECORD,
         drain_seconds_max=_DRAIN_SECONDS_MAX,
+    ),
+    Case(
+        "mutant: typed rows in a second transaction",
+        came_true,
+        arm=("processor", "mutant.between_transactions:kill@3"),
+        before=_mutate("rows-in-second-transaction"),
+        after=_repair,
+        must_show=Sign.MISSING_ROW,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+        pipeline=True,
+    ),
+    Case(
+        "mutant: upsert without the version guard",
+        _nothing,
+        before=_mutate("upsert-without-guard"),
+        after=_repair,
+        must_show=Sign.WRONG_ROW,
+        drain_seconds_max=_DRAIN_SECONDS_MAX,
+        pipeline=True,
     ),
     Case(
         "events lost beside a killed gateway: the audit tells",

@@ -10,6 +10,7 @@ from etlpay_cli.provision import INGEST_VHOST
 from etlpay_cli.reconcile import Report
 from faults.harness.checks import Sign
 from faults.harness.load import Load
+from faults.harness.typed import CasePipeline
 from faults.harness.world import Fault, World
 from shared.contracts.audit import AuditPage
 from shared.messaging.topology import INGEST_QUEUE
@@ -27,6 +28,7 @@ class Context:
     load: Load
     random: random.Random
     fault: Fault | None = None
+    pipeline: CasePipeline | None = None
     problems: list[str] = field(default_factory=list)
 
     def child(self, name: str) -> Child:
@@ -84,3 +86,5 @@ class Case:
     """What compares acknowledged with stored events, where the case loses some on purpose."""
     parked: int = 0
     """How many acknowledged events end among the parked on purpose: the audit must miss exactly these."""
+    pipeline: bool = False
+    """Whether a pipeline makes rows of all its events: they must be those that the stored bodies make."""

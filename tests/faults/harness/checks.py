@@ -33,10 +33,13 @@ _INJECTED: Final = {
     b"RuntimeError: Event loop is closed",
 }
 
+# Of an event that was HELD its next attempt counts.
 _STORED: Final = """
     SELECT source.name AS source, coalesce(raw.idempotency_key, '') AS key, raw.id, raw.body,
-           (SELECT count(*) FROM processed_records AS record WHERE record.raw_event_id = raw.id) AS records,
-           (SELECT min(record.status) FROM processed_records AS record WHERE record.raw_event_id = raw.id) AS status
+           (SELECT count(*) FROM processed_records AS record WHERE record.raw_event_id = raw.id
+              AND record.status <> 3) AS records,
+           (SELECT min(record.status) FROM processed_records AS record WHERE record.raw_event_id = raw.id
+              AND record.status <> 3) AS status
     FROM raw_events AS raw JOIN ingestion_sources AS source ON source.id = raw.source_id
     WHERE starts_with(source.name, $1)
 """
@@ -56,6 +59,8 @@ class Sign(enum.Enum):
     WITHOUT_RECORD = "a raw event with 0 records"
     REPORTED = "a loss, and the audit reports it"
     UNREPORTED = "a loss, and the audit says that it balances"
+    MISSING_ROW = "a typed row is missing"
+    WRONG_ROW = "a typed row is another one than the bodies make"
 
 
 @dataclass

@@ -12,7 +12,10 @@ import msgspec
 
 # In every payload, and so in no log.
 CANARY: Final = "payload-canary"
-_CSV_COLUMNS: Final = (b"text", b"currency", b"amount")
+_CSV_COLUMNS: Final = (b"text", b"object", b"at", b"stage", b"currency", b"amount")
+_OBJECTS: Final = 50
+_STAGES: Final = ("open", "paid", "back")
+_MOMENTS: Final = 20
 
 
 class Answer(enum.Enum):
@@ -57,7 +60,7 @@ class Sent(msgspec.Struct, kw_only=True, gc=False):
         return self.first.body.removeprefix(self.csv_header + b"\n") if self.csv_header else self.first.body
 
     def make_csv(self, record: bytes, *, named: bool) -> None:
-        """Become a row of CSV, with a column for the id or without; `record` has a text, a currency and an amount.
+        """Become a row of CSV, with a column for the id or without; `record` has what `Journal.record` makes.
 
         The column may be empty: then this row alone has no id.
         """
@@ -114,13 +117,16 @@ class Journal:
         """Return a payload that no other event has."""
         amount = f"{self._random.randrange(10**12)}.{self._random.randrange(100):02}"
         text = self._filling().decode()
+        name, at, stage = self._state()
         # With blanks: exactly these bytes must be stored.
-        own = "".join(f'"{name}": {msgspec.json.encode(value).decode()}, ' for name, value in members.items())
+        own = "".join(f'"{member}": {msgspec.json.encode(value).decode()}, ' for member, value in members.items())
+        own += f'"object": "{name}", "at": {at}, "stage": "{stage}", "currency": "EUR", '
         return f'{{{own}"amount": {amount}, "text":"{text}" }}'.encode()
 
     def record(self) -> bytes:
-        """Return text, currency and amount of a row of CSV that no other event has; of the amount some may be cut."""
-        return self._filling() + b",EUR,%d" % self._random.randrange(10**4, 10**9)
+        """Return a row of CSV that no other event has, without an id; of the amount, its end, some may be cut."""
+        text, state = self._filling(), ",".join(map(str, self._state()))
+        return text + f",{state},EUR,{self._random.randrange(10**4, 10**9)}".encode()
 
     def expect(self, attempts: Iterable[Attempt]) -> None:
         """Note on the disk what is about to be sent."""
@@ -146,6 +152,11 @@ class Journal:
     def unanswered(self) -> list[Sent]:
         """Return every event that was sent and of which its producer knows nothing yet."""
         return [sent for sent in self.events if sent.first.calls and sent.first.answer is None]
+
+    def _state(self) -> tuple[str, int, str]:
+        """Return an object, a moment and a stage: several events are about one object, and some of one moment."""
+        chance = self._random
+        return f"o-{chance.randrange(_OBJECTS)}", chance.randrange(_MOMENTS), chance.choice(_STAGES)
 
     def _filling(self) -> bytes:
         return f"{CANARY}-{self._random.getrandbits(64):016x}-{'ä' * self._random.randrange(60)}".encode()

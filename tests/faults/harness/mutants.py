@@ -22,7 +22,7 @@ from etlpay_cli.reconcile import Report, reconcile
 from file_watcher.identity import Identity
 from file_watcher.spool.claims import ClaimedFile, ClaimNote, NoteFile
 from processor.inputs import queues
-from processor.ledger import copy
+from processor.ledger import copy, typed_rows
 from processor.ledger.rows import Processed, Table, WriteItem, insert_parameters, insert_statement
 from processor.programs.active import ActiveSet
 from processor.stages import processing
@@ -34,6 +34,7 @@ from shared.failpoints import failpoint
 from shared.files.content import Extent
 from shared.files.reading import FileKind
 from shared.messaging.consumer import Delivery
+from shared.pipelines.typed_tables import TypedTable
 from shared.wire import decode_batch
 
 _TESTS: Final = Path(__file__).resolve().parents[2]
@@ -94,6 +95,34 @@ def _key_in_second_transaction() -> None:
     copy.RowWriter.add_events = add_events  # type: ignore[method-assign] # broken on purpose
 
 
+def _rows_in_second_transaction() -> None:
+    """An event and its record are committed by themselves, and the rows that belong to them afterwards."""
+
+    async def add(
+        self: copy.RowWriter, connection: asyncpg.Connection, items: Sequence[WriteItem], processed_at: datetime
+    ) -> set[int]:
+        new = await self.add_events(connection, items, processed_at)
+        failpoint("mutant.between_transactions")
+        async with connection.transaction():
+            await self.add_typed_rows(connection, items, new)
+        return new
+
+    copy.RowWriter._add_with_typed_rows = add  # type: ignore[method-assign] # broken on purpose
+
+
+def _upsert_without_guard() -> None:
+    """The row of a key is that of the batch which came last."""
+    plain = typed_rows._on_conflict
+
+    def without_guard(table: TypedTable) -> str:
+        assigned, guard, _ = plain(table).partition(" WHERE ")
+        if not guard:
+            raise AssertionError("the statement is another one now")
+        return assigned
+
+    vars(typed_rows)["_on_conflict"] = without_guard
+
+
 def net(pages: Sequence[AuditPage]) -> Report:
     """Reconcile as an audit that nets: a surplus is set off against what is missing."""
     report = reconcile(pages)
@@ -137,6 +166,8 @@ _OF_PROCESSOR: Final = {
     "ack-before-commit": _ack_before_commit,
     "no-unique-key": _no_unique_key,
     "key-in-second-transaction": _key_in_second_transaction,
+    "rows-in-second-transaction": _rows_in_second_transaction,
+    "upsert-without-guard": _upsert_without_guard,
     "poison": _poison,
 }
 _OF_FILE_WATCHER: Final = {

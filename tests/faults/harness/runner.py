@@ -18,6 +18,7 @@ from faults.harness.case import Case, Context
 from faults.harness.checks import Baseline, Logs, Sign, Verdict, compare, read_ledger, wait_drained
 from faults.harness.journal import Journal
 from faults.harness.load import Load
+from faults.harness.typed import CasePipeline
 from faults.harness.world import World, new_world
 from shared.contracts.event import now
 from support.waiting import until_true
@@ -125,15 +126,20 @@ async def _run(  # noqa: PLR0913 - what a case is, and what it runs in
     own_seed = seed ^ zlib.crc32(case.name.encode())
     journal = Journal(world.layout.state_folder / "journal", f"{seed}-{_slug(case.name)}", own_seed)
     try:
-        async with _prepared(world, case):
+        pipeline = CasePipeline(world, journal.source) if case.pipeline else None
+        async with _prepared(world, case, pipeline):
             fault = await world.arm(*case.arm) if case.arm else None
             load = Load(world, journal, events=events, seed=own_seed)
             load.channels = case.channels
-            context = Context(world, load, random.Random(own_seed), fault)  # noqa: S311 - a seeded test, not a secret
+            chance = random.Random(own_seed)  # noqa: S311 - a seeded test, not a secret
+            context = Context(world, load, chance, fault, pipeline)
             await _inflict(case, context, result)
             result.recovery_seconds += await wait_drained(world, journal, case.drain_seconds_max)
+            processed = pipeline is None or await pipeline.wait_processed()
             result.verdict = compare(journal, await read_ledger(world, journal.source))
             result.verdict.problems.update(context.problems)
+            if pipeline is not None:
+                result.verdict.problems.update(await pipeline.problems(processed=processed))
             if case.must_show is None:
                 result.verdict.expect_recovery(result.recovery_seconds, seconds_max=case.drain_seconds_max)
             if case.must_show is Sign.LOST:
@@ -186,7 +192,10 @@ async def _inflict(case: Case, context: Context, result: Result) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _prepared(world: World, case: Case) -> AsyncIterator[None]:
+async def _prepared(world: World, case: Case, pipeline: CasePipeline | None) -> AsyncIterator[None]:
+    if pipeline is not None:
+        await pipeline.apply()
+        await pipeline.wait_running()
     if case.before is not None:
         await case.before(world)
     try:
@@ -194,6 +203,8 @@ async def _prepared(world: World, case: Case) -> AsyncIterator[None]:
     finally:
         if case.after is not None:
             await case.after(world)
+        if pipeline is not None:
+            await pipeline.choose("off")
 
 
 def _keep_logs(world: World, folder: Path, result: Result) -> None:

@@ -163,6 +163,10 @@ class World:
         await child.restart(child.with_environment(ETLPAY_FAILPOINT=specification, ETLPAY_FAILPOINT_LOG=str(log)))
         return Fault(log, child, kills=":kill" in specification, lives=lives)
 
+    async def run_pipelines(self, *arguments: str) -> None:
+        """Run a command line of the one-shot of the pipelines. Raises RuntimeError where it fails."""
+        await _complete(services.pipelines(self.layout, self.ports, *arguments), self.layout)
+
     async def wait_ready(self, seconds_max: float = 60.0) -> None:
         """Return when every service is ready. Raises TimeoutError."""
         async with asyncio.TaskGroup() as waiting:

@@ -1,8 +1,6 @@
 """Typed rows are written with their events, in one transaction: what the tables hold then."""
 
 import asyncio
-import itertools
-from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 
@@ -92,36 +90,6 @@ async def test_the_newest_row_of_a_key_wins_within_and_across_batches(
     assert await rows_of(owner, "payments", "id, at, status") == [("a", 4, "back"), ("b", 9, "open")]
     assert await owner.fetchval("SELECT _loaded_at FROM rows.payments_1 WHERE id = 'a'") > before
     assert len(await rows_of(owner, "payment_states")) == 6
-
-
-def states(number: int) -> tuple[Envelope, ...]:
-    """Return six states of an object. The last of them counts, in whatever order they come."""
-    return (
-        payment(number, 1, amount="1.00"),
-        payment(number, 2, status="paid", amount="2.00"),
-        payment(number, 2, status="open", amount="3.00"),
-        payment_gone(number, 2),
-        payment(number, 1, status="back", amount="5.00"),
-        payment(number, 2, status="back", amount="6.00"),
-    )
-
-
-@pytest.mark.parametrize("size", [1, 2, 6], ids=["one by one", "in twos", "at once"])
-async def test_every_order_of_six_events_of_an_object_ends_in_the_same_row(
-    connections: Connections, owner: asyncpg.Connection, pipelines: ActiveSet, size: int
-) -> None:
-    """Each order is that of another object."""
-    orders = [
-        [states(number)[place] for place in order] for number, order in enumerate(itertools.permutations(range(6)))
-    ]
-    store = new_store(connections)
-
-    for start in range(0, 6, size):
-        await write(store, pipelines, *(event for order in orders for event in order[start : start + size]))
-
-    ends = Counter(await rows_of(owner, "payments", "at, status, amount, _rank, _gone"))
-    assert ends == {(2, "back", Decimal("6.00"), 2, False): 720}
-    assert len(await rows_of(owner, "payment_states")) == 6 * 720
 
 
 async def test_of_equal_newest_and_rank_the_event_counts_that_was_stored_later(

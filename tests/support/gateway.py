@@ -170,7 +170,7 @@ GatewayMaker = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 
 @asynccontextmanager
-async def run_gateway(
+async def run_gateway(  # noqa: PLR0913 - what a test may replace
     processing: FakeProcessing | None = None,
     access: Access | None = None,
     feed: Feed | None = None,

@@ -66,7 +66,7 @@ async def talk_of(
 ) -> tuple[bytes, bool, list[Count], int]:
     """Return what is answered, whether the connection is closed, what is counted, and how many events are stored."""
     TALLY.take(now())
-    async with run_gateway(processing, **chosen) as gateway:
+    async with run_gateway(processing, **chosen) as gateway:  # type: ignore[arg-type] # settings of any type
         talk = Talk(gateway.app, GatewaySettings(_env_file=None, **chosen), whole=whole)  # type: ignore[arg-type] # the real one
         written = await talk.send(*pieces)
         await turns()
@@ -268,7 +268,7 @@ async def test_what_is_over_a_limit_is_refused_alike(limits: dict[str, int]) -> 
 
     async def both(*, whole: bool) -> bytes:
         processing = Waits()
-        async with run_gateway(processing, **limits) as gateway:
+        async with run_gateway(processing, **limits) as gateway:  # type: ignore[arg-type] # as above
             chosen = GatewaySettings(_env_file=None, **limits)  # type: ignore[arg-type] # settings of any type
             first = Talk(gateway.app, chosen, whole=whole)
             await first.send(request())

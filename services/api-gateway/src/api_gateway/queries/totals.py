@@ -14,7 +14,7 @@ from api_gateway.queries.parameters import NAME, Cursor, Moment, Reader, json_re
 from api_gateway.queries.pipelines import Pipelines
 from api_gateway.queries.total_views import TotalView
 from api_gateway.queries.typed_views import page_query, read_page, read_view, view_name, where
-from api_gateway.schemas import RowPage
+from api_gateway.schemas import RowColumn, RowPage
 from shared.auth.scopes import Scope
 from shared.contracts.errors import Problem
 from shared.contracts.totals import TotalPage, TotalState
@@ -94,7 +94,8 @@ class Totals:
                     query, parameters = rows_query(total, since, after)
                     page = await read_page(self._ledger, query, *parameters, limit=limit)
                     next_cursor = TotalRowCursor(page.last).encode() if page.more else None
-                    return RowPage([msgspec.Raw(row) for row in page.rows], next_cursor)
+                    columns = [RowColumn(column, kind) for column, kind in total.columns.items()]
+                    return RowPage([msgspec.Raw(row) for row in page.rows], next_cursor, columns)
         raise HttpProblem(NOT_FOUND, _NOT_FOUND)
 
     async def _state(self, total: TotalView, pipeline: str, version: int | None, since: datetime | None) -> TotalState:
@@ -167,7 +168,7 @@ def total_router(totals: Totals) -> APIRouter:
         "/{name}",
         operation_id="listTotalRows",
         summary="Read the rows of a total",
-        responses=reply(RowPage, NOT_FOUND, INVALID, UNAVAILABLE, example={"items": [_ROW_EXAMPLE], "next": None}),
+        responses=reply(RowPage, NOT_FOUND, INVALID, UNAVAILABLE, example=_ROWS_EXAMPLE),
     )
     async def list_rows(
         caller: Reader,
@@ -203,4 +204,17 @@ _ROW_EXAMPLE: Final[dict[str, Any]] = {
     "paid": "1100.00",
     "holds": False,
     "_loaded_at": "2026-11-23T08:00:00.123456+00:00",
+}
+_ROWS_EXAMPLE: Final[dict[str, Any]] = {
+    "items": [_ROW_EXAMPLE],
+    "next": None,
+    "columns": [
+        {"name": "day", "type": "date"},
+        {"name": "currency", "type": "text"},
+        {"name": "rows", "type": "bigint"},
+        {"name": "owed", "type": "numeric"},
+        {"name": "paid", "type": "numeric"},
+        {"name": "holds", "type": "boolean"},
+        {"name": "_loaded_at", "type": "timestamptz"},
+    ],
 }

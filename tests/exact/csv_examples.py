@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from exact.totals import Example, Totals, amount, chosen
 
@@ -71,7 +71,8 @@ def _indicators(chance: random.Random, number: int, totals: Totals) -> Sequence[
     values = [Decimal(chance.randrange(10**10)).scaleb(-8) for _ in range(8)]
     names = ("inflation_cpi", "gdp_usd", "gdp_per_head_usd", "unemployment", "interest_real", "gdp_growth",
              "current_account", "public_debt")  # fmt: skip
-    totals.add("indicators", **dict(zip(names, values, strict=True)))
+    amounts: dict[str, Any] = dict(zip(names, values, strict=True))
+    totals.add("indicators", **amounts)
     return [",".join([country, "a country", str(year), *map(str, values)]).encode()]
 
 

@@ -12,7 +12,7 @@ from processor.stages.transform import transform
 from shared.contracts.event import Envelope
 from shared.files.limits import USUAL_LIMITS
 from shared.files.reading import kind_of, open_rows
-from shared.pipelines.program import Attributes
+from shared.pipelines.program import Attributes, Value
 from shared.pipelines.trials import testing
 from shared.pipelines.trials.expectations import KnownOfEvent
 from shared.pipelines.trials.samples import read_events, run_sample
@@ -44,7 +44,7 @@ def published(name: str, content: bytes) -> list[Envelope]:
     return decode_batch(encode_batch(mapped.events))
 
 
-def in_a_test(name: str, content: bytes, events: list[Envelope]) -> list[tuple[Attributes, list[object]]]:
+def in_a_test(name: str, content: bytes, events: list[Envelope]) -> list[tuple[Attributes, list[tuple[Value, ...]]]]:
     """Return what a test knows of each row, told when the events came in, and the rows that it makes."""
     assert PIPELINE.program is not None
     tried = []

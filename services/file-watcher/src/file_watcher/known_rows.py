@@ -117,12 +117,12 @@ class KnownRows:
         self.generation: str = row[7]
         self.file_at: datetime | None = None
         self.edition: Edition | None = None
-        for is_read, text, *seen in self._database.execute("SELECT * FROM editions"):
+        for is_read, text, inode, length, sha256 in self._database.execute("SELECT * FROM editions"):
             file_at = datetime.fromisoformat(text)
             if is_read:
                 self.file_at = file_at
             else:
-                self.edition = Edition(file_at, Checkpoint(*seen, 0))
+                self.edition = Edition(file_at, Checkpoint(inode, length, sha256, 0))
 
     @contextmanager
     def counting(self, *, appended: bool) -> Iterator["RowCount"]:

@@ -11,6 +11,7 @@ import msgspec
 from shared.pipelines.codegen.faults import CAUSE_CHARS_MAX
 from shared.pipelines.places import pointer_of
 from shared.pipelines.program import RowProblem
+from shared.pipelines.schema_work import SchemaWorkError, check_work
 
 ERRORS_MAX: Final = 20
 """Breaches of a schema that are told of one event."""
@@ -32,12 +33,16 @@ def compile_schema(pipeline: str, content: bytes) -> SchemaCheck:
     except ImportError as error:
         raise SchemaError("needs the distribution jsonschema-rs") from error
     try:
+        schema = msgspec.json.decode(content)
+        check_work(schema)
         validator = jsonschema_rs.Draft202012Validator(
-            msgspec.json.decode(content),
+            schema,
             mask="the value",
             pattern_options=jsonschema_rs.RegexOptions(),
             offline=True,
         )
+    except SchemaWorkError as error:
+        raise SchemaError(str(error)) from error
     except Exception as error:
         # The library raises ValidationError, ValueError and errors of its own for what a schema can have wrong.
         raise SchemaError(f"is no JSON Schema that can be used: {str(error)[:200]}") from error

@@ -192,7 +192,7 @@ def _places() -> Iterator[str]:
     yield "Where a value is found. JSON `null`, an absent member and a text of `missing` are no value."
     yield ""
     yield from _head("place", "what stands there")
-    for place, text in (meanings.PLACES | meanings.ATTRIBUTES).items():
+    for place, text in ({**meanings.PLACES, **meanings.ATTRIBUTES}).items():
         yield _row(f"`{place}`", text)
 
 

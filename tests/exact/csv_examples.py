@@ -82,10 +82,9 @@ EXAMPLES: Final = (
         b"Konto;Buchungstag;Valuta;Buchungstext;Verwendungszweck;Name;Name;IBAN;BIC;Betrag;W\xc3\xa4hrung;Soll/Haben;"
         b"Saldo nach Buchung",
     ),
-    Example("adyen_settlement", "adyen-settlement-exact", _settlement, _ADYEN_COLUMNS.encode(), runs=False),
-    Example("exchange_rates", "reference-rates", _rates, b"Date," + ",".join(_RATES).encode(), runs=False),
+    Example("adyen_settlement", "adyen-settlement-exact", _settlement, _ADYEN_COLUMNS.encode()),
+    Example("exchange_rates", "reference-rates", _rates, b"Date," + ",".join(_RATES).encode()),
     Example(
         "global_econ", "global-econ", _indicators, _ECON_COLUMNS.encode(), objects_max=len(_COUNTRIES) * _YEARS,
-        runs=False,
     ),
 )  # fmt: skip

@@ -59,8 +59,7 @@ Make = Callable[[random.Random, int, Totals], Sequence[bytes]]
 class Example:
     """A shipped example and its events: JSON, or rows of CSV below a header, which only files take.
 
-    `objects_max`: how many objects it can have. `runs`: False where a running stack cannot give its events what they
-    need.
+    `objects_max`: how many objects it can have.
     """
 
     name: str
@@ -68,7 +67,6 @@ class Example:
     make: Make
     header: bytes = b""
     objects_max: int = 10**9
-    runs: bool = True
 
 
 def amount(chance: random.Random, decimals: int, *, step: int = 1) -> tuple[int, Decimal]:

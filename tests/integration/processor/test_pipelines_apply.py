@@ -53,6 +53,38 @@ async def states(owner: asyncpg.Connection) -> list[tuple[object, ...]]:
     return [tuple(row) for row in rows]
 
 
+async def test_a_row_shows_nothing_of_an_event_that_lost(
+    one_shot: OneShot, owner: asyncpg.Connection, processor: asyncpg.Connection
+) -> None:
+    """A version that runs again, or that still runs elsewhere, knows nothing of a column that a later one added."""
+
+    async def who() -> list[str | None]:
+        return [row["who"] for row in await owner.fetch("SELECT who FROM data.orders ORDER BY id")]
+
+    one_shot.write("shop", SHOP)
+    await one_shot.ok("apply", "--yes")
+    one_shot.write("shop", WIDER)
+    await one_shot.ok("apply", "--yes")
+    first, second = [row["id"] for row in await owner.fetch("SELECT id FROM pipelines ORDER BY version")]
+    for key, number in (("o1", second), ("o2", second)):
+        await add_order(processor, key, event=1)
+        await processor.execute("UPDATE rows.orders_1 SET who = 'Ana', _pipeline = $2 WHERE id = $1", key, number)
+
+    # As the first version does it: it sets the columns that it has.
+    await processor.execute(
+        "UPDATE rows.orders_1 SET status = 'paid', _event = 2, _pipeline = $1 WHERE id = 'o1'", first
+    )
+
+    assert await who() == [None, "Ana"]
+    one_shot.write("shop", SHOP + "# without the column again\n")
+    await one_shot.ok("apply", "--yes")
+    assert await who() == [None, "Ana"]
+    third = await owner.fetchval("SELECT max(id) FROM pipelines")
+    await processor.execute("UPDATE rows.orders_1 SET _event = 3, _pipeline = $1 WHERE id = 'o2'", third)
+    assert await who() == [None, None]
+    assert "unchanged" in await one_shot.ok("plan")
+
+
 async def test_a_lock_of_another_session_is_waited_for_told_and_keeps_no_writer(
     one_shot: OneShot, owner: asyncpg.Connection, processor: asyncpg.Connection
 ) -> None:

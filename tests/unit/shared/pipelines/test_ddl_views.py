@@ -125,3 +125,36 @@ def test_a_text_of_a_comment_is_quoted() -> None:
 
     assert "COMMENT ON TABLE \"rows\".\"orders_1\" IS 'It''s; DROP latest state.'" in statements(changes)
     assert literal("a'b") == "'a''b'"
+
+
+def view_of(name: str, text: str, written: dict[int, str]) -> str:
+    """Return the statement of a view where versions with these columns of its table are registered."""
+    columns = {number: frozenset(names.split()) for number, names in written.items()}
+    changes = changes_of(read(text), {}, applied(read(SHOP), rows=5), None, {f"{name}_1": columns})
+    [view] = [each.statements[0] for each in changes if each.what == f"view {name}"]
+    return view
+
+
+WIDER = SHOP.replace('status   = { from = "/status"', 'who      = "/who"\nstatus   = { from = "/status"')
+
+
+def test_a_row_of_a_version_without_the_column_shows_nothing_there() -> None:
+    view = view_of("orders", WIDER, {1: "id amount", 2: "id amount who", 3: "id amount"})
+
+    assert """CASE WHEN own."_pipeline" <> ALL ('{1,3}'::integer[]) THEN own."who" END AS "who\"""" in view
+    assert 'own."amount" AS "amount"' in view
+    assert 'own."_pipeline" AS "_pipeline"' in view
+
+
+def test_a_column_that_the_file_takes_no_longer_is_shown_of_rows_of_versions_that_took_it() -> None:
+    view = view_of("shipments", SHOP.replace('parcel = "/parcel"\n', ""), {1: "id parcel", 2: "id"})
+
+    assert """CASE WHEN own."_pipeline" = ANY ('{1}'::integer[]) THEN own."parcel" END AS "parcel\"""" in view
+
+
+def test_rows_that_belong_to_one_event_need_none_of_this() -> None:
+    history = '[[table]]\nname = "history"\nlike = "orders"\n'
+
+    view = view_of("history", WIDER + history, {1: "id amount", 2: "id amount who"})
+
+    assert 'own."who" AS "who"' in view

@@ -48,7 +48,7 @@ def plan_of(file: PipelineFile, registry: Registry, existing: Existing, problems
     base = active or newest
     # The tables fit every registered version, so going back to one takes nothing.
     before = base.pipeline() if base and known is None else None
-    changes = changes_of(file.pipeline, generations, existing, before)
+    changes = changes_of(file.pipeline, generations, existing, before, registry.written(name))
     plan = PipelinePlan(
         name,
         "new",

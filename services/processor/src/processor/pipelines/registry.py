@@ -8,8 +8,10 @@ import asyncpg
 import msgspec
 
 from shared.pipelines.bundle import Bundle, BundleError, open_bundle
+from shared.pipelines.ddl.views import Written
 from shared.pipelines.document.reading import read_pipeline
 from shared.pipelines.model import Pipeline
+from shared.pipelines.typed_tables import typed_tables
 
 ACTIVE: Final = 1
 OFF: Final = 3
@@ -116,6 +118,15 @@ class Registry(msgspec.Struct, frozen=True):
     def generations(self, name: str) -> dict[str, int]:
         """Return the number of each table that a version of the pipeline ever had."""
         return {table: number for each in self.versions.get(name, ()) for table, number in each.generations.items()}
+
+    def written(self, name: str) -> Written:
+        """Return the columns that each version of the pipeline writes; one that cannot be read here is left out."""
+        written: dict[str, dict[int, frozenset[str]]] = {}
+        for version in self.versions.get(name, ()):
+            if (pipeline := version.pipeline()) is not None:
+                for table in typed_tables(pipeline, version.generations):
+                    written.setdefault(table.name, {})[version.id] = frozenset(table.table.columns)
+        return written
 
 
 async def read_registry(connection: asyncpg.Connection) -> Registry:

@@ -16,7 +16,7 @@ from shared.pipelines.ddl.sql import (
     in_data,
     in_rows,
 )
-from shared.pipelines.ddl.views import View, views_of
+from shared.pipelines.ddl.views import NOTHING_WRITTEN, View, Written, views_of
 from shared.pipelines.histories import complete_histories
 from shared.pipelines.model import Pipeline
 from shared.pipelines.typed_tables import DATA_SCHEMA, ROWS_SCHEMA, TypedTable, quoted, typed_tables
@@ -25,12 +25,16 @@ _OTHER_OWNER = "belongs to another role; only its owner may change it"
 
 
 def changes_of(
-    pipeline: Pipeline, generations: dict[str, int], existing: Existing, before: Pipeline | None = None
+    pipeline: Pipeline,
+    generations: dict[str, int],
+    existing: Existing,
+    before: Pipeline | None = None,
+    written: Written = NOTHING_WRITTEN,
 ) -> tuple[Change, ...]:
     """Return what applying a pipeline changes; nothing where PostgreSQL holds it all, and `before` means the same.
 
     `pipeline` and `before` have passed `lint`; `before` is the version that has written the rows so far. `generations`
-    has the number of each table, where it is not the first.
+    has the number of each table, where it is not the first; `written` what each registered version writes.
     """
     pipeline = complete_histories(pipeline)
     tables = typed_tables(pipeline, generations)
@@ -41,7 +45,7 @@ def changes_of(
     ]
     if not any(change.kind == STRUCTURAL for change in changes):
         # Views of tables that cannot be as they should would only say so again.
-        for view in views_of(pipeline, tables, existing):
+        for view in views_of(pipeline, tables, existing, written):
             changes += _view_changes(view, existing.views.get(view.name))
     if before is not None:
         changes += meaning_changes(complete_histories(before), pipeline, tables, existing)

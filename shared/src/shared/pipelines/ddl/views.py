@@ -5,7 +5,7 @@ A view only ever gets more columns, at its end: PostgreSQL then replaces it unde
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,12 @@ _SHOWN_OF_EVERY_ROW: Final = (EVENT, PART, PIPELINE, LOADED_AT)
 _FILE_CHANNEL: Final = 3
 _DIGITS: Final = 12
 _MARK: Final = "made by etlpay"
+
+
+Written: TypeAlias = Mapping[str, Mapping[int, frozenset[str]]]
+"""The columns that each registered version writes, by the name of the table in schema `rows` and the version's id."""
+
+NOTHING_WRITTEN: Final[Written] = {}
 
 
 class ViewColumn(msgspec.Struct, frozen=True):
@@ -60,7 +66,9 @@ class View(msgspec.Struct, frozen=True):
         return f"{self.about} {mark}".strip()
 
 
-def views_of(pipeline: Pipeline, tables: Iterable[TypedTable], existing: Existing) -> tuple[View, ...]:
+def views_of(
+    pipeline: Pipeline, tables: Iterable[TypedTable], existing: Existing, written: Written = NOTHING_WRITTEN
+) -> tuple[View, ...]:
     """Return the views of a pipeline with complete histories, each after those that it reads.
 
     Where a view is there already, its columns come first and in their order. One that nothing fills any more is empty.
@@ -68,7 +76,7 @@ def views_of(pipeline: Pipeline, tables: Iterable[TypedTable], existing: Existin
     by_name = {table.table.name: table for table in tables}
     views: dict[str, View] = {}
     for table in by_name.values():
-        view = table_view(table, by_name, existing.tables.get(table.name))
+        view = table_view(table, by_name, existing.tables.get(table.name), written.get(table.name, {}))
         views[view.name] = continued(view, existing.views.get(view.name))
     for table in by_name.values():
         if any(column.type == "money" for column in table.table.columns.values()):
@@ -109,16 +117,21 @@ def continued(view: View, existing: ExistingView | None) -> View:
     return msgspec.structs.replace(view, columns=(*there, *added))
 
 
-def table_view(table: TypedTable, tables: Mapping[str, TypedTable], existing: ExistingTable | None) -> View:
+def table_view(
+    table: TypedTable,
+    tables: Mapping[str, TypedTable],
+    existing: ExistingTable | None,
+    written: Mapping[int, frozenset[str]],
+) -> View:
     """Return the view of a table: without tombstones; of a child, the rows of the event that made the parent's row."""
     columns = [
-        ViewColumn(column.name, column.sql_type, f"own.{quoted(column.name)}", column.about)
+        ViewColumn(column.name, column.sql_type, _value(table, column.name, written), column.about)
         for column in (*table.columns, *_SHOWN_OF_EVERY_ROW)
     ]
     known = {column.name for column in (*table.columns, *table.added)}
     # What the file takes no longer is still there.
     columns += (
-        ViewColumn(column.name, column.sql_type, f"own.{quoted(column.name)}", None)
+        ViewColumn(column.name, column.sql_type, _former_value(table, column.name, written), None)
         for column in (existing.columns if existing else ())
         if column.name not in known
     )
@@ -128,6 +141,31 @@ def table_view(table: TypedTable, tables: Mapping[str, TypedTable], existing: Ex
     if table.precedence:
         source += f"\nWHERE NOT own.{quoted(GONE.name)}"
     return View(table.table.name, tuple(columns), source, table.table.about)
+
+
+def _value(table: TypedTable, name: str, written: Mapping[int, frozenset[str]]) -> str:
+    """Return what shows a column: nothing in a row that a version without the column wrote last.
+
+    Such a version knows nothing of the column, so what an older event had there would stay in the row of its key.
+    """
+    own = f"own.{quoted(name)}"
+    without = sorted(number for number, names in written.items() if name not in names)
+    if table.precedence is None or name not in table.table.columns or not without:
+        return own
+    return f"CASE WHEN own.{quoted(PIPELINE.name)} <> ALL ({_ids(without)}) THEN {own} END"
+
+
+def _former_value(table: TypedTable, name: str, written: Mapping[int, frozenset[str]]) -> str:
+    """Return what shows a column that the file takes no longer: only rows of versions that took it have it."""
+    own = f"own.{quoted(name)}"
+    within = sorted(number for number, names in written.items() if name in names)
+    if table.precedence is None or not within:
+        return own
+    return f"CASE WHEN own.{quoted(PIPELINE.name)} = ANY ({_ids(within)}) THEN {own} END"
+
+
+def _ids(numbers: Iterable[int]) -> str:
+    return f"'{{{','.join(map(str, numbers))}}}'::integer[]"
 
 
 def _of_parent(of: Of, tables: Mapping[str, TypedTable]) -> str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api_gateway.http.openapi import reply
-from api_gateway.http.problems import INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
+from api_gateway.http.problems import HEAD, INVALID, NOT_FOUND, UNAVAILABLE, HttpProblem
 from api_gateway.queries.ledger import Ledger
 from api_gateway.queries.parameters import NAME, Cursor, Moment, Reader, json_response, read_cursor
 from api_gateway.queries.pipelines import Pipelines
@@ -154,7 +154,7 @@ def total_router(totals: Totals) -> APIRouter:
         "",
         operation_id="listTotals",
         summary="List the totals, and whether they hold",
-        responses=reply(TotalPage, NOT_FOUND, INVALID, UNAVAILABLE, example={"items": [_EXAMPLE], "next": None}),
+        responses=reply(TotalPage, NOT_FOUND, INVALID, HEAD, UNAVAILABLE, example={"items": [_EXAMPLE], "next": None}),
     )
     async def list_totals(caller: Reader, query: Annotated[TotalQuery, Query()]) -> Response:
         """The totals of active versions by name, of pipelines for all of whose sources the API key is.
@@ -168,7 +168,7 @@ def total_router(totals: Totals) -> APIRouter:
         "/{name}",
         operation_id="listTotalRows",
         summary="Read the rows of a total",
-        responses=reply(RowPage, NOT_FOUND, INVALID, UNAVAILABLE, example=_ROWS_EXAMPLE),
+        responses=reply(RowPage, NOT_FOUND, INVALID, HEAD, UNAVAILABLE, example=_ROWS_EXAMPLE),
     )
     async def list_rows(
         caller: Reader,

@@ -27,7 +27,7 @@ from shared.runtime.service import Periodic, running
 from shared.submit.processing import GrpcProcessing
 from shared.submit.submitter import Submitter
 
-_LOOK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 2.0
 
 
 async def serve(settings: GatewaySettings, stopping: asyncio.Event) -> None:

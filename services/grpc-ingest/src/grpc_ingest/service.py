@@ -33,7 +33,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _INTAKE = "intake"
 _PROCESSOR = "processor"
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 _FLUSH_SECONDS = 0.5
 
 

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from api_gateway.app import Gateway
+from api_gateway.http.headers import read_headers
 from api_gateway.http.request import PIECE_BYTES_MAX
+from api_gateway.http.whole import WholeRequest
+from api_gateway.schemas import HttpResponse
 from api_gateway.settings import GatewaySettings
 from shared.auth.authenticator import Access
 from shared.auth.keys import generate_key
@@ -351,3 +354,13 @@ async def test_a_server_that_ends_answers_first_and_closes_then() -> None:
         assert talk.connection.written.startswith(b"HTTP/1.1 201")
         assert b"\r\nconnection: close\r\n" in talk.connection.written
         assert talk.connection.closed
+
+
+async def test_a_fault_after_the_response_begins_no_other_one() -> None:
+    written: list[int] = []
+    whole = WholeRequest(read_headers([]), "", b"", lambda _, response: written.append(response.status))
+    whole.respond(HttpResponse(201, b"{}"))
+
+    whole.fail(RuntimeError("a fault"))
+
+    assert written == [201]

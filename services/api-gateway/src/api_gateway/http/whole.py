@@ -71,14 +71,16 @@ class WholeRequest:
 
     def respond(self, response: HttpResponse, *, close: bool = False) -> None:
         """Write the response; `close`: and close the connection."""
+        self.response_started = True
         if close:
             self.keep_alive = False
         self._write(self, response)
 
     def fail(self, error: BaseException) -> None:
-        """Respond with 500 to a fault of ours."""
+        """Respond with 500 to a fault of ours, unless a response has begun."""
         log.error("a request ended with an error", exc_info=error)
-        self.respond(status_response(500), close=True)
+        if not self.response_started:
+            self.respond(status_response(500), close=True)
 
     def finish(self) -> None:
         """Give back what was held."""
@@ -187,7 +189,6 @@ class WholeProtocol(BoundedProtocol):
         self._end_response(request)
 
     def _write(self, request: WholeRequest, content: bytes) -> None:
-        request.response_started = True
         if not request.disconnected and not self.transport.is_closing():
             self.transport.write(content)
 
